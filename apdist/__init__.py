@@ -1,0 +1,1 @@
+"""Train image-retrieval embeddings by optimising mean average precision itself."""

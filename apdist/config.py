@@ -1,0 +1,343 @@
+"""What can be configured: frozen dataclasses, one dotted name for command line, sweep and MLflow.
+
+Importing this module must stay cheap (no torch, no Ray): ``apdist --help`` reads it.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the images come from and how a global batch is composed."""
+
+    shards: str = "data/glyphs"
+    """Folder or s3:// prefix with WebDataset shards and their index.parquet."""
+    train_split: str = "train"
+    """Split of the index that is trained on."""
+    eval_split: str = "test"
+    """Split that is evaluated; its classes should be unseen. Empty: no evaluation."""
+    image_size: int = 64
+    """Side in pixels of the square crop that the network sees."""
+    group_size: int = 8
+    """Images of one class that enter a batch together; at least 2, so every query has a positive."""
+    on_corrupt: Literal["error", "replace"] = "error"
+    """What to do with an image that cannot be read: stop, or take another one of its class."""
+    loader_threads: int = 2
+    """Threads per worker that read and decode images."""
+    read_ahead_steps: int = 2
+    """Steps whose images are read before they are needed."""
+
+    def __post_init__(self) -> None:
+        _at_least("data.image_size", self.image_size, 8)
+        _at_least("data.group_size", self.group_size, 2)
+        _at_least("data.loader_threads", self.loader_threads, 1)
+        _at_least("data.read_ahead_steps", self.read_ahead_steps, 1)
+        if not self.shards:
+            raise ValueError("data.shards is empty; give the folder that `apdist prepare` wrote")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes to a training image, drawn anew in each epoch (seeded by its key)."""
+
+    min_scale: float = 0.8
+    """Smallest side of the random crop, as a share of the image's shorter side."""
+    max_scale: float = 1.0
+    """Largest side of the random crop; above 1 the crop reaches beyond the image."""
+    rotation_degrees: float = 10.0
+    """Largest rotation either way."""
+    colour_jitter: float = 0.2
+    """Largest relative change of brightness, contrast and saturation."""
+    flip_probability: float = 0.0
+    """Chance of a horizontal flip."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_scale <= self.max_scale <= 2:
+            raise ValueError(
+                "augment.min_scale and augment.max_scale must satisfy 0 < min <= max <= 2, "
+                f"got {self.min_scale} and {self.max_scale}"
+            )
+        _in_range("augment.rotation_degrees", self.rotation_degrees, 0, 180)
+        _in_range("augment.colour_jitter", self.colour_jitter, 0, 1)
+        _in_range("augment.flip_probability", self.flip_probability, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Backbone -> GeM -> (L2) -> linear -> L2."""
+
+    backbone: Literal["small", "resnet18", "resnet50", "resnet101", "efficientnet_lite0"] = "small"
+    """Network under the pooling; efficientnet_lite0 is pretrained and needs the extra `lite0`."""
+    weights: str = ""
+    """File with backbone weights (.safetensors or .pth); empty: the backbone's own start."""
+    dim: int = 128
+    """Size of the descriptor."""
+    gem_p: float = 3.0
+    """Start of the learnable GeM exponent."""
+    norm_before_linear: bool = False
+    """Put an L2 norm between GeM and the linear layer; published models differ in this."""
+    batch_norm: Literal["frozen", "chunk"] = "frozen"
+    """Keep batch-norm statistics fixed (exact full-batch gradient), or take those of each chunk."""
+
+    def __post_init__(self) -> None:
+        _at_least("model.dim", self.dim, 2)
+        if self.gem_p <= 0:
+            raise ValueError(f"model.gem_p must be positive, got {self.gem_p}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Listwise average-precision loss (Revaud et al., 2019)."""
+
+    num_bins: int = 20
+    """Histogram bins over cosine similarity; more bins rank finer, cost time and wrong signs."""
+    min_score: float = -1.0
+    """Similarity at the centre of the last bin."""
+    max_score: float = 1.0
+    """Similarity at the centre of the first bin."""
+
+    def __post_init__(self) -> None:
+        _at_least("loss.num_bins", self.num_bins, 2)
+        if not self.min_score < self.max_score:
+            raise ValueError(
+                f"loss.min_score {self.min_score} must be below loss.max_score {self.max_score}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The global step and the loop around it."""
+
+    batch_size: int = 512
+    """Images in the global AP batch, over all workers together."""
+    chunk_size: int = 128
+    """Images that go through the network at once; bounds memory, not the result."""
+    steps: int = 240
+    """Optimiser steps."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Update rule."""
+    learning_rate: float = 3e-3
+    """Peak learning rate."""
+    weight_decay: float = 1e-4
+    """Weight decay (decoupled for adamw)."""
+    schedule: Literal["one_cycle", "linear", "constant"] = "one_cycle"
+    """Rise and cosine fall, linear fall to 0, or no change."""
+    warmup_share: float = 0.2
+    """Share of the steps that the one_cycle schedule rises."""
+    clip_norm: float = 0.0
+    """Largest norm of the global gradient; 0 leaves it as it is."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Precision of the network's forward and backward passes; the loss is always exact."""
+    seed: int = 0
+    """Seed of weights, batches, augmentation and dropout."""
+
+    def __post_init__(self) -> None:
+        _at_least("training.batch_size", self.batch_size, 4)
+        if self.batch_size % 2:
+            raise ValueError(f"training.batch_size must be even, got {self.batch_size}")
+        _at_least("training.chunk_size", self.chunk_size, 1)
+        _at_least("training.steps", self.steps, 1)
+        _at_least("training.seed", self.seed, 0)
+        if self.learning_rate <= 0:
+            raise ValueError(f"training.learning_rate must be positive, got {self.learning_rate}")
+        _in_range("training.weight_decay", self.weight_decay, 0, 10)
+        _in_range("training.warmup_share", self.warmup_share, 0, 1)
+        _in_range("training.clip_norm", self.clip_norm, 0, float("inf"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Retrieval measured on the evaluation split; also before the first and after the last step."""
+
+    every_steps: int = 60
+    """Steps between two evaluations."""
+    batch_size: int = 256
+    """Images described at once."""
+
+    def __post_init__(self) -> None:
+        _at_least("evaluation.every_steps", self.every_steps, 1)
+        _at_least("evaluation.batch_size", self.batch_size, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When the state is saved; Ctrl-C and the last step always save it."""
+
+    every_steps: int = 60
+    """Steps between two checkpoints."""
+    keep: int = 2
+    """Newest checkpoints that are kept."""
+
+    def __post_init__(self) -> None:
+        _at_least("checkpoint.every_steps", self.every_steps, 1)
+        _at_least("checkpoint.keep", self.keep, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayConfig:
+    """The cluster and the workers on it."""
+
+    address: str = "local"
+    """`local` starts Ray on this machine; `auto` or host:port joins a running cluster."""
+    num_workers: int = 2
+    """Worker processes; 0 trains in this process, without Ray."""
+    use_gpu: bool = False
+    """One GPU for each worker."""
+    cpus_per_worker: int = 1
+    """CPUs reserved for each worker; also its torch threads."""
+    autoscaling: bool = False
+    """The cluster grows on demand: wait for nodes instead of refusing more workers than it has."""
+    max_failures: int = 3
+    """Worker or node failures after which the run gives up."""
+
+    def __post_init__(self) -> None:
+        _at_least("ray.num_workers", self.num_workers, 0)
+        _at_least("ray.cpus_per_worker", self.cpus_per_worker, 1)
+        _at_least("ray.max_failures", self.max_failures, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """MLflow."""
+
+    enabled: bool = True
+    """Log parameters, curves and the report."""
+    uri: str = "sqlite:///mlflow.db"
+    """Tracking store: sqlite:///FILE, or the http(s):// address of a server."""
+    experiment: str = "apdist"
+    """Experiment that holds the runs."""
+
+    def __post_init__(self) -> None:
+        if self.uri.startswith("file:") or "://" not in self.uri:
+            raise ValueError(
+                f"tracking.uri {self.uri!r} is not a store that MLflow accepts; "
+                "use sqlite:///FILE or http://HOST:PORT"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The folder of this run."""
+
+    output: str = "runs"
+    """Folder or s3:// prefix in which the run's folder is made."""
+    name: str = ""
+    """Name of the run's folder; empty: preset, date and time. An existing one is refused."""
+
+    def __post_init__(self) -> None:
+        if self.name and (set(self.name) & set("/\\:") or self.name.startswith(".")):
+            raise ValueError(
+                f"run.name {self.name!r} must be a plain folder name without / \\ : or a leading dot"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything one training run depends on."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if self.data.group_size > self.training.batch_size:
+            raise ValueError(
+                f"data.group_size {self.data.group_size} exceeds training.batch_size "
+                f"{self.training.batch_size}; a batch needs at least one whole group"
+            )
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Every option as ``{"loss.num_bins": 20, ...}``."""
+    return {
+        f"{section.name}.{option.name}": getattr(getattr(config, section.name), option.name)
+        for section in dataclasses.fields(config)
+        for option in dataclasses.fields(getattr(config, section.name))
+    }
+
+
+def override(config: Config, changes: Mapping[str, Any]) -> Config:
+    """``config`` with the dotted names in ``changes`` replaced.
+
+    Raises:
+        ValueError: a name does not exist or a value has the wrong type or range.
+    """
+    known = flatten(config)
+    by_section: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        if name not in known:
+            raise ValueError(f"unknown option {name!r}{suggestion(name, known)}")
+        section, option = name.split(".")
+        kind = get_type_hints(type(getattr(config, section)))[option]
+        by_section.setdefault(section, {})[option] = _checked(name, value, kind)
+    sections = {
+        section: dataclasses.replace(getattr(config, section), **options)
+        for section, options in by_section.items()
+    }
+    return dataclasses.replace(config, **sections)
+
+
+def suggestion(name: str, known: Mapping[str, Any] | list[str]) -> str:
+    """``; did you mean X?`` for the closest known name, or nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def to_json(config: Config) -> str:
+    """The resolved config as nested JSON."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_json(text: str) -> Config:
+    """Read what `to_json` wrote.
+
+    Raises:
+        ValueError: not JSON, or an option that this version does not know.
+    """
+    nested = json.loads(text)
+    return override(
+        Config(), {f"{s}.{name}": v for s, options in nested.items() for name, v in options.items()}
+    )
+
+
+def config_hash(config: Config) -> str:
+    """Short hash of what decides the result: data, augmentation, model, loss and training."""
+    nested = dataclasses.asdict(config)
+    decisive = {name: nested[name] for name in ("data", "augment", "model", "loss", "training")}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
+    return value
+
+
+def _at_least(name: str, value: int, smallest: int) -> None:
+    if value < smallest:
+        raise ValueError(f"{name} must be at least {smallest}, got {value}")
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")

@@ -1,0 +1,1 @@
+"""Images in object storage to batches."""

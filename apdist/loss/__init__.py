@@ -1,0 +1,1 @@
+"""Descriptors to loss and gradient."""

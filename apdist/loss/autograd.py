@@ -1,0 +1,74 @@
+"""The tiled loss as a node of an autograd graph: nothing of size n^2 is kept for the backward pass.
+
+Shapes: n images, d descriptor size, M bins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apdist.loss.histogram import Pairs, descriptor_gradient
+from apdist.loss.options import LossOptions
+from apdist.loss.scoring import Diagnostics, score_rows
+
+
+def tiled_loss(
+    descriptors: Tensor, pairs: Pairs, weights: Tensor, options: LossOptions
+) -> tuple[Tensor, Diagnostics]:
+    """() float64 loss of ``descriptors`` (n, d), differentiable once, and its by-products."""
+    found: list[Diagnostics] = []
+    loss: Tensor = _TiledLoss.apply(  # type: ignore[no-untyped-call]
+        descriptors, pairs, weights, options, found
+    )
+    return loss, found[0]
+
+
+class _TiledLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        descriptors: Tensor,
+        pairs: Pairs,
+        weights: Tensor,
+        options: LossOptions,
+        found: list[Diagnostics],
+    ) -> Tensor:
+        scored = score_rows(descriptors, pairs, slice(0, len(descriptors)), weights, options, _same)
+        ctx.save_for_backward(descriptors, scored.slopes)
+        ctx.pairs, ctx.options = pairs, options
+        found.append(scored.diagnostics)
+        return scored.loss
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        descriptors, slopes = ctx.saved_tensors
+        with torch.no_grad(), torch.autocast(descriptors.device.type, enabled=False):
+            gradient = descriptor_gradient(
+                descriptors, ctx.pairs, slice(0, len(descriptors)), slopes, ctx.options
+            )
+            gradient.mul_(grad_output)
+        # With create_graph=True this node makes a second derivative fail instead of being wrong.
+        gradient = _Undifferentiable.apply(  # type: ignore[no-untyped-call]
+            gradient, descriptors, grad_output
+        )
+        return gradient, None, None, None, None
+
+
+class _Undifferentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *sources: Tensor) -> Tensor:  # noqa: ARG004
+        return gradient
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        raise NotImplementedError(
+            "the tiled average-precision loss has no second derivative; "
+            'use backend="dense" on a small batch for gradients of gradients'
+        )
+
+
+def _same(value: Tensor) -> Tensor:
+    return value

@@ -1,0 +1,90 @@
+"""The two passes over the tiles of the similarity matrix: histograms of its rows, then the gradient.
+
+No more than one tile of similarities exists at a time. The second pass computes it again, unless the
+first could keep one byte a pair: the interval between two bin centres that its score falls in.
+
+Shapes: n images, b of them rows of this worker, d descriptor size, M bins, r x c a tile.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from apdist.loss.options import Bins, LossOptions
+from apdist.loss.tiles import Histograms, Pairs, Tile, tiles_of, within
+
+# On the CPU a tile of 1024 and its temporaries stay in cache; a GPU needs more work per launch.
+_CPU_TILE, _GPU_TILE = 1024, 4096
+# Codes run from 0 to M.
+_MAX_BINS_OF_BYTE = 255
+
+Codes = list[Tensor]
+"""(r, c) uint8 of each tile; (0, 0) where they are not kept."""
+
+
+class Binning(Protocol):
+    """First pass: takes tiles of similarities, gives histograms."""
+
+    def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
+        """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
+
+    def histograms(self) -> Histograms:
+        """What all tiles added up to."""
+
+
+class Sloping(Protocol):
+    """Second pass: takes tiles of similarities, gives tiles of derivatives."""
+
+    def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
+        """(r, c) dL/ds_ij + dL/ds_ji; may overwrite ``scores``, reads ``codes`` instead if kept."""
+
+
+def cumulative_histograms(
+    descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions, *, keep_codes: bool
+) -> tuple[Histograms, Codes]:
+    """Histograms of the scores of ``rows`` against all ``descriptors`` (n, d), and codes if kept."""
+    tiles = _tiles(descriptors, rows, options)
+    codes = _new_codes(tiles, options if keep_codes else None, descriptors)
+    binning = _new_binning(descriptors, pairs, rows, options)
+    buffer = _new_buffer(descriptors, tiles)
+    for tile, tile_codes in zip(tiles, codes, strict=True):
+        binning.add(_scores(descriptors, tile, buffer), tile_codes, tile)
+    return binning.histograms(), codes
+
+
+def descriptor_gradient(
+    descriptors: Tensor,
+    pairs: Pairs,
+    rows: slice,
+    slopes: Tensor,
+    options: LossOptions,
+    codes: Codes,
+) -> Tensor:
+    """(b, d) gradient of the descriptors of ``rows``, given the slopes of every row.
+
+    Args:
+        descriptors: (n, d) of all workers.
+        pairs: which pairs are positive or left out.
+        rows: own part of the n rows.
+        slopes: (n, 2, M-1) derivative of the loss by the score of a negative and of a positive of
+            each query, in each interval between two bin centres.
+        options: as in the first pass.
+        codes: what the first pass returned.
+    """
+    tiles = _tiles(descriptors, rows, options)
+    sloping = _new_sloping(descriptors, pairs, slopes, options)
+    gradient = torch.zeros_like(descriptors[rows])
+    buffer = _new_buffer(descriptors, tiles)
+    for tile, tile_codes in zip(tiles, codes, strict=True):
+        kept = tile_codes.numel() > 0
+        scores = _view(buffer, tile) if kept else _scores(descriptors, tile, buffer)
+        change = sloping.derivative(scores, tile_codes, tile)
+        gradient[within(tile.rows, rows)].addmm_(change, descriptors[tile.columns])
+        if tile.mirrored:
+            gradient[within(tile.columns, rows)].addmm_(change.T, descriptors[tile.rows])
+    return gradient

@@ -1,0 +1,83 @@
+"""What an average-precision loss is asked to compute: bins, variant, pairs that count, schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+VARIANTS = ("ap", "tie_aware", "tie_aware_simplified")
+BACKENDS = ("dense", "tiled", "triton", "auto")
+DEFAULT_CACHE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bins:
+    """Overlapping triangular bins over a range of scores, the best score first."""
+
+    num_bins: int = 20
+    """M: bins over the range; more bins rank finer, cost memory."""
+
+    score_range: tuple[float, float] = (-1.0, 1.0)
+    """Centres of the last and the first bin; a score outside counts wholly in the end bin."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.num_bins, bool) or not isinstance(self.num_bins, int):
+            raise ValueError(f"num_bins must be an int, got {self.num_bins!r}; use 20, for example")
+        if self.num_bins < 2:
+            raise ValueError(f"num_bins must be at least 2, got {self.num_bins}; the usual is 20")
+        low, high = self.score_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(
+                f"score_range must be finite and (low, high) with low < high, got {(low, high)}; "
+                "cosine similarity spans (-1.0, 1.0)"
+            )
+
+    @property
+    def high(self) -> float:
+        """Centre of bin 0."""
+        return self.score_range[1]
+
+    @property
+    def width(self) -> float:
+        """Distance of two neighbouring centres."""
+        low, high = self.score_range
+        return (high - low) / (self.num_bins - 1)
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Everything about the loss except the batch."""
+
+    bins: Bins = Bins()
+    """Quantisation of the scores."""
+
+    variant: str = "ap"
+    """One of VARIANTS: how images that share a bin are ranked among each other."""
+
+    include_self: bool = False
+    """Whether a query is also one of its own positives, as in the published code."""
+
+    tile_size: int | None = None
+    """Rows and columns of a tile of similarities; None chooses by device."""
+
+    backend: str = "auto"
+    """One of BACKENDS."""
+
+    cache_bytes: int = DEFAULT_CACHE_BYTES
+    """Memory for one byte a pair that saves the backward pass a matrix product; 0 keeps none."""
+
+    check_norm: bool = True
+    """Whether descriptors that are not of unit length are refused."""
+
+    def __post_init__(self) -> None:
+        _check_choice("variant", self.variant, VARIANTS)
+        _check_choice("backend", self.backend, BACKENDS)
+        if self.tile_size is not None and self.tile_size < 1:
+            raise ValueError(f"tile_size must be at least 1, got {self.tile_size}; try 1024")
+        if self.cache_bytes < 0:
+            raise ValueError(f"cache_bytes must be at least 0, got {self.cache_bytes}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,96 @@
+"""From the histograms of a ranked list to its average precision, and the slopes of both.
+
+Shapes: b queries, M bins, best score first.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# The published tie-aware code guards its two divisions by this; its figures depend on it.
+_TIE_GUARD = 1e-8
+
+
+def average_precision_of_bins(positives: Tensor, everything: Tensor, variant: str) -> Tensor:
+    """Average precision of ranked lists given as cumulative histograms; differentiable.
+
+    With h the histogram of a cumulative histogram H, and ' the bin before (0 at the first):
+
+        ap                    sum over bins of  h+ H+ / H
+        tie_aware             sum over bins of  h+ (r + (H+' + 1 - r (H' + 1)) / h log((H+1)/(H'+1)))
+                              with r = max(h+ - 1, 0) / max(h - 1, 0)
+        tie_aware_simplified  sum over bins of  h+ (H+' + H+ + 1) / (H' + H + 1)
+
+    each divided by the number of positives. The first is eq. 7 of Revaud et al., ICCV 2019; the
+    others average over the orders of tied images (He et al., CVPR 2018).
+
+    Args:
+        positives: (b, M) H+, images of the query's class counted from the best score down.
+        everything: (b, M) H, all images counted from the best score down.
+        variant: one of options.VARIANTS.
+
+    Returns:
+        (b,) in [0, 1]; NaN where there is no positive.
+    """
+    in_bin_positives, in_bin = _differences(positives), _differences(everything)
+    if variant == "ap":
+        terms = in_bin_positives * positives / _nonzero(everything)
+    elif variant == "tie_aware":
+        terms = _tie_aware_terms(positives, everything, in_bin_positives, in_bin)
+    else:
+        before_positives, before = positives - in_bin_positives, everything - in_bin
+        terms = in_bin_positives * (before_positives + positives + 1) / (before + everything + 1)
+    # The last entry counts every positive, wherever it lies: a constant, and a whole number.
+    num_positives = positives[:, -1].detach().round()
+    # Dividing by NaN would send NaN backward too, even to a sum that leaves the query out.
+    return (terms.sum(dim=1) / _nonzero(num_positives)).where(num_positives > 0, torch.nan)
+
+
+def slopes_of_bins(
+    positives: Tensor, everything: Tensor, variant: str, bin_width: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Average precision, and how it changes with the score of one image, by interval of scores.
+
+    A pair between the centres of bins u and u + 1 adds to H_u what its score exceeds the lower
+    centre by, in units of the bin width, and a constant to the other entries. So
+
+        negative: dAP/ds = (dAP/dH_u) / width,   positive: dAP/ds = (dAP/dH_u + dAP/dH+_u) / width
+
+    Args:
+        positives: (b, M) cumulative histogram of the positives, float64.
+        everything: (b, M) cumulative histogram of all images, float64.
+        variant: one of options.VARIANTS.
+        bin_width: distance of neighbouring bin centres.
+
+    Returns:
+        (b,) AP; (b, M-1) slopes of negatives; (b, M-1) slopes of positives, zero without positives.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        # clone: a tensor made in inference mode cannot be saved for a backward pass.
+        leaves = (positives.clone().requires_grad_(), everything.clone().requires_grad_())
+        averages = average_precision_of_bins(*leaves, variant)
+        by_positives, by_everything = torch.autograd.grad(averages.nansum(), leaves)
+    defined = positives[:, -1:] > 0
+    negative = (by_everything[:, :-1] / bin_width).where(defined, 0.0)
+    positive = negative + (by_positives[:, :-1] / bin_width).where(defined, 0.0)
+    return averages.detach(), negative, positive
+
+
+def _tie_aware_terms(
+    positives: Tensor, everything: Tensor, in_bin_positives: Tensor, in_bin: Tensor
+) -> Tensor:
+    before_positives, before = positives - in_bin_positives, everything - in_bin
+    ratio = (in_bin_positives - 1).clamp(min=0) / ((in_bin - 1).clamp(min=0) + _TIE_GUARD)
+    spread = torch.log((everything + 1) / (before + 1))
+    inside = in_bin * ratio + (before_positives + 1 - ratio * (before + 1)) * spread
+    return in_bin_positives * inside / (in_bin + _TIE_GUARD)
+
+
+def _differences(cumulative: Tensor) -> Tensor:
+    return torch.cat((cumulative[:, :1], cumulative.diff(dim=1)), dim=1)
+
+
+def _nonzero(counts: Tensor) -> Tensor:
+    """Counts with 1 for an empty list, whose terms are 0 anyway."""
+    return counts.where(counts > 0, 1.0)

@@ -1,0 +1,156 @@
+"""Loss and gradient of a worker's own rows of the global batch.
+
+Shapes: n images in the global batch, b of them rows of this worker, d descriptor size, M bins.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apdist.loss.histogram import Histograms, Pairs, cumulative_histograms
+from apdist.loss.options import LossOptions
+from apdist.loss.precision import slopes_of_bins
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """By-products of the loss over the global batch, the same on every worker."""
+
+    num_queries: int
+    """Queries with a positive; the loss is their mean."""
+
+    num_lone_queries: int
+    """Queries without a positive, left out."""
+
+    positive_histogram: Tensor
+    """(M,) float64 positive pairs (query, image) by bin of similarity, best first."""
+
+    negative_histogram: Tensor
+    """(M,) float64 negative pairs."""
+
+    wrong_sign_share: float
+    """Share of the positive pairs that are pushed apart: binned AP is not monotone."""
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """What one worker knows after scoring its own rows of the global batch."""
+
+    loss: Tensor
+    """() float64 global 1 - mAP, the same on every worker."""
+
+    average_precision: Tensor
+    """(b,) float64 per own query, NaN where undefined."""
+
+    gradient: Tensor
+    """(b, d) derivative of the loss by the own descriptors, in their dtype."""
+
+    diagnostics: Diagnostics
+    """By-products, the same on every worker."""
+
+    @property
+    def num_queries(self) -> int:
+        """Global number of queries that have a positive: V."""
+        return self.diagnostics.num_queries
+
+    @property
+    def num_lone_queries(self) -> int:
+        """Global number of queries without a positive."""
+        return self.diagnostics.num_lone_queries
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """The first pass: the loss, and the slopes that its gradient is made of."""
+
+    loss: Tensor
+    """() float64, global."""
+
+    average_precision: Tensor
+    """(b,) float64, NaN where undefined."""
+
+    slopes: Tensor
+    """(b, 2, M-1) derivative of the loss by the score of a negative, of a positive."""
+
+    diagnostics: Diagnostics
+
+
+def score_rows(
+    descriptors: Tensor,
+    pairs: Pairs,
+    rows: slice,
+    weights: Tensor,
+    options: LossOptions,
+    sum_over_workers: Callable[[Tensor], Tensor],
+) -> ScoredRows:
+    """Run the first pass over the own ``rows`` of ``descriptors`` (n, d).
+
+    ``weights`` (n,) of the queries need not have mean 1. Calls ``sum_over_workers`` exactly once,
+    whatever the batch, so that the collectives of all workers match.
+    """
+    histograms = cumulative_histograms(descriptors, pairs, rows, options)
+    averages, negative, positive = slopes_of_bins(
+        histograms.positives, histograms.everything, options.variant, options.bins.width
+    )
+    counted = weights[rows].double().where(~averages.isnan(), 0.0)  # (b,)
+    sums = sum_over_workers(_sums(histograms, averages, counted, positive))
+    weighted_average, weight = sums[0], sums[1]
+    if bool(weight > 0):
+        # Weights of mean 1 divided by the number of queries: the same as by their sum.
+        loss, scale = 1 - weighted_average / weight, counted / weight
+    else:
+        warn_of_no_positives(len(descriptors))
+        loss, scale = torch.zeros_like(weight), torch.zeros_like(counted)
+    slopes = -scale[:, None, None] * torch.stack((negative, positive), dim=1)  # (b, 2, M-1)
+    return ScoredRows(loss, averages, slopes.to(descriptors.dtype), _diagnostics(sums))
+
+
+def warn_of_no_positives(num_images: int) -> None:
+    """Say why the loss is 0."""
+    logger.warning(
+        "no query among %d images has a positive of weight above 0: loss and gradient are 0; "
+        "draw several images of a class into a batch",
+        num_images,
+    )
+
+
+def _sums(histograms: Histograms, averages: Tensor, weights: Tensor, slopes: Tensor) -> Tensor:
+    """(6 + 2M,) what the workers add up: see _diagnostics for the order."""
+    defined = ~averages.isnan()
+    counts = histograms.positive_counts
+    positive = _mass(histograms.positives)
+    scalars = [
+        (weights * averages.nan_to_num()).sum(),
+        weights.sum(),
+        defined.sum(),
+        (~defined).sum(),
+        counts.sum(),
+        counts.where(slopes < 0, 0).sum(),
+    ]
+    negative = _mass(histograms.everything) - positive
+    return torch.cat((torch.stack([value.double() for value in scalars]), positive, negative))
+
+
+def _diagnostics(sums: Tensor) -> Diagnostics:
+    _, _, num_queries, num_lone, num_positives, num_wrong = sums[:6].tolist()
+    positive, negative = sums[6:].chunk(2)
+    return Diagnostics(
+        num_queries=round(num_queries),
+        num_lone_queries=round(num_lone),
+        positive_histogram=positive,
+        negative_histogram=negative,
+        wrong_sign_share=num_wrong / num_positives if num_positives > 0 else 0.0,
+    )
+
+
+def _mass(cumulative: Tensor) -> Tensor:
+    """(M,) all rows' histograms added up, from cumulative ones (b, M)."""
+    total = cumulative.sum(dim=0)
+    return torch.cat((total[:1], total.diff()))

@@ -1,0 +1,85 @@
+"""The similarity matrix cut into tiles, and what is known about its pairs and its rows.
+
+Shapes: n images, b of them rows of this worker, M bins, r x c a tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which pairs of images are positive, negative or left out."""
+
+    labels: Tensor
+    """(n,) int64 class of each image."""
+
+    ignore: Tensor
+    """(n,) int64; images of different classes that share a non-negative id are junk to each other."""
+
+    include_self: bool
+    """Whether an image is a positive of itself."""
+
+    def positive(self, rows: slice, columns: slice) -> Tensor:
+        """(r, c) bool: same class."""
+        return self.labels[rows, None] == self.labels[None, columns]
+
+    def itself(self, rows: slice, columns: slice) -> Tensor:
+        """(r, c) bool: the pair of an image with itself."""
+        places = torch.arange(len(self.labels), device=self.labels.device)
+        return places[rows, None] == places[None, columns]
+
+    def excluded(self, rows: slice, columns: slice) -> Tensor:
+        """(r, c) bool: the pair counts nowhere."""
+        ids, column_ids = self.ignore[rows, None], self.ignore[None, columns]
+        junk = (ids == column_ids) & (ids >= 0) & ~self.positive(rows, columns)
+        return junk if self.include_self else junk | self.itself(rows, columns)
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Histograms of each own row, from the best score down."""
+
+    positives: Tensor
+    """(b, M) float64, cumulative."""
+
+    everything: Tensor
+    """(b, M) float64, cumulative."""
+
+    positive_counts: Tensor
+    """(b, M-1) int64: positives (not the image itself) between two neighbouring centres."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of the similarity matrix; ``mirrored`` where it also stands for its transpose."""
+
+    rows: slice
+    columns: slice
+    mirrored: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(r, c)."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
+def tiles_of(num_images: int, rows: slice, tile_size: int) -> list[Tile]:
+    """Tiles that cover the own rows: the upper triangle where they are all rows, else the strip."""
+    triangular = (rows.start, rows.stop) == (0, num_images)
+    tiles = []
+    for top in range(rows.start, rows.stop, tile_size):
+        own = slice(top, min(top + tile_size, rows.stop))
+        for left in range(top if triangular else 0, num_images, tile_size):
+            columns = slice(left, min(left + tile_size, num_images))
+            tiles.append(Tile(own, columns, triangular and left > top))
+    return tiles
+
+
+def within(part: slice, rows: slice) -> slice:
+    """``part`` counted from the first of ``rows``."""
+    return slice(part.start - rows.start, part.stop - rows.start)

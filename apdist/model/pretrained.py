@@ -1,0 +1,119 @@
+"""Weights in and out: backbones from files, trained models as safetensors plus JSON.
+
+No file is ever unpickled without ``weights_only``.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import pickle
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from apdist.config import Config, ModelConfig, override
+from apdist.data import storage
+from apdist.model.descriptor import DescriptorNet
+
+WEIGHTS_NAME = "model.safetensors"
+DESCRIPTION_NAME = "model.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A network and what is needed to feed it."""
+
+    network: DescriptorNet
+    image_size: int
+    model_id: str
+    """Short hash of the weights: an index built with other weights is refused."""
+
+
+def build_model(config: ModelConfig) -> DescriptorNet:
+    """A network for training, with backbone weights from ``config.weights`` if given."""
+    network = DescriptorNet(config)
+    if config.weights:
+        load_backbone(network, config.weights)
+    return network
+
+
+def load_backbone(network: DescriptorNet, uri: str) -> None:
+    """Load backbone weights with torchvision's names; a classifier in the file is passed over.
+
+    Raises:
+        ValueError: the file cannot be read safely, or lacks a parameter.
+    """
+    state = {k: v for k, v in read_weights(uri).items() if not k.startswith("fc.")}
+    own = network.backbone.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    wrong = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    if missing or wrong:
+        raise ValueError(
+            f"{uri} does not fit model.backbone {network.config.backbone}: "
+            f"{len(missing)} parameters missing {missing[:2]}, {len(wrong)} of another shape "
+            f"{wrong[:2]}; use weights of that network with torchvision's names"
+        )
+    network.backbone.load_state_dict({k: state[k] for k in own})
+
+
+def read_weights(uri: str) -> dict[str, Tensor]:
+    """Tensors of a .safetensors or .pth file.
+
+    Raises:
+        ValueError: neither, or a pickle that holds more than tensors.
+    """
+    data = storage.read_bytes(uri)
+    try:
+        if uri.endswith(".safetensors"):
+            return load(data)
+        state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{uri} is no safetensors file and no torch file of plain tensors ({error})"
+        ) from error
+    state = state.get("state_dict", state)
+    return {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+
+
+def save_model(network: DescriptorNet, image_size: int, folder: str) -> str:
+    """Write weights and description under ``folder``; returns the model's id."""
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    data = save(state)
+    model_id = hashlib.sha256(data).hexdigest()[:12]
+    description = {
+        "format": 1,
+        "model_id": model_id,
+        "image_size": image_size,
+        "model": dataclasses.asdict(network.config) | {"weights": ""},
+    }
+    storage.write_bytes(storage.join(folder, WEIGHTS_NAME), data)
+    storage.write_bytes(
+        storage.join(folder, DESCRIPTION_NAME), json.dumps(description, indent=2).encode()
+    )
+    return model_id
+
+
+def load_model(folder: str) -> TrainedModel:
+    """Read what `save_model` wrote, ready to describe images.
+
+    Raises:
+        ValueError: there is no model in ``folder``, or its files are damaged.
+    """
+    uri = storage.join(folder, DESCRIPTION_NAME)
+    if not storage.exists(uri):
+        raise ValueError(f"{folder} holds no trained model ({DESCRIPTION_NAME} is missing)")
+    try:
+        description = json.loads(storage.read_bytes(uri))
+        options = {f"model.{name}": value for name, value in description["model"].items()}
+        data = storage.read_bytes(storage.join(folder, WEIGHTS_NAME))
+        network = DescriptorNet(override(Config(), options).model)
+        network.load_state_dict(load(data))
+        image_size = int(description["image_size"])
+    except (json.JSONDecodeError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"the model in {folder} is damaged ({error}); train it again") from error
+    model_id = hashlib.sha256(data).hexdigest()[:12]
+    return TrainedModel(network=network.eval(), image_size=image_size, model_id=model_id)

@@ -1,0 +1,194 @@
+"""Whitening: a linear map, learned from descriptors, that evens out their variance.
+
+Shapes: n descriptors or pairs, d descriptor size, k whitened size.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_FORMAT = "apdist.whitening"
+# Rows at a time through float64: 2,048 dimensions then take 128 MB.
+_ROWS_PER_TILE = 8192
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Whitening:
+    """x -> l2((x - mean) projection^T)."""
+
+    mean: Tensor
+    """(d,) subtracted first."""
+    projection: Tensor
+    """(k, d) rows in order of falling variance, already divided by variance^power."""
+
+    def __post_init__(self) -> None:
+        if self.projection.dim() != 2 or self.mean.shape != self.projection.shape[1:]:
+            raise ValueError(
+                f"expected a projection (k, d) and a mean (d,), "
+                f"got {tuple(self.projection.shape)} and {tuple(self.mean.shape)}"
+            )
+
+    def __call__(self, descriptors: Tensor) -> Tensor:
+        """Whiten ``descriptors`` (n, d) to (n, k) of unit length, in their dtype."""
+        if descriptors.shape[-1] != len(self.mean):
+            raise ValueError(
+                f"whitening was learned on {len(self.mean)} dimensions, "
+                f"the descriptors have {descriptors.shape[-1]}"
+            )
+        mean, projection = self.mean.to(descriptors), self.projection.to(descriptors)
+        return F.normalize((descriptors - mean) @ projection.T, dim=-1)
+
+    def as_linear(self) -> tuple[Tensor, Tensor]:
+        """Weight (k, d) and bias (k,) of the linear layer that whitens, up to the final L2."""
+        return self.projection, -self.projection @ self.mean
+
+
+def learn_pca_whitening(
+    descriptors: Tensor, *, num_components: int = 0, power: float = 0.5
+) -> Whitening:
+    """PCA whitening of ``descriptors`` (n, d): axes of largest variance, each over variance^power.
+
+    Args:
+        descriptors: (n, d).
+        num_components: axes to keep; 0 keeps all d.
+        power: 0.5 whitens fully, 0.25 is what published AP models use, 0 only rotates.
+
+    Raises:
+        ValueError: the descriptors do not vary along as many axes as are kept.
+    """
+    _check_finite(descriptors)
+    mean = _mean(descriptors)
+    variance, axes = _principal_axes(_scatter(descriptors, mean))
+    kept = num_components or descriptors.shape[1]
+    _check_rank(variance, kept, len(descriptors))
+    return pca_whitening(mean, axes[:kept], variance[:kept], power=power)
+
+
+def pca_whitening(
+    mean: Tensor, components: Tensor, variance: Tensor, *, power: float = 0.5
+) -> Whitening:
+    """Whitening from a finished PCA: mean (d,), components (k, d), variance (k,)."""
+    if not 0 <= power <= 1:
+        raise ValueError(f"power must lie in [0, 1], got {power}")
+    return Whitening(mean=mean, projection=components / variance.pow(power)[:, None])
+
+
+def learn_supervised_whitening(
+    descriptors: Tensor, pairs: Tensor, *, num_components: int = 0
+) -> Whitening:
+    """Whiten the differences of matching pairs, then rotate to the axes of largest variance.
+
+    Radenovic, Tolias, Chum, 2018, arXiv:1711.02512. C = mean over pairs of (a - b)(a - b)^T is
+    whitened by the inverse of its Cholesky factor; PCA of what all descriptors become gives the
+    rotation. The mean is that of the pairs' first images.
+
+    Args:
+        descriptors: (n, d).
+        pairs: (m, 2) rows of ``descriptors`` that show the same instance.
+        num_components: axes to keep; 0 keeps all d.
+
+    Raises:
+        ValueError: the pairs' differences do not span all d dimensions.
+    """
+    _check_finite(descriptors)
+    _check_pairs(pairs, len(descriptors))
+    mean = _mean(descriptors[pairs[:, 0]])
+    differences = descriptors[pairs[:, 0]].double() - descriptors[pairs[:, 1]].double()
+    spread = _scatter(differences, torch.zeros_like(mean))
+    _check_rank(torch.linalg.eigvalsh(spread).flip(0), len(mean), len(pairs))
+    factor = torch.linalg.cholesky(spread)  # (d, d)
+    whitener = torch.linalg.solve_triangular(factor, torch.eye(len(mean)).to(factor), upper=False)
+    _, axes = _principal_axes(whitener @ _scatter(descriptors, mean) @ whitener.T)
+    kept = num_components or len(mean)
+    return Whitening(mean=mean, projection=(axes @ whitener)[:kept])
+
+
+def save_whitening(whitening: Whitening, path: Path | str) -> None:
+    """Write ``whitening`` as one safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    tensors = {
+        "mean": whitening.mean.contiguous(),
+        "projection": whitening.projection.contiguous(),
+    }
+    save_file(tensors, temporary, metadata={"format": _FORMAT, "version": "1"})
+    temporary.replace(path)
+
+
+def load_whitening(path: Path | str) -> Whitening:
+    """Read what `save_whitening` wrote; ``ValueError`` when ``path`` holds something else."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a whitening: {error}; learn it again"
+        ) from error
+    if metadata.get("format") != _FORMAT or set(tensors) != {"mean", "projection"}:
+        raise ValueError(
+            f"{path} is no whitening (its metadata: {json.dumps(metadata)}); "
+            "expected a file that save_whitening wrote"
+        )
+    return Whitening(**tensors)
+
+
+def _mean(descriptors: Tensor) -> Tensor:
+    """Mean (d,) in float64 of ``descriptors`` (n, d)."""
+    return descriptors.mean(dim=0, dtype=torch.float64)
+
+
+def _scatter(descriptors: Tensor, mean: Tensor) -> Tensor:
+    """Mean (d, d) of (x - mean)(x - mean)^T, in float64, over ``descriptors`` (n, d)."""
+    total = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
+    for start in range(0, len(descriptors), _ROWS_PER_TILE):
+        centred = descriptors[start : start + _ROWS_PER_TILE].double() - mean  # (t, d)
+        total += centred.T @ centred
+    return total / len(descriptors)
+
+
+def _principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances (d,), falling, and unit axes (d, d), one a row, of a covariance (d, d)."""
+    variance, axes = torch.linalg.eigh(covariance)
+    variance, axes = variance.flip(0), axes.T.flip(0)
+    # An axis has no sign of its own: make its largest entry positive on every machine.
+    largest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
+    return variance, axes * largest.sign()
+
+
+def _check_finite(descriptors: Tensor) -> None:
+    if descriptors.dim() != 2 or not len(descriptors):
+        raise ValueError(f"expected descriptors (n, d), n >= 1, got {tuple(descriptors.shape)}")
+    if not torch.isfinite(descriptors).all():
+        raise ValueError("descriptors hold NaN or infinity; check the model that made them")
+
+
+def _check_rank(variance: Tensor, kept: int, count: int) -> None:
+    """Refuse to divide by a variance (d,), falling, that is zero but for rounding."""
+    rank = int((variance > variance[0].clamp(min=1e-300) * 1e-10).sum())
+    if not 0 < kept <= rank:
+        raise ValueError(
+            f"{count} samples vary along {rank} of {len(variance)} dimensions, too few for {kept} "
+            f"whitened ones; use more samples or num_components from 1 to {rank}"
+        )
+
+
+def _check_pairs(pairs: Tensor, count: int) -> None:
+    if pairs.dim() != 2 or pairs.shape[1] != 2 or not len(pairs):
+        raise ValueError(f"expected pairs (m, 2), m >= 1, got {tuple(pairs.shape)}")
+    if pairs.min() < 0 or pairs.max() >= count:
+        raise ValueError(
+            f"pairs name rows {int(pairs.min())} to {int(pairs.max())}; "
+            f"the descriptors have rows 0 to {count - 1}"
+        )

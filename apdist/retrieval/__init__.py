@@ -1,0 +1,1 @@
+"""Descriptors to ranked lists, numbers and pictures."""

@@ -1,0 +1,169 @@
+"""Build, save and load a search index.
+
+A saved index is a folder: index.json (settings; size and CRC32 of the other files),
+entries.parquet, descriptors.safetensors and, where faiss searches, index.faiss.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from torch import Tensor
+
+from apdist.retrieval.faiss_index import build_faiss, has_faiss, read_faiss, write_faiss
+from apdist.retrieval.search_index import SearchIndex, measure_recall, unit_descriptors
+
+__all__ = ["SearchIndex", "build_index", "load_index", "save_index"]
+
+logger = logging.getLogger(__name__)
+
+KINDS = ("auto", "exact", "flat", "ivf", "hnsw", "ivf_pq")
+_FORMAT = "apdist.index"
+_FORMAT_VERSION = 1
+_DESCRIPTORS = "descriptors.safetensors"
+_ENTRIES = "entries.parquet"
+_FAISS = "index.faiss"
+_REMEDY = "build the index again with `apdist index`"
+_BYTES_PER_READ = 1 << 22
+
+
+def build_index(
+    descriptors: Tensor | NDArray[Any], entries: pa.Table, *, kind: str = "auto", model_id: str
+) -> SearchIndex:
+    """Index ``descriptors`` (n, d) and measure its recall against exact search.
+
+    Args:
+        descriptors: (n, d) of unit length.
+        entries: n rows: what a search result should tell about each image.
+        kind: "exact" needs no faiss; "flat" is exact, too; "ivf", "hnsw" and "ivf_pq" trade recall
+            for speed; "auto" is "flat" where faiss imports, else "exact".
+        model_id: names the model; only its descriptors can be searched for.
+
+    Raises:
+        ValueError: descriptors that are not of unit length, another number of entries, an unknown
+            kind, or a kind whose faiss is not installed.
+    """
+    vectors = unit_descriptors(descriptors, "descriptors")
+    if entries.num_rows != len(vectors) or not len(vectors):
+        raise ValueError(
+            f"expected one entry per descriptor and at least one, "
+            f"got {entries.num_rows} entries and {len(vectors)} descriptors"
+        )
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
+    if kind == "auto":
+        kind = "flat" if has_faiss() else "exact"
+    settings = {"kind": kind, "dim": vectors.shape[1], "count": len(vectors), "model_id": model_id}
+    faiss_index, chosen = (None, {}) if kind == "exact" else build_faiss(kind, vectors)
+    index = SearchIndex(vectors, entries, {**settings, **chosen}, faiss_index)
+    index.settings["recall_at_10"] = measure_recall(index)
+    return index
+
+
+def save_index(index: SearchIndex, folder: str | Path) -> None:
+    """Write ``index`` to ``folder``, whole or not at all; a folder with content is refused."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not an empty folder; choose another name")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        pq.write_table(index.entries, temporary / _ENTRIES)
+        descriptors = index.descriptors.cpu().contiguous()
+        save_file({"descriptors": descriptors}, temporary / _DESCRIPTORS)
+        if index.faiss_index is not None:
+            write_faiss(index.faiss_index, temporary / _FAISS)
+        files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
+        header = {"format": _FORMAT, "format_version": _FORMAT_VERSION, **index.settings}
+        text = json.dumps({**header, "files": files}, indent=2, ensure_ascii=False)
+        (temporary / "index.json").write_text(text + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
+    """Read the index that `save_index` wrote.
+
+    Where faiss is missing the index is searched exactly, with a warning.
+
+    Args:
+        folder: the saved index.
+        model_id: the model that will describe the queries; None skips the comparison.
+
+    Raises:
+        ValueError: built with another model, or a file is missing, damaged or of another format.
+    """
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    settings = _read_settings(folder)
+    if model_id is not None and settings["model_id"] != model_id:
+        raise ValueError(
+            f"{folder} was built with model {settings['model_id']}, the queries come from model "
+            f"{model_id}; search with the first or build an index with the second"
+        )
+    approximate = settings["kind"] != "exact"
+    fingerprints = settings.pop("files")
+    for name in (_DESCRIPTORS, _ENTRIES, *([_FAISS] if approximate else [])):
+        _check_file(folder / name, fingerprints.get(name))
+    descriptors = load_file(folder / _DESCRIPTORS)["descriptors"]
+    entries = pq.read_table(folder / _ENTRIES)
+    faiss_index = None
+    if approximate and has_faiss():
+        faiss_index = read_faiss(folder / _FAISS)
+    elif approximate:
+        logger.warning("%s: faiss does not import; searching exactly, which is slower", folder)
+    return SearchIndex(descriptors, entries, settings, faiss_index)
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    path = folder / "index.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist: {folder} is no index; {_REMEDY}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); {_REMEDY}") from error
+    if not isinstance(settings, dict) or settings.get("format") != _FORMAT:
+        raise ValueError(f"{path} does not describe an index of apdist; {_REMEDY}")
+    if settings.get("format_version") != _FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {settings.get('format_version')}, this apdist reads "
+            f"{_FORMAT_VERSION}; {_REMEDY}"
+        )
+    missing = {"kind", "dim", "count", "model_id", "files"} - settings.keys()
+    if missing:
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}; {_REMEDY}")
+    return settings
+
+
+def _fingerprint(path: Path) -> dict[str, int]:
+    """Size and CRC32 of the file ``path``."""
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(_BYTES_PER_READ):
+            crc = zlib.crc32(block, crc)
+    return {"bytes": path.stat().st_size, "crc32": crc}
+
+
+def _check_file(path: Path, fingerprint: dict[str, int] | None) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; {_REMEDY}")
+    found = _fingerprint(path)
+    if found != fingerprint:
+        raise ValueError(f"{path} is damaged: expected {fingerprint}, got {found}; {_REMEDY}")

@@ -1,0 +1,173 @@
+"""Exact retrieval metrics of labelled descriptors.
+
+Shapes: q queries, n database images, d descriptor size, t queries in a tile, p positives of the
+query in the tile that has the most. Ranks count from 0. A positive is a database image with the
+query's label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apdist.retrieval.ranking import ranks_of_positives
+
+NUM_RECALL_LEVELS = 101
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RetrievalScores:
+    """How well queries find their positives; every mean runs over the queries that have one."""
+
+    mean_average_precision: float
+    """AP by the sum rule: the mean over a query's positives of the precision at their rank."""
+    recall_at: dict[int, float]
+    """R@k: share of queries with a positive among the first k."""
+    map_at: dict[int, float]
+    """mAP@k: precision at each positive among the first k, over min(k, number of positives)."""
+    r_precision: float
+    """Mean precision among the first R results, R being the query's number of positives."""
+    mean_reciprocal_rank: float
+    """Mean of 1 / (1 + rank of the first positive)."""
+    num_queries: int
+    """All queries, with or without a positive."""
+    num_queries_without_positive: int
+    """Queries without a positive: left out of every mean."""
+    average_precision: Tensor
+    """(q,) float64 AP of each query, NaN where it has no positive."""
+    precision_at_recall: Tensor
+    """(101,) float64: best precision at recall 0, 0.01, ..., 1 or more, mean over queries."""
+
+
+def score_labelled(
+    descriptors: Tensor,
+    labels: Tensor,
+    *,
+    recall_at: tuple[int, ...] = (1, 5, 10),
+    map_at: tuple[int, ...] = (5, 10),
+    tile_size: int = 0,
+) -> RetrievalScores:
+    """Score every image as a query against all the others.
+
+    Args:
+        descriptors: (n, d), compared by float32 inner product: cosine similarity at unit length.
+        labels: (n,) integers.
+        recall_at: the k of R@k.
+        map_at: the k of mAP@k.
+        tile_size: queries at a time; 0 takes what fits `ranking.SCORES_PER_TILE`.
+
+    Raises:
+        ValueError: shapes do not match, a descriptor is not finite, a k is below 1, or no query
+            has a positive.
+    """
+    _check_labelled(descriptors, labels, "descriptors")
+    ranked = ranks_of_positives(
+        descriptors, labels, descriptors, labels, self_in_database=True, tile_size=tile_size
+    )
+    return _summarise(ranked, recall_at, map_at)
+
+
+def score_queries(
+    queries: Tensor,
+    query_labels: Tensor,
+    database: Tensor,
+    database_labels: Tensor,
+    *,
+    recall_at: tuple[int, ...] = (1, 5, 10),
+    map_at: tuple[int, ...] = (5, 10),
+) -> RetrievalScores:
+    """Score queries (q, d) with labels (q,) against another set, (n, d) with labels (n,).
+
+    Options and refusals are those of `score_labelled`.
+    """
+    _check_labelled(queries, query_labels, "queries")
+    _check_labelled(database, database_labels, "database")
+    if queries.shape[1] != database.shape[1]:
+        raise ValueError(
+            f"queries have {queries.shape[1]} dimensions, the database {database.shape[1]}; "
+            "describe both with one model"
+        )
+    ranked = ranks_of_positives(
+        queries, query_labels, database, database_labels, self_in_database=False
+    )
+    return _summarise(ranked, recall_at, map_at)
+
+
+def _check_labelled(descriptors: Tensor, labels: Tensor, name: str) -> None:
+    if descriptors.dim() != 2 or labels.shape != descriptors.shape[:1] or not len(labels):
+        raise ValueError(
+            f"{name}: expected descriptors (n, d) and labels (n,) with n >= 1, "
+            f"got {tuple(descriptors.shape)} and {tuple(labels.shape)}"
+        )
+    if labels.is_floating_point():
+        raise ValueError(f"{name}: labels must be integers, got {labels.dtype}")
+    broken = (~torch.isfinite(descriptors).all(dim=1)).nonzero()
+    if len(broken):
+        raise ValueError(
+            f"{name}: {len(broken)} of {len(labels)} descriptors hold NaN or infinity (first row: "
+            f"{int(broken[0])}); nothing can rank them, check the model that made them"
+        )
+
+
+def _summarise(
+    ranked: Iterable[tuple[Tensor, Tensor]], recall_at: tuple[int, ...], map_at: tuple[int, ...]
+) -> RetrievalScores:
+    """Average the queries of all tiles of ranks (t, p) and numbers of positives (t,)."""
+    for k in (*recall_at, *map_at):
+        if k < 1:
+            raise ValueError(f"recall_at and map_at count results, at least 1; got {k}")
+    tiles = [_score_tile(*tile, recall_at, map_at) for tile in ranked]
+    columns = {name: torch.cat([tile[name] for tile in tiles]).cpu() for name in tiles[0]}
+    answerable = ~columns["average_precision"].isnan()
+    if not answerable.any():
+        raise ValueError(
+            f"none of the {len(answerable)} queries has a positive; "
+            "evaluate on images that share their label with another one"
+        )
+    means = {name: column[answerable].mean(dim=0) for name, column in columns.items()}
+    return RetrievalScores(
+        mean_average_precision=means["average_precision"].item(),
+        recall_at={k: means[f"recall_at_{k}"].item() for k in recall_at},
+        map_at={k: means[f"map_at_{k}"].item() for k in map_at},
+        r_precision=means["r_precision"].item(),
+        mean_reciprocal_rank=means["reciprocal_rank"].item(),
+        num_queries=len(answerable),
+        num_queries_without_positive=int((~answerable).sum()),
+        average_precision=columns["average_precision"],
+        precision_at_recall=means["precision_at_recall"],
+    )
+
+
+def _score_tile(
+    ranks: Tensor, num_positives: Tensor, recall_at: tuple[int, ...], map_at: tuple[int, ...]
+) -> dict[str, Tensor]:
+    """Each query's metrics, float64, from its ranks (t, p); AP is NaN without a positive."""
+    places = torch.arange(ranks.shape[1], device=ranks.device)
+    real = places < num_positives[:, None]  # (t, p), False on padding
+    precision = ((places + 1) / (ranks + 1).double()).where(real, 0.0)
+    among_first_r = real & (ranks < num_positives[:, None])
+    scores = {
+        # 0 / 0 is the NaN that marks a query without a positive.
+        "average_precision": precision.sum(dim=1) / num_positives,
+        "r_precision": among_first_r.sum(dim=1) / num_positives.double(),
+        "reciprocal_rank": 1 / (ranks[:, 0] + 1).double(),
+        "precision_at_recall": _interpolate(precision, num_positives),
+    }
+    for k in recall_at:
+        scores[f"recall_at_{k}"] = (ranks[:, 0] < k).double()
+    for k in map_at:
+        precision_in_k = precision.where(ranks < k, 0.0).sum(dim=1)
+        scores[f"map_at_{k}"] = precision_in_k / num_positives.clamp(max=k)
+    return scores
+
+
+def _interpolate(precision: Tensor, num_positives: Tensor) -> Tensor:
+    """Best precision (t, 101) at recall 0, 0.01, ..., 1 or more, given it at positives (t, p)."""
+    best_from_here = precision.flip(1).cummax(dim=1).values.flip(1)
+    percent = torch.arange(NUM_RECALL_LEVELS, device=precision.device)
+    # Integers: the first positive whose recall reaches percent / 100, free of rounding.
+    reached = (percent * num_positives[:, None] + 99) // 100 - 1  # (t, 101)
+    return best_from_here.gather(1, reached.clamp(min=0))

@@ -1,0 +1,281 @@
+"""Run the training loop on a Ray cluster, or in this process, and hear from it while it runs."""
+
+import functools
+import logging
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from apdist.config import Config, RayConfig
+from apdist.data import storage
+from apdist.training.events import Event, Link, Mailbox, WarningForwarder
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
+    from apdist.training.loop import Job
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = {
+    # A report waits for the next health check; two seconds would be felt at each evaluation.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
+}
+PROCESS_GROUP_TIMEOUT_S = 300
+POLL_S = 0.1
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the person asked for it
+    """The run was stopped by Ctrl-C or SIGTERM; its last checkpoint is written."""
+
+
+class TrainingFailed(RuntimeError):
+    """The workers failed more often than ``ray.max_failures`` allows."""
+
+
+@contextmanager
+def ray_cluster(config: RayConfig) -> Iterator[None]:
+    """Join or start Ray; leave it, and end what was started, when the block ends.
+
+    Raises:
+        ValueError: no cluster answers at ``ray.address``, or it is too small for the workers.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():  # a caller, a test for example, has its own
+        refuse_if_too_small(config)
+        yield
+        return
+    try:
+        ray.init(
+            address=config.address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if config.address == "local" else None,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"no Ray cluster at ray.address {config.address!r} ({str(error).splitlines()[0]}); "
+            "start one with `ray start --head`, or use --ray.address local"
+        ) from error
+    try:
+        refuse_if_too_small(config)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def refuse_if_too_small(config: RayConfig) -> None:
+    """Compare what the workers need with what the cluster has.
+
+    Raises:
+        ValueError: it would wait for ever.
+    """
+    import ray
+
+    if config.autoscaling:
+        return
+    there = ray.cluster_resources()
+    needs = {"CPU": config.num_workers * config.cpus_per_worker}
+    if config.use_gpu:
+        needs["GPU"] = config.num_workers
+    for kind, needed in needs.items():
+        if needed > there.get(kind, 0):
+            raise ValueError(
+                f"ray.num_workers {config.num_workers} needs {needed} {kind}s, the cluster has "
+                f"{there.get(kind, 0):g}; use fewer workers, or --ray.autoscaling True if it grows"
+            )
+
+
+def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:
+    """Train, and call ``on_event`` in this thread for everything the workers tell.
+
+    The first Ctrl-C or SIGTERM asks the workers for a checkpoint; a second one ends at once.
+
+    Raises:
+        Interrupted: stopped by a signal.
+        ValueError: a worker met bad input.
+        TrainingFailed: the workers failed too often.
+    """
+    if job.config.ray.num_workers == 0:
+        _watch(job, Mailbox(), Mailbox.take, on_event)
+        return
+    import ray
+
+    with ray_cluster(job.config.ray):
+        mailbox = remote_mailbox()
+        _watch(job, RemoteLink(mailbox), lambda _: ray.get(mailbox.take.remote()), on_event)
+
+
+def remote_mailbox() -> Any:
+    """A mailbox actor on the driver's node: it lives as long as the driver does."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+class RemoteLink:
+    """A worker's end of a mailbox that is a Ray actor; never makes a step wait."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self._answer: Any = None
+
+    def post(self, event: Event) -> None:
+        """Send without waiting."""
+        self.actor.post.remote(event)
+
+    def request_stop(self) -> None:
+        """Ask the workers to end."""
+        self.actor.request_stop.remote()
+
+    def stop_requested(self) -> bool:
+        """The newest answer that has arrived; asks again for the next step."""
+        import ray
+
+        if self._answer is None:
+            self._answer = self.actor.stop_requested.remote()
+        ready, _ = ray.wait([self._answer], timeout=0)
+        if not ready:
+            return False
+        answer = bool(ray.get(self._answer))
+        self._answer = None
+        return answer
+
+
+def _watch(
+    job: "Job", link: Any, take: Callable[[Any], list[Event]], on_event: Callable[[Event], None]
+) -> None:
+    """Run the trainer in a thread; this one handles signals and hands on events."""
+    failures: list[BaseException] = []
+    thread = threading.Thread(target=_fit, args=(job, link, failures), name="trainer", daemon=True)
+    signals = 0
+
+    def on_signal(*_: object) -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
+            raise KeyboardInterrupt
+        link.request_stop()
+        on_event({"kind": "stopping"})
+
+    with handled_signals(on_signal):
+        thread.start()
+        finished = False
+        while not finished:
+            finished = not thread.is_alive()  # before the last events are taken
+            for event in take(link):
+                if event["kind"] == "error":
+                    raise ValueError(event["text"])
+                on_event(event)
+            thread.join(POLL_S)
+    if failures:
+        _explain_failure(job, failures[0])
+    if signals:
+        raise Interrupted
+
+
+def _fit(job: "Job", link: Link, failures: list[BaseException]) -> None:
+    try:
+        build_trainer(job, link).fit()
+    except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises
+        failures.append(error)
+
+
+def _explain_failure(job: "Job", error: BaseException) -> None:
+    if isinstance(error, ValueError | OSError):
+        raise error
+    log = storage.join(job.run, "error.log")
+    storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    raise TrainingFailed(
+        f"training failed: {lines[-1].strip() if lines else type(error).__name__}; the whole "
+        f"report is in {log}; `apdist train --resume {job.run}` goes on from the last checkpoint"
+    ) from error
+
+
+@contextmanager
+def handled_signals(handler: Callable[..., None]) -> Iterator[None]:
+    """SIGINT and SIGTERM go to ``handler`` within the block (in the main thread only)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) -> "TorchTrainer":
+    """The Ray Train v2 trainer of ``job``; ``callbacks`` hear its reports in the controller."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    config: Config = job.config
+    resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
+    if config.ray.use_gpu:
+        resources["GPU"] = 1
+    path = job.run.removeprefix("s3://") if storage.is_remote(job.run) else os.path.abspath(job.run)
+    return TorchTrainer(
+        functools.partial(run_worker, job, link),
+        scaling_config=ScalingConfig(
+            num_workers=config.ray.num_workers,
+            use_gpu=config.ray.use_gpu,
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=path,
+            storage_filesystem=storage.ray_filesystem(job.run),
+            failure_config=FailureConfig(max_failures=config.ray.max_failures),
+            callbacks=callbacks,
+        ),
+        torch_config=TorchConfig(
+            backend="nccl" if config.ray.use_gpu else "gloo", timeout_s=PROCESS_GROUP_TIMEOUT_S
+        ),
+    )
+
+
+def run_worker(job: "Job", link: Link) -> None:
+    """What Ray Train runs in each worker process."""
+    import torch
+    from ray.train import get_context
+    from ray.train.torch import get_device
+
+    from apdist.training.loop import train
+
+    forwarder = WarningForwarder(link, get_context().get_world_rank())
+    package = logging.getLogger("apdist")
+    package.addHandler(forwarder)
+    package.propagate = False
+    threads = torch.get_num_threads()
+    if job.config.ray.num_workers:
+        torch.set_num_threads(job.config.ray.cpus_per_worker)
+    try:
+        train(job, link, torch.device(get_device()))
+    except (ValueError, OSError) as error:
+        # Bad input fails on every attempt: the driver ends the run instead of trying again.
+        link.post({"kind": "error", "text": str(error)})
+        raise
+    finally:
+        package.removeHandler(forwarder)
+        package.propagate = True
+        torch.set_num_threads(threads)

@@ -1,0 +1,1 @@
+"""One thin file per job, in the order a user runs them."""

@@ -1,0 +1,87 @@
+"""What a person sees: one console, progress that also reads well in a log file, tables."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+LOG_EVERY_S = 10.0
+
+
+def say(text: str) -> None:
+    """Print a line; square brackets in it are plain text."""
+    console.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """Print a warning to the error stream."""
+    errors.print(f"warning: {text}", markup=False, style="yellow")
+
+
+Update = Callable[[int, str], None]
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Update]:
+    """A bar with rate and remaining time; where no terminal is, a line now and then.
+
+    Yields:
+        A function that takes the number done and a text to show beside it.
+    """
+    if not console.is_terminal:
+        yield _line_writer(title, total)
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task(title, total=total, note="")
+        yield lambda done, note="": bar.update(task, completed=done, note=note)
+
+
+def _line_writer(title: str, total: int) -> Update:
+    started = last = time.monotonic()
+    first = -1
+
+    def update(done: int, note: str = "") -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        first = done if first < 0 else first
+        if now - last < LOG_EVERY_S and done < total:
+            return
+        last = now
+        rate = (done - first) / max(now - started, 1e-9)
+        left = f"{(total - done) / rate:.0f} s left" if rate > 0 else ""
+        say(f"{title} {done}/{total}  {note}  {rate:.1f}/s  {left}".rstrip())
+
+    return update
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; the first column is text, the others are figures."""
+    result = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        result.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        result.add_row(*row)
+    console.print(result)

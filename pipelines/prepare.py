@@ -1,0 +1,166 @@
+"""``apdist prepare``: pictures to WebDataset shards with a Parquet index."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from apdist.data.shards import Encoded, Encoder, Item, write_shards
+from pipelines.console import progress_bar, say, warn
+
+NOUN = {"folder": "pictures in class folders", "glyphs": "drawn characters, no network needed"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """How shards are written."""
+
+    out: str
+    """Folder or s3:// prefix for the shards; must be empty."""
+    shard_mib: int = 64
+    """Size in MiB at which a shard is closed."""
+    seed: int = 0
+    """Seed of the split and of the order inside the shards."""
+    processes: int = min(8, os.cpu_count() or 1)
+    """Processes that read and encode."""
+
+    def __post_init__(self) -> None:
+        if self.shard_mib < 1 or self.processes < 1 or self.seed < 0:
+            raise ValueError("--shard-mib and --processes must be at least 1, --seed at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareFolder(Writing):
+    """Write shards from a folder of pictures, IMAGES/<class>/<image>."""
+
+    images: Positional[Path]
+    """Folder with one folder per class."""
+    split_by_class: float = 0.8
+    """Share of the classes that go to the split `train`; the others are `test`."""
+    split_file: Path = Path()
+    """A .csv or .tsv file with the columns path and split, instead of --split-by-class."""
+    on_corrupt: Literal["error", "skip"] = "error"
+    """What to do with a file that is no readable image."""
+    max_side: int = 0
+    """Shrink larger images to this longest side in pixels; 0 keeps every file as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareGlyphs(Writing):
+    """Draw the embedded data set: characters in the typefaces that matplotlib ships."""
+
+    out: str = "data/glyphs"
+    """Folder or s3:// prefix for the shards; must be empty."""
+    shard_mib: int = 8
+    """Size in MiB at which a shard is closed."""
+    min_typefaces: int = 12
+    """Characters in fewer typefaces are left out."""
+    num_test: int = 300
+    """Characters kept for evaluation."""
+    image_size: int = 64
+    """Side of an image in pixels."""
+    images_per_glyph: int = 0
+    """Images of each character; 0 draws one in each typeface."""
+
+
+Folder = Annotated[PrepareFolder, tyro.conf.subcommand("folder")]
+Glyphs = Annotated[PrepareGlyphs, tyro.conf.subcommand("glyphs")]
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run."""
+    options = tyro.cli(Folder | Glyphs, args=argv, prog="apdist prepare")  # type: ignore[call-overload]
+    return prepare_folder(options) if isinstance(options, PrepareFolder) else prepare_glyphs(options)
+
+
+def prepare_folder(options: PrepareFolder) -> int:
+    """Write a person's own pictures."""
+    from apdist.data import folder
+
+    root = options.images
+    found = folder.scan_folder(root)
+    if found.num_beside:
+        warn(f"{found.num_beside} files lie beside the class folders of {root} and are not used")
+    if options.split_file != Path():
+        splits = folder.read_split_file(options.split_file, root, found)
+    else:
+        splits = folder.split_by_class(root, found, options.split_by_class, options.seed)
+    items = folder.folder_items(root, found, splits, options.max_side)
+    write(items, folder.encode_file, options, skip=options.on_corrupt == "skip")
+    return 0
+
+
+def prepare_glyphs(options: PrepareGlyphs) -> int:
+    """Draw and write the embedded data set."""
+    from apdist.data import glyphs
+
+    found = glyphs.find_glyphs(options.min_typefaces)
+    train, test = glyphs.split_glyphs(found, num_test=options.num_test, seed=options.seed)
+    labels = {glyph.character: label for label, glyph in enumerate(found)}
+    items = [
+        Item(
+            source=f"{image.glyph.name.replace(' ', '_')}/{image.typeface}-{number:03d}.png",
+            label=labels[image.glyph.character],
+            label_name=f"{image.glyph.character} {image.glyph.name}",
+            split=split,
+            content=image,
+        )
+        for split, members in (("train", train), ("test", test))
+        for number, image in enumerate(
+            glyphs.glyph_images(
+                members,
+                size=options.image_size,
+                seed=options.seed,
+                images_per_glyph=options.images_per_glyph,
+            )
+        )
+    ]
+    write(items, encode_glyph, options, skip=False)
+    return 0
+
+
+def encode_glyph(image: Any) -> Encoded:
+    """Draw one glyph image."""
+    import io
+
+    picture = image.draw()
+    target = io.BytesIO()
+    picture.save(target, "JPEG", quality=90)
+    return Encoded(target.getvalue(), "jpg", *picture.size)
+
+
+def write(items: list[Item], encode: Encoder, options: Writing, *, skip: bool) -> None:
+    """Write ``items`` with a progress bar and say what was written and what was left out."""
+    refused: list[str] = []
+
+    def on_refused(item: Item, reason: str) -> None:
+        if not skip:
+            raise ValueError(f"{item.source} {reason}; remove it, or use --on-corrupt skip")
+        refused.append(f"{item.source} {reason}")
+
+    with progress_bar("writing images", len(items)) as update:
+        index = write_shards(
+            items,
+            encode,
+            options.out,
+            shard_bytes=options.shard_mib << 20,
+            seed=options.seed,
+            num_processes=options.processes if len(items) > 500 else 1,
+            on_refused=on_refused,
+            progress=lambda done: update(done, ""),
+        )
+    for line in refused[:5]:
+        warn(f"skipped {line}")
+    if refused:
+        warn(f"skipped {len(refused)} files that are no readable image")
+    mib = sum(size for size, _ in index.shards.values()) / (1 << 20)
+    say(f"{options.out}: {len(index)} images in {len(index.shards)} shards, {mib:.1f} MiB")
+    for split in sorted(index.splits()):
+        counts = Counter(index.select(split).labels.tolist())
+        lone = sum(count == 1 for count in counts.values())
+        note = f"; {lone} have a single image and are left out as queries" if lone else ""
+        say(f"  {split}: {sum(counts.values())} images of {len(counts)} classes{note}")

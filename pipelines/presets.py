@@ -1,0 +1,74 @@
+"""Presets: complete configurations to start from; every option can be changed on the command line."""
+
+from apdist.config import (
+    AugmentConfig,
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RayConfig,
+    TrainingConfig,
+)
+
+PRESETS: dict[str, tuple[str, Config]] = {
+    "glyphs": (
+        "the embedded data set with a small network, minutes on a laptop",
+        Config(),
+    ),
+    "folder": (
+        "your own pictures with the pretrained EfficientNet-lite0 (needs the extra lite0)",
+        Config(
+            data=DataConfig(shards="data/folder", image_size=128, group_size=4),
+            augment=AugmentConfig(min_scale=0.6, flip_probability=0.5),
+            model=ModelConfig(backbone="efficientnet_lite0", dim=256),
+            training=TrainingConfig(
+                batch_size=256, chunk_size=64, steps=100, learning_rate=3e-4, weight_decay=1e-4
+            ),
+            evaluation=EvaluationConfig(every_steps=25, batch_size=128),
+            checkpoint=CheckpointConfig(every_steps=25),
+        ),
+    ),
+    "landmarks_resnet101": (
+        "the paper's recipe: ResNet-101 GeM, 800 pixels, 4,096 images a step (GPUs)",
+        Config(
+            data=DataConfig(
+                shards="s3://BUCKET/landmarks", image_size=800, group_size=4, loader_threads=8
+            ),
+            augment=AugmentConfig(min_scale=0.5, rotation_degrees=10, colour_jitter=0.3),
+            model=ModelConfig(backbone="resnet101", dim=2048, batch_norm="frozen"),
+            training=TrainingConfig(
+                batch_size=4096,
+                chunk_size=16,
+                steps=200,
+                optimizer="adam",
+                learning_rate=1e-4,
+                weight_decay=1e-6,
+                schedule="linear",
+                precision="bf16",
+            ),
+            evaluation=EvaluationConfig(every_steps=50, batch_size=16),
+            checkpoint=CheckpointConfig(every_steps=10),
+            ray=RayConfig(num_workers=8, use_gpu=True, cpus_per_worker=8),
+        ),
+    ),
+}
+
+
+def preset(name: str) -> Config:
+    """The configuration called ``name``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from apdist.config import suggestion
+
+    if name not in PRESETS:
+        hint = suggestion(name, list(PRESETS))
+        raise ValueError(f"unknown preset {name!r}{hint}; there are {', '.join(PRESETS)}")
+    return PRESETS[name][1]
+
+
+def preset_help() -> str:
+    """One line per preset."""
+    return "\n".join(f"  {name:<22}{text}" for name, (text, _) in PRESETS.items())

@@ -1,0 +1,202 @@
+"""``apdist train PRESET`` or ``apdist train --resume RUN``."""
+
+import dataclasses
+import os
+import sys
+
+import tyro
+
+from apdist.config import Config, flatten
+from apdist.data import storage
+from apdist.training.events import Event
+from apdist.training.runs import Run, create_run, open_run
+from apdist.training.tracking import Tracker
+from pipelines.console import Update, progress_bar, say, warn
+from pipelines.presets import preset, preset_help
+
+
+def usage() -> str:
+    """Help before the options."""
+    return (
+        "usage: apdist train PRESET [OPTIONS]     train anew\n"
+        "       apdist train --resume RUN         go on from the run's last checkpoint\n\n"
+        f"presets:\n{preset_help()}\n\n"
+        "apdist train PRESET --help lists every option with the preset's values\n"
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run."""
+    if not argv or argv[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0
+    if argv[0] == "--resume":
+        if len(argv) != 2:
+            raise ValueError("expected `apdist train --resume RUN` and no other option")
+        run = open_run(absolute(argv[1]))
+        if run.of_kind("end"):
+            say(f"{run.uri} has done all its {run.config.training.steps} steps")
+            return 0
+    else:
+        config = parse(argv)
+        run = new_run(config, argv[0])
+    return train_run(run)
+
+
+def parse(argv: list[str]) -> Config:
+    """The preset ``argv[0]`` with the options that follow."""
+    return tyro.cli(
+        Config,
+        args=argv[1:],
+        default=preset(argv[0]),
+        prog=f"apdist train {argv[0]}",
+        description="Train with the three-stage average-precision step.",
+    )
+
+
+def new_run(config: Config, preset_name: str) -> Run:
+    """Check data and options before anything starts, then make the run's folder.
+
+    Raises:
+        ValueError: a batch cannot be filled, a split is missing, the run exists.
+    """
+    config = with_absolute_paths(config)
+    say(check_data(config))
+    return create_run(config, preset_name)
+
+
+def check_data(config: Config) -> str:
+    """What the plan uses and leaves out, in a line.
+
+    Raises:
+        ValueError: a batch cannot be filled, or a split is missing.
+    """
+    from apdist.data.index import read_index
+    from apdist.data.plan import Plan
+
+    index = read_index(config.data.shards)
+    if config.data.eval_split:
+        index.select(config.data.eval_split)
+    plan = Plan(
+        index.select(config.data.train_split).labels,
+        batch_size=config.training.batch_size,
+        group_size=config.data.group_size,
+        seed=config.training.seed,
+    )
+    facts = plan.summary
+    lone = f", {facts.num_lone_classes} classes with one image left out"
+    return (
+        f"{config.data.shards}: {facts.num_images} training images of {facts.num_classes} classes"
+        f"{lone if facts.num_lone_classes else ''}; {facts.steps_per_epoch} steps an epoch"
+    )
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Workers run in other folders, perhaps on other machines."""
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, shards=absolute(config.data.shards)),
+        run=dataclasses.replace(config.run, output=absolute(config.run.output)),
+        model=dataclasses.replace(
+            config.model, weights=config.model.weights and absolute(config.model.weights)
+        ),
+    )
+
+
+def absolute(uri: str) -> str:
+    """``uri`` independent of the current folder."""
+    return uri.rstrip("/") if storage.is_remote(uri) else os.path.abspath(uri)
+
+
+def train_run(run: Run) -> int:
+    """Train an opened run to its end, with progress, history and tracking."""
+    from apdist.training.launch import Interrupted, run_training
+    from apdist.training.loop import Job
+
+    tracker = Tracker(run.config.tracking, run.name, run_id=run.tracking_run_id)
+    if not run.tracking_run_id:
+        run.tracking_run_id = tracker.run_id
+        run.save_info()
+        tracker.log_params({**flatten(run.config), "preset": run.preset})
+        tracker.set_tag("apdist.run", run.uri)
+    workers = run.config.ray.num_workers
+    say(f"run {run.uri}")
+    say(f"starting {f'Ray with {workers} workers' if workers else 'in this process'} ...")
+    status = "FAILED"
+    try:
+        with progress_bar("training", run.config.training.steps) as update:
+            run_training(Job(run.config, run.uri), Listener(run, tracker, update))
+        status = "FINISHED"
+    except Interrupted:
+        status = "KILLED"
+        done = run.history[-1]["step"] if run.history else 0
+        say(f"stopped after step {done}; go on with: apdist train --resume {run.uri}")
+        return 130
+    finally:
+        run.save_history()
+        tracker.close(status)
+    say(f"model: {storage.join(run.uri, 'model.safetensors')}")
+    if run.config.tracking.enabled:
+        say(f"curves: {tracker.where()}")
+    return 0
+
+
+class Listener:
+    """Shows, stores and tracks what the workers tell."""
+
+    def __init__(self, run: Run, tracker: Tracker, update: Update) -> None:
+        self.run, self.tracker, self.update = run, tracker, update
+
+    def __call__(self, event: Event) -> None:
+        """Handle one event."""
+        handler = getattr(self, f"on_{event['kind']}", None)
+        if handler is not None:
+            handler(event)
+
+    def on_start(self, event: Event) -> None:
+        """Workers are up, perhaps again after a failure."""
+        self.run.rewind(event["step"])
+        if event["step"]:
+            say(f"going on from step {event['step']}")
+        self.update(event["step"], "")
+
+    def on_step(self, event: Event) -> None:
+        """A step is done."""
+        self.run.add(event)
+        self.track(event)
+        self.update(
+            event["step"],
+            f"loss {event['loss']:.4f}  binned mAP {event['binned_map']:.3f}  "
+            f"{event['images_per_s']:.0f} images/s",
+        )
+
+    def on_evaluation(self, event: Event) -> None:
+        """The evaluation split was measured."""
+        self.run.add(event)
+        self.track({**{f"eval_{k}": v for k, v in event.items()}, "step": event["step"]})
+        say(
+            f"step {event['step']}: {self.run.config.data.eval_split} mAP {event['map']:.4f}, "
+            f"R@1 {event['recall_at_1']:.4f}, R-precision {event['r_precision']:.4f}"
+        )
+
+    def on_checkpoint(self, event: Event) -> None:
+        """A checkpoint is written; history in object storage follows it."""
+        if storage.is_remote(self.run.uri):
+            self.run.save_history()
+
+    def on_warning(self, event: Event) -> None:
+        """A worker warns."""
+        warn(event["text"])
+
+    def on_stopping(self, event: Event) -> None:
+        """The first Ctrl-C."""
+        say("stopping: the workers finish their step and write a checkpoint (again to end at once)")
+
+    def on_end(self, event: Event) -> None:
+        """The last step is done and the model saved."""
+        self.run.add(event)
+
+    def track(self, event: Event) -> None:
+        """Log the event's figures."""
+        figures = {k: v for k, v in event.items() if isinstance(v, int | float) and k != "step"}
+        self.tracker.log_metrics(figures, event["step"])
