@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -59,6 +60,14 @@ def progress_bar(title: str, total: int) -> Iterator[Update]:
         yield lambda done, note="": bar.update(task, completed=done, note=note)
 
 
+def _is_figure(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 def _line_writer(title: str, total: int) -> Update:
     started = last = time.monotonic()
     first = -1
@@ -78,10 +87,12 @@ def _line_writer(title: str, total: int) -> Update:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; the first column is text, the others are figures."""
+    """Print a table; columns of figures are set to the right."""
     result = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
-        result.add_column(column, justify="right" if i else "left")
+        figures = all(_is_figure(row[i]) for row in rows)
+        result.add_column(column, justify="right" if figures else "left", overflow="fold")
     for row in rows:
-        result.add_row(*row)
+        # Class names and paths are the user's: their square brackets are no markup.
+        result.add_row(*(escape(cell) for cell in row))
     console.print(result)

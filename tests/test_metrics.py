@@ -18,7 +18,7 @@ from apdist.retrieval.ranking import nearest_rows, ranking_keys
 def ranked_hits(
     scores: list[float], labels: list[int], query_label: int, left_out: int | None
 ) -> list[bool]:
-    """Slow definition of a ranked list: best score first, ties by row; the query itself left out."""
+    """Slow definition of a ranked list: best score first, ties by row, the query left out."""
     rows = [row for row in range(len(scores)) if row != left_out]
     rows.sort(key=lambda row: (-scores[row], row))
     return [labels[row] == query_label for row in rows]

@@ -91,18 +91,133 @@ def test_fewer_components_whiten_as_the_published_code_does() -> None:
 
 
 def test_learned_projection_is_the_published_one_for_data_of_the_same_mean_and_covariance() -> None:
-    # |P| with the signs that make its rows orthogonal, and data whose covariance is (P^T P)^-1.
+    # |P| with the signs that make its rows orthogonal; then data of covariance (P^T P)^-1.
     projection = tensor(LEARNED_PROJECTION) * tensor([[1, 1, 1], [1, 1, -1], [1, -1, 1]])
-    gram = projection @ projection.T
-    signs = [
-        tensor(LEARNED_PROJECTION) * tensor([[1, a, b], [1, c, d], [1, e, f]])
-        for a, b, c, d, e, f in torch.cartesian_prod(*[torch.tensor([-1, 1])] * 6).tolist()
-    ]
-    projection = min(signs, key=lambda p: float(((p @ p.T) / gram.diag().sqrt().outer(gram.diag().sqrt()) - torch.eye(3)).abs().max()))
-    half = torch.linalg.inv(projection).T * 3**0.5
+    half = torch.linalg.inv(projection).T * 3**0.5  # (d, d)
     data = torch.cat([half, -half]) + tensor(LEARNED_MEAN)
     whitening = learn_pca_whitening(data, power=0.5)
     torch.testing.assert_close(whitening.mean, tensor(LEARNED_MEAN), atol=1e-9, rtol=0)
     torch.testing.assert_close(
         whitening.projection.abs(), tensor(LEARNED_PROJECTION), atol=1e-6, rtol=0
     )
+
+
+def test_full_pca_whitening_makes_the_covariance_the_identity() -> None:
+    data = correlated(400, 6)
+    whitened = before_l2(learn_pca_whitening(data, power=0.5), data)
+    torch.testing.assert_close(
+        whitened.T @ whitened / len(data), torch.eye(6, dtype=torch.float64), atol=1e-9, rtol=0
+    )
+
+
+def test_power_zero_keeps_lengths_and_orders_axes_by_variance() -> None:
+    data = correlated(400, 6)
+    rotated = before_l2(learn_pca_whitening(data, power=0.0), data)
+    torch.testing.assert_close(rotated.norm(dim=1), (data - data.mean(dim=0)).norm(dim=1))
+    variance = rotated.var(dim=0)
+    assert variance.tolist() == sorted(variance.tolist(), reverse=True)
+
+
+def test_whitened_descriptors_have_unit_length_and_the_dtype_of_the_input() -> None:
+    data = correlated(50, 6)
+    whitened = learn_pca_whitening(data, num_components=4)(data.float())
+    assert whitened.dtype == torch.float32
+    assert whitened.shape == (50, 4)
+    torch.testing.assert_close(whitened.norm(dim=1), torch.ones(50))
+
+
+def test_whitening_learned_in_tiles_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = correlated(100, 5)
+    whole = learn_pca_whitening(data)
+    monkeypatch.setattr("apdist.model.whitening._ROWS_PER_TILE", 7)
+    torch.testing.assert_close(learn_pca_whitening(data).projection, whole.projection)
+
+
+def test_supervised_whitening_makes_matching_differences_white() -> None:
+    data = correlated(600, 5)
+    pairs = torch.arange(600).view(300, 2)
+    whitening = learn_supervised_whitening(data, pairs)
+    weight, _ = whitening.as_linear()
+    differences = (data[pairs[:, 0]] - data[pairs[:, 1]]) @ weight.T
+    spread = differences.T @ differences / len(pairs)
+    torch.testing.assert_close(spread, torch.eye(5, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+def test_supervised_whitening_decorrelates_all_descriptors_and_orders_their_variance() -> None:
+    data = correlated(600, 5)
+    pairs = torch.arange(600).view(300, 2)
+    whitening = learn_supervised_whitening(data, pairs)
+    torch.testing.assert_close(whitening.mean, data[pairs[:, 0]].mean(dim=0))
+    projected = before_l2(whitening, data)
+    scatter = projected.T @ projected
+    variance = scatter.diag()
+    off_diagonal = scatter - variance.diag()
+    assert off_diagonal.abs().max() < 1e-9 * variance.max()
+    assert variance.tolist() == sorted(variance.tolist(), reverse=True)
+    shorter = learn_supervised_whitening(data, pairs, num_components=2)
+    torch.testing.assert_close(shorter.projection, whitening.projection[:2])
+
+
+def test_a_saved_whitening_loads_as_it_was(tmp_path: Path) -> None:
+    whitening = learn_pca_whitening(correlated(50, 4), num_components=3)
+    save_whitening(whitening, tmp_path / "white ning.safetensors")
+    loaded = load_whitening(tmp_path / "white ning.safetensors")
+    assert torch.equal(loaded.mean, whitening.mean)
+    assert torch.equal(loaded.projection, whitening.projection)
+    assert [path.name for path in tmp_path.iterdir()] == ["white ning.safetensors"]
+
+
+def test_a_file_that_is_no_whitening_is_refused_by_name(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    broken, other = tmp_path / "broken.safetensors", tmp_path / "other.safetensors"
+    broken.write_bytes(b"not safetensors")
+    save_file({"mean": torch.ones(2)}, other)
+    with pytest.raises(ValueError, match=r"broken.safetensors cannot be read"):
+        load_whitening(broken)
+    with pytest.raises(ValueError, match=r"other.safetensors is no whitening"):
+        load_whitening(other)
+    with pytest.raises(ValueError, match=r"absent.safetensors cannot be read"):
+        load_whitening(tmp_path / "absent.safetensors")
+
+
+def test_axes_without_variance_are_refused() -> None:
+    flat = torch.cat([correlated(50, 3), torch.zeros(50, 2, dtype=torch.float64)], dim=1)
+    with pytest.raises(ValueError, match="50 samples vary along 3 of 5 dimensions"):
+        learn_pca_whitening(flat)
+    assert learn_pca_whitening(flat, num_components=3).projection.shape == (3, 5)
+    with pytest.raises(ValueError, match="vary along 4 of 8 dimensions"):
+        learn_pca_whitening(correlated(5, 8))
+
+
+def test_too_few_pairs_are_refused() -> None:
+    pairs = torch.tensor([[0, 1], [2, 3]])
+    with pytest.raises(ValueError, match="2 samples vary along 2 of 5 dimensions"):
+        learn_supervised_whitening(correlated(50, 5), pairs)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (torch.zeros(0, 2, dtype=torch.int64), r"expected pairs \(m, 2\)"),
+        (torch.zeros(3, dtype=torch.int64), r"expected pairs \(m, 2\)"),
+        (torch.tensor([[0, 9]]), "the descriptors have rows 0 to 8"),
+        (torch.tensor([[-1, 0]]), "pairs name rows -1 to 0"),
+    ],
+)
+def test_bad_pairs_are_refused(pairs: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        learn_supervised_whitening(correlated(9, 2), pairs)
+
+
+def test_bad_descriptors_powers_and_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        learn_pca_whitening(torch.full((3, 2), torch.nan))
+    with pytest.raises(ValueError, match=r"got \(3,\)"):
+        learn_pca_whitening(torch.ones(3))
+    with pytest.raises(ValueError, match="power must lie in"):
+        learn_pca_whitening(correlated(9, 2), power=-0.5)
+    with pytest.raises(ValueError, match="learned on 2 dimensions, the descriptors have 3"):
+        learn_pca_whitening(correlated(9, 2))(torch.ones(1, 3))
+    with pytest.raises(ValueError, match=r"expected a projection \(k, d\)"):
+        Whitening(mean=torch.ones(2), projection=torch.ones(3, 4))

@@ -60,9 +60,10 @@ class GlyphImage:
 def find_glyphs(min_typefaces: int = 12) -> list[Glyph]:
     """Find the characters that at least ``min_typefaces`` typefaces hold, in code point order.
 
-    Only letters, digits, punctuation and symbols count, and of several characters that look alike
-    (Latin, Greek and Cyrillic A), also when only at different sizes (c and C, full stop and
-    bullet), only the first.
+    Letters, digits, punctuation and symbols count. Of characters that look alike (Latin, Greek and
+    Cyrillic A), if need be at another size (c and C, full stop and bullet), only the first stays.
+    With matplotlib 3.11 that leaves NNN of the MMM printed characters in 12 typefaces, in KKK
+    pairs of character and typeface.
 
     Raises:
         ValueError: ``min_typefaces`` is not positive.
@@ -72,7 +73,7 @@ def find_glyphs(min_typefaces: int = 12) -> list[Glyph]:
     candidates = [
         Glyph(character, f"U+{ord(character):04X} {unicodedata.name(character)}", typefaces)
         for character, typefaces in _typefaces_by_character().items()
-        if len(typefaces) >= min_typefaces and _is_a_class(character)
+        if len(typefaces) >= min_typefaces and _is_printed(character, typefaces)
     ]
     pictures = [_normalised_pictures(candidates, typeface) for typeface in REFERENCES]
     return [candidates[i] for i in _first_of_each_look(pictures)]
@@ -144,13 +145,12 @@ def _typefaces_by_character() -> dict[str, tuple[str, ...]]:
     return {character: tuple(typefaces[character]) for character in sorted(typefaces)}
 
 
-def _is_a_class(character: str) -> bool:
-    """Whether it is a visible character of its own, no superscript or combining mark."""
-    # Some fonts draw U+FFFC, the place of an embedded object, as nothing.
+def _is_printed(character: str, typefaces: Sequence[str]) -> bool:
+    """Whether it leaves ink in all its typefaces, and is no superscript or combining mark."""
     return (
         unicodedata.category(character)[0] in "LNPS"
-        and character != "\ufffc"
         and not unicodedata.decomposition(character).startswith(("<super>", "<sub>"))
+        and all(_font(typeface, 16).getmask(character).getbbox() for typeface in typefaces)
     )
 
 
@@ -166,7 +166,7 @@ def _normalised_pictures(glyphs: Sequence[Glyph], typeface: str) -> Floats:
             left, top = (PICTURE_SIZE - width) // 2, (PICTURE_SIZE - height) // 2
             fitted = np.asarray(ink.resize((width, height), Image.Resampling.BILINEAR))
             picture[top : top + height, left : left + width] = fitted
-    return pictures.reshape(len(glyphs), -1) / 255
+    return pictures.reshape(len(glyphs), -1) / np.float32(255)
 
 
 def _first_of_each_look(pictures: Sequence[Floats]) -> list[int]:
@@ -203,15 +203,15 @@ def _posed_ink(character: str, typeface: str, size: int, rng: np.random.Generato
     posed = ink.transform(
         (size, size), Image.Transform.AFFINE, matrix, resample=Image.Resampling.BILINEAR
     )
-    return np.asarray(posed, dtype=np.float32) / 255
+    return np.asarray(posed, dtype=np.float32) / np.float32(255)
 
 
 def _colours(rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Colours (3,) of paper and ink: mild, dark on light or, less often, light on dark."""
     light = rng.uniform(150, 245) + rng.uniform(-25, 25, size=3)
     dark = rng.uniform(10, 80) + rng.uniform(-25, 25, size=3)
-    light, dark = light.astype(np.float32), dark.astype(np.float32)
-    return (dark, light) if rng.random() < 0.25 else (light, dark)
+    paper, ink = (dark, light) if rng.random() < 0.25 else (light, dark)
+    return paper.astype(np.float32), ink.astype(np.float32)
 
 
 def _raster_of_extent(

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apdist.loss.histogram import Pairs, descriptor_gradient
+from apdist.loss.histogram import descriptor_gradient
 from apdist.loss.options import LossOptions
 from apdist.loss.scoring import Diagnostics, score_rows
+from apdist.loss.tiles import Pairs
 
 
 def tiled_loss(
@@ -38,7 +39,7 @@ class _TiledLoss(torch.autograd.Function):
     ) -> Tensor:
         scored = score_rows(descriptors, pairs, slice(0, len(descriptors)), weights, options, _same)
         ctx.save_for_backward(descriptors, scored.slopes)
-        ctx.pairs, ctx.options = pairs, options
+        ctx.pairs, ctx.options, ctx.codes = pairs, options, scored.codes
         found.append(scored.diagnostics)
         return scored.loss
 
@@ -47,7 +48,7 @@ class _TiledLoss(torch.autograd.Function):
         descriptors, slopes = ctx.saved_tensors
         with torch.no_grad(), torch.autocast(descriptors.device.type, enabled=False):
             gradient = descriptor_gradient(
-                descriptors, ctx.pairs, slice(0, len(descriptors)), slopes, ctx.options
+                descriptors, ctx.pairs, slice(0, len(descriptors)), slopes, ctx.options, ctx.codes
             )
             gradient.mul_(grad_output)
         # With create_graph=True this node makes a second derivative fail instead of being wrong.

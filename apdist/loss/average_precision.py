@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from apdist.loss import checks
 from apdist.loss.autograd import tiled_loss
 from apdist.loss.dense import average_precision_of_scores, dense_average_precision, dense_loss
-from apdist.loss.histogram import Pairs, cumulative_histograms, descriptor_gradient
+from apdist.loss.histogram import cumulative_histograms, descriptor_gradient
 from apdist.loss.options import DEFAULT_CACHE_BYTES, Bins, LossOptions
 from apdist.loss.precision import average_precision_of_bins
 from apdist.loss.scoring import Diagnostics, RowScores, score_rows
+from apdist.loss.tiles import Pairs
 
 __all__ = [
     "AveragePrecisionLoss",
@@ -96,7 +97,7 @@ def average_precision(
         every = slice(0, len(descriptors))
         if backend == "dense":
             return dense_average_precision(descriptors, pairs, options)
-        histograms = cumulative_histograms(descriptors, pairs, every, options)
+        histograms, _ = cumulative_histograms(descriptors, pairs, every, options, keep_codes=False)
         return average_precision_of_bins(histograms.positives, histograms.everything, variant)
 
 
@@ -207,7 +208,9 @@ class AveragePrecisionLoss(nn.Module):
             rows = checks.own_rows(rows, len(descriptors))
             scored = score_rows(descriptors, pairs, rows, weights, self.options, sum_over_workers)
             slopes = gather_rows(scored.slopes)  # (n, 2, M-1)
-            gradient = descriptor_gradient(descriptors, pairs, rows, slopes, self.options)
+            gradient = descriptor_gradient(
+                descriptors, pairs, rows, slopes, self.options, scored.codes
+            )
         return RowScores(
             scored.loss, scored.average_precision, gradient.to(dtype), scored.diagnostics
         )

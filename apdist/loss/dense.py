@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from apdist.loss.histogram import Pairs
 from apdist.loss.options import Bins, LossOptions
 from apdist.loss.precision import average_precision_of_bins
 from apdist.loss.scoring import warn_of_no_positives
+from apdist.loss.tiles import Pairs
 
 
 def dense_loss(descriptors: Tensor, pairs: Pairs, weights: Tensor, options: LossOptions) -> Tensor:

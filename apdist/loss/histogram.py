@@ -88,3 +88,71 @@ def descriptor_gradient(
         if tile.mirrored:
             gradient[within(tile.columns, rows)].addmm_(change.T, descriptors[tile.rows])
     return gradient
+
+
+def _tiles(descriptors: Tensor, rows: slice, options: LossOptions) -> list[Tile]:
+    default = _CPU_TILE if descriptors.device.type == "cpu" else _GPU_TILE
+    return tiles_of(len(descriptors), rows, options.tile_size or default)
+
+
+def _new_codes(tiles: list[Tile], options: LossOptions | None, like: Tensor) -> Codes:
+    """Room for one byte a pair if that is wanted and within the budget."""
+    num_bytes = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
+    fits = (
+        options is not None
+        and num_bytes <= options.cache_bytes
+        and options.bins.num_bins <= _MAX_BINS_OF_BYTE
+    )
+    shapes = [tile.shape if fits else (0, 0) for tile in tiles]
+    return [like.new_empty(shape, dtype=torch.uint8) for shape in shapes]
+
+
+def _new_binning(
+    descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions
+) -> Binning:
+    if runs_compiled(options.backend, descriptors.device):
+        from apdist.loss.numba_histogram import NumbaBinning
+
+        return NumbaBinning(pairs, rows, options.bins, descriptors.dtype)
+    from apdist.loss.torch_histogram import TorchBinning
+
+    return TorchBinning(pairs, rows, options.bins)
+
+
+def _new_sloping(
+    descriptors: Tensor, pairs: Pairs, slopes: Tensor, options: LossOptions
+) -> Sloping:
+    if runs_compiled(options.backend, descriptors.device):
+        from apdist.loss.numba_histogram import NumbaSloping
+
+        return NumbaSloping(pairs, slopes, options.bins, descriptors.dtype)
+    from apdist.loss.torch_histogram import TorchSloping
+
+    return TorchSloping(pairs, slopes, options.bins, descriptors.dtype)
+
+
+def runs_compiled(backend: str, device: torch.device) -> bool:
+    """Whether the kernels of numba do the work: on the CPU, unless plain torch was asked for."""
+    return backend == "numba" or (backend == "auto" and device.type == "cpu" and has_numba())
+
+
+@functools.cache
+def has_numba() -> bool:
+    """Whether numba is installed; does not import it, which takes a second."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def _new_buffer(descriptors: Tensor, tiles: list[Tile]) -> Tensor:
+    """Room for the scores of the largest tile."""
+    size = max((tile.shape[0] * tile.shape[1] for tile in tiles), default=0)
+    return descriptors.new_empty(size)
+
+
+def _view(buffer: Tensor, tile: Tile) -> Tensor:
+    return buffer[: tile.shape[0] * tile.shape[1]].view(tile.shape)
+
+
+def _scores(descriptors: Tensor, tile: Tile, buffer: Tensor) -> Tensor:
+    """(r, c) similarities of a tile."""
+    scores = _view(buffer, tile)
+    return torch.mm(descriptors[tile.rows], descriptors[tile.columns].T, out=scores)

@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 ROWS_AT_ONCE = 32
 TERMS_AT_ONCE = 1024
 
-_POSITIVE, _ITSELF, _JUNK = 0, 1, 2
+_POSITIVE, _POSITIVE_ITSELF, _LEFT_OUT = 0, 1, 2
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -34,8 +34,12 @@ class Axis(NamedTuple):
     """Score of the first centre."""
     scale: Any
     """Places per unit of score."""
-    limits: Any
-    """(3,) in the scores' type: the smallest place, the largest place, one half."""
+    smallest: Any
+    """0 in the scores' type."""
+    largest: Any
+    """Place of the last centre in the scores' type."""
+    half: Any
+    """0.5 in the scores' type."""
     centres: Any
     """(M,) places of the bin centres."""
     digits: Any
@@ -65,6 +69,8 @@ class Tables(NamedTuple):
     """(M, r) histogram, in places, not cumulative."""
     counts: Any
     """(M-1, r) positives by interval, an image itself not among them."""
+    num_hits: Any
+    """(r,) pairs that are no negatives."""
 
 
 class Slopes(NamedTuple):
@@ -74,17 +80,19 @@ class Slopes(NamedTuple):
     positives: Any
 
 
-class Window(NamedTuple):
-    """Columns left to right of a strip that starts at (row, column) of the similarity matrix."""
+class Hits(NamedTuple):
+    """The pairs of a strip that are no negatives, row by row."""
 
-    row: int
-    column: int
-    left: int
-    right: int
+    start: Any
+    """(r + 1,) int64: those of row i are start[i] to start[i + 1]."""
+    columns: Any
+    """Column within the strip, int32."""
+    kinds: Any
+    """_POSITIVE, _POSITIVE_ITSELF or _LEFT_OUT, int8."""
 
 
 class Work(NamedTuple):
-    """Scratch and partial sums of one window."""
+    """Scratch and partial sums of w columns."""
 
     places: Any
     """(ROWS_AT_ONCE, w)."""
@@ -96,10 +104,6 @@ class Work(NamedTuple):
     """(M-1, w) sums of clip(place - centre, 0, 1 bin) over all rows so far."""
     rows_below: Any
     """(M-1,) rows that add a whole bin to `below` in each column, kept apart."""
-    hits: Any
-    """(3, w) pairs of a row that are not negatives: column, kind, code."""
-    num_hits: Any
-    """(ROWS_AT_ONCE + w,) of them in each row at hand, then in each column so far."""
 
 
 def _compiled(function: Function) -> Function:
@@ -144,20 +148,28 @@ def _whole(_typing: Any, value: Any) -> Any:
 
 @_compiled
 def _place(scores: Any, axis: Axis, places: Any) -> None:
-    zero, last, half = axis.limits[0], axis.limits[1], axis.limits[2]
     for j in range(len(places)):
-        place = (axis.high - scores[j]) * axis.scale
-        place = place if place > zero else zero
-        place = place if place < last else last
-        places[j] = _whole(place + half)
+        places[j] = _place_of(scores[j], axis)
+
+
+@_compiled
+def _place_of(score: Any, axis: Axis) -> Any:
+    place = (axis.high - score) * axis.scale
+    place = place if place > axis.smallest else axis.smallest
+    place = place if place < axis.largest else axis.largest
+    return _whole(place + axis.half)
 
 
 @_compiled
 def _encode(places: Any, axis: Axis, codes: Any) -> None:
-    """u + 1 for a place in interval u; 0 at the first centre and M at the last, where slopes are 0."""
-    one = axis.codes[1]
     for j in range(len(places)):
-        codes[j] = _plus(_shift_right(places[j], axis.digits), _less(places[j], one))
+        codes[j] = _code_of(places[j], axis)
+
+
+@_compiled
+def _code_of(place: Any, axis: Axis) -> Any:
+    """u + 1 for a place in interval u; 0 at the first centre and M at the last, where slopes are 0."""
+    return _plus(_shift_right(place, axis.digits), _less(place, axis.codes[1]))
 
 
 @_compiled
@@ -169,32 +181,48 @@ def _range_of(values: Any) -> Any:
 
 
 @_compiled
-def _find_hits(i: int, window: Window, groups: Groups, hits: Any) -> int:
-    """Write column and kind of the pairs of row ``i`` that are no negatives; returns their number."""
-    row, column = window.row + i, window.column + window.left
-    num_hits = 0
-    for k in range(
-        _at_or_after(column, groups.class_order, groups.class_start[row], groups.class_stop[row]),
-        groups.class_stop[row],
-    ):
-        j = groups.class_order[k]
-        if j >= window.column + window.right:
-            break
-        hits[0, num_hits] = j - column
-        hits[1, num_hits] = _ITSELF if j == row else _POSITIVE
-        num_hits += 1
-    for k in range(
-        _at_or_after(column, groups.junk_order, groups.junk_start[row], groups.junk_stop[row]),
-        groups.junk_stop[row],
-    ):
-        j = groups.junk_order[k]
-        if j >= window.column + window.right:
-            break
-        if groups.class_start[j] != groups.class_start[row]:
-            hits[0, num_hits] = j - column
-            hits[1, num_hits] = _JUNK
-            num_hits += 1
-    return num_hits
+def _at_or_after(value: int, order: Any, start: int, stop: int) -> int:
+    """First place in the ascending run order[start:stop] that is not below ``value``."""
+    while start < stop:
+        middle = (start + stop) // 2
+        if order[middle] < value:
+            start = middle + 1
+        else:
+            stop = middle
+    return start
+
+
+@_compiled
+def find_hits(num_rows: int, num_columns: int, row: int, column: int, groups: Groups) -> Hits:
+    """Pairs that are no negatives in the strip of this size at (row, column)."""
+    start = np.zeros(num_rows + 1, np.int64)
+    columns, kinds = np.empty(0, np.int32), np.empty(0, np.int8)
+    for fill in (False, True):
+        num_hits = 0
+        for i in range(row, row + num_rows):
+            first, last = groups.class_start[i], groups.class_stop[i]
+            for k in range(_at_or_after(column, groups.class_order, first, last), last):
+                j = groups.class_order[k]
+                if j >= column + num_columns:
+                    break
+                if fill:
+                    columns[num_hits] = j - column
+                    itself = _POSITIVE_ITSELF if groups.include_self else _LEFT_OUT
+                    kinds[num_hits] = _POSITIVE if j != i else itself
+                num_hits += 1
+            first, last = groups.junk_start[i], groups.junk_stop[i]
+            for k in range(_at_or_after(column, groups.junk_order, first, last), last):
+                j = groups.junk_order[k]
+                if j >= column + num_columns:
+                    break
+                if groups.class_start[j] != groups.class_start[i]:
+                    if fill:
+                        columns[num_hits], kinds[num_hits] = j - column, _LEFT_OUT
+                    num_hits += 1
+            start[i - row + 1] = num_hits
+        if not fill:
+            columns, kinds = np.empty(num_hits, np.int32), np.empty(num_hits, np.int8)
+    return Hits(start, columns, kinds)
 
 
 @_compiled
@@ -213,40 +241,37 @@ def _at_or_after(value: int, order: Any, start: int, stop: int) -> int:
 
 
 @_compiled
-def bin_strip(
-    scores: Any, codes: Any, origin: Any, axis: Axis, groups: Groups, mirrored: bool
-) -> Any:
+def bin_strip(scores: Any, codes: Any, hits: Hits, axis: Axis, mirrored: bool) -> Any:
     """Tables of the rows of a strip, and of its columns where ``mirrored`` (else of no column).
 
     Args:
         scores: (r, c) similarities, r at most TERMS_AT_ONCE.
         codes: (r, c) uint8, filled with the code of each pair; or (0, 0).
-        origin: row and column of the strip in the similarity matrix.
+        hits: the pairs that are no negatives.
         axis: places of the scores.
-        groups: positives and junk.
         mirrored: whether each pair also counts for its column.
     """
-    num_bins = len(axis.centres)
+    num_bins, num_columns = len(axis.centres), scores.shape[1]
     rows = _new_tables(num_bins, len(scores))
-    columns = _new_tables(num_bins, scores.shape[1] if mirrored else 0)
-    for left in range(0, scores.shape[1], TERMS_AT_ONCE):
-        right = min(left + TERMS_AT_ONCE, scores.shape[1])
-        window = Window(origin[0], origin[1], left, right)
+    columns = _new_tables(num_bins, num_columns if mirrored else 0)
+    # What is no negative is replaced by a place that the others are likely to be near.
+    fill = _place_of(scores[0, num_columns - 1], axis)
+    for left in range(0, num_columns, TERMS_AT_ONCE):
+        right = min(left + TERMS_AT_ONCE, num_columns)
         work = _new_work(axis, right - left)
-        # What is no negative is replaced by a place that the others are likely to be near.
-        _place(scores[0, right - 1 : right], axis, work.places[0])
-        fill = work.places[0, 0]
         for top in range(0, len(scores), ROWS_AT_ONCE):
             height = min(ROWS_AT_ONCE, len(scores) - top)
             for i in range(height):
                 _place(scores[top + i, left:right], axis, work.places[i])
                 if len(codes) > 0:
                     _encode(work.places[i], axis, codes[top + i, left:right])
-                _take_out(i, top, fill, (window, axis, groups), work, (rows, columns))
+            _take_out((top, height, left), work.places, fill, hits, axis, (rows, columns))
             first, last = _sum_block(height, axis, work)
-            _add_rows(top, height, (first, last, fill), axis, work, rows)
+            _add_rows(top, height, (first, last), axis, work, rows)
         if mirrored:
-            _add_columns(len(scores), window, fill, axis, work, columns)
+            _add_columns(len(scores), left, axis, work, columns)
+    _take_back(fill, axis, rows)
+    _take_back(fill, axis, columns)
     return rows, columns
 
 
@@ -256,6 +281,7 @@ def _new_tables(num_bins: int, size: int) -> Tables:
         np.zeros((num_bins, size), np.int64),
         np.zeros((num_bins, size), np.int64),
         np.zeros((num_bins - 1, size), np.int64),
+        np.zeros(size, np.int64),
     )
 
 
@@ -268,27 +294,28 @@ def _new_work(axis: Axis, width: int) -> Work:
         np.empty((num_bins, width), dtype),
         np.zeros((num_bins - 1, width), dtype),
         np.zeros(num_bins - 1, np.int64),
-        np.empty((3, width), np.int64),
-        np.zeros(ROWS_AT_ONCE + width, np.int64),
     )
 
 
 @_compiled
-def _take_out(i: int, top: int, fill: Any, context: Any, work: Work, tables: Any) -> None:
-    """Move the positives of row top + ``i`` to the tables, and ``fill`` over all that is no negative."""
-    window, axis, groups = context
+def _take_out(block: Any, places: Any, fill: Any, hits: Hits, axis: Axis, tables: Any) -> None:
+    """Move the positives of a block to the tables, and put ``fill`` over all that is no negative."""
+    top, height, left = block
     rows, columns = tables
-    places = work.places[i]
-    num_hits = _find_hits(top + i, window, groups, work.hits)
-    for h in range(num_hits):
-        j, kind = work.hits[0, h], work.hits[1, h]
-        if kind == _POSITIVE or (kind == _ITSELF and groups.include_self):
-            _add_positive(places[j], top + i, kind, axis, rows)
-            if columns.counts.shape[1] > 0:
-                _add_positive(places[j], window.left + j, kind, axis, columns)
-        places[j] = fill
-        work.num_hits[ROWS_AT_ONCE + j] += 1
-    work.num_hits[i] = num_hits
+    mirrored = len(columns.num_hits) > 0
+    for i in range(height):
+        for h in range(hits.start[top + i], hits.start[top + i + 1]):
+            j, kind = hits.columns[h] - left, hits.kinds[h]
+            if not 0 <= j < places.shape[1]:
+                continue
+            if kind != _LEFT_OUT:
+                _add_positive(places[i, j], top + i, kind, axis, rows)
+                if mirrored:
+                    _add_positive(places[i, j], left + j, kind, axis, columns)
+            places[i, j] = fill
+            rows.num_hits[top + i] += 1
+            if mirrored:
+                columns.num_hits[left + j] += 1
 
 
 @_compiled
@@ -352,45 +379,43 @@ def _sum_below(height: int, v: int, axis: Axis, work: Work) -> None:
 
 
 @_compiled
-def _add_rows(top: int, height: int, block: Any, axis: Axis, work: Work, rows: Tables) -> None:
-    first, last, fill = block
-    one = np.int64(axis.centres[1])
-    for u in range(len(axis.centres)):
-        filled = _beyond(fill, u, axis)
-        for i in range(height):
-            num_hits = work.num_hits[i]
-            beyond = np.int64(0)
-            if u < first:
-                beyond = work.places.shape[1] * one
-            elif u <= last:
-                beyond = np.int64(_minus(work.row_sums[u + 1, i], work.row_sums[u, i]))
-            num_negatives = work.places.shape[1] - num_hits
-            rows.negatives[u, top + i] += num_negatives * one - (beyond - num_hits * filled)
+def _add_rows(top: int, height: int, span: Any, axis: Axis, work: Work, rows: Tables) -> None:
+    first, last = span
+    whole = work.places.shape[1] * np.int64(axis.centres[1])
+    for u in range(first, len(axis.centres)):
+        out = rows.negatives[u, top : top + height]
+        if u <= last:
+            lower, upper = work.row_sums[u], work.row_sums[u + 1]
+            for i in range(height):
+                out[i] += whole - _minus(upper[i], lower[i])
+        else:
+            out += whole
 
 
 @_compiled
-def _add_columns(
-    num_rows: int, window: Window, fill: Any, axis: Axis, work: Work, columns: Tables
-) -> None:
+def _add_columns(num_rows: int, left: int, axis: Axis, work: Work, columns: Tables) -> None:
     one = np.int64(axis.centres[1])
     for u in range(len(axis.centres)):
-        filled = _beyond(fill, u, axis)
-        for j in range(work.places.shape[1]):
-            num_hits = work.num_hits[ROWS_AT_ONCE + j]
-            beyond = np.int64(0)
-            if u < len(work.below):
-                beyond = work.rows_below[u] * one + np.int64(work.below[u, j])
-            columns.negatives[u, window.left + j] += (num_rows - num_hits) * one - (
-                beyond - num_hits * filled
-            )
+        out = columns.negatives[u, left : left + work.places.shape[1]]
+        if u < len(work.below):
+            below, whole = work.below[u], (num_rows - work.rows_below[u]) * one
+            for j in range(len(out)):
+                out[j] += whole - below[j]
+        else:
+            out += num_rows * one
 
 
 @_compiled
-def _beyond(place: Any, u: int, axis: Axis) -> int:
-    """How far ``place`` lies beyond centre u, up to one bin; beyond the last centre is nothing."""
-    if u == len(axis.centres) - 1:
-        return np.int64(0)
-    return min(max(np.int64(place) - axis.centres[u], 0), np.int64(axis.centres[1]))
+def _take_back(fill: Any, axis: Axis, tables: Tables) -> None:
+    """Subtract what ``fill`` added in place of the pairs that are no negatives."""
+    one = np.int64(axis.centres[1])
+    for u in range(len(axis.centres)):
+        beyond = min(max(np.int64(fill) - axis.centres[u], 0), one)
+        if u == len(axis.centres) - 1:
+            beyond = 0
+        out = tables.negatives[u]
+        for i in range(len(out)):
+            out[i] -= tables.num_hits[i] * (one - beyond)
 
 
 # Second pass: from scores to slopes.
@@ -398,32 +423,38 @@ def _beyond(place: Any, u: int, axis: Axis) -> int:
 
 @_compiled
 def slope_strip(
-    scores: Any, codes: Any, origin: Any, axis: Axis, groups: Groups, slopes: Slopes
+    scores: Any, codes: Any, hits: Hits, axis: Axis, slopes: Slopes, origin: Any
 ) -> None:
     """Replace the ``scores`` (r, c) of a strip by g_ij + g_ji, the slopes of both of its queries.
 
-    With ``codes`` (r, c) of the first pass instead of (0, 0), ``scores`` is only written to.
+    With ``codes`` (r, c) of the first pass instead of (0, 0), ``scores`` is only written to. The
+    strip starts at ``origin`` (row, column) of the similarity matrix.
     """
-    num_rows, num_columns = scores.shape
+    num_columns = scores.shape[1]
+    codes_of_hits = np.empty(len(hits.columns), axis.codes.dtype)
     for left in range(0, num_columns, TERMS_AT_ONCE):
         right = min(left + TERMS_AT_ONCE, num_columns)
-        window = Window(origin[0], origin[1], left, right)
         values = np.empty(right - left, axis.codes.dtype)
-        hits = np.empty((3, right - left), np.int64)
-        for i in range(num_rows):
+        for i in range(len(scores)):
             out = scores[i, left:right]
             if len(codes) > 0:
                 _copy(codes[i, left:right], values)
             else:
-                _place(out, axis, values)
-                _encode(values, axis, values)
+                _place_and_encode(out, axis, values)
             fill = values[len(values) - 1]
-            num_hits = _find_hits(i, window, groups, hits)
-            for h in range(num_hits):
-                hits[2, h] = values[hits[0, h]]
-                values[hits[0, h]] = fill
-            _look_up(i, values, window, axis, slopes.negatives, out)
-            _overwrite(i, hits[:, :num_hits], window, slopes.positives, out)
+            for h in range(hits.start[i], hits.start[i + 1]):
+                j = hits.columns[h] - left
+                if 0 <= j < len(values):
+                    codes_of_hits[h] = values[j]
+                    values[j] = fill
+            _look_up(values, axis, slopes.negatives, (origin[0] + i, origin[1] + left), out)
+    _overwrite(hits, codes_of_hits, slopes.positives, origin, scores)
+
+
+@_compiled
+def _place_and_encode(scores: Any, axis: Axis, values: Any) -> None:
+    for j in range(len(values)):
+        values[j] = _code_of(_place_of(scores[j], axis), axis)
 
 
 @_compiled
@@ -433,9 +464,9 @@ def _copy(codes: Any, values: Any) -> None:
 
 
 @_compiled
-def _look_up(i: int, values: Any, window: Window, axis: Axis, table: Any, out: Any) -> None:
+def _look_up(values: Any, axis: Axis, table: Any, origin: Any, out: Any) -> None:
     """Slopes of negatives. A step up per code beats a gather; four steps share a load and a store."""
-    row, column = window.row + i, window.column + window.left
+    row, column = origin
     low, high = _range_of(values)
     here, there = table[low, row], table[low, column : column + len(out)]
     for j in range(len(out)):
@@ -460,12 +491,13 @@ def _look_up(i: int, values: Any, window: Window, axis: Axis, table: Any, out: A
 
 
 @_compiled
-def _overwrite(i: int, hits: Any, window: Window, table: Any, out: Any) -> None:
+def _overwrite(hits: Hits, codes: Any, table: Any, origin: Any, out: Any) -> None:
     """Slopes of positives; 0 for junk, and for an image itself, whose similarity is a constant."""
-    row, column = window.row + i, window.column + window.left
-    for h in range(hits.shape[1]):
-        j, kind, code = hits[0, h], hits[1, h], hits[2, h]
-        if kind == _POSITIVE:
-            out[j] = table[code, row] + table[code, column + j]
-        else:
-            out[j] = 0
+    row, column = origin
+    for i in range(len(out)):
+        for h in range(hits.start[i], hits.start[i + 1]):
+            j, code = hits.columns[h], codes[h]
+            if hits.kinds[h] == _POSITIVE:
+                out[i, j] = table[code, row + i] + table[code, column + j]
+            else:
+                out[i, j] = 0

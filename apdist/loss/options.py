@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 VARIANTS = ("ap", "tie_aware", "tie_aware_simplified")
-BACKENDS = ("dense", "tiled", "triton", "auto")
+BACKENDS = ("dense", "tiled", "numba", "triton", "auto")
 DEFAULT_CACHE_BYTES = 256 * 2**20
 
 

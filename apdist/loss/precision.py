@@ -11,6 +11,8 @@ from torch import Tensor
 # The published tie-aware code guards its two divisions by this; its figures depend on it.
 _TIE_GUARD = 1e-8
 
+_NUMBERS_AT_ONCE = 2**15
+
 
 def average_precision_of_bins(positives: Tensor, everything: Tensor, variant: str) -> Tensor:
     """Average precision of ranked lists given as cumulative histograms; differentiable.
@@ -66,6 +68,17 @@ def slopes_of_bins(
     Returns:
         (b,) AP; (b, M-1) slopes of negatives; (b, M-1) slopes of positives, zero without positives.
     """
+    # Blocks bound the memory of the graph; and torch wakes no thread for so few numbers.
+    num_rows = max(1, _NUMBERS_AT_ONCE // positives.shape[1])
+    blocks = zip(positives.split(num_rows), everything.split(num_rows), strict=True)
+    parts = [_slopes_of_block(*block, variant, bin_width) for block in blocks]
+    averages, negative, positive = (torch.cat(tables) for tables in zip(*parts, strict=True))
+    return averages, negative, positive
+
+
+def _slopes_of_block(
+    positives: Tensor, everything: Tensor, variant: str, bin_width: float
+) -> tuple[Tensor, Tensor, Tensor]:
     with torch.inference_mode(False), torch.enable_grad():
         # clone: a tensor made in inference mode cannot be saved for a backward pass.
         leaves = (positives.clone().requires_grad_(), everything.clone().requires_grad_())

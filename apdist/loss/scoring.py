@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apdist.loss.histogram import Histograms, Pairs, cumulative_histograms
+from apdist.loss.histogram import Codes, cumulative_histograms
 from apdist.loss.options import LossOptions
 from apdist.loss.precision import slopes_of_bins
+from apdist.loss.tiles import Histograms, Pairs
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,9 @@ class ScoredRows:
     slopes: Tensor
     """(b, 2, M-1) derivative of the loss by the score of a negative, of a positive."""
 
+    codes: Codes
+    """Intervals of the pairs for the second pass, or nothing."""
+
     diagnostics: Diagnostics
 
 
@@ -95,7 +99,7 @@ def score_rows(
     ``weights`` (n,) of the queries need not have mean 1. Calls ``sum_over_workers`` exactly once,
     whatever the batch, so that the collectives of all workers match.
     """
-    histograms = cumulative_histograms(descriptors, pairs, rows, options)
+    histograms, codes = cumulative_histograms(descriptors, pairs, rows, options, keep_codes=True)
     averages, negative, positive = slopes_of_bins(
         histograms.positives, histograms.everything, options.variant, options.bins.width
     )
@@ -109,7 +113,7 @@ def score_rows(
         warn_of_no_positives(len(descriptors))
         loss, scale = torch.zeros_like(weight), torch.zeros_like(counted)
     slopes = -scale[:, None, None] * torch.stack((negative, positive), dim=1)  # (b, 2, M-1)
-    return ScoredRows(loss, averages, slopes.to(descriptors.dtype), _diagnostics(sums))
+    return ScoredRows(loss, averages, slopes.to(descriptors.dtype), codes, _diagnostics(sums))
 
 
 def warn_of_no_positives(num_images: int) -> None:

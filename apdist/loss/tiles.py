@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 
+# A square on the diagonal is computed as a whole; a product of smaller ones is less efficient.
+_SMALLEST_SQUARE = 256
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Which pairs of images are positive, negative or left out."""
@@ -74,10 +78,22 @@ def tiles_of(num_images: int, rows: slice, tile_size: int) -> list[Tile]:
     tiles = []
     for top in range(rows.start, rows.stop, tile_size):
         own = slice(top, min(top + tile_size, rows.stop))
-        for left in range(top if triangular else 0, num_images, tile_size):
+        if triangular:
+            tiles += _diagonal(own)
+        for left in range(own.stop if triangular else 0, num_images, tile_size):
             columns = slice(left, min(left + tile_size, num_images))
-            tiles.append(Tile(own, columns, triangular and left > top))
+            tiles.append(Tile(own, columns, triangular))
     return tiles
+
+
+def _diagonal(part: slice) -> list[Tile]:
+    """Tiles of a square on the diagonal, halved until little is computed twice."""
+    size = part.stop - part.start
+    if size <= _SMALLEST_SQUARE:
+        return [Tile(part, part, False)]
+    middle = part.start + (size + 1) // 2
+    first, second = slice(part.start, middle), slice(middle, part.stop)
+    return [*_diagonal(first), Tile(first, second, True), *_diagonal(second)]
 
 
 def within(part: slice, rows: slice) -> slice:

@@ -118,7 +118,7 @@ def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
             f"{model_id}; search with the first or build an index with the second"
         )
     approximate = settings["kind"] != "exact"
-    fingerprints = settings.pop("files")
+    fingerprints = settings["files"]
     for name in (_DESCRIPTORS, _ENTRIES, *([_FAISS] if approximate else [])):
         _check_file(folder / name, fingerprints.get(name))
     descriptors = load_file(folder / _DESCRIPTORS)["descriptors"]
@@ -128,6 +128,8 @@ def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
         faiss_index = read_faiss(folder / _FAISS)
     elif approximate:
         logger.warning("%s: faiss does not import; searching exactly, which is slower", folder)
+    for name in ("format", "format_version", "files"):
+        del settings[name]
     return SearchIndex(descriptors, entries, settings, faiss_index)
 
 

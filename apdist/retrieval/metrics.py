@@ -148,7 +148,7 @@ def _score_tile(
     places = torch.arange(ranks.shape[1], device=ranks.device)
     real = places < num_positives[:, None]  # (t, p), False on padding
     precision = ((places + 1) / (ranks + 1).double()).where(real, 0.0)
-    among_first_r = real & (ranks < num_positives[:, None])
+    among_first_r = ranks < num_positives[:, None]  # (t, p), False on padding
     scores = {
         # 0 / 0 is the NaN that marks a query without a positive.
         "average_precision": precision.sum(dim=1) / num_positives,

@@ -60,7 +60,7 @@ def ranks_of_positives(
         tile_size: queries at a time; 0 takes as many as fit `SCORES_PER_TILE`.
 
     Yields:
-        Ranks behind the number of a row's positives are padding.
+        Ranks behind the number of a row's positives are padding, and rank behind all images.
     """
     rows_by_label, first, count = _group_rows(query_labels, database_labels)
     for start, stop in query_tiles(len(queries), len(database), tile_size):
@@ -95,8 +95,8 @@ def ranking_keys(scores: Tensor) -> Tensor:
     The upper half of a key holds the bits of -score, mapped so that integers sort as the floats do;
     the lower half holds the column.
     """
-    # Adding 0.0 turns -0.0 into 0.0: equal as numbers, not as bits.
-    bits = (0.0 - scores.float() + 0.0).view(torch.int32)
+    # 0.0 - s, not -s: 0.0 and -0.0 are equal as scores and then as bits, too.
+    bits = (0.0 - scores.float()).view(torch.int32)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     columns = torch.arange(scores.shape[1], device=scores.device)
     return (ordered.to(torch.int64) << 32) | columns

@@ -29,6 +29,10 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A thread that outlives the cluster must not start another one.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    # The older output of Tune can be silenced; ours tells the same and more.
+    "RAY_AIR_NEW_OUTPUT": "0",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
 }
 PROCESS_GROUP_TIMEOUT_S = 300
@@ -43,6 +47,12 @@ class TrainingFailed(RuntimeError):
     """The workers failed more often than ``ray.max_failures`` allows."""
 
 
+def prepare_environment() -> None:
+    """Set what Ray reads when it is imported, unless the user has set it."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
 @contextmanager
 def ray_cluster(config: RayConfig) -> Iterator[None]:
     """Join or start Ray; leave it, and end what was started, when the block ends.
@@ -50,8 +60,7 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
     Raises:
         ValueError: no cluster answers at ``ray.address``, or it is too small for the workers.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     import ray
 
     if ray.is_initialized():  # a caller, a test for example, has its own
@@ -112,9 +121,9 @@ def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:
     if job.config.ray.num_workers == 0:
         _watch(job, Mailbox(), Mailbox.take, on_event)
         return
-    import ray
-
     with ray_cluster(job.config.ray):
+        import ray
+
         mailbox = remote_mailbox()
         _watch(job, RemoteLink(mailbox), lambda _: ray.get(mailbox.take.remote()), on_event)
 
@@ -224,8 +233,7 @@ def handled_signals(handler: Callable[..., None]) -> Iterator[None]:
 
 def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) -> "TorchTrainer":
     """The Ray Train v2 trainer of ``job``; ``callbacks`` hear its reports in the controller."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 

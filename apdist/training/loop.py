@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from apdist.config import Config, config_hash
+from apdist.data import storage
 from apdist.data.index import Index, read_index
 from apdist.data.plan import Plan
 from apdist.data.stream import TrainingStream, shard_names
@@ -23,6 +24,7 @@ from apdist.loss.average_precision import AveragePrecisionLoss
 from apdist.model.pretrained import build_model, save_model
 from apdist.retrieval.describe import describe_images
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
+from apdist.retrieval.scores_file import write_scores
 from apdist.training.checkpoint import (
     CheckpointMeta,
     latest_checkpoint,
@@ -38,6 +40,7 @@ from apdist.training.collectives import (
     sum_over_workers,
 )
 from apdist.training.events import Link
+from apdist.training.runs import evaluation_name
 from apdist.training.step import StepResult, global_step, own_rows
 
 logger = logging.getLogger(__name__)
@@ -183,14 +186,9 @@ class _Worker:
         if self.rank == 0:
             scores = score_labelled(gathered, torch.tensor(split.labels))
             metrics |= summary(scores)
-            curve = [round(float(p), 5) for p in scores.precision_at_recall]
+            write_scores(scores, storage.join(self.job.run, evaluation_name(step)))
             seconds = time.perf_counter() - started
-            self.post(
-                kind="evaluation",
-                **(metrics | {"step": step}),
-                seconds=seconds,
-                precision_at_recall=curve,
-            )
+            self.post(kind="evaluation", **(metrics | {"step": step, "seconds": seconds}))
         self.job.report(metrics)
 
     def _gather(self, rows: np.ndarray, descriptors: Tensor, split: Index) -> Tensor:

@@ -3,6 +3,7 @@
     config.json      every option of the run
     run.json         preset, MLflow run
     metrics.jsonl    one event per line: steps and evaluations
+    evaluations/     scores of each evaluation, see `apdist.retrieval.scores_file`
     checkpoints/     see `checkpoint`
     model.*          the trained network, see `apdist.model.pretrained`
 """
@@ -21,6 +22,11 @@ from apdist.training.events import Event
 CONFIG_NAME = "config.json"
 RUN_NAME = "run.json"
 HISTORY_NAME = "metrics.jsonl"
+
+
+def evaluation_name(step: int) -> str:
+    """Where the scores after ``step`` steps lie in the run's folder."""
+    return f"evaluations/step-{step:06d}.json"
 
 
 @dataclass

@@ -98,14 +98,15 @@ class Tracker:
         """
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
         with warnings.catch_warnings():
             # Deprecations inside MLflow's own imports are nothing our users can act on.
             warnings.simplefilter("ignore")
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
+        # After the import, which configures them: creating tables is no news for our users.
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         try:
             client = MlflowClient(self.config.uri)
             if self.run_id:

@@ -1,0 +1,163 @@
+"""The work on one tile by compiled kernels, on as many threads of the CPU as torch uses.
+
+Shapes: n images, b rows of this worker, M bins, r x c a tile.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apdist.loss import numba_kernels as kernels
+from apdist.loss.options import Bins
+from apdist.loss.tiles import Histograms, Pairs, Tile, within
+
+# Below this number of pairs, to wake another thread takes longer than the work.
+_PAIRS_WORTH_A_THREAD = 2**15
+
+Strip = tuple[Any, Any, tuple[int, int]]
+"""Scores, codes, and where they start in the similarity matrix."""
+
+
+class NumbaBinning:
+    """Histograms of the own ``rows``, tile by tile, in whole numbers: exact sums."""
+
+    def __init__(self, pairs: Pairs, rows: slice, bins: Bins, dtype: torch.dtype) -> None:
+        self.rows, size = rows, rows.stop - rows.start
+        self.groups, self.axis = _groups(pairs), _axis(bins, dtype, len(pairs.labels))
+        self.totals = kernels.Tables(
+            np.zeros((bins.num_bins, size), np.int64),
+            np.zeros((bins.num_bins, size), np.int64),
+            np.zeros((bins.num_bins - 1, size), np.int64),
+            np.zeros(size, np.int64),
+        )
+
+    def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
+        """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
+
+        def bin_strip(strip: Strip) -> Any:
+            scores, codes, origin = strip
+            hits = kernels.find_hits(*scores.shape, *origin, self.groups)
+            return kernels.bin_strip(scores, codes, hits, self.axis, tile.mirrored)
+
+        strips = _strips(scores, codes, tile)
+        mirror = within(tile.columns, self.rows)
+        for strip, (row_tables, column_tables) in zip(
+            strips, _on_threads(bin_strip, strips), strict=True
+        ):
+            first = strip[2][0] - self.rows.start
+            self._add(slice(first, first + len(strip[0])), row_tables)
+            if tile.mirrored:
+                self._add(mirror, column_tables)
+
+    def _add(self, rows: slice, tables: kernels.Tables) -> None:
+        for total, table in zip(self.totals, tables, strict=True):
+            total[..., rows] += table
+
+    def histograms(self) -> Histograms:
+        """What all tiles added up to."""
+        negatives, positives, counts = (torch.from_numpy(total).T for total in self.totals[:3])
+        cumulative = positives.cumsum(dim=1)
+        one = int(self.axis.centres[1])
+        return Histograms(
+            cumulative.double() / one, (negatives + cumulative).double() / one, counts
+        )
+
+
+class NumbaSloping:
+    """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
+
+    def __init__(self, pairs: Pairs, slopes: Tensor, bins: Bins, dtype: torch.dtype) -> None:
+        self.groups, self.axis = _groups(pairs), _axis(bins, dtype, len(pairs.labels))
+        # Codes 0 and M, outside the centres, have slope 0.
+        padded = torch.nn.functional.pad(slopes.to(dtype), (1, 1))  # (n, 2, M+1)
+        negatives, positives = padded.permute(1, 2, 0).contiguous().numpy()
+        self.slopes = kernels.Slopes(negatives, positives)
+
+    def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
+        """(r, c) dL/ds_ij + dL/ds_ji in place of the ``scores``."""
+
+        def slope_strip(strip: Strip) -> Any:
+            scores, codes, origin = strip
+            hits = kernels.find_hits(*scores.shape, *origin, self.groups)
+            kernels.slope_strip(scores, codes, hits, self.axis, self.slopes, origin)
+
+        _on_threads(slope_strip, _strips(scores, codes, tile))
+        return scores
+
+
+def _axis(bins: Bins, dtype: torch.dtype, num_images: int) -> kernels.Axis:
+    real, whole = (np.float32, np.int32) if dtype == torch.float32 else (np.float64, np.int64)
+    last = bins.num_bins - 1
+    if dtype == torch.float32:
+        # The largest place and the sum of one window must fit in 31 digits.
+        digits = min(20, 30 - last.bit_length())
+    else:
+        # The sum over all images must fit in 63.
+        digits = min(46, 62 - max(last.bit_length(), num_images.bit_length()))
+    one = 2**digits
+    return kernels.Axis(
+        high=real(bins.high),
+        scale=real(one / bins.width),
+        smallest=real(0),
+        largest=real(last * one),
+        half=real(0.5),
+        centres=np.arange(bins.num_bins, dtype=whole) * whole(one),
+        digits=whole(digits),
+        codes=np.arange(bins.num_bins + 5, dtype=whole),
+    )
+
+
+def _groups(pairs: Pairs) -> kernels.Groups:
+    classes = _runs(pairs.labels.numpy(), np.ones(len(pairs.labels), bool))
+    ignore = pairs.ignore.numpy()
+    return kernels.Groups(*classes, *_runs(ignore, ignore >= 0), pairs.include_self)
+
+
+def _runs(ids: Any, grouped: Any) -> tuple[Any, Any, Any]:
+    """Images sorted by id, and for each where its id starts and stops; empty if not ``grouped``."""
+    order = np.argsort(ids, kind="stable")
+    in_order = ids[order]
+    start = np.searchsorted(in_order, ids, side="left")
+    stop = np.searchsorted(in_order, ids, side="right")
+    return order.astype(np.int64), start, np.where(grouped, stop, start)
+
+
+def _strips(scores: Tensor, codes: Tensor, tile: Tile) -> list[Strip]:
+    """Rows of a tile, in equal parts for the threads and none too high for a kernel's sums."""
+    num_rows, num_columns = tile.shape
+    useful = max(1, num_rows * num_columns // _PAIRS_WORTH_A_THREAD)
+    height = -(-num_rows // min(torch.get_num_threads(), useful))
+    height = min(height, kernels.TERMS_AT_ONCE)
+    scores_array, codes_array = scores.numpy(), codes.numpy()
+    return [
+        (
+            scores_array[top : top + height],
+            codes_array[top : top + height],
+            (tile.rows.start + top, tile.columns.start),
+        )
+        for top in range(0, num_rows, height)
+    ]
+
+
+def _on_threads(work: Callable[[Strip], Any], strips: list[Strip]) -> list[Any]:
+    """``work`` done on each strip, the last by the calling thread; kernels release the lock."""
+    if len(strips) == 1:
+        return [work(strips[0])]
+    pool = _pool(os.getpid(), torch.get_num_threads() - 1)
+    others = [pool.submit(work, strip) for strip in strips[:-1]]
+    last = work(strips[-1])
+    return [other.result() for other in others] + [last]
+
+
+@functools.lru_cache(maxsize=4)
+def _pool(_process: int, num_threads: int) -> ThreadPoolExecutor:
+    """Threads of one process: a fork inherits the object but not its threads."""
+    return ThreadPoolExecutor(max(1, num_threads), thread_name_prefix="apdist-loss")

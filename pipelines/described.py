@@ -1,0 +1,78 @@
+"""A trained run and the descriptors of a split: what evaluate, index, search and report start from."""
+
+import functools
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from apdist.data import storage
+from apdist.data.index import Index, read_index
+from apdist.model.pretrained import TrainedModel, load_model
+from apdist.retrieval.describe import describe_split
+from apdist.training.runs import CONFIG_NAME, Run, open_run
+from pipelines.console import progress_bar
+from pipelines.train import absolute
+
+
+@dataclass(frozen=True)
+class Described:
+    """The images of a split and their descriptors (n, d)."""
+
+    index: Index
+    descriptors: Tensor
+
+
+def find_run(uri: str) -> Run:
+    """The run at ``uri``; empty: the newest under ./runs.
+
+    Raises:
+        ValueError: there is none, or its files are damaged.
+    """
+    return open_run(absolute(uri) if uri else newest_run(absolute("runs")))
+
+
+def newest_run(root: str) -> str:
+    """The run under ``root`` that was begun last.
+
+    Raises:
+        ValueError: there is none.
+    """
+    import os
+
+    names = [name for name in storage.list_folders(root) if not name.startswith(".")]
+    found = [uri for uri in (storage.join(root, name) for name in names) if _is_run(uri)]
+    if not found:
+        raise ValueError(f"no run under {root}; train one first, or name it: --run RUN")
+    return max(found, key=lambda uri: os.path.getmtime(storage.join(uri, CONFIG_NAME)))
+
+
+def _is_run(uri: str) -> bool:
+    return storage.exists(storage.join(uri, CONFIG_NAME))
+
+
+def trained_model(run: Run) -> TrainedModel:
+    """The run's model.
+
+    Raises:
+        ValueError: the run has not come to its end.
+    """
+    if not run.of_kind("end"):
+        done = run.history[-1]["step"] if run.history else 0
+        raise ValueError(
+            f"{run.uri} has done {done} of {run.config.training.steps} steps and has no model yet; "
+            f"go on with: apdist train --resume {run.uri}"
+        )
+    return load_model(run.uri)
+
+
+@functools.lru_cache(maxsize=1)  # the demo evaluates, indexes and reports the same split
+def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
+    """Describe a split with the model of a run, with a progress bar."""
+    model = load_model(run_uri)
+    assert model.model_id == model_id
+    index = read_index(shards).select(split)
+    with progress_bar(f"describing {split}", len(index)) as update:
+        descriptors = describe_split(
+            model.network, index, image_size=model.image_size, progress=lambda n: update(n, "")
+        )
+    return Described(index, descriptors)

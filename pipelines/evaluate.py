@@ -1,0 +1,81 @@
+"""``apdist evaluate``: how well a trained model finds images of the same class."""
+
+from dataclasses import dataclass
+
+import tyro
+
+from apdist.data import storage
+from apdist.retrieval.metrics import RetrievalScores, score_labelled
+from apdist.retrieval.scores_file import read_scores, write_scores
+from apdist.training.runs import Run, evaluation_name
+from pipelines.console import say, table
+from pipelines.described import describe, find_run, trained_model
+from pipelines.train import absolute
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measure a trained model: every image of the split is a query against the rest."""
+
+    run: str = ""
+    """Folder of the run; empty: the newest under runs/."""
+    shards: str = ""
+    """Other shards than the run was trained with."""
+    split: str = ""
+    """Split to measure; empty: the run's evaluation split."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run."""
+    options = tyro.cli(Options, args=argv, prog="apdist evaluate")
+    run = find_run(options.run)
+    after = evaluate(run, options.shards, options.split)
+    own = not options.shards and not options.split
+    show(run, scores_before(run) if own else None, after)
+    return 0
+
+
+def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
+    """Score the run's model; of its own split the scores are kept in the run's folder."""
+    import torch
+
+    model = trained_model(run)
+    found = describe(
+        run.uri,
+        model.model_id,
+        absolute(shards or run.config.data.shards),
+        split or run.config.data.eval_split or run.config.data.train_split,
+    )
+    scores = score_labelled(found.descriptors, torch.tensor(found.index.labels))
+    if not shards and not split:
+        write_scores(scores, storage.join(run.uri, "evaluation.json"))
+    return scores
+
+
+def scores_before(run: Run) -> RetrievalScores | None:
+    """What the untrained network scored, if the run measured it."""
+    uri = storage.join(run.uri, evaluation_name(0))
+    return read_scores(uri) if storage.exists(uri) else None
+
+
+def figures(scores: RetrievalScores) -> dict[str, float]:
+    """The figures that are shown."""
+    return {
+        "mAP": scores.mean_average_precision,
+        **{f"R@{k}": value for k, value in scores.recall_at.items()},
+        "R-precision": scores.r_precision,
+        "MRR": scores.mean_reciprocal_rank,
+    }
+
+
+def show(run: Run, before: RetrievalScores | None, after: RetrievalScores) -> None:
+    """Print a table of the scores."""
+    old = figures(before) if before else {}
+    rows = [
+        [name, *([f"{old[name]:.4f}"] if before else []), f"{value:.4f}"]
+        for name, value in figures(after).items()
+    ]
+    columns = ["", "before training", "after"] if before else ["", "score"]
+    table(f"{run.name}: {after.num_queries} queries, each against the rest", columns, rows)
+    if after.num_queries_without_positive:
+        say(f"{after.num_queries_without_positive} queries without a positive are left out")

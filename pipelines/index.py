@@ -1,0 +1,80 @@
+"""``apdist index``: a search index over the images of a split."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+
+from apdist.data import storage
+from apdist.retrieval.index import SearchIndex, build_index, save_index
+from apdist.training.runs import Run
+from pipelines.console import say
+from pipelines.described import Described, describe, find_run, trained_model
+from pipelines.train import absolute
+
+Kind = Literal["auto", "exact", "flat", "ivf", "hnsw", "ivf_pq"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Describe the images of a split and build an index to search them."""
+
+    run: str = ""
+    """Folder of the run whose model describes; empty: the newest under runs/."""
+    shards: str = ""
+    """Shards to index; empty: those of the run."""
+    split: str = ""
+    """Split to index; empty: the run's evaluation split."""
+    kind: Kind = "auto"
+    """exact needs no faiss; flat is exact too; ivf, hnsw and ivf_pq trade recall for speed."""
+    out: str = ""
+    """Folder for the index, on this machine; empty: `index` in the run's folder."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run."""
+    options = tyro.cli(Options, args=argv, prog="apdist index")
+    make_index(find_run(options.run), options)
+    return 0
+
+
+def make_index(run: Run, options: Options) -> str:
+    """Build and save an index; returns its folder."""
+    out = absolute(options.out or storage.join(run.uri, "index"))
+    if storage.is_remote(out):
+        raise ValueError(f"an index is written to a local folder, not to {out}; give --out FOLDER")
+    if os.path.isdir(out) and os.listdir(out):
+        raise ValueError(f"{out} exists and is not empty; give another --out or remove it first")
+    model = trained_model(run)
+    found = describe(
+        run.uri,
+        model.model_id,
+        absolute(options.shards or run.config.data.shards),
+        options.split or run.config.data.eval_split or run.config.data.train_split,
+    )
+    index = build_index(
+        found.descriptors, entries(found), kind=options.kind, model_id=model.model_id
+    )
+    save_index(index, out)
+    say(describe_index(index, out))
+    return out
+
+
+def entries(found: Described) -> "pa.Table":
+    """What a result tells: where the image came from and where its bytes lie."""
+    import pyarrow as pa
+
+    table = found.index.table
+    uris = [storage.join(found.index.root, name) for name in table["shard"].to_pylist()]
+    columns = ["key", "source", "label", "label_name", "offset", "size"]
+    return table.select(columns).append_column("shard", pa.array(uris).dictionary_encode())
+
+
+def describe_index(index: SearchIndex, out: str) -> str:
+    """One line about a new index."""
+    settings = index.settings
+    return (
+        f"{out}: {settings['kind']} index of {settings['count']} images, {settings['dim']}-d, "
+        f"recall@10 against exact search {settings['recall_at_10']:.3f}"
+    )

@@ -1,0 +1,152 @@
+"""``apdist report``: report.html of a run, one self-contained page."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from apdist.config import flatten
+from apdist.data import storage
+from apdist.data.stream import ImageReader
+from apdist.retrieval.metrics import RetrievalScores
+from apdist.retrieval.ranking import nearest_rows
+from apdist.retrieval.report import (
+    RankedImage,
+    RankedQuery,
+    Report,
+    choose_queries,
+    write_gallery_png,
+    write_report,
+)
+from apdist.training.runs import Run
+from apdist.training.tracking import Tracker
+from pipelines.console import say
+from pipelines.described import Described, describe, find_run, trained_model
+from pipelines.evaluate import evaluate, scores_before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Write report.html of a run: settings, curves, scores and ranked queries."""
+
+    run: str = ""
+    """Folder of the run; empty: the newest under runs/."""
+    queries: int = 8
+    """Queries under each heading: worst, median, best."""
+    results: int = 10
+    """Results shown for each query."""
+    gallery: Path = Path()
+    """A .png file for a picture of ranked queries; empty: none."""
+
+    def __post_init__(self) -> None:
+        if self.queries < 1 or self.results < 1:
+            raise ValueError("--queries and --results must be at least 1")
+        if self.gallery != Path() and self.gallery.suffix.lower() != ".png":
+            raise ValueError(f"--gallery {self.gallery} must end in .png")
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run."""
+    options = tyro.cli(Options, args=argv, prog="apdist report")
+    say(f"report: {make_report(find_run(options.run), options)}")
+    return 0
+
+
+def make_report(run: Run, options: Options) -> str:
+    """Write the report into the run's folder and beside its curves in MLflow."""
+    after = evaluate(run)
+    model = trained_model(run)
+    split = run.config.data.eval_split or run.config.data.train_split
+    found = describe(run.uri, model.model_id, run.config.data.shards, split)
+    gallery = ranked_queries(found, after, options)
+    if options.gallery != Path():
+        write_gallery_png(gallery, options.gallery)
+    uri = storage.join(run.uri, "report.html")
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "report.html")
+        write_report(compose(run, after, gallery), page)
+        storage.write_bytes(uri, page.read_bytes())
+        tracker = Tracker(run.config.tracking, run.name, run_id=run.tracking_run_id)
+        tracker.log_file(page)
+        tracker.close()
+    return uri
+
+
+def ranked_queries(
+    found: Described, scores: RetrievalScores, options: Options
+) -> tuple[RankedQuery, ...]:
+    """The worst, median and best queries with the top of their ranked lists."""
+    chosen = choose_queries(scores.average_precision, num_each=options.queries)
+    reader = ImageReader(found.index)
+    rows = torch.tensor([row for _, row in chosen])
+    values, ranked = nearest_rows(found.descriptors[rows], found.descriptors, options.results + 1)
+    queries = []
+    for (group, row), value, order in zip(chosen, values.tolist(), ranked.tolist(), strict=True):
+        others = [(s, r) for s, r in zip(value, order, strict=True) if r != row]
+        results = tuple(_image(found, reader, r, row, s) for s, r in others[: options.results])
+        own = _image(found, reader, row, row, 1.0)
+        queries.append(
+            RankedQuery(
+                image=own.image,
+                label=own.label,
+                key=own.key,
+                average_precision=float(scores.average_precision[row]),
+                results=results,
+                group=group,
+            )
+        )
+    return tuple(queries)
+
+
+def _image(
+    found: Described, reader: ImageReader, row: int, query: int, score: float
+) -> RankedImage:
+    table = found.index.table
+    return RankedImage(
+        image=reader.read(np.array([row]))[0],
+        label=str(table["label_name"][row].as_py()),
+        score=score,
+        is_hit=table["label"][row] == table["label"][query],
+        key=str(table["source"][row].as_py()),
+    )
+
+
+def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) -> Report:
+    """Everything the page shows."""
+    config = run.config
+    steps = run.of_kind("step")
+    seconds = sum(step["seconds"] for step in steps)
+    batch = config.training.batch_size
+    workers = config.ray.num_workers
+    command = os.path.relpath(run.uri) if not storage.is_remote(run.uri) else run.uri
+    return Report(
+        title=run.name,
+        summary=(
+            f"{config.model.backbone} network, {config.model.dim}-d descriptors, {len(steps)} steps "
+            f"of {batch} images on {workers or 'no'} worker{'s' if workers != 1 else ''}, "
+            f"optimising binned average precision; measured on {after.num_queries} images of "
+            "classes that were never trained on"
+        ),
+        settings={name: str(value) for name, value in flatten(config).items()},
+        before=scores_before(run),
+        after=after,
+        history=steps,
+        evaluations=run.of_kind("evaluation"),
+        gallery=gallery,
+        facts={
+            "training steps": f"{seconds:.0f} s for {len(steps)} steps",
+            "throughput": f"{batch * len(steps) / max(seconds, 1e-9):.0f} images/s",
+            "global AP batch": f"{batch} images",
+            "data": config.data.shards,
+            "run": run.uri,
+        },
+        next_commands=(
+            ("search with a picture", f"apdist search PICTURE --run {command}"),
+            ("see the curves in MLflow", f"mlflow ui --backend-store-uri {config.tracking.uri}"),
+            ("train on your own pictures", "apdist prepare folder IMAGES --out data/mine"),
+        ),
+    )

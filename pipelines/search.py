@@ -1,0 +1,70 @@
+"""``apdist search QUERY``: the images of an index that look like a picture."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from tyro.conf import Positional
+
+from apdist.data import storage
+from apdist.data.images import ImageError, evaluation_image
+from apdist.retrieval.index import load_index
+from apdist.training.runs import Run
+from pipelines.console import table
+from pipelines.described import find_run, trained_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Find the images that look like a picture."""
+
+    query: Positional[Path]
+    """Picture to search for, in any format that Pillow reads."""
+    run: str = ""
+    """Folder of the run whose model describes the picture; empty: the newest under runs/."""
+    index: str = ""
+    """Folder of the index; empty: `index` in the run's folder."""
+    k: int = 10
+    """Results."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"--k must be at least 1, got {self.k}")
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run."""
+    options = tyro.cli(Options, args=argv, prog="apdist search")
+    if not options.query.is_file():
+        raise ValueError(f"the query image {options.query} does not exist")
+    run = find_run(options.run)
+    search(run, options)
+    return 0
+
+
+def search(run: Run, options: Options) -> None:
+    """Search and print a table of results."""
+    folder = options.index or storage.join(run.uri, "index")
+    if not os.path.isdir(folder):
+        raise ValueError(f"no index at {folder}; build one with: apdist index --run {run.uri}")
+    model = trained_model(run)
+    index = load_index(folder, model_id=model.model_id)
+    query = options.query.read_bytes()
+    import torch
+
+    try:
+        image = torch.from_numpy(evaluation_image(query, model.image_size))
+    except ImageError as error:
+        raise ValueError(f"the query image {options.query} {error}") from error
+    with torch.inference_mode():
+        scores, rows = index.search(model.network(image[None]), options.k)
+    found = index.entries.take(rows[0].numpy()).to_pylist()
+    table(
+        f"{options.query} in {folder}",
+        ["rank", "score", "class", "image"],
+        [
+            [str(i), f"{score:.4f}", str(entry["label_name"]), str(entry["source"])]
+            for i, (score, entry) in enumerate(zip(scores[0].tolist(), found, strict=True), 1)
+        ],
+    )
