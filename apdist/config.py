@@ -24,7 +24,7 @@ class DataConfig:
     image_size: int = 64
     """Side in pixels of the square crop that the network sees."""
     group_size: int = 8
-    """Images of one class that enter a batch together; at least 2, so every query has a positive."""
+    """Images of one class that enter a batch together, at least 2: each query has a positive."""
     on_corrupt: Literal["error", "replace"] = "error"
     """What to do with an image that cannot be read: stop, or take another one of its class."""
     loader_threads: int = 2
@@ -191,7 +191,7 @@ class RayConfig:
     cpus_per_worker: int = 1
     """CPUs reserved for each worker; also its torch threads."""
     autoscaling: bool = False
-    """The cluster grows on demand: wait for nodes instead of refusing more workers than it has."""
+    """The cluster grows on demand: wait for nodes instead of refusing too many workers."""
     max_failures: int = 3
     """Worker or node failures after which the run gives up."""
 
@@ -232,7 +232,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.name and (set(self.name) & set("/\\:") or self.name.startswith(".")):
             raise ValueError(
-                f"run.name {self.name!r} must be a plain folder name without / \\ : or a leading dot"
+                f"run.name {self.name!r} must be a plain folder name: no / \\ : and no leading dot"
             )
 
 

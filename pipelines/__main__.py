@@ -62,7 +62,7 @@ def _run(verb: str, argv: list[str]) -> int:
             raise
         return _fail(str(error), 2)
     except RuntimeError as error:
-        if os.environ.get("APDIST_TRACEBACK") or type(error).__name__ != "TrainingFailed":
+        if os.environ.get("APDIST_TRACEBACK") or type(error).__name__ != "TrainingError":
             raise
         return _fail(str(error), 1)
     except KeyboardInterrupt:

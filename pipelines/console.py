@@ -1,8 +1,9 @@
 """What a person sees: one console, progress that also reads well in a log file, tables."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -32,7 +33,11 @@ def warn(text: str) -> None:
     errors.print(f"warning: {text}", markup=False, style="yellow")
 
 
-Update = Callable[[int, str], None]
+class Update(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """Say how many are done, and a text to show beside it."""
 
 
 @contextmanager
@@ -57,7 +62,11 @@ def progress_bar(title: str, total: int) -> Iterator[Update]:
     )
     with bar:
         task = bar.add_task(title, total=total, note="")
-        yield lambda done, note="": bar.update(task, completed=done, note=note)
+
+        def update(done: int, note: str = "") -> None:
+            bar.update(task, completed=done, note=note)
+
+        yield update
 
 
 def _is_figure(cell: str) -> bool:

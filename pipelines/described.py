@@ -1,4 +1,4 @@
-"""A trained run and the descriptors of a split: what evaluate, index, search and report start from."""
+"""A trained run and the descriptors of a split: where evaluate, index, search and report start."""
 
 import functools
 from dataclasses import dataclass

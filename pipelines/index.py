@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -12,6 +12,9 @@ from apdist.training.runs import Run
 from pipelines.console import say
 from pipelines.described import Described, describe, find_run, trained_model
 from pipelines.train import absolute
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Kind = Literal["auto", "exact", "flat", "ivf", "hnsw", "ivf_pq"]
 

@@ -73,8 +73,10 @@ Glyphs = Annotated[PrepareGlyphs, tyro.conf.subcommand("glyphs")]
 
 def main(argv: list[str]) -> int:
     """Parse and run."""
-    options = tyro.cli(Folder | Glyphs, args=argv, prog="apdist prepare")  # type: ignore[call-overload]
-    return prepare_folder(options) if isinstance(options, PrepareFolder) else prepare_glyphs(options)
+    options = tyro.cli(Folder | Glyphs, args=argv, prog="apdist prepare")
+    return (
+        prepare_folder(options) if isinstance(options, PrepareFolder) else prepare_glyphs(options)
+    )
 
 
 def prepare_folder(options: PrepareFolder) -> int:

@@ -1,4 +1,4 @@
-"""Presets: complete configurations to start from; every option can be changed on the command line."""
+"""Presets: complete configurations to start from; the command line can change every option."""
 
 from apdist.config import (
     AugmentConfig,

@@ -5,7 +5,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import tyro
 
@@ -60,8 +59,7 @@ def make_report(run: Run, options: Options) -> str:
     """Write the report into the run's folder and beside its curves in MLflow."""
     after = evaluate(run)
     model = trained_model(run)
-    split = run.config.data.eval_split or run.config.data.train_split
-    found = describe(run.uri, model.model_id, run.config.data.shards, split)
+    found = describe(run.uri, model.model_id, run.config.data.shards, split_name(run))
     gallery = ranked_queries(found, after, options)
     if options.gallery != Path():
         write_gallery_png(gallery, options.gallery)
@@ -74,6 +72,11 @@ def make_report(run: Run, options: Options) -> str:
         tracker.log_file(page)
         tracker.close()
     return uri
+
+
+def split_name(run: Run) -> str:
+    """The split that the run is measured on."""
+    return run.config.data.eval_split or run.config.data.train_split
 
 
 def ranked_queries(
@@ -107,7 +110,7 @@ def _image(
 ) -> RankedImage:
     table = found.index.table
     return RankedImage(
-        image=reader.read(np.array([row]))[0],
+        image=reader.read_one(row),
         label=str(table["label_name"][row].as_py()),
         score=score,
         is_hit=table["label"][row] == table["label"][query],
@@ -126,10 +129,10 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
     return Report(
         title=run.name,
         summary=(
-            f"{config.model.backbone} network, {config.model.dim}-d descriptors, {len(steps)} steps "
-            f"of {batch} images on {workers or 'no'} worker{'s' if workers != 1 else ''}, "
-            f"optimising binned average precision; measured on {after.num_queries} images of "
-            "classes that were never trained on"
+            f"{config.model.backbone} network, {config.model.dim}-d descriptors, "
+            f"{len(steps)} steps of {batch} images on {workers or 1} "
+            f"worker{'s' if workers > 1 else ''}, optimising binned average precision; "
+            f"measured on {after.num_queries} images of the split {split_name(run)!r}"
         ),
         settings={name: str(value) for name, value in flatten(config).items()},
         before=scores_before(run),

@@ -33,7 +33,7 @@ OBJECTIVE = "map"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Search hyper-parameters: ASHA over trials, each a training; objective: mAP on held-out classes."""
+    """Search hyper-parameters for the best mAP on held-out classes; each trial is a training."""
 
     space: Path
     """TOML file with distributions; see docs/sweeps.md."""
@@ -212,7 +212,7 @@ class Board:
         def work() -> None:
             try:
                 outcome.append(fit())
-            except BaseException as error:  # noqa: BLE001 - handed to the main thread
+            except BaseException as error:  # handed to the main thread
                 failure.append(error)
 
         def on_signal(*_: object) -> None:
@@ -253,7 +253,7 @@ class Board:
         run.tracking_run_id = tracker.run_id
         run.save_info()
         tracker.log_params(flatten(config))
-        self.listeners[trial] = Listener(run, tracker, lambda done, note="": None)
+        self.listeners[trial] = Listener(run, tracker, _no_bar)
         say(f"trial {trial}: {', '.join(f'{k} {_short(v)}' for k, v in params.items())}")
 
     def show(self, results: Any) -> None:
@@ -298,6 +298,11 @@ def training_command(preset_name: str, config: Config, params: dict[str, Any]) -
     }
     options = [f"--{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in changes.items()]
     return " ".join(["apdist train", preset_name, *options])
+
+
+def _no_bar(done: int, note: str = "") -> None:
+    """Trials run beside each other: their evaluations are shown, not their steps."""
+    del done, note
 
 
 def _short(value: Any) -> str:

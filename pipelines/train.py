@@ -179,7 +179,7 @@ class Listener:
             f"R@1 {event['recall_at_1']:.4f}, R-precision {event['r_precision']:.4f}"
         )
 
-    def on_checkpoint(self, event: Event) -> None:
+    def on_checkpoint(self, _event: Event) -> None:
         """A checkpoint is written; history in object storage follows it."""
         if storage.is_remote(self.run.uri):
             self.run.save_history()
@@ -188,7 +188,7 @@ class Listener:
         """A worker warns."""
         warn(event["text"])
 
-    def on_stopping(self, event: Event) -> None:
+    def on_stopping(self, _event: Event) -> None:
         """The first Ctrl-C."""
         say("stopping: the workers finish their step and write a checkpoint (again to end at once)")
 

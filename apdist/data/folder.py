@@ -63,7 +63,9 @@ def scan_folder(root: Path) -> Folder:
     return Folder(files, num_beside)
 
 
-def folder_items(root: Path, folder: Folder, splits: Mapping[str, str], max_side: int) -> list[Item]:
+def folder_items(
+    root: Path, folder: Folder, splits: Mapping[str, str], max_side: int
+) -> list[Item]:
     """Items of all files whose path relative to ``root`` has a split in ``splits``."""
     items = []
     for label, (name, paths) in enumerate(folder.files.items()):

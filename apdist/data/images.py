@@ -120,8 +120,9 @@ def _centre(length: int, crop: float, random: np.random.Generator) -> float:
 def _edge_colour(image: Image.Image) -> tuple[int, int, int]:
     """Mean of the four corners: what a turned crop shows beyond the image."""
     right, bottom = image.width - 1, image.height - 1
-    corners = [image.getpixel(p) for p in ((0, 0), (right, 0), (0, bottom), (right, bottom))]
-    red, green, blue = np.mean(corners, axis=0)
+    places = ((0, 0), (right, 0), (0, bottom), (right, bottom))
+    corners = np.array([image.getpixel(place) for place in places], dtype=np.float64)  # (4, 3)
+    red, green, blue = corners.mean(axis=0)
     return int(red), int(green), int(blue)
 
 

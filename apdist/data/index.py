@@ -46,7 +46,8 @@ class Index:
     @property
     def labels(self) -> np.ndarray:
         """(n,) int64 class of each image."""
-        return self.table["label"].to_numpy()
+        labels: np.ndarray = self.table["label"].to_numpy()
+        return labels
 
     def shard_uri(self, row: int) -> str:
         """Where the shard of image ``row`` lies."""

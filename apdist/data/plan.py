@@ -11,6 +11,7 @@ Sizes: n images of the split, B images in a batch, K images in a group.
 import functools
 from collections import defaultdict, deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -107,7 +108,7 @@ def _group_sizes(length: int, group_size: int) -> list[int]:
 
 def _windows(run: np.ndarray, group_size: int) -> list[np.ndarray]:
     edges = np.cumsum([0, *_group_sizes(len(run), group_size)])
-    return [run[start:stop] for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [run[start:stop] for start, stop in pairwise(edges)]
 
 
 def _fill(groups: list[np.ndarray], batch_size: int, num_batches: int) -> list[list[np.ndarray]]:

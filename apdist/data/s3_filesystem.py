@@ -22,7 +22,9 @@ class RetryingS3FileSystem(S3FileSystem):  # type: ignore[misc]
             secret_key=frozen.secret_key if frozen else None,
             session_token=frozen.token if frozen else None,
             endpoint_override=endpoint or None,
-            region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+            region=os.environ.get("AWS_REGION")
+            or os.environ.get("AWS_DEFAULT_REGION")
+            or "us-east-1",
             retry_strategy=AwsStandardS3RetryStrategy(max_attempts=20),
         )
 

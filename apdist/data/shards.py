@@ -1,6 +1,7 @@
 """Write WebDataset shards with the images of a class in runs, and the index of them.
 
-A *run* is a stretch of neighbouring images of one class: a group of a batch is then one ranged read.
+A *run* is a stretch of neighbouring images of one class, so that a group of a batch is one ranged
+read.
 """
 
 import io

@@ -50,8 +50,10 @@ def list_files(root: str, suffix: str = "") -> list[str]:
         return sorted(p.name for p in folder.iterdir() if p.is_file() and p.name.endswith(suffix))
     bucket, prefix = _split(root.rstrip("/") + "/")
     with _explained(root):
-        pages = _client().get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=prefix, Delimiter="/"
+        pages = (
+            _client()
+            .get_paginator("list_objects_v2")
+            .paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
         )
         names = [o["Key"][len(prefix) :] for page in pages for o in page.get("Contents", ())]
     return sorted(name for name in names if name and name.endswith(suffix))
@@ -64,8 +66,10 @@ def list_folders(root: str) -> list[str]:
         return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     bucket, prefix = _split(root.rstrip("/") + "/")
     with _explained(root):
-        pages = _client().get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=prefix, Delimiter="/"
+        pages = (
+            _client()
+            .get_paginator("list_objects_v2")
+            .paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
         )
         found = [o["Prefix"][len(prefix) : -1] for p in pages for o in p.get("CommonPrefixes", ())]
     return sorted(found)
@@ -171,7 +175,7 @@ def local_target(uri: str) -> Iterator[Path]:
     """A temporary local path whose file becomes ``uri`` when the block ends without an error."""
     folder = Path(tempfile.gettempdir()) if is_remote(uri) else Path(uri).parent
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{Path(uri).name}.{os.getpid()}.{random.getrandbits(32):08x}.tmp"  # noqa: S311
+    temporary = folder / f".{Path(uri).name}.{os.getpid()}.{random.getrandbits(32):08x}.tmp"
     try:
         yield temporary
         if is_remote(uri):
@@ -278,8 +282,11 @@ def _client_of_process(_pid: int) -> Any:  # a forked child must not share its p
     retries: Any = {"mode": "standard", "total_max_attempts": 6}
     return boto3.client(
         "s3",
-        region_name=os.environ.get("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION")) or "us-east-1",
-        config=Config(retries=retries, connect_timeout=10, read_timeout=30, max_pool_connections=32),
+        region_name=os.environ.get("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION"))
+        or "us-east-1",
+        config=Config(
+            retries=retries, connect_timeout=10, read_timeout=30, max_pool_connections=32
+        ),
     )
 
 

@@ -63,6 +63,10 @@ class ImageReader:
                 found[row] = block[begin : begin + int(self.sizes[row])]
         return [found[row] for row in rows.tolist()]
 
+    def read_one(self, row: int) -> bytes:
+        """The encoded image of ``row``."""
+        return self.read(np.array([row]))[0]
+
     def check(self, row: int, data: bytes) -> None:
         """Compare with the checksum in the index.
 
@@ -97,9 +101,7 @@ class ImageReader:
 
     def _close(self, left: int, right: int) -> bool:
         gap = self.offsets[right] - self.offsets[left] - self.sizes[left]
-        return bool(
-            self.shard_codes[left] == self.shard_codes[right] and gap <= LARGEST_GAP_BYTES
-        )
+        return bool(self.shard_codes[left] == self.shard_codes[right] and gap <= LARGEST_GAP_BYTES)
 
 
 class TrainingStream:
@@ -181,7 +183,7 @@ class TrainingStream:
         others = np.flatnonzero(self.labels == self.labels[row])
         for other in np.roll(others, -1 - int(np.searchsorted(others, row)))[:-1].tolist():
             try:
-                return self._decode(other, self.reader.read(np.array([other]))[0], epoch)
+                return self._decode(other, self.reader.read_one(other), epoch)
             except ImageError:
                 continue
         raise ImageError(f"{self.reader.describe(row)} is corrupt, and so is all of its class")
@@ -269,9 +271,7 @@ def _decode_checked(reader: ImageReader, row: int, data: bytes, side: int) -> np
 
 
 def _explain(where: str, error: ImageError) -> str:
-    return (
-        f"{where} {error}; prepare the data again, or train with --data.on-corrupt replace"
-    )
+    return f"{where} {error}; prepare the data again, or train with --data.on-corrupt replace"
 
 
 def _collect(rows: list[int], futures: list[Future[np.ndarray]]) -> tuple[np.ndarray, Tensor]:

@@ -5,6 +5,7 @@ Shapes: n images, d descriptor size, M bins.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -37,6 +38,8 @@ class _TiledLoss(torch.autograd.Function):
         options: LossOptions,
         found: list[Diagnostics],
     ) -> Tensor:
+        if not ctx.needs_input_grad[0]:
+            options = dataclasses.replace(options, cache_bytes=0)
         scored = score_rows(descriptors, pairs, slice(0, len(descriptors)), weights, options, _same)
         ctx.save_for_backward(descriptors, scored.slopes)
         ctx.pairs, ctx.options, ctx.codes = pairs, options, scored.codes

@@ -97,7 +97,7 @@ def average_precision(
         every = slice(0, len(descriptors))
         if backend == "dense":
             return dense_average_precision(descriptors, pairs, options)
-        histograms, _ = cumulative_histograms(descriptors, pairs, every, options, keep_codes=False)
+        histograms, _ = cumulative_histograms(descriptors, pairs, every, options)
         return average_precision_of_bins(histograms.positives, histograms.everything, variant)
 
 
@@ -235,6 +235,7 @@ def _loss(
 def _checked_pairs(
     descriptors: Tensor, labels: Tensor, ignore: Tensor | None, options: LossOptions
 ) -> Pairs:
+    checks.check_backend(options.backend, descriptors.device)
     checks.check_labels("labels", labels, descriptors)
     if ignore is None:
         ignore = torch.full_like(labels, -1, dtype=torch.int64)

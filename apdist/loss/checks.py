@@ -11,6 +11,8 @@ import logging
 import torch
 from torch import Tensor
 
+from apdist.loss.histogram import has_numba
+
 logger = logging.getLogger(__name__)
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -33,6 +35,19 @@ def checked_descriptors(descriptors: Tensor, check_norm: bool) -> Tensor:
         descriptors = descriptors.float()
     _check_rows(descriptors.detach(), check_norm)
     return descriptors
+
+
+def check_backend(backend: str, device: torch.device) -> None:
+    """Refuse a ``backend`` that cannot run on ``device`` here."""
+    if backend == "numba" and (device.type != "cpu" or not has_numba()):
+        raise ValueError(
+            'backend "numba" needs the numba package and descriptors on the CPU, '
+            f'got descriptors on {device}; use backend="auto"'
+        )
+    if backend == "triton":
+        raise ValueError(
+            'backend "triton" is not there yet: no CUDA kernels in this version; use backend="auto"'
+        )
 
 
 def check_labels(name: str, labels: Tensor, descriptors: Tensor) -> None:

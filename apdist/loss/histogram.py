@@ -1,7 +1,7 @@
-"""The two passes over the tiles of the similarity matrix: histograms of its rows, then the gradient.
+"""The two passes over tiles of the similarity matrix: histograms of its rows, then the gradient.
 
-No more than one tile of similarities exists at a time. The second pass computes it again, unless the
-first could keep one byte a pair: the interval between two bin centres that its score falls in.
+No more than one tile of similarities exists at a time. The second pass computes it again, unless
+the first could keep one byte a pair: the interval between two bin centres that its score is in.
 
 Shapes: n images, b of them rows of this worker, d descriptor size, M bins, r x c a tile.
 """
@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from apdist.loss.options import Bins, LossOptions
+from apdist.loss.options import LossOptions
 from apdist.loss.tiles import Histograms, Pairs, Tile, tiles_of, within
 
 # On the CPU a tile of 1024 and its temporaries stay in cache; a GPU needs more work per launch.
@@ -45,11 +45,11 @@ class Sloping(Protocol):
 
 
 def cumulative_histograms(
-    descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions, *, keep_codes: bool
+    descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions
 ) -> tuple[Histograms, Codes]:
-    """Histograms of the scores of ``rows`` against all ``descriptors`` (n, d), and codes if kept."""
+    """Histograms of the scores of ``rows`` against all ``descriptors`` (n, d), and the codes."""
     tiles = _tiles(descriptors, rows, options)
-    codes = _new_codes(tiles, options if keep_codes else None, descriptors)
+    codes = _new_codes(tiles, options, descriptors)
     binning = _new_binning(descriptors, pairs, rows, options)
     buffer = _new_buffer(descriptors, tiles)
     for tile, tile_codes in zip(tiles, codes, strict=True):
@@ -95,21 +95,15 @@ def _tiles(descriptors: Tensor, rows: slice, options: LossOptions) -> list[Tile]
     return tiles_of(len(descriptors), rows, options.tile_size or default)
 
 
-def _new_codes(tiles: list[Tile], options: LossOptions | None, like: Tensor) -> Codes:
-    """Room for one byte a pair if that is wanted and within the budget."""
+def _new_codes(tiles: list[Tile], options: LossOptions, like: Tensor) -> Codes:
+    """Room for one byte a pair if that is within the budget."""
     num_bytes = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
-    fits = (
-        options is not None
-        and num_bytes <= options.cache_bytes
-        and options.bins.num_bins <= _MAX_BINS_OF_BYTE
-    )
+    fits = num_bytes <= options.cache_bytes and options.bins.num_bins <= _MAX_BINS_OF_BYTE
     shapes = [tile.shape if fits else (0, 0) for tile in tiles]
     return [like.new_empty(shape, dtype=torch.uint8) for shape in shapes]
 
 
-def _new_binning(
-    descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions
-) -> Binning:
+def _new_binning(descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions) -> Binning:
     if runs_compiled(options.backend, descriptors.device):
         from apdist.loss.numba_histogram import NumbaBinning
 

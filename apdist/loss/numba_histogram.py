@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from apdist.loss import numba_kernels as kernels
+from apdist.loss.numba_hits import find_hits, groups_of
+from apdist.loss.numba_types import Axis, Slopes, Tables
 from apdist.loss.options import Bins
 from apdist.loss.tiles import Histograms, Pairs, Tile, within
 
@@ -31,8 +33,8 @@ class NumbaBinning:
 
     def __init__(self, pairs: Pairs, rows: slice, bins: Bins, dtype: torch.dtype) -> None:
         self.rows, size = rows, rows.stop - rows.start
-        self.groups, self.axis = _groups(pairs), _axis(bins, dtype, len(pairs.labels))
-        self.totals = kernels.Tables(
+        self.groups, self.axis = groups_of(pairs), _axis(bins, dtype, len(pairs.labels))
+        self.totals = Tables(
             np.zeros((bins.num_bins, size), np.int64),
             np.zeros((bins.num_bins, size), np.int64),
             np.zeros((bins.num_bins - 1, size), np.int64),
@@ -44,7 +46,7 @@ class NumbaBinning:
 
         def bin_strip(strip: Strip) -> Any:
             scores, codes, origin = strip
-            hits = kernels.find_hits(*scores.shape, *origin, self.groups)
+            hits = find_hits(scores.shape, origin, self.groups)
             return kernels.bin_strip(scores, codes, hits, self.axis, tile.mirrored)
 
         strips = _strips(scores, codes, tile)
@@ -57,7 +59,7 @@ class NumbaBinning:
             if tile.mirrored:
                 self._add(mirror, column_tables)
 
-    def _add(self, rows: slice, tables: kernels.Tables) -> None:
+    def _add(self, rows: slice, tables: Tables) -> None:
         for total, table in zip(self.totals, tables, strict=True):
             total[..., rows] += table
 
@@ -75,59 +77,47 @@ class NumbaSloping:
     """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
 
     def __init__(self, pairs: Pairs, slopes: Tensor, bins: Bins, dtype: torch.dtype) -> None:
-        self.groups, self.axis = _groups(pairs), _axis(bins, dtype, len(pairs.labels))
+        self.groups, self.axis = groups_of(pairs), _axis(bins, dtype, len(pairs.labels))
         # Codes 0 and M, outside the centres, have slope 0.
         padded = torch.nn.functional.pad(slopes.to(dtype), (1, 1))  # (n, 2, M+1)
         negatives, positives = padded.permute(1, 2, 0).contiguous().numpy()
-        self.slopes = kernels.Slopes(negatives, positives)
+        self.slopes = Slopes(negatives, positives)
 
     def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
         """(r, c) dL/ds_ij + dL/ds_ji in place of the ``scores``."""
 
         def slope_strip(strip: Strip) -> Any:
             scores, codes, origin = strip
-            hits = kernels.find_hits(*scores.shape, *origin, self.groups)
+            hits = find_hits(scores.shape, origin, self.groups)
             kernels.slope_strip(scores, codes, hits, self.axis, self.slopes, origin)
 
         _on_threads(slope_strip, _strips(scores, codes, tile))
         return scores
 
 
-def _axis(bins: Bins, dtype: torch.dtype, num_images: int) -> kernels.Axis:
-    real, whole = (np.float32, np.int32) if dtype == torch.float32 else (np.float64, np.int64)
+def _axis(bins: Bins, dtype: torch.dtype, num_images: int) -> Axis:
     last = bins.num_bins - 1
+    real: Any
+    whole: Any
     if dtype == torch.float32:
-        # The largest place and the sum of one window must fit in 31 digits.
+        real, whole = np.float32, np.int32
+        # The largest place, and the sum of one window, must fit in 31 digits.
         digits = min(20, 30 - last.bit_length())
     else:
+        real, whole = np.float64, np.int64
         # The sum over all images must fit in 63.
         digits = min(46, 62 - max(last.bit_length(), num_images.bit_length()))
     one = 2**digits
-    return kernels.Axis(
+    return Axis(
         high=real(bins.high),
         scale=real(one / bins.width),
         smallest=real(0),
         largest=real(last * one),
         half=real(0.5),
-        centres=np.arange(bins.num_bins, dtype=whole) * whole(one),
+        centres=np.array([u * one for u in range(bins.num_bins)], whole),
         digits=whole(digits),
         codes=np.arange(bins.num_bins + 5, dtype=whole),
     )
-
-
-def _groups(pairs: Pairs) -> kernels.Groups:
-    classes = _runs(pairs.labels.numpy(), np.ones(len(pairs.labels), bool))
-    ignore = pairs.ignore.numpy()
-    return kernels.Groups(*classes, *_runs(ignore, ignore >= 0), pairs.include_self)
-
-
-def _runs(ids: Any, grouped: Any) -> tuple[Any, Any, Any]:
-    """Images sorted by id, and for each where its id starts and stops; empty if not ``grouped``."""
-    order = np.argsort(ids, kind="stable")
-    in_order = ids[order]
-    start = np.searchsorted(in_order, ids, side="left")
-    stop = np.searchsorted(in_order, ids, side="right")
-    return order.astype(np.int64), start, np.where(grouped, stop, start)
 
 
 def _strips(scores: Tensor, codes: Tensor, tile: Tile) -> list[Strip]:

@@ -4,7 +4,8 @@ Scores become *places*: whole numbers, counted from the best bin's centre, with 
 to a bin. Sums of whole numbers are exact, so neither the tiles nor the threads change a histogram,
 and a pair can be taken out of a sum again.
 
-One file, because numba's cache on disk notices a change only in the file of the function it calls.
+Both passes are in one file, since numba's cache on disk watches the file of the function that it
+calls, and not the files of the functions called by that.
 
 Shapes: r x c a strip of the similarity matrix, w columns of it at a time, M bins, n images.
 """
@@ -12,108 +13,26 @@ Shapes: r x c a strip of the similarity matrix, w columns of it at a time, M bin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
 from numba.extending import intrinsic
 
+from apdist.loss.numba_types import (
+    LEFT_OUT,
+    POSITIVE,
+    Axis,
+    Hits,
+    Slopes,
+    Tables,
+    Work,
+    compiled,
+)
+
 # 32 rows of 1024 places stay in the L2 cache, and 1024 terms of 2**20 do not overflow 32 bits.
 ROWS_AT_ONCE = 32
 TERMS_AT_ONCE = 1024
-
-_POSITIVE, _POSITIVE_ITSELF, _LEFT_OUT = 0, 1, 2
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class Axis(NamedTuple):
-    """How a score becomes a place; every number has the type of the scores or of the places."""
-
-    high: Any
-    """Score of the first centre."""
-    scale: Any
-    """Places per unit of score."""
-    smallest: Any
-    """0 in the scores' type."""
-    largest: Any
-    """Place of the last centre in the scores' type."""
-    half: Any
-    """0.5 in the scores' type."""
-    centres: Any
-    """(M,) places of the bin centres."""
-    digits: Any
-    """Binary digits of a place within its interval."""
-    codes: Any
-    """(M+5,) 0, 1, 2, ..."""
-
-
-class Groups(NamedTuple):
-    """Images of one class, and of one ignore id, as runs of a sorted order; all int64."""
-
-    class_order: Any
-    class_start: Any
-    class_stop: Any
-    junk_order: Any
-    junk_start: Any
-    junk_stop: Any
-    include_self: bool
-
-
-class Tables(NamedTuple):
-    """Sums over the pairs of r rows, or of as many columns; int64."""
-
-    negatives: Any
-    """(M, r) cumulative histogram, in places."""
-    positives: Any
-    """(M, r) histogram, in places, not cumulative."""
-    counts: Any
-    """(M-1, r) positives by interval, an image itself not among them."""
-    num_hits: Any
-    """(r,) pairs that are no negatives."""
-
-
-class Slopes(NamedTuple):
-    """(M+1, n) slopes by code; 0 for the codes 0 and M, see _encode."""
-
-    negatives: Any
-    positives: Any
-
-
-class Hits(NamedTuple):
-    """The pairs of a strip that are no negatives, row by row."""
-
-    start: Any
-    """(r + 1,) int64: those of row i are start[i] to start[i + 1]."""
-    columns: Any
-    """Column within the strip, int32."""
-    kinds: Any
-    """_POSITIVE, _POSITIVE_ITSELF or _LEFT_OUT, int8."""
-
-
-class Work(NamedTuple):
-    """Scratch and partial sums of w columns."""
-
-    places: Any
-    """(ROWS_AT_ONCE, w)."""
-    row_sums: Any
-    """(M, ROWS_AT_ONCE) sums of min(place, centre) over the columns."""
-    column_sums: Any
-    """(M, w) the same over the rows at hand."""
-    below: Any
-    """(M-1, w) sums of clip(place - centre, 0, 1 bin) over all rows so far."""
-    rows_below: Any
-    """(M-1,) rows that add a whole bin to `below` in each column, kept apart."""
-
-
-def _compiled(function: Function) -> Function:
-    options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-    try:
-        result: Function = numba.njit(function, cache=True, **options)
-    except RuntimeError:
-        # Neither the package's folder nor the user's cache is writable: compile in every process.
-        result = numba.njit(function, **options)
-    return result
 
 
 # numba widens int32 arithmetic to int64, which halves the lanes of a vector, and leaves overflow
@@ -136,8 +55,8 @@ _more = _same_type(lambda builder, a, b: builder.select(builder.icmp_signed(">",
 
 
 @intrinsic
-def _whole(_typing: Any, value: Any) -> Any:
-    """float32 to int32, float64 to int64, towards zero."""
+def _towards_zero(_typing: Any, value: Any) -> Any:
+    """float32 to int32, float64 to int64."""
     integer = numba.int32 if value == numba.float32 else numba.int64
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -146,13 +65,16 @@ def _whole(_typing: Any, value: Any) -> Any:
     return integer(value), generate
 
 
-@_compiled
+_whole: Any = _towards_zero
+
+
+@compiled
 def _place(scores: Any, axis: Axis, places: Any) -> None:
     for j in range(len(places)):
         places[j] = _place_of(scores[j], axis)
 
 
-@_compiled
+@compiled
 def _place_of(score: Any, axis: Axis) -> Any:
     place = (axis.high - score) * axis.scale
     place = place if place > axis.smallest else axis.smallest
@@ -160,19 +82,19 @@ def _place_of(score: Any, axis: Axis) -> Any:
     return _whole(place + axis.half)
 
 
-@_compiled
+@compiled
 def _encode(places: Any, axis: Axis, codes: Any) -> None:
     for j in range(len(places)):
         codes[j] = _code_of(places[j], axis)
 
 
-@_compiled
+@compiled
 def _code_of(place: Any, axis: Axis) -> Any:
-    """u + 1 for a place in interval u; 0 at the first centre and M at the last, where slopes are 0."""
+    """Interval u of a place, plus 1; 0 at the first centre and M at the last, of slope 0."""
     return _plus(_shift_right(place, axis.digits), _less(place, axis.codes[1]))
 
 
-@_compiled
+@compiled
 def _range_of(values: Any) -> Any:
     low, high = values[0], values[0]
     for j in range(len(values)):
@@ -180,67 +102,10 @@ def _range_of(values: Any) -> Any:
     return low, high
 
 
-@_compiled
-def _at_or_after(value: int, order: Any, start: int, stop: int) -> int:
-    """First place in the ascending run order[start:stop] that is not below ``value``."""
-    while start < stop:
-        middle = (start + stop) // 2
-        if order[middle] < value:
-            start = middle + 1
-        else:
-            stop = middle
-    return start
-
-
-@_compiled
-def find_hits(num_rows: int, num_columns: int, row: int, column: int, groups: Groups) -> Hits:
-    """Pairs that are no negatives in the strip of this size at (row, column)."""
-    start = np.zeros(num_rows + 1, np.int64)
-    columns, kinds = np.empty(0, np.int32), np.empty(0, np.int8)
-    for fill in (False, True):
-        num_hits = 0
-        for i in range(row, row + num_rows):
-            first, last = groups.class_start[i], groups.class_stop[i]
-            for k in range(_at_or_after(column, groups.class_order, first, last), last):
-                j = groups.class_order[k]
-                if j >= column + num_columns:
-                    break
-                if fill:
-                    columns[num_hits] = j - column
-                    itself = _POSITIVE_ITSELF if groups.include_self else _LEFT_OUT
-                    kinds[num_hits] = _POSITIVE if j != i else itself
-                num_hits += 1
-            first, last = groups.junk_start[i], groups.junk_stop[i]
-            for k in range(_at_or_after(column, groups.junk_order, first, last), last):
-                j = groups.junk_order[k]
-                if j >= column + num_columns:
-                    break
-                if groups.class_start[j] != groups.class_start[i]:
-                    if fill:
-                        columns[num_hits], kinds[num_hits] = j - column, _LEFT_OUT
-                    num_hits += 1
-            start[i - row + 1] = num_hits
-        if not fill:
-            columns, kinds = np.empty(num_hits, np.int32), np.empty(num_hits, np.int8)
-    return Hits(start, columns, kinds)
-
-
-@_compiled
-def _at_or_after(value: int, order: Any, start: int, stop: int) -> int:
-    """First place in the ascending run order[start:stop] that is not below ``value``."""
-    while start < stop:
-        middle = (start + stop) // 2
-        if order[middle] < value:
-            start = middle + 1
-        else:
-            stop = middle
-    return start
-
-
 # First pass: from scores to tables.
 
 
-@_compiled
+@compiled
 def bin_strip(scores: Any, codes: Any, hits: Hits, axis: Axis, mirrored: bool) -> Any:
     """Tables of the rows of a strip, and of its columns where ``mirrored`` (else of no column).
 
@@ -275,7 +140,7 @@ def bin_strip(scores: Any, codes: Any, hits: Hits, axis: Axis, mirrored: bool) -
     return rows, columns
 
 
-@_compiled
+@compiled
 def _new_tables(num_bins: int, size: int) -> Tables:
     return Tables(
         np.zeros((num_bins, size), np.int64),
@@ -285,7 +150,7 @@ def _new_tables(num_bins: int, size: int) -> Tables:
     )
 
 
-@_compiled
+@compiled
 def _new_work(axis: Axis, width: int) -> Work:
     num_bins, dtype = len(axis.centres), axis.centres.dtype
     return Work(
@@ -297,9 +162,9 @@ def _new_work(axis: Axis, width: int) -> Work:
     )
 
 
-@_compiled
+@compiled
 def _take_out(block: Any, places: Any, fill: Any, hits: Hits, axis: Axis, tables: Any) -> None:
-    """Move the positives of a block to the tables, and put ``fill`` over all that is no negative."""
+    """Move positives of a block to the tables, and put ``fill`` over all that is no negative."""
     top, height, left = block
     rows, columns = tables
     mirrored = len(columns.num_hits) > 0
@@ -308,7 +173,7 @@ def _take_out(block: Any, places: Any, fill: Any, hits: Hits, axis: Axis, tables
             j, kind = hits.columns[h] - left, hits.kinds[h]
             if not 0 <= j < places.shape[1]:
                 continue
-            if kind != _LEFT_OUT:
+            if kind != LEFT_OUT:
                 _add_positive(places[i, j], top + i, kind, axis, rows)
                 if mirrored:
                     _add_positive(places[i, j], left + j, kind, axis, columns)
@@ -318,18 +183,18 @@ def _take_out(block: Any, places: Any, fill: Any, hits: Hits, axis: Axis, tables
                 columns.num_hits[left + j] += 1
 
 
-@_compiled
+@compiled
 def _add_positive(place: Any, at: int, kind: int, axis: Axis, tables: Tables) -> None:
     one = axis.centres[1]
     u = min(place >> axis.digits, len(axis.centres) - 2)
     inside = place - axis.centres[u]
     tables.positives[u, at] += one - inside
     tables.positives[u + 1, at] += inside
-    if kind == _POSITIVE and 0 < place < axis.centres[len(axis.centres) - 1]:
+    if kind == POSITIVE and 0 < place < axis.centres[len(axis.centres) - 1]:
         tables.counts[u, at] += 1
 
 
-@_compiled
+@compiled
 def _sum_block(height: int, axis: Axis, work: Work) -> Any:
     """Sum min(place, centre) over columns and over rows for the intervals first to last in use."""
     low, high = _range_of(work.places[0])
@@ -353,7 +218,7 @@ def _sum_block(height: int, axis: Axis, work: Work) -> Any:
     return first, last
 
 
-@_compiled
+@compiled
 def _sum_below(height: int, v: int, axis: Axis, work: Work) -> None:
     """Four rows at a time: the columns' sums are then loaded and stored once for four pairs."""
     centre, columns, rows = axis.centres[v], work.column_sums[v], work.row_sums[v]
@@ -378,7 +243,7 @@ def _sum_below(height: int, v: int, axis: Axis, work: Work) -> None:
         rows[i] = sum_a
 
 
-@_compiled
+@compiled
 def _add_rows(top: int, height: int, span: Any, axis: Axis, work: Work, rows: Tables) -> None:
     first, last = span
     whole = work.places.shape[1] * np.int64(axis.centres[1])
@@ -392,7 +257,7 @@ def _add_rows(top: int, height: int, span: Any, axis: Axis, work: Work, rows: Ta
             out += whole
 
 
-@_compiled
+@compiled
 def _add_columns(num_rows: int, left: int, axis: Axis, work: Work, columns: Tables) -> None:
     one = np.int64(axis.centres[1])
     for u in range(len(axis.centres)):
@@ -405,7 +270,7 @@ def _add_columns(num_rows: int, left: int, axis: Axis, work: Work, columns: Tabl
             out += num_rows * one
 
 
-@_compiled
+@compiled
 def _take_back(fill: Any, axis: Axis, tables: Tables) -> None:
     """Subtract what ``fill`` added in place of the pairs that are no negatives."""
     one = np.int64(axis.centres[1])
@@ -421,7 +286,7 @@ def _take_back(fill: Any, axis: Axis, tables: Tables) -> None:
 # Second pass: from scores to slopes.
 
 
-@_compiled
+@compiled
 def slope_strip(
     scores: Any, codes: Any, hits: Hits, axis: Axis, slopes: Slopes, origin: Any
 ) -> None:
@@ -451,21 +316,21 @@ def slope_strip(
     _overwrite(hits, codes_of_hits, slopes.positives, origin, scores)
 
 
-@_compiled
+@compiled
 def _place_and_encode(scores: Any, axis: Axis, values: Any) -> None:
     for j in range(len(values)):
         values[j] = _code_of(_place_of(scores[j], axis), axis)
 
 
-@_compiled
+@compiled
 def _copy(codes: Any, values: Any) -> None:
     for j in range(len(values)):
         values[j] = codes[j]
 
 
-@_compiled
+@compiled
 def _look_up(values: Any, axis: Axis, table: Any, origin: Any, out: Any) -> None:
-    """Slopes of negatives. A step up per code beats a gather; four steps share a load and a store."""
+    """Slopes of negatives: a step per code in use beats a gather; four steps share a store."""
     row, column = origin
     low, high = _range_of(values)
     here, there = table[low, row], table[low, column : column + len(out)]
@@ -490,14 +355,14 @@ def _look_up(values: Any, axis: Axis, table: Any, origin: Any, out: Any) -> None
             out[j] = slope
 
 
-@_compiled
+@compiled
 def _overwrite(hits: Hits, codes: Any, table: Any, origin: Any, out: Any) -> None:
     """Slopes of positives; 0 for junk, and for an image itself, whose similarity is a constant."""
     row, column = origin
     for i in range(len(out)):
         for h in range(hits.start[i], hits.start[i + 1]):
             j, code = hits.columns[h], codes[h]
-            if hits.kinds[h] == _POSITIVE:
+            if hits.kinds[h] == POSITIVE:
                 out[i, j] = table[code, row + i] + table[code, column + j]
             else:
                 out[i, j] = 0

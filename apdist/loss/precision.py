@@ -20,8 +20,8 @@ def average_precision_of_bins(positives: Tensor, everything: Tensor, variant: st
     With h the histogram of a cumulative histogram H, and ' the bin before (0 at the first):
 
         ap                    sum over bins of  h+ H+ / H
-        tie_aware             sum over bins of  h+ (r + (H+' + 1 - r (H' + 1)) / h log((H+1)/(H'+1)))
-                              with r = max(h+ - 1, 0) / max(h - 1, 0)
+        tie_aware             sum over bins of  h+ (r + (H+' + 1 - r (H' + 1)) log(s) / h)
+                              with r = max(h+ - 1, 0) / max(h - 1, 0), s = (H + 1) / (H' + 1)
         tie_aware_simplified  sum over bins of  h+ (H+' + H+ + 1) / (H' + H + 1)
 
     each divided by the number of positives. The first is eq. 7 of Revaud et al., ICCV 2019; the
@@ -70,7 +70,7 @@ def slopes_of_bins(
     """
     # Blocks bound the memory of the graph; and torch wakes no thread for so few numbers.
     num_rows = max(1, _NUMBERS_AT_ONCE // positives.shape[1])
-    blocks = zip(positives.split(num_rows), everything.split(num_rows), strict=True)
+    blocks = zip(torch.split(positives, num_rows), torch.split(everything, num_rows), strict=True)
     parts = [_slopes_of_block(*block, variant, bin_width) for block in blocks]
     averages, negative, positive = (torch.cat(tables) for tables in zip(*parts, strict=True))
     return averages, negative, positive

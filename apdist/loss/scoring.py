@@ -99,7 +99,7 @@ def score_rows(
     ``weights`` (n,) of the queries need not have mean 1. Calls ``sum_over_workers`` exactly once,
     whatever the batch, so that the collectives of all workers match.
     """
-    histograms, codes = cumulative_histograms(descriptors, pairs, rows, options, keep_codes=True)
+    histograms, codes = cumulative_histograms(descriptors, pairs, rows, options)
     averages, negative, positive = slopes_of_bins(
         histograms.positives, histograms.everything, options.variant, options.bins.width
     )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
 # A square on the diagonal is computed as a whole; a product of smaller ones is less efficient.
 _SMALLEST_SQUARE = 256
 
@@ -23,7 +22,7 @@ class Pairs:
     """(n,) int64 class of each image."""
 
     ignore: Tensor
-    """(n,) int64; images of different classes that share a non-negative id are junk to each other."""
+    """(n,) int64; images of different class that share a non-negative id are junk."""
 
     include_self: bool
     """Whether an image is a positive of itself."""

@@ -73,18 +73,18 @@ class TorchSloping:
 
 
 def _places(scores: Tensor, bins: Bins) -> Tensor:
-    """(r, c) place of each score on the axis of bins, 0 at the first centre and M - 1 at the last."""
+    """(r, c) place of each score on the axis of bins: 0 at the first centre, M - 1 at the last."""
     return ((bins.high - scores) / bins.width).clamp_(0, bins.num_bins - 1)
 
 
 def _codes(places: Tensor, bins: Bins) -> Tensor:
-    """u + 1 for a place in interval u; 0 at the first centre and M from the last."""
+    """Interval u of a place, plus 1; 0 at the first centre and M from the last."""
     return (places.floor() + (places > 0)).clamp_(max=bins.num_bins)
 
 
 def _sum_rows(values: Tensor) -> Tensor:
     """(r,) float64 sums of ``values`` (r, c)."""
-    parts = [part.sum(dim=1).double() for part in values.split(_TERMS_AT_ONCE, dim=1)]
+    parts = [part.sum(dim=1).double() for part in torch.split(values, _TERMS_AT_ONCE, dim=1)]
     return torch.stack(parts).sum(dim=0)
 
 

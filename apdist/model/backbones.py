@@ -100,9 +100,7 @@ class Bottleneck(nn.Module):
 def _shortcut(num_in: int, num_out: int, stride: int) -> nn.Module:
     if num_in == num_out and stride == 1:
         return nn.Identity()
-    return nn.Sequential(
-        nn.Conv2d(num_in, num_out, 1, stride, bias=False), nn.BatchNorm2d(num_out)
-    )
+    return nn.Sequential(nn.Conv2d(num_in, num_out, 1, stride, bias=False), nn.BatchNorm2d(num_out))
 
 
 class ResNet(nn.Module):

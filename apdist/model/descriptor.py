@@ -33,7 +33,7 @@ class DescriptorNet(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Describe ``images`` (b, 3, h, w), uint8 or in [0, 1]; returns (b, d), float32 or wider."""
+        """Describe ``images`` (b, 3, h, w), uint8 or in [0, 1], as (b, d), float32 or wider."""
         pixels = images.to(self.mean.dtype)
         if not images.is_floating_point():
             pixels = pixels / 255

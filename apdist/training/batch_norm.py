@@ -29,7 +29,7 @@ class ChunkStatistics:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Within it, running statistics hold the last chunk's own; afterwards they are as before."""
+        """Within it, running statistics are the last chunk's own; afterwards they are as before."""
         before = [(m.momentum, *_running(m)) for m in self.layers]
         counts = [_count(m).clone() for m in self.layers]
         saved = [(mean.clone(), var.clone()) for _, mean, var in before]

@@ -43,7 +43,7 @@ class Interrupted(Exception):  # noqa: N818 - no error: the person asked for it
     """The run was stopped by Ctrl-C or SIGTERM; its last checkpoint is written."""
 
 
-class TrainingFailed(RuntimeError):
+class TrainingError(RuntimeError):
     """The workers failed more often than ``ray.max_failures`` allows."""
 
 
@@ -116,7 +116,7 @@ def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:
     Raises:
         Interrupted: stopped by a signal.
         ValueError: a worker met bad input.
-        TrainingFailed: the workers failed too often.
+        TrainingError: the workers failed too often.
     """
     if job.config.ray.num_workers == 0:
         _watch(job, Mailbox(), Mailbox.take, on_event)
@@ -201,7 +201,7 @@ def _watch(
 def _fit(job: "Job", link: Link, failures: list[BaseException]) -> None:
     try:
         build_trainer(job, link).fit()
-    except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises
+    except BaseException as error:  # handed to the main thread, which raises
         failures.append(error)
 
 
@@ -211,7 +211,7 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
     log = storage.join(job.run, "error.log")
     storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
     lines = [line for line in str(error).splitlines() if line.strip()]
-    raise TrainingFailed(
+    raise TrainingError(
         f"training failed: {lines[-1].strip() if lines else type(error).__name__}; the whole "
         f"report is in {log}; `apdist train --resume {job.run}` goes on from the last checkpoint"
     ) from error

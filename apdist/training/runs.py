@@ -1,11 +1,11 @@
 """The folder of a run: its name, its resolved options, its history.
 
-    config.json      every option of the run
-    run.json         preset, MLflow run
-    metrics.jsonl    one event per line: steps and evaluations
-    evaluations/     scores of each evaluation, see `apdist.retrieval.scores_file`
-    checkpoints/     see `checkpoint`
-    model.*          the trained network, see `apdist.model.pretrained`
+config.json      every option of the run
+run.json         preset, MLflow run
+metrics.jsonl    one event per line: steps and evaluations
+evaluations/     scores of each evaluation, see `apdist.retrieval.scores_file`
+checkpoints/     see `checkpoint`
+model.*          the trained network, see `apdist.model.pretrained`
 """
 
 import json

@@ -1,13 +1,13 @@
 """The search space of a sweep: dotted option names with distributions, from a TOML file.
 
-    ["training.learning_rate"]
-    distribution = "loguniform"      # or uniform, randint (both ends included), choice
-    low = 1e-4
-    high = 1e-2
+["training.learning_rate"]
+distribution = "loguniform"      # or uniform, randint (both ends included), choice
+low = 1e-4
+high = 1e-2
 
-    ["loss.num_bins"]
-    distribution = "choice"
-    values = [10, 20, 40]
+["loss.num_bins"]
+distribution = "choice"
+values = [10, 20, 40]
 """
 
 import sys
@@ -71,7 +71,9 @@ def read_space(path: Path, config: Config) -> list[Dimension]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"--space {path} cannot be read: {error}") from error
     if not entries:
-        raise ValueError(f'--space {path} is empty; expected tables like ["training.learning_rate"]')
+        raise ValueError(
+            f'--space {path} is empty; expected tables like ["training.learning_rate"]'
+        )
     return [_dimension(f"--space {path}", name, entry, config) for name, entry in entries.items()]
 
 

@@ -142,4 +142,3 @@ def _score(
         sum_over_workers=sum_over_workers,
         gather_rows=lambda table: gather_rows(table, sizes),
     )
-

@@ -165,7 +165,7 @@ class Tracker:
     def _attempt(self, job: Job) -> None:
         try:
             job()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
+        except Exception as error:  # whatever it is, the training goes on
             if not self._failed:
                 self._failed = True
                 logger.warning(

@@ -1,0 +1,136 @@
+"""``apdist extract``: descriptors of all images as Parquet, one file per shard, on Ray Data."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tyro
+
+from apdist.config import RayConfig
+from apdist.data import storage
+from apdist.training.launch import ray_cluster
+from pipelines.console import progress_bar, say
+from pipelines.described import find_run, trained_model
+from pipelines.train import absolute
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Describe every image of the shards; finished shards are passed over on a second run."""
+
+    out: str
+    """Folder or s3:// prefix for the Parquet files."""
+    run: str = ""
+    """Folder of the run whose model describes; empty: the newest under runs/."""
+    shards: str = ""
+    """Shards to describe; empty: those of the run."""
+    batch_size: int = 256
+    """Images described at once."""
+    address: str = "local"
+    """`local` starts Ray on this machine; `auto` or host:port joins a running cluster."""
+    num_workers: int = 2
+    """Actors that each hold the model."""
+    use_gpu: bool = False
+    """One GPU for each actor."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.num_workers < 1:
+            raise ValueError("--batch-size and --num-workers must be at least 1")
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run."""
+    extract(tyro.cli(Options, args=argv, prog="apdist extract"))
+    return 0
+
+
+def extract(options: Options) -> None:
+    """Describe the shards that have no Parquet file yet."""
+    from apdist.data.index import read_index
+    from apdist.data.stream import shard_names
+
+    run = find_run(options.run)
+    model_id = trained_model(run).model_id
+    shards, out = absolute(options.shards or run.config.data.shards), absolute(options.out)
+    names = shard_names(read_index(shards))
+    # The model's id is in the name: descriptors of two models are never mixed.
+    waiting = [n for n in names if not storage.exists(_target(out, n, model_id))]
+    say(f"{len(names) - len(waiting)} of {len(names)} shards are described already")
+    if not waiting:
+        return
+    config = RayConfig(
+        address=options.address, num_workers=options.num_workers, use_gpu=options.use_gpu
+    )
+    with ray_cluster(config):
+        _extract(options, run.uri, shards, out, waiting)
+    say(f"{out}: descriptors of {len(names)} shards by model {model_id}")
+
+
+def _extract(options: Options, run: str, shards: str, out: str, names: list[str]) -> None:
+    import ray
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    done = 0
+    with progress_bar("describing shards", len(names)) as update:
+        described = ray.data.from_items([{"shard": name} for name in names]).map_batches(
+            Describer,
+            fn_constructor_args=(run, shards, out, options.batch_size),
+            batch_size=1,
+            concurrency=min(options.num_workers, len(names)),
+            num_gpus=1 if options.use_gpu else None,
+        )
+        for _ in described.iter_rows():
+            done += 1
+            update(done, "")
+
+
+class Describer:
+    """An actor that holds the model and writes the descriptors of a shard at a time."""
+
+    def __init__(self, run: str, shards: str, out: str, batch_size: int) -> None:
+        import torch
+
+        from apdist.data.index import read_index
+        from apdist.model.pretrained import load_model
+
+        self.model = load_model(run)
+        self.model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.index = read_index(shards)
+        self.out, self.batch_size = out, batch_size
+
+    def __call__(self, batch: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
+        """Describe the shards named in ``batch``."""
+        for name in batch["shard"].tolist():
+            self._write(str(name))
+        return batch
+
+    def _write(self, name: str) -> None:
+        import io
+
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from apdist.retrieval.describe import describe_images
+
+        rows, descriptors = describe_images(
+            self.model.network,
+            self.index,
+            image_size=self.model.image_size,
+            batch_size=self.batch_size,
+            shards=[name],
+        )
+        table = self.index.table.take(rows).select(
+            ["key", "source", "label", "label_name", "split"]
+        )
+        values = pa.FixedSizeListArray.from_arrays(
+            pa.array(descriptors.reshape(-1).numpy()), descriptors.shape[1]
+        )
+        target = io.BytesIO()
+        pq.write_table(table.append_column("descriptor", values), target)
+        storage.write_bytes(_target(self.out, name, self.model.model_id), target.getvalue())
+
+
+def _target(out: str, shard: str, model_id: str) -> str:
+    return storage.join(out, f"{shard.removesuffix('.tar')}-{model_id}.parquet")
