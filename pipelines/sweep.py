@@ -17,7 +17,7 @@ from apdist.training.launch import (
     Interrupted,
     RemoteLink,
     build_trainer,
-    handled_signals,
+    counted_signals,
     ray_cluster,
     remote_mailbox,
 )
@@ -215,14 +215,13 @@ class Board:
             except BaseException as error:  # handed to the main thread
                 failure.append(error)
 
-        def on_signal(*_: object) -> None:
-            raise Interrupted
-
         thread = threading.Thread(target=work, name="tuner", daemon=True)
-        with handled_signals(on_signal):
+        with counted_signals() as signals:
             thread.start()
             finished = False
             while not finished:
+                if signals:
+                    raise Interrupted
                 finished = not thread.is_alive()
                 for event in take():
                     self.on_event(event)

@@ -115,7 +115,8 @@ def size_and_etag(uri: str) -> tuple[int, str]:
 
 def read_bytes(uri: str) -> bytes:
     """The whole file."""
-    return open_stream(uri).read()
+    with open_stream(uri) as stream:
+        return stream.read()
 
 
 def read_range(uri: str, offset: int, size: int, etag: str = "") -> bytes:

@@ -113,7 +113,6 @@ def _axis(bins: Bins, dtype: torch.dtype, num_images: int) -> Axis:
         scale=real(one / bins.width),
         smallest=real(0),
         largest=real(last * one),
-        half=real(0.5),
         centres=np.array([u * one for u in range(bins.num_bins)], whole),
         digits=whole(digits),
         codes=np.arange(bins.num_bins + 5, dtype=whole),

@@ -55,17 +55,20 @@ _more = _same_type(lambda builder, a, b: builder.select(builder.icmp_signed(">",
 
 
 @intrinsic
-def _towards_zero(_typing: Any, value: Any) -> Any:
+def _nearest_whole(_typing: Any, value: Any) -> Any:
     """float32 to int32, float64 to int64."""
     integer = numba.int32 if value == numba.float32 else numba.int64
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.fptosi(arguments[0], context.get_value_type(integer))
+        real = context.get_value_type(value)
+        # Adding 0.5 and cutting off would round up above 2**23, where float32 has no fractions.
+        rounded = builder.call(builder.module.declare_intrinsic("llvm.rint", (real,)), arguments)
+        return builder.fptosi(rounded, context.get_value_type(integer))
 
     return integer(value), generate
 
 
-_whole: Any = _towards_zero
+_whole: Any = _nearest_whole
 
 
 @compiled
@@ -79,7 +82,7 @@ def _place_of(score: Any, axis: Axis) -> Any:
     place = (axis.high - score) * axis.scale
     place = place if place > axis.smallest else axis.smallest
     place = place if place < axis.largest else axis.largest
-    return _whole(place + axis.half)
+    return _whole(place)
 
 
 @compiled

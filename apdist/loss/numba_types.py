@@ -36,8 +36,6 @@ class Axis(NamedTuple):
     """0 in the scores' type."""
     largest: Any
     """Place of the last centre in the scores' type."""
-    half: Any
-    """0.5 in the scores' type."""
     centres: Any
     """(M,) places of the bin centres."""
     digits: Any

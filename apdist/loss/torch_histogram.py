@@ -21,35 +21,58 @@ class TorchBinning:
     def __init__(self, pairs: Pairs, rows: slice, bins: Bins) -> None:
         self.pairs, self.rows, self.bins = pairs, rows, bins
         size, device = rows.stop - rows.start, pairs.labels.device
-        self.positives = torch.zeros(size, bins.num_bins, dtype=torch.float64, device=device)
-        self.everything = torch.zeros_like(self.positives)
+        self.everything = torch.zeros(size, bins.num_bins, dtype=torch.float64, device=device)
+        self.positives = torch.zeros_like(self.everything)  # not cumulative
         self.counts = torch.zeros(size, bins.num_bins - 1, dtype=torch.int64, device=device)
 
     def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
         """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
+        if scores.numel() == 0:
+            return
         places = _places(scores, self.bins)  # (r, c)
         if codes.numel() > 0:
             codes.copy_(_codes(places, self.bins))
-        positive = self.pairs.positive(tile.rows, tile.columns)
-        # At M no bin is reached: the pair is left out.
-        places.masked_fill_(self.pairs.excluded(tile.rows, tile.columns), self.bins.num_bins)
-        inside = positive & ~self.pairs.itself(tile.rows, tile.columns)
-        self._add(places, positive, inside, within(tile.rows, self.rows))
+        excluded = self.pairs.excluded(tile.rows, tile.columns)
+        positive = self.pairs.positive(tile.rows, tile.columns) & ~excluded
+        sides = [(within(tile.rows, self.rows), 1)]
         if tile.mirrored:
-            self._add(places.T, positive.T, inside.T, within(tile.columns, self.rows))
+            sides.append((within(tile.columns, self.rows), 0))
+        self._add_positives(places, positive, tile, sides)
+        self._add_everything(places, excluded, sides)
 
-    def _add(self, places: Tensor, positive: Tensor, counted: Tensor, rows: slice) -> None:
-        codes = _codes(places, self.bins)
-        for u in range(self.bins.num_bins):
+    def _add_positives(
+        self, places: Tensor, positive: Tensor, tile: Tile, sides: list[tuple[slice, int]]
+    ) -> None:
+        """Positives are few: a scatter of their positions is cheaper than a pass over the tile."""
+        positions = positive.nonzero()  # (p, 2)
+        values = places[positive].double()  # (p,)
+        lower = values.long().clamp_(max=self.bins.num_bins - 2)
+        inside = values - lower
+        itself = self.pairs.itself(tile.rows, tile.columns)[positive]
+        counted = (values > 0) & (values < self.bins.num_bins - 1) & ~itself
+        for rows, axis in sides:
+            own = positions[:, 1 - axis]
+            self.positives[rows].index_put_((own, lower), 1 - inside, accumulate=True)
+            self.positives[rows].index_put_((own, lower + 1), inside, accumulate=True)
+            self.counts[rows].index_put_((own, lower), counted.long(), accumulate=True)
+
+    def _add_everything(
+        self, places: Tensor, excluded: Tensor, sides: list[tuple[slice, int]]
+    ) -> None:
+        low, high = (int(place) for place in places.aminmax())
+        # At M no bin is reached.
+        places = places.masked_fill(excluded, self.bins.num_bins)
+        for u in range(low, high + 1):
             share = (u + 1 - places).clamp_(0, 1)  # (r, c)
-            self.everything[rows, u] += _sum_rows(share)
-            self.positives[rows, u] += _sum_rows(share.masked_fill_(~positive, 0))
-        for u in range(self.bins.num_bins - 1):
-            self.counts[rows, u] += ((codes == u + 1) & counted).sum(dim=1)
+            for rows, axis in sides:
+                self.everything[rows, u] += _sum(share, axis)
+        for rows, axis in sides:
+            num_pairs = (~excluded).sum(dim=axis)
+            self.everything[rows, high + 1 :] += num_pairs[:, None]
 
     def histograms(self) -> Histograms:
         """What all tiles added up to."""
-        return Histograms(self.positives, self.everything, self.counts)
+        return Histograms(self.positives.cumsum(dim=1), self.everything, self.counts)
 
 
 class TorchSloping:
@@ -82,9 +105,9 @@ def _codes(places: Tensor, bins: Bins) -> Tensor:
     return (places.floor() + (places > 0)).clamp_(max=bins.num_bins)
 
 
-def _sum_rows(values: Tensor) -> Tensor:
-    """(r,) float64 sums of ``values`` (r, c)."""
-    parts = [part.sum(dim=1).double() for part in torch.split(values, _TERMS_AT_ONCE, dim=1)]
+def _sum(values: Tensor, axis: int) -> Tensor:
+    """Float64 sums of ``values`` (r, c) over one axis."""
+    parts = [part.sum(dim=axis).double() for part in torch.split(values, _TERMS_AT_ONCE, axis)]
     return torch.stack(parts).sum(dim=0)
 
 

@@ -69,8 +69,9 @@ def read_weights(uri: str) -> dict[str, Tensor]:
     data = storage.read_bytes(uri)
     try:
         if uri.endswith(".safetensors"):
-            return load(data)
-        state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            state: Any = load(data)
+        else:
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
             f"{uri} is no safetensors file and no torch file of plain tensors ({error})"

@@ -172,20 +172,17 @@ def _watch(
     """Run the trainer in a thread; this one handles signals and hands on events."""
     failures: list[BaseException] = []
     thread = threading.Thread(target=_fit, args=(job, link, failures), name="trainer", daemon=True)
-    signals = 0
-
-    def on_signal(*_: object) -> None:
-        nonlocal signals
-        signals += 1
-        if signals > 1:
-            raise KeyboardInterrupt
-        link.request_stop()
-        on_event({"kind": "stopping"})
-
-    with handled_signals(on_signal):
+    asked = False
+    with counted_signals() as signals:
         thread.start()
         finished = False
         while not finished:
+            if signals and not asked:
+                asked = True
+                link.request_stop()
+                on_event({"kind": "stopping"})
+            if len(signals) > 1:
+                raise KeyboardInterrupt
             finished = not thread.is_alive()  # before the last events are taken
             for event in take(link):
                 if event["kind"] == "error":
@@ -218,14 +215,19 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
 
 
 @contextmanager
-def handled_signals(handler: Callable[..., None]) -> Iterator[None]:
-    """SIGINT and SIGTERM go to ``handler`` within the block (in the main thread only)."""
+def counted_signals() -> Iterator[list[int]]:
+    """A list that grows with each SIGINT or SIGTERM (they are left alone outside the main thread).
+
+    A handler that raised could interrupt Ray in the middle of a call; the caller looks instead.
+    """
+    signals: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield signals
         return
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, lambda number, _: signals.append(number)) for kind in kinds}
     try:
-        yield
+        yield signals
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)

@@ -92,7 +92,8 @@ def global_step(
             statistics.note_chunk()
     clock.append(time.perf_counter())
 
-    scores = _score(described, labels, sizes, loss)
+    dtype = next(model.parameters()).dtype
+    scores = _score(described, labels, sizes, loss, dtype)
     clock.append(time.perf_counter())
 
     with statistics.recording():
@@ -128,13 +129,15 @@ def _score(
     labels: Tensor,
     sizes: list[int],
     loss: AveragePrecisionLoss,
+    dtype: torch.dtype,
 ) -> RowScores:
     """Stage 2: the own rows of the gathered batch against all of it."""
     rank, _ = rank_and_size()
     start = sum(sizes[:rank])
     # A worker without images does not know the width that it must send.
     width = max(gather_sizes(described[0].shape[1] if described else 0, labels.device))
-    own = torch.cat(described) if described else torch.zeros((0, width), device=labels.device)
+    nothing = torch.zeros((0, width), dtype=dtype, device=labels.device)
+    own = torch.cat([*described, nothing])  # (b, d)
     return loss.score_rows(
         gather_rows(own, sizes),
         gather_rows(labels, sizes),

@@ -1,0 +1,48 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from apdist.config import (
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RayConfig,
+    RunConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
+from tests.pictures import SIDE, write_small_set
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """The machine has few cores and the tensors are small."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 12 classes with 6 images each, 4 classes for testing."""
+    root = tmp_path_factory.mktemp("small set")
+    write_small_set(root)
+    return root
+
+
+@pytest.fixture
+def small_config(shards: Path, tmp_path: Path) -> Config:
+    """A training of seconds, in this process, without MLflow."""
+    return Config(
+        data=DataConfig(shards=str(shards), image_size=SIDE, group_size=4, loader_threads=1),
+        model=ModelConfig(dim=16),
+        training=TrainingConfig(batch_size=32, chunk_size=8, steps=6, learning_rate=3e-3),
+        evaluation=EvaluationConfig(every_steps=3),
+        checkpoint=CheckpointConfig(every_steps=2),
+        ray=RayConfig(num_workers=0),
+        tracking=TrackingConfig(enabled=False),
+        run=RunConfig(output=str(tmp_path / "runs")),
+    )

@@ -1,0 +1,142 @@
+"""A real S3 server for tests: SeaweedFS on a loopback port, ended when the block ends."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A server that runs."""
+
+    endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: str
+    pid: int
+    data: Path
+
+    def environment(self) -> dict[str, str]:
+        """What boto3, pyarrow and Ray need to find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+@contextmanager
+def s3_server(bucket: str = "apdist") -> Iterator[S3Server]:
+    """Start SeaweedFS with an empty ``bucket``; end its process, and no other, afterwards.
+
+    Raises:
+        RuntimeError: it does not answer in time; the message holds its log.
+    """
+    with tempfile.TemporaryDirectory(prefix="weed-") as folder:
+        root = Path(folder)
+        ports = free_ports(10)
+        keys = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "only-for-this-server"}
+        log = root / "log.txt"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command(root / "data", ports, bucket),
+                env={**os.environ, **keys, "HOME": folder, "GOMEMLIMIT": "200MiB"},
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        server = S3Server(
+            endpoint=f"http://127.0.0.1:{ports[0]}",
+            bucket=bucket,
+            access_key=keys["AWS_ACCESS_KEY_ID"],
+            secret_key=keys["AWS_SECRET_ACCESS_KEY"],
+            pid=process.pid,
+            data=root / "data",
+        )
+        try:
+            wait_until_ready(server, process, log)
+            yield server
+        finally:
+            end(process)
+
+
+def command(data: Path, ports: list[int], bucket: str) -> list[str]:
+    """SeaweedFS in one process: everything on loopback, nothing sent home."""
+    data.mkdir()
+    names = [
+        f"{service}.port{kind}"
+        for service in ("s3", "master", "filer", "volume", "admin")
+        for kind in ("", ".grpc")
+    ]
+    return [
+        str(Path(sys.executable).with_name("weed")),
+        "mini",
+        f"-dir={data}",
+        f"-bucket={bucket}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
+        f"-filer.localSocket={data.parent / 'filer.sock'}",
+        "-master.telemetry=false",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of the loopback interface that nobody listens on, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def wait_until_ready(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the bucket is there."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=2),
+    )
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            client.head_bucket(Bucket=server.bucket)
+        except (BotoCoreError, ClientError):
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, then SIGKILL, to this process only."""
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(STOP_TIMEOUT_S)

@@ -1,0 +1,63 @@
+import dataclasses
+
+import pytest
+
+from apdist.config import Config, config_hash, flatten, from_json, override, to_json
+from pipelines.presets import PRESETS, preset
+
+
+def test_json_gives_back_every_preset() -> None:
+    for name in PRESETS:
+        assert from_json(to_json(preset(name))) == preset(name)
+
+
+def test_flatten_and_override_are_inverse() -> None:
+    config = preset("landmarks_resnet101")
+    assert override(Config(), flatten(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss.num_bin": 3}, "did you mean 'loss.num_bins'"),
+        ({"loss.num_bins": "many"}, "loss.num_bins must be of type int"),
+        ({"loss.num_bins": True}, "loss.num_bins must be of type int"),
+        ({"loss.num_bins": 1}, "at least 2, got 1"),
+        ({"training.optimizer": "lamb"}, "one of adamw, adam, sgd"),
+        ({"training.batch_size": 33}, "must be even"),
+        ({"loss.min_score": 1.0}, "must be below"),
+        ({"tracking.uri": "file:mlruns"}, "sqlite:///FILE"),
+        ({"run.name": "a/b"}, "plain folder name"),
+        ({"data.group_size": 1000}, "exceeds training.batch_size"),
+    ],
+)
+def test_a_bad_option_is_refused_with_its_name(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        override(Config(), change)
+
+
+def test_an_int_is_accepted_where_a_float_is_meant() -> None:
+    assert override(Config(), {"training.learning_rate": 1}).training.learning_rate == 1.0
+
+
+def test_only_what_decides_the_result_changes_the_hash() -> None:
+    config = Config()
+    assert config_hash(override(config, {"ray.num_workers": 7})) == config_hash(config)
+    assert config_hash(override(config, {"training.seed": 7})) != config_hash(config)
+
+
+def test_every_option_has_a_docstring() -> None:
+    import ast
+    import inspect
+
+    import apdist.config
+
+    tree = ast.parse(inspect.getsource(apdist.config))
+    for node in (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name != "Config"):
+        for statement, following in zip(node.body, node.body[1:], strict=False):
+            if isinstance(statement, ast.AnnAssign):
+                assert isinstance(following, ast.Expr), ast.unparse(statement)
+
+
+def test_every_option_has_a_default() -> None:
+    assert dataclasses.asdict(Config())

@@ -1,0 +1,45 @@
+"""Run a function on several worker processes that talk over gloo."""
+
+import datetime
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+TIMEOUT_S = 30
+
+
+def on_workers(num_workers: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What ``function(*arguments)`` returns on each worker; 1 runs in this process."""
+    if num_workers == 1:
+        return [function(*arguments)]
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(  # type: ignore[no-untyped-call]
+            _work, (num_workers, folder, function, arguments), nprocs=num_workers
+        )
+        return [
+            torch.load(Path(folder, f"{rank}.pt"), weights_only=False)
+            for rank in range(num_workers)
+        ]
+
+
+def _work(
+    rank: int, num_workers: int, folder: str, function: Callable[..., Any], arguments: Any
+) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/store",
+        rank=rank,
+        world_size=num_workers,
+        timeout=datetime.timedelta(seconds=TIMEOUT_S),
+    )
+    try:
+        torch.save(function(*arguments), Path(folder, f"{rank}.pt"))
+        dist.barrier()  # who leaves early breaks the connections of the others
+    finally:
+        dist.destroy_process_group()
