@@ -1,16 +1,19 @@
 """``apdist evaluate``: how well a trained model finds images of the same class."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import tyro
 
 from apdist.data import storage
-from apdist.retrieval.metrics import RetrievalScores, score_labelled
-from apdist.retrieval.scores_file import read_scores, write_scores
 from apdist.training.runs import Run, evaluation_name
 from pipelines.console import say, table
-from pipelines.described import describe, find_run, trained_model
 from pipelines.train import absolute
+
+if TYPE_CHECKING:
+    from apdist.retrieval.metrics import RetrievalScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,8 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = tyro.cli(Options, args=argv, prog="apdist evaluate")
+    from pipelines.described import find_run
+
     run = find_run(options.run)
     after = evaluate(run, options.shards, options.split)
     own = not options.shards and not options.split
@@ -38,6 +43,10 @@ def main(argv: list[str]) -> int:
 def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
     """Score the run's model; of its own split the scores are kept in the run's folder."""
     import torch
+
+    from apdist.retrieval.metrics import score_labelled
+    from apdist.retrieval.scores_file import write_scores
+    from pipelines.described import describe, trained_model
 
     model = trained_model(run)
     found = describe(
@@ -54,6 +63,8 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
 
 def scores_before(run: Run) -> RetrievalScores | None:
     """What the untrained network scored, if the run measured it."""
+    from apdist.retrieval.scores_file import read_scores
+
     uri = storage.join(run.uri, evaluation_name(0))
     return read_scores(uri) if storage.exists(uri) else None
 

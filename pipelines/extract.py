@@ -9,7 +9,6 @@ from apdist.config import RayConfig
 from apdist.data import storage
 from apdist.training.launch import ray_cluster
 from pipelines.console import progress_bar, say
-from pipelines.described import find_run, trained_model
 from pipelines.train import absolute
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
     from apdist.data.index import read_index
     from apdist.data.stream import shard_names
+    from pipelines.described import find_run, trained_model
 
     run = find_run(options.run)
     model_id = trained_model(run).model_id

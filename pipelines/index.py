@@ -1,5 +1,7 @@
 """``apdist index``: a search index over the images of a split."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -7,14 +9,15 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from apdist.data import storage
-from apdist.retrieval.index import SearchIndex, build_index, save_index
 from apdist.training.runs import Run
 from pipelines.console import say
-from pipelines.described import Described, describe, find_run, trained_model
 from pipelines.train import absolute
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from apdist.retrieval.index import SearchIndex
+    from pipelines.described import Described
 
 Kind = Literal["auto", "exact", "flat", "ivf", "hnsw", "ivf_pq"]
 
@@ -38,12 +41,17 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = tyro.cli(Options, args=argv, prog="apdist index")
+    from pipelines.described import find_run
+
     make_index(find_run(options.run), options)
     return 0
 
 
 def make_index(run: Run, options: Options) -> str:
     """Build and save an index; returns its folder."""
+    from apdist.retrieval.index import build_index, save_index
+    from pipelines.described import describe, trained_model
+
     out = absolute(options.out or storage.join(run.uri, "index"))
     if storage.is_remote(out):
         raise ValueError(f"an index is written to a local folder, not to {out}; give --out FOLDER")
@@ -64,7 +72,7 @@ def make_index(run: Run, options: Options) -> str:
     return out
 
 
-def entries(found: Described) -> "pa.Table":
+def entries(found: Described) -> pa.Table:
     """What a result tells: where the image came from and where its bytes lie."""
     import pyarrow as pa
 

@@ -6,6 +6,7 @@ from apdist.config import (
     Config,
     DataConfig,
     EvaluationConfig,
+    LossConfig,
     ModelConfig,
     RayConfig,
     TrainingConfig,
@@ -14,7 +15,14 @@ from apdist.config import (
 PRESETS: dict[str, tuple[str, Config]] = {
     "glyphs": (
         "the embedded data set with a small network, minutes on a laptop",
-        Config(),
+        Config(
+            data=DataConfig(shards="data/glyphs", image_size=48, group_size=8),
+            augment=AugmentConfig(
+                min_scale=0.9, max_scale=1.25, rotation_degrees=10, colour_jitter=0.15
+            ),
+            loss=LossConfig(num_bins=40),
+            training=TrainingConfig(learning_rate=5e-3, weight_decay=1e-2, steps=240),
+        ),
     ),
     "folder": (
         "your own pictures with the pretrained EfficientNet-lite0 (needs the extra lite0)",

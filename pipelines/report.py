@@ -1,31 +1,26 @@
 """``apdist report``: report.html of a run, one self-contained page."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import tyro
 
 from apdist.config import flatten
 from apdist.data import storage
-from apdist.data.stream import ImageReader
-from apdist.retrieval.metrics import RetrievalScores
-from apdist.retrieval.ranking import nearest_rows
-from apdist.retrieval.report import (
-    RankedImage,
-    RankedQuery,
-    Report,
-    choose_queries,
-    write_gallery_png,
-    write_report,
-)
 from apdist.training.runs import Run
-from apdist.training.tracking import Tracker
 from pipelines.console import say
-from pipelines.described import Described, describe, find_run, trained_model
-from pipelines.evaluate import evaluate, scores_before
+
+if TYPE_CHECKING:
+    from apdist.data.stream import ImageReader
+    from apdist.retrieval.gallery import RankedImage, RankedQuery
+    from apdist.retrieval.metrics import RetrievalScores
+    from apdist.retrieval.report import Report
+    from pipelines.described import Described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +46,19 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = tyro.cli(Options, args=argv, prog="apdist report")
+    from pipelines.described import find_run
+
     say(f"report: {make_report(find_run(options.run), options)}")
     return 0
 
 
 def make_report(run: Run, options: Options) -> str:
     """Write the report into the run's folder and beside its curves in MLflow."""
+    from apdist.retrieval.report import write_gallery_png, write_report
+    from apdist.training.tracking import Tracker
+    from pipelines.described import describe, trained_model
+    from pipelines.evaluate import evaluate
+
     after = evaluate(run)
     model = trained_model(run)
     found = describe(run.uri, model.model_id, run.config.data.shards, split_name(run))
@@ -83,6 +85,12 @@ def ranked_queries(
     found: Described, scores: RetrievalScores, options: Options
 ) -> tuple[RankedQuery, ...]:
     """The worst, median and best queries with the top of their ranked lists."""
+    import torch
+
+    from apdist.data.stream import ImageReader
+    from apdist.retrieval.gallery import RankedQuery, choose_queries
+    from apdist.retrieval.ranking import nearest_rows
+
     chosen = choose_queries(scores.average_precision, num_each=options.queries)
     reader = ImageReader(found.index)
     rows = torch.tensor([row for _, row in chosen])
@@ -108,6 +116,8 @@ def ranked_queries(
 def _image(
     found: Described, reader: ImageReader, row: int, query: int, score: float
 ) -> RankedImage:
+    from apdist.retrieval.gallery import RankedImage
+
     table = found.index.table
     return RankedImage(
         image=reader.read_one(row),
@@ -120,6 +130,9 @@ def _image(
 
 def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) -> Report:
     """Everything the page shows."""
+    from apdist.retrieval.report import Report
+    from pipelines.evaluate import scores_before
+
     config = run.config
     steps = run.of_kind("step")
     seconds = sum(step["seconds"] for step in steps)

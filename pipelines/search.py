@@ -1,5 +1,7 @@
 """``apdist search QUERY``: the images of an index that look like a picture."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +10,8 @@ import tyro
 from tyro.conf import Positional
 
 from apdist.data import storage
-from apdist.data.images import ImageError, evaluation_image
-from apdist.retrieval.index import load_index
 from apdist.training.runs import Run
 from pipelines.console import table
-from pipelines.described import find_run, trained_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +37,26 @@ def main(argv: list[str]) -> int:
     options = tyro.cli(Options, args=argv, prog="apdist search")
     if not options.query.is_file():
         raise ValueError(f"the query image {options.query} does not exist")
-    run = find_run(options.run)
-    search(run, options)
+    from pipelines.described import find_run
+
+    search(find_run(options.run), options)
     return 0
 
 
 def search(run: Run, options: Options) -> None:
     """Search and print a table of results."""
+    import torch
+
+    from apdist.data.images import ImageError, evaluation_image
+    from apdist.retrieval.index import load_index
+    from pipelines.described import trained_model
+
     folder = options.index or storage.join(run.uri, "index")
     if not os.path.isdir(folder):
         raise ValueError(f"no index at {folder}; build one with: apdist index --run {run.uri}")
     model = trained_model(run)
     index = load_index(folder, model_id=model.model_id)
     query = options.query.read_bytes()
-    import torch
-
     try:
         image = torch.from_numpy(evaluation_image(query, model.image_size))
     except ImageError as error:

@@ -93,7 +93,9 @@ def mean_loss(averages: list[float], weights: list[float] | None = None) -> floa
     return 1 - sum(a * w for a, w in defined) / total if total > 0 else 0.0
 
 
-def smooth_average_precision(scores: list[float], positive: list[bool], temperature: float) -> float:
+def smooth_average_precision(
+    scores: list[float], positive: list[bool], temperature: float
+) -> float:
     """Smooth-AP of one list: each rank counts the others through a sigmoid."""
     precisions = []
     for i in range(len(scores)):

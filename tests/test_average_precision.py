@@ -274,7 +274,10 @@ def test_ignored_scores_are_as_if_they_were_not_there() -> None:
 
 @pytest.mark.parametrize("backend", EVERY)
 def test_query_weights_are_normalised_over_the_queries_that_count(backend: str) -> None:
-    descriptors, labels = unit_rows(12, 4, seed=5), torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 3, 4, 5, 6])
+    descriptors, labels = (
+        unit_rows(12, 4, seed=5),
+        torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 3, 4, 5, 6]),
+    )
     weights = torch.linspace(0, 3, 12, dtype=torch.float64)
     averages = average_precision_of_batch(descriptors, labels)
     expected = mean_loss(averages, weights.tolist())
@@ -404,9 +407,7 @@ def test_workers_exchange_2_times_m_minus_1_numbers_a_row() -> None:
 
 
 def test_workers_without_a_positive_have_loss_0_and_gradient_0() -> None:
-    scores = Workers([5]).score(
-        AveragePrecisionLoss(), unit_rows(12, 4, seed=9), torch.arange(12)
-    )
+    scores = Workers([5]).score(AveragePrecisionLoss(), unit_rows(12, 4, seed=9), torch.arange(12))
     for score in scores:
         assert score.loss == 0
         assert not score.gradient.any()
@@ -446,9 +447,7 @@ class LargestTensor(TorchDispatchMode):
         super().__init__()
         self.num_elements = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for value in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(value, Tensor):

@@ -76,7 +76,7 @@ def _gradients(model: nn.Module) -> dict[str, Tensor]:
 
 def run_step(model: Toy, chunk_size: int) -> tuple[dict[str, Tensor], dict[str, Tensor], StepResult]:
     images, labels = batch()
-    rows = own_rows(SIZE, chunk_size)
+    rows = own_rows(SIZE, chunk_size, *rank_and_size())
     result = global_step(
         model,
         images[rows],
@@ -146,19 +146,14 @@ def test_dropout_differs_between_steps_and_leaves_the_random_state_alone() -> No
     assert chunk_seed(0, 1, 0) != chunk_seed(0, 0, 1)
 
 
-def _rows_of_worker(batch_size: int, chunk_size: int) -> tuple[int, int, int]:
-    rows = own_rows(batch_size, chunk_size)
-    return rank_and_size()[0], rows.start, rows.stop
-
-
 @pytest.mark.parametrize(("batch_size", "chunk_size"), [(23, 5), (23, 23), (24, 4)])
 def test_workers_share_whole_chunks_in_order(batch_size: int, chunk_size: int) -> None:
-    parts = sorted(on_workers(3, _rows_of_worker, batch_size, chunk_size))
-    assert parts[0][1] == 0
-    assert parts[-1][2] == batch_size
-    for (_, _, stop), (_, start, _) in zip(parts, parts[1:], strict=False):
-        assert stop == start
-        assert start % chunk_size == 0 or start == batch_size
+    parts = [own_rows(batch_size, chunk_size, rank, 3) for rank in range(3)]
+    assert parts[0].start == 0
+    assert parts[-1].stop == batch_size
+    for left, right in zip(parts, parts[1:], strict=False):
+        assert left.stop == right.start
+        assert right.start % chunk_size == 0 or right.start == batch_size
 
 
 def test_bf16_stays_close_to_float32_and_scores_in_full_precision() -> None:

@@ -26,28 +26,31 @@ def build_backbone(name: str) -> tuple[nn.Module, int]:
 
 
 class SmallNet(nn.Module):
-    """Four convolution blocks for small pictures; group norm, so a chunk's size changes nothing."""
+    """Four convolutions for small pictures; group norm, so the size of a chunk changes nothing."""
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256)) -> None:
+    def __init__(self, widths: tuple[int, int, int, int] = (32, 64, 128, 128)) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(
-            *(_small_block(a, b) for a, b in zip((3, *widths), widths, strict=False))
+        a, b, c, d = widths
+        self.layers = nn.Sequential(
+            *_convolution(3, a, kernel=5, stride=2),
+            *_convolution(a, b, kernel=3, stride=2),
+            *_convolution(b, c, kernel=3, stride=2),
+            *_convolution(c, d, kernel=3, stride=1),
         )
-        self.num_channels = widths[-1]
+        self.num_channels = d
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (b, 3, h, w) to features (b, c, h / 16, w / 16)."""
-        features: Tensor = self.blocks(images)
+        """Images (b, 3, h, w) to features (b, c, h / 8, w / 8)."""
+        features: Tensor = self.layers(images)
         return features
 
 
-def _small_block(num_in: int, num_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(num_in, num_out, 3, padding=1, bias=False),
+def _convolution(num_in: int, num_out: int, *, kernel: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(num_in, num_out, kernel, stride, padding=kernel // 2, bias=False),
         nn.GroupNorm(8, num_out),
         nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-    )
+    ]
 
 
 class BasicBlock(nn.Module):

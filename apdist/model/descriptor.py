@@ -31,10 +31,12 @@ class DescriptorNet(nn.Module):
         mean, std = pixel_statistics(config.backbone)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        # Convolutions with channels last are 1.5 times faster on CPUs and needed by tensor cores.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Describe ``images`` (b, 3, h, w), uint8 or in [0, 1], as (b, d), float32 or wider."""
-        pixels = images.to(self.mean.dtype)
+        pixels = images.to(self.mean.dtype, memory_format=torch.channels_last)
         if not images.is_floating_point():
             pixels = pixels / 255
         pooled = self.pooling(self.backbone((pixels - self.mean) / self.std))  # (b, c)

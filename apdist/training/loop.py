@@ -89,7 +89,9 @@ def train(job: Job, link: Link, device: torch.device) -> None:
         plan,
         config.data,
         config.augment,
-        lambda rows: rows[own_rows(len(rows), config.training.chunk_size)],
+        lambda rows: rows[
+            own_rows(len(rows), config.training.chunk_size, worker.rank, worker.num_workers)
+        ],
     )
     done = worker.run_steps(stream, start)
     if done == config.training.steps and worker.rank == 0:

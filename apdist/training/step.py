@@ -46,9 +46,8 @@ class StepResult:
     backprop_s: float
 
 
-def own_rows(batch_size: int, chunk_size: int) -> slice:
-    """The rows of a global batch whose chunks this worker computes: whole chunks, in order."""
-    rank, num_workers = rank_and_size()
+def own_rows(batch_size: int, chunk_size: int, rank: int, num_workers: int) -> slice:
+    """The rows of a global batch whose chunks a worker computes: whole chunks, in order."""
     num_chunks = -(-batch_size // chunk_size)
     first, last = (num_chunks * r // num_workers for r in (rank, rank + 1))
     return slice(min(first * chunk_size, batch_size), min(last * chunk_size, batch_size))

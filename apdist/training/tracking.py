@@ -123,7 +123,7 @@ class Tracker:
                 tags = {"mlflow.parentRunId": self.parent_id} if self.parent_id else {}
                 run = client.create_run(experiment, run_name=self.name, tags=tags)
                 self.run_id = run.info.run_id
-        except (MlflowException, SQLAlchemyError) as error:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             raise ValueError(
                 f"tracking.uri {self.config.uri} cannot be opened "
                 f"({str(error).splitlines()[0]}); correct it, or use --tracking.enabled False"

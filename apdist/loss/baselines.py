@@ -1,0 +1,191 @@
+"""Losses to compare with, all of one form: unit descriptors and labels to a scalar.
+
+They hold the whole similarity matrix, and the ranking losses a row of it per positive pair: they set
+the scale for accuracy, not for batch size. Queries without a positive (or, where it matters, a
+negative) are left out; if none is left, the loss is 0, with a warning.
+
+Shapes: n images in the batch, d descriptor size, p ordered pairs (query, positive).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from apdist.loss.checks import check_labels, checked_descriptors
+from apdist.loss.scoring import warn_of_no_positives
+
+
+class BatchLoss(Protocol):
+    """Any loss of a batch; `functools.partial` fixes the settings of those below."""
+
+    def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """() loss of ``descriptors`` (n, d), unit vectors, with ``labels`` (n,)."""
+
+
+def batch_hard_triplet(descriptors: Tensor, labels: Tensor, *, margin: float = 0.1) -> Tensor:
+    """Mean over queries of max(0, margin + hardest negative - hardest positive similarity).
+
+    Hermans et al., 2017, in cosine similarity.
+    """
+    scores, positive, negative = _scores(descriptors, labels)
+    hardest_positive = scores.masked_fill(~positive, torch.inf).amin(dim=1)  # (n,)
+    hardest_negative = scores.masked_fill(~negative, -torch.inf).amax(dim=1)
+    losses = (margin + hardest_negative - hardest_positive).clamp(min=0)
+    return _mean(losses, positive.any(dim=1) & negative.any(dim=1))
+
+
+def contrastive(descriptors: Tensor, labels: Tensor, *, margin: float = 0.7) -> Tensor:
+    """Sum over pairs, per query, of squared distance or squared shortfall; mean over queries.
+
+        positive: |f_i - f_j|^2 / 2        negative: max(0, margin - |f_i - f_j|)^2 / 2
+
+    Radenovic et al., TPAMI 2019; ``margin`` is a Euclidean distance of unit vectors.
+    """
+    scores, positive, negative = _scores(descriptors, labels)
+    # The root has no derivative at 0, where its square does.
+    distances = (2 - 2 * scores).clamp(min=1e-12).sqrt()
+    pulls = ((1 - scores) * positive).sum(dim=1)
+    pushes = ((margin - distances).clamp(min=0).square() / 2 * negative).sum(dim=1)
+    return _mean(pulls + pushes, positive.any(dim=1))
+
+
+def multi_similarity(
+    descriptors: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+    epsilon: float = 0.1,
+) -> Tensor:
+    """Multi-similarity loss with its pair mining (Wang et al., CVPR 2019).
+
+        mean over queries of  log(1 + sum exp(-alpha (s+ - base))) / alpha
+                            + log(1 + sum exp(beta (s- - base))) / beta
+
+    over the positives less similar than the hardest negative plus ``epsilon`` and the negatives more
+    similar than the hardest positive minus ``epsilon``.
+    """
+    scores, positive, negative = _scores(descriptors, labels)
+    fixed = scores.detach()
+    hardest_negative = fixed.masked_fill(~negative, -torch.inf).amax(dim=1, keepdim=True)
+    hardest_positive = fixed.masked_fill(~positive, torch.inf).amin(dim=1, keepdim=True)
+    pulled = positive & (fixed < hardest_negative + epsilon)
+    pushed = negative & (fixed > hardest_positive - epsilon)
+    pulls = _log_one_plus_sum_exp(-alpha * (scores - base), pulled) / alpha
+    pushes = _log_one_plus_sum_exp(beta * (scores - base), pushed) / beta
+    return _mean(pulls + pushes, positive.any(dim=1))
+
+
+def smooth_average_precision(
+    descriptors: Tensor, labels: Tensor, *, temperature: float = 0.01, include_self: bool = True
+) -> Tensor:
+    """1 - mean Smooth-AP: ranks count the images above through a sigmoid (Brown et al., ECCV 2020).
+
+    With ``include_self``, as in the published code, each query is also one of its own positives.
+    """
+    scores, positive, _ = _scores(descriptors, labels)
+    has_positive = positive.any(dim=1)
+    itself = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    listed = torch.ones_like(itself) if include_self else ~itself
+    positive = positive | itself if include_self else positive
+    queries, ranks, ranks_among_positives = _soft_ranks(scores, positive, listed, temperature)
+    sums = torch.zeros_like(scores[:, 0]).index_add(0, queries, ranks_among_positives / ranks)
+    losses = 1 - sums / positive.sum(dim=1).clamp(min=1)
+    return _mean(losses, has_positive | include_self)
+
+
+def recall_at_k(
+    descriptors: Tensor,
+    labels: Tensor,
+    *,
+    ks: tuple[int, ...] = (1, 2, 4, 8, 16),
+    rank_temperature: float = 0.01,
+    recall_temperature: float = 1.0,
+) -> Tensor:
+    """1 - mean over k of the soft recall@k (Patel et al., CVPR 2022).
+
+        recall@k = sum over positives of sigmoid((k - rank) / recall_temperature) / min(k, positives)
+
+    with soft ranks as in Smooth-AP; the query itself is not in its list. The sigmoid is 1/2 where
+    the rank is k, so a perfect ranking does not reach 0.
+    """
+    scores, positive, _ = _scores(descriptors, labels)
+    itself = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    queries, ranks, _ = _soft_ranks(scores, positive, ~itself, rank_temperature)
+    num_positives = positive.sum(dim=1)
+    losses = torch.zeros_like(scores[:, 0])
+    for k in ks:
+        found = torch.sigmoid((k - ranks) / recall_temperature)  # (p,)
+        recalls = torch.zeros_like(losses).index_add(0, queries, found)
+        losses = losses + (1 - recalls / num_positives.clamp(min=1, max=k)) / len(ks)
+    return _mean(losses, num_positives > 0)
+
+
+def metric_learning(name: str, **settings: Any) -> BatchLoss:
+    """A loss of pytorch-metric-learning by its class name, "TripletMarginLoss" for example.
+
+    Needs the extra ``metric-learning``. Its 2.9.0 SmoothAPLoss is wrong unless there are as many
+    classes in the batch as images of each: use `smooth_average_precision`.
+
+    Raises:
+        ValueError: the package is not installed, or has no such loss.
+    """
+    if importlib.util.find_spec("pytorch_metric_learning") is None:
+        raise ValueError(
+            f"the loss {name!r} needs pytorch-metric-learning, which is not installed; "
+            "use pip install 'apdist[metric-learning]'"
+        )
+    losses = importlib.import_module("pytorch_metric_learning.losses")
+    found = getattr(losses, name, None)
+    if found is None or not name.endswith("Loss"):
+        known = ", ".join(sorted(loss for loss in dir(losses) if loss.endswith("Loss")))
+        raise ValueError(f"pytorch-metric-learning has no loss {name!r}; it has {known}")
+    loss: BatchLoss = found(**settings)
+    return loss
+
+
+def _scores(descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(n, n) similarities, which pairs are positive, and which negative."""
+    descriptors = checked_descriptors(descriptors, check_norm=True)
+    check_labels("labels", labels, descriptors)
+    with torch.autocast(descriptors.device.type, enabled=False):
+        scores = descriptors @ descriptors.T
+    same = labels[:, None] == labels[None, :]
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return scores, same & ~itself, ~same
+
+
+def _soft_ranks(
+    scores: Tensor, positive: Tensor, listed: Tensor, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query (p,) of each positive pair, and its soft ranks (p,) in the list and among positives.
+
+    rank of x = 1 + sum over listed z other than x of sigmoid((s_z - s_x) / temperature)
+    """
+    queries, images = positive.nonzero(as_tuple=True)  # (p,), (p,)
+    own = scores[queries, images]
+    above = torch.sigmoid((scores[queries] - own[:, None]) / temperature)  # (p, n)
+    above = above * listed[queries]
+    above = above.scatter(1, images[:, None], 0)
+    return queries, 1 + above.sum(dim=1), 1 + (above * positive[queries]).sum(dim=1)
+
+
+def _log_one_plus_sum_exp(values: Tensor, kept: Tensor) -> Tensor:
+    """(n,) log(1 + sum over the kept pairs of exp(value)), without overflow."""
+    values = values.masked_fill(~kept, -torch.inf)
+    return torch.cat((torch.zeros_like(values[:, :1]), values), dim=1).logsumexp(dim=1)
+
+
+def _mean(losses: Tensor, counted: Tensor) -> Tensor:
+    """() mean of the counted ``losses`` (n,)."""
+    if not bool(counted.any()):
+        warn_of_no_positives(len(losses))
+        # Zero that still belongs to the graph: backward() gives a gradient of zeros.
+        return (losses.nan_to_num(0, 0, 0) * 0).sum()
+    return losses[counted].mean()

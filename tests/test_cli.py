@@ -1,0 +1,199 @@
+"""The command as a person uses it: bad input gets one line and exit code 2, never a traceback."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from apdist.config import flatten
+from pipelines.__main__ import VERBS, main
+from tests.pictures import encoded, picture, write_folder, write_small_set
+
+FEW = ["--ray.num-workers", "0", "--tracking.enabled", "False"]
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    try:
+        code = main(arguments)
+    except SystemExit as error:  # tyro ends the process itself
+        code = int(error.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The error of a command that must be refused."""
+    code, out, err = run(arguments, capsys)
+    assert code == 2, (code, out, err)
+    assert "Traceback" not in err
+    return " ".join(err.split())
+
+
+def test_help_names_every_verb_and_needs_no_heavy_import() -> None:
+    code = (
+        "import sys; from pipelines.__main__ import main; main(['--help']);"
+        "print([m for m in ('torch', 'ray', 'mlflow', 'tyro') if m in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(verb in answer for verb in VERBS)
+    assert answer.strip().endswith("[]")
+
+
+def test_help_of_every_verb_comes_without_torch_or_ray() -> None:
+    for verb in VERBS:
+        arguments = [verb, "glyphs", "--help"] if verb in ("train", "sweep") else [verb, "--help"]
+        code = (
+            "import sys; from pipelines.__main__ import main\n"
+            f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+            "print('heavy', [m for m in ('torch', 'ray', 'mlflow') if m in sys.modules])"
+        )
+        answer = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        assert answer.strip().endswith("heavy []"), (verb, answer[-200:])
+
+
+def test_the_options_of_train_are_those_of_the_config(capsys: pytest.CaptureFixture[str]) -> None:
+    from apdist.config import Config
+
+    _, out, _ = run(["train", "glyphs", "--help"], capsys)
+    for name in flatten(Config()):
+        assert f"--{name.replace('_', '-')}" in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(["--version"], capsys)
+    assert re.fullmatch(r"apdist \d+\.\d+\.\d+\n", out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "glyph"], "did you mean 'glyphs'"),
+        (["train", "glyphs", "--training.step", "3"], "--training.steps"),
+        (["train", "glyphs", "--loss.num-bins", "1"], "at least 2, got 1"),
+        (["train", "glyphs", "--loss.num-bins", "x"], "num-bins"),
+        (["train", "--resume", "nowhere"], "is no run"),
+        (["train", "--resume"], "--resume RUN"),
+        (["sweep", "glyphs"], "--space SPACE.toml is missing"),
+        (["sweep", "glyphs", "--space", "x", "--scheduler", "pbt"], "does nothing here"),
+        (["evaluate", "--run", "nowhere"], "is no run"),
+        (["evaluate"], "no run under"),
+        (["search", "nothing.jpg"], "nothing.jpg does not exist"),
+        (["prepare", "folder", "nowhere", "--out", "x"], "nowhere is no folder"),
+    ],
+)
+def test_bad_input_is_refused_with_a_remedy(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(arguments, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_preparing_says_what_it_wrote_and_which_classes_are_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = tmp_path / "my images", tmp_path / "my shards"
+    write_folder(images, {"Äpfel": 3, "b": 1, "c": 4, "d": 2})
+    code, said, _ = run(
+        ["prepare", "folder", str(images), "--out", str(out), "--split-by-class", "0.75"], capsys
+    )
+    assert code == 0
+    assert f"{out}: 10 images" in said.replace("\n", "")
+    assert "1 have a single image" in said
+
+
+def test_a_file_that_is_no_image_is_named_or_skipped_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "shards"
+    write_folder(images, {"a": 3, "b": 3})
+    (images / "a" / "note.JPG").write_text("no picture")
+    command = ["prepare", "folder", str(images), "--out", str(out), "--split-by-class", "0.5"]
+    message = refused(command, capsys)
+    assert "a/note.JPG is no image" in message
+    assert "--on-corrupt skip" in message
+    assert not out.exists() or not list(out.iterdir())
+    code, said, warned = run([*command, "--on-corrupt", "skip"], capsys)
+    assert code == 0
+    assert "skipped 1 files" in warned
+    assert "6 images" in said
+
+
+def test_an_output_folder_with_content_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "images", {"a": 2, "b": 2})
+    command = ["prepare", "folder", str(tmp_path / "images"), "--split-by-class", "0.5"]
+    assert "is not empty" in refused([*command, "--out", str(tmp_path / "images")], capsys)
+
+
+def test_a_batch_that_cannot_be_filled_is_refused_before_a_run_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_set(tmp_path / "shards")
+    monkeypatch.chdir(tmp_path)
+    message = refused(["train", "glyphs", "--data.shards", "shards", *FEW], capsys)
+    assert "use --training.batch-size 48 or less" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_name_that_exists_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_set(tmp_path / "shards")
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "glyphs", "--data.shards", "shards", "--training.batch-size", "16", *FEW]
+    assert "mine exists" in refused([*command, "--run.name", "mine"], capsys)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_from_pictures_to_search_in_five_verbs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "images", {f"class {i}": 6 for i in range(10)})
+    steps = ["--training.batch-size", "16", "--training.chunk-size", "8", "--training.steps", "3"]
+    size = ["--data.image-size", "24", "--model.dim", "8", "--run.name", "mine"]
+    for command in (
+        ["prepare", "folder", "images", "--out", "shards"],
+        ["train", "glyphs", "--data.shards", "shards", *steps, *size, "--ray.num-workers", "0"],
+        ["evaluate"],
+        ["index", "--kind", "exact"],
+        ["report", "--gallery", "gallery.png"],
+    ):
+        code, out, err = run(command, capsys)
+        assert code == 0, (command, out, err)
+    query = tmp_path / "my Query.JPG"
+    query.write_bytes(encoded(picture(8, 2), "JPEG"))
+    code, out, _ = run(["search", str(query), "--k", "3"], capsys)
+    assert code == 0
+    assert len(re.findall(r"class \d/\d\.png", out)) == 3
+    page = (tmp_path / "runs" / "mine" / "report.html").read_text()
+    assert "training.batch_size" in page
+    assert (tmp_path / "gallery.png").stat().st_size > 1000
+
+    again = refused(["index"], capsys)
+    assert "exists and is not empty" in again
+    assert "is no image" in refused_search(tmp_path, capsys)
+    other = [*steps, *size[:-1], "other", "--ray.num-workers", "0", "--training.seed", "1"]
+    assert run(["train", "glyphs", "--data.shards", "shards", *other], capsys)[0] == 0
+    mixed = ["search", str(query), "--run", "runs/other", "--index", "runs/mine/index"]
+    assert "was built with model" in refused(mixed, capsys)
+
+
+def refused_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    (tmp_path / "text.jpg").write_text("no picture")
+    return refused(["search", str(tmp_path / "text.jpg"), "--run", "runs/mine"], capsys)

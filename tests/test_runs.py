@@ -1,0 +1,59 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from apdist.config import Config, RunConfig
+from apdist.training.runs import create_run, open_run
+
+
+def config_in(tmp_path: Path, name: str = "") -> Config:
+    return replace(Config(), run=RunConfig(output=str(tmp_path), name=name))
+
+
+def test_a_run_comes_back_with_options_and_history(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    run.tracking_run_id = "id"
+    run.save_info()
+    run.add({"kind": "step", "step": 1, "loss": 0.5})
+    again = open_run(run.uri)
+    assert (again.config, again.preset, again.tracking_run_id) == (run.config, "glyphs", "id")
+    assert again.history == run.history
+
+
+def test_an_existing_name_is_refused_and_the_remedy_named(tmp_path: Path) -> None:
+    create_run(config_in(tmp_path, "a"), "glyphs")
+    with pytest.raises(ValueError, match=r"exists; choose another --run.name.*--resume"):
+        create_run(config_in(tmp_path, "a"), "glyphs")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no run"):
+        open_run(str(tmp_path))
+
+
+def test_a_damaged_config_is_refused(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    Path(run.uri, "config.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot be read"):
+        open_run(run.uri)
+
+
+def test_rewinding_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    for step in range(1, 6):
+        run.add({"kind": "step", "step": step})
+    run.rewind(3)
+    assert [event["step"] for event in open_run(run.uri).history] == [1, 2, 3]
+
+
+def test_a_history_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    run.add({"kind": "step", "step": 1})
+    with Path(run.uri, "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "st')
+    assert len(open_run(run.uri).history) == 1
+
+
+def test_a_run_without_a_name_is_named_after_its_preset(tmp_path: Path) -> None:
+    assert create_run(config_in(tmp_path), "glyphs").name.startswith("glyphs-2")
