@@ -316,7 +316,8 @@ def from_json(text: str) -> Config:
 
 def config_hash(config: Config) -> str:
     """Short hash of what decides the result: data, augmentation, model, loss and training."""
-    nested = dataclasses.asdict(config)
+    # Through JSON as in a run's folder: 10 and 10.0 are equal options and must have one hash.
+    nested = dataclasses.asdict(from_json(to_json(config)))
     decisive = {name: nested[name] for name in ("data", "augment", "model", "loss", "training")}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
 

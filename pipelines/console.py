@@ -78,13 +78,14 @@ def _is_figure(cell: str) -> bool:
 
 
 def _line_writer(title: str, total: int) -> Update:
-    started = last = time.monotonic()
+    started = last = 0.0
     first = -1
 
     def update(done: int, note: str = "") -> None:
-        nonlocal last, first
+        nonlocal started, last, first
         now = time.monotonic()
-        first = done if first < 0 else first
+        if first < 0:  # what was done before, and the time that starting took, are no rate
+            first, started = done, now
         if now - last < LOG_EVERY_S and done < total:
             return
         last = now

@@ -105,20 +105,18 @@ def prepare_glyphs(options: PrepareGlyphs) -> int:
     labels = {glyph.character: label for label, glyph in enumerate(found)}
     items = [
         Item(
-            source=f"{image.glyph.name.replace(' ', '_')}/{image.typeface}-{number:03d}.png",
+            source=f"{image.glyph.name.replace(' ', '_')}/{image.typeface}.jpg",
             label=labels[image.glyph.character],
             label_name=f"{image.glyph.character} {image.glyph.name}",
             split=split,
             content=image,
         )
         for split, members in (("train", train), ("test", test))
-        for number, image in enumerate(
-            glyphs.glyph_images(
-                members,
-                size=options.image_size,
-                seed=options.seed,
-                images_per_glyph=options.images_per_glyph,
-            )
+        for image in glyphs.glyph_images(
+            members,
+            size=options.image_size,
+            seed=options.seed,
+            images_per_glyph=options.images_per_glyph,
         )
     ]
     write(items, encode_glyph, options, skip=False)

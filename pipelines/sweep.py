@@ -295,8 +295,14 @@ def training_command(preset_name: str, config: Config, params: dict[str, Any]) -
         for name, value in {**flatten(config), **params}.items()
         if value != start[name] and not name.startswith("run.")
     }
-    options = [f"--{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in changes.items()]
-    return " ".join(["apdist train", preset_name, *options])
+    return " ".join(["apdist train", preset_name, *(_option(k, v) for k, v in changes.items())])
+
+
+def _option(name: str, value: Any) -> str:
+    section, option = name.replace("_", "-").split(".")
+    if isinstance(value, bool):
+        return f"--{section}.{option}" if value else f"--{section}.no-{option}"
+    return f"--{section}.{option} {shlex.quote(str(value))}"
 
 
 def _no_bar(done: int, note: str = "") -> None:

@@ -225,7 +225,7 @@ def test_multi_similarity_is_that_of_pytorch_metric_learning() -> None:
 
 def test_unknown_loss_of_metric_learning_is_refused_with_those_there_are() -> None:
     pytest.importorskip("pytorch_metric_learning")
-    with pytest.raises(ValueError, match="no loss 'QuadrupletLoss'; it has .*TripletMarginLoss"):
+    with pytest.raises(ValueError, match=r"no loss 'QuadrupletLoss'; it has .*TripletMarginLoss"):
         baselines.metric_learning("QuadrupletLoss")
 
 

@@ -11,7 +11,7 @@ from apdist.config import flatten
 from pipelines.__main__ import VERBS, main
 from tests.pictures import encoded, picture, write_folder, write_small_set
 
-FEW = ["--ray.num-workers", "0", "--tracking.enabled", "False"]
+FEW = ["--ray.num-workers", "0", "--tracking.no-enabled"]
 
 
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

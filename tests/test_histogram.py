@@ -20,6 +20,7 @@ from apdist.loss.tiles import Histograms, Pairs, tiles_of
 from tests.reference import bin_weights, unit_rows
 
 FAST = ["tiled", "numba"]
+BINS = Bins()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,7 +39,7 @@ def histograms_of(
     *,
     ignore: Tensor | None = None,
     include_self: bool = False,
-    bins: Bins = Bins(),
+    bins: Bins = BINS,
     **options: Any,
 ) -> tuple[Histograms, Codes]:
     ignore = torch.full_like(labels, -1) if ignore is None else ignore

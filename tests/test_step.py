@@ -1,6 +1,7 @@
 """The global step against one autograd graph over the whole batch, in float64."""
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -74,7 +75,9 @@ def _gradients(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def run_step(model: Toy, chunk_size: int) -> tuple[dict[str, Tensor], dict[str, Tensor], StepResult]:
+def run_step(
+    model: Toy, chunk_size: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor], StepResult]:
     images, labels = batch()
     rows = own_rows(SIZE, chunk_size, *rank_and_size())
     result = global_step(
@@ -141,7 +144,7 @@ def test_dropout_differs_between_steps_and_leaves_the_random_state_alone() -> No
     model = Toy(batch_norm="frozen").train()
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
-    first, _, _ = run_step(model, 5)
+    run_step(model, 5)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert chunk_seed(0, 1, 0) != chunk_seed(0, 0, 1)
 
@@ -151,7 +154,7 @@ def test_workers_share_whole_chunks_in_order(batch_size: int, chunk_size: int) -
     parts = [own_rows(batch_size, chunk_size, rank, 3) for rank in range(3)]
     assert parts[0].start == 0
     assert parts[-1].stop == batch_size
-    for left, right in zip(parts, parts[1:], strict=False):
+    for left, right in pairwise(parts):
         assert left.stop == right.start
         assert right.start % chunk_size == 0 or right.start == batch_size
 
@@ -166,7 +169,14 @@ def test_bf16_stays_close_to_float32_and_scores_in_full_precision() -> None:
     for bf16 in (False, True):
         net.zero_grad()
         result = global_step(
-            net, images, labels, loss=AveragePrecisionLoss(), chunk_size=8, seed=0, step=0, bf16=bf16
+            net,
+            images,
+            labels,
+            loss=AveragePrecisionLoss(),
+            chunk_size=8,
+            seed=0,
+            step=0,
+            bf16=bf16,
         )
         losses.append(result.loss)
     assert losses[0] != losses[1]

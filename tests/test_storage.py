@@ -32,9 +32,14 @@ def test_writing_leaves_the_file_and_nothing_else(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"old")
-    with pytest.raises(RuntimeError), storage.local_target(str(target)) as temporary:
-        temporary.write_bytes(b"half")
-        raise RuntimeError
+
+    def write_half() -> None:
+        with storage.local_target(str(target)) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert target.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

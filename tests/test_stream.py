@@ -2,6 +2,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -71,9 +72,7 @@ def test_augmentation_changes_from_epoch_to_epoch(shards: Path) -> None:
     assert np.array_equal(stream._load(row, 1)[0], stream._load(row, 1)[0])
 
 
-def test_neighbours_come_with_one_read(
-    shards: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_neighbours_come_with_one_read(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from apdist.data import storage
 
     reads = []
@@ -104,9 +103,7 @@ def test_a_damaged_image_is_an_error_that_names_it(damaged: tuple[Index, int]) -
 def test_a_damaged_image_can_be_replaced_by_one_of_its_class(damaged: tuple[Index, int]) -> None:
     index, row = damaged
     batches = all_batches(stream_of(index, on_corrupt="replace"))
-    used = sum(
-        int((stream_of(index).plan.rows(step) == row).sum()) for step in range(len(batches))
-    )
+    used = sum(int((stream_of(index).plan.rows(step) == row).sum()) for step in range(len(batches)))
     assert used > 0
     assert sum(batch.num_replaced for batch in batches) == used
 
@@ -117,9 +114,7 @@ def test_a_class_that_is_all_damaged_is_an_error(tmp_path: Path) -> None:
     crc = index.table["crc32"].to_numpy().copy()
     crc[index.labels == index.labels[0]] = 0
     column = index.table.schema.get_field_index("crc32")
-    table = index.table.set_column(
-        column, "crc32", __import__("pyarrow").array(crc, type=index.table.schema.field(column).type)
-    )
+    table = index.table.set_column(column, "crc32", pa.array(crc, type=pa.uint32()))
     bad = dataclasses.replace(index, table=table)
     with pytest.raises(ImageError, match="and so is all of its class"):
         all_batches(stream_of(bad, on_corrupt="replace"))

@@ -74,7 +74,7 @@ def test_a_store_that_fails_later_costs_a_warning_and_no_time(
 
 def test_a_store_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="cannot be opened.*--tracking.enabled False"):
+    with pytest.raises(ValueError, match="cannot be opened.*--tracking.no-enabled"):
         Tracker(TrackingConfig(uri=f"sqlite:///{tmp_path}/file/x.db"), "x")
 
 

@@ -29,8 +29,8 @@ FAMILIES = ("DejaVu", "STIXGeneral")
 REFERENCES = ("DejaVuSans", "DejaVuSerif")
 PICTURE_SIZE = 32
 # Squared distance of two normalised pictures over the sum of their squares, 0 (equal) to 1 (no
-# pixel in common). Sans-serif c and C are 0.07 apart, a with breve and a with caron 0.03, and
-# S and s with cedilla 0.15.
+# pixel in common). Sans-serif c and C are 0.07 apart, capital A with breve and with caron 0.03
+# (serif), but S with cedilla and with comma below 0.15.
 MIN_DISTANCE = 0.075
 
 
@@ -129,7 +129,7 @@ def draw_glyph(glyph: Glyph, typeface: str, *, size: int, seed: int) -> Image.Im
     shade = slope_y * ramp[:, None] + slope_x * ramp  # (s, s)
     pixels = paper_colour + ink * (ink_colour - paper_colour) + shade[..., None]  # (s, s, 3)
     pixels += rng.uniform(2, 16) * rng.standard_normal((size, size, 3), dtype=np.float32)
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), mode="RGB")
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def _typefaces_by_character() -> dict[str, tuple[str, ...]]:

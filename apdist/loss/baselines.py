@@ -1,7 +1,7 @@
 """Losses to compare with, all of one form: unit descriptors and labels to a scalar.
 
-They hold the whole similarity matrix, and the ranking losses a row of it per positive pair: they set
-the scale for accuracy, not for batch size. Queries without a positive (or, where it matters, a
+They hold the whole similarity matrix, and the ranking losses a row of it per positive pair: they
+are there to compare accuracy, not batch size. Queries without a positive (or, where it matters, a
 negative) are left out; if none is left, the loss is 0, with a warning.
 
 Shapes: n images in the batch, d descriptor size, p ordered pairs (query, positive).
@@ -68,8 +68,8 @@ def multi_similarity(
         mean over queries of  log(1 + sum exp(-alpha (s+ - base))) / alpha
                             + log(1 + sum exp(beta (s- - base))) / beta
 
-    over the positives less similar than the hardest negative plus ``epsilon`` and the negatives more
-    similar than the hardest positive minus ``epsilon``.
+    over the positives less similar than the hardest negative plus ``epsilon``, and the negatives
+    more similar than the hardest positive minus ``epsilon``.
     """
     scores, positive, negative = _scores(descriptors, labels)
     fixed = scores.detach()
@@ -110,7 +110,7 @@ def recall_at_k(
 ) -> Tensor:
     """1 - mean over k of the soft recall@k (Patel et al., CVPR 2022).
 
-        recall@k = sum over positives of sigmoid((k - rank) / recall_temperature) / min(k, positives)
+        recall@k = sum over positives of sigmoid((k - rank) / temperature) / min(k, positives)
 
     with soft ranks as in Smooth-AP; the query itself is not in its list. The sigmoid is 1/2 where
     the rank is k, so a perfect ranking does not reach 0.

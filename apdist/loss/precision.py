@@ -24,8 +24,8 @@ def average_precision_of_bins(positives: Tensor, everything: Tensor, variant: st
                               with r = max(h+ - 1, 0) / max(h - 1, 0), s = (H + 1) / (H' + 1)
         tie_aware_simplified  sum over bins of  h+ (H+' + H+ + 1) / (H' + H + 1)
 
-    each divided by the number of positives. The first is that of Revaud et al., ICCV 2019; the others
-    average over the orders of images in one bin (He et al., CVPR 2018).
+    each divided by the number of positives. The first is that of Revaud et al., ICCV 2019; the
+    others average over the orders of images in one bin (He et al., CVPR 2018).
 
     Args:
         positives: (b, M) H+, images of the query's class counted from the best score down.

@@ -104,7 +104,7 @@ def refuse_if_too_small(config: RayConfig) -> None:
         if needed > there.get(kind, 0):
             raise ValueError(
                 f"ray.num_workers {config.num_workers} needs {needed} {kind}s, the cluster has "
-                f"{there.get(kind, 0):g}; use fewer workers, or --ray.autoscaling True if it grows"
+                f"{there.get(kind, 0):g}; use fewer workers, or --ray.autoscaling if it grows"
             )
 
 

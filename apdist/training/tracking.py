@@ -126,7 +126,7 @@ class Tracker:
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise ValueError(
                 f"tracking.uri {self.config.uri} cannot be opened "
-                f"({str(error).splitlines()[0]}); correct it, or use --tracking.enabled False"
+                f"({str(error).splitlines()[0]}); correct it, or use --tracking.no-enabled"
             ) from error
         self._client = client
 
