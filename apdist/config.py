@@ -183,7 +183,8 @@ class RayConfig:
     """The cluster and the workers on it."""
 
     address: str = "local"
-    """`local` starts Ray on this machine; `auto` or host:port joins a running cluster."""
+    """`local` starts Ray on this machine (in a submitted job: joins the job's cluster); `auto` or
+    host:port joins a running cluster."""
     num_workers: int = 2
     """Worker processes; 0 trains in this process, without Ray."""
     use_gpu: bool = False

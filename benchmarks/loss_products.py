@@ -27,7 +27,6 @@ from apdist.loss.average_precision import AveragePrecisionLoss
 from apdist.loss.baselines import BatchLoss, metric_learning
 from apdist.loss.options import DEFAULT_CACHE_BYTES
 
-
 Work = Callable[[], object]
 
 

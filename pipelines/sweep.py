@@ -123,7 +123,8 @@ def search(options: Options, config: Config, dimensions: list[Dimension], board:
     if options.scheduler == "asha":
         scheduler = ASHAScheduler(
             time_attr="step",
-            max_t=config.training.steps,
+            # One more than there are: a trial that comes to its end must save its model first.
+            max_t=config.training.steps + 1,
             grace_period=min(config.evaluation.every_steps, config.training.steps),
         )
     path, filesystem = board.run.uri, storage.ray_filesystem(board.run.uri)
@@ -142,6 +143,7 @@ def search(options: Options, config: Config, dimensions: list[Dimension], board:
             storage_path=path.removeprefix("s3://"),
             storage_filesystem=filesystem,
             verbose=0,
+            callbacks=[board.releaser()],
         ),
     )
     return board.watch(tuner.fit, lambda: ray.get(mailbox.take.remote()))
@@ -193,7 +195,11 @@ class TrialLink(RemoteLink):
         self.trial = trial
 
     def post(self, event: dict[str, Any]) -> None:
-        """Send with the trial's name."""
+        """Send with the trial's name, and once with what the workers occupy."""
+        if event["kind"] == "start":
+            from ray.util import get_current_placement_group
+
+            event["placement_group"] = get_current_placement_group()
         super().post({**event, "trial": self.trial})
 
 
@@ -203,6 +209,7 @@ class Board:
     def __init__(self, run: Run, parent: Tracker, config: Config, preset_name: str) -> None:
         self.run, self.parent, self.config, self.preset_name = run, parent, config, preset_name
         self.listeners: dict[str, Listener] = {}
+        self.groups: dict[str, Any] = {}
 
     def watch(self, fit: Any, take: Any) -> Any:
         """Run ``fit`` in a thread, hand on events, end at Ctrl-C."""
@@ -230,9 +237,31 @@ class Board:
             raise failure[0]
         return outcome[0]
 
+    def releaser(self) -> Any:
+        """A callback for Tune that gives back what the workers of an ended trial occupy.
+
+        Tune ends the trial's own process; Ray Train learns of that from the dashboard, if there is
+        one and no second Ray on the machine. Else the next trial would wait for ever.
+        """
+        from ray import tune
+        from ray.util import remove_placement_group
+
+        groups = self.groups
+
+        class Releaser(tune.Callback):
+            def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+                if group := groups.pop(trial.trial_id, None):
+                    remove_placement_group(group)
+
+            on_trial_error = on_trial_complete
+
+        return Releaser()
+
     def on_event(self, event: dict[str, Any]) -> None:
         """Handle an event of a trial."""
         trial = event.pop("trial")
+        if group := event.pop("placement_group", None):
+            self.groups[trial] = group
         if event["kind"] == "trial":
             self.add(trial, event["params"])
         elif event["kind"] == "error":

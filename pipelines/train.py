@@ -37,10 +37,14 @@ def main(argv: list[str]) -> int:
         if run.of_kind("end"):
             say(f"{run.uri} has done all its {run.config.training.steps} steps")
             return 0
-    else:
-        config = parse(argv)
-        run = new_run(config, argv[0])
-    return train_run(run)
+        return train_run(run)
+    config = parse(argv)
+    run = new_run(config, argv[0])
+    try:
+        return train_run(run)
+    except (ValueError, OSError):
+        run.discard_if_untouched()
+        raise
 
 
 def parse(argv: list[str]) -> Config:

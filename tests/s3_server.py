@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -39,6 +40,27 @@ class S3Server:
             "AWS_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    def client(self) -> Any:
+        """A boto3 client of its own, whatever the environment says."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+            config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10),
+        )
+
+    def read(self, key: str) -> bytes:
+        """The object ``key``."""
+        data: bytes = self.client().get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return data
+
+    def names(self, prefix: str) -> list[str]:
+        """What lies under ``prefix``, without it (up to 1,000 objects)."""
+        answer = self.client().list_objects_v2(Bucket=self.bucket, Prefix=prefix)
+        return [entry["Key"].removeprefix(prefix) for entry in answer.get("Contents", ())]
 
 
 @contextmanager
@@ -113,14 +135,7 @@ def free_ports(number: int) -> list[int]:
 
 def wait_until_ready(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
     """Return when the bucket is there."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name="us-east-1",
-        config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=2),
-    )
+    client = server.client()
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:

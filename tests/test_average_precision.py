@@ -150,6 +150,20 @@ def test_gradient_is_that_of_finite_differences(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", FAST)
+def test_similarity_of_an_image_with_itself_is_a_constant(backend: str) -> None:
+    labels = torch.arange(30) % 7
+    gradients = []
+    for each in ("dense", backend):
+        # Shorter than 1, so that the similarity with itself lies inside the range of scores.
+        leaf = (unit_rows(30, 5, seed=18) * 0.9).requires_grad_()
+        average_precision_loss(
+            leaf, labels, include_self=True, backend=each, check_norm=False
+        ).backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", FAST)
 def test_float32_gradient_of_4096_images_is_within_1e_4_of_float64(backend: str) -> None:
     labels = torch.arange(4096) // 4
     centres = torch.randn(1024, 32, generator=torch.Generator().manual_seed(0))

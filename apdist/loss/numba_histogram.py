@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -137,16 +138,27 @@ def _strips(scores: Tensor, codes: Tensor, tile: Tile) -> list[Strip]:
 
 
 def _on_threads(work: Callable[[Strip], Any], strips: list[Strip]) -> list[Any]:
-    """``work`` done on each strip, the last by the calling thread; kernels release the lock."""
-    if len(strips) == 1:
-        return [work(strips[0])]
-    pool = _pool(os.getpid(), torch.get_num_threads() - 1)
-    others = [pool.submit(work, strip) for strip in strips[:-1]]
-    last = work(strips[-1])
-    return [other.result() for other in others] + [last]
+    """``work`` done on each strip, by as many threads as torch uses; kernels release the lock."""
+    results: list[Any] = [None] * len(strips)
+    waiting = deque(range(len(strips)))
+
+    def take_turns() -> None:
+        while True:
+            try:
+                number = waiting.popleft()
+            except IndexError:
+                return
+            results[number] = work(strips[number])
+
+    num_others = min(torch.get_num_threads(), len(strips)) - 1
+    others = [_pool(os.getpid(), num_others).submit(take_turns) for _ in range(num_others)]
+    take_turns()
+    for other in others:
+        other.result()
+    return results
 
 
 @functools.lru_cache(maxsize=4)
 def _pool(_process: int, num_threads: int) -> ThreadPoolExecutor:
     """Threads of one process: a fork inherits the object but not its threads."""
-    return ThreadPoolExecutor(max(1, num_threads), thread_name_prefix="apdist-loss")
+    return ThreadPoolExecutor(num_threads, thread_name_prefix="apdist-loss")

@@ -32,7 +32,7 @@ class DescriptorNet(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         # Convolutions with channels last are 1.5 times faster on CPUs and needed by tensor cores.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Describe ``images`` (b, 3, h, w), uint8 or in [0, 1], as (b, d), float32 or wider."""

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import os
 import signal
 import threading
@@ -64,48 +65,65 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():  # a caller, a test for example, has its own
-        refuse_if_too_small(config)
+        refuse_if_too_small(config, resources_of_nodes())
         yield
         return
+    # In a job that was submitted to a cluster Ray says here where that cluster is.
+    address = config.address
+    if address == "local" and os.environ.get("RAY_ADDRESS"):
+        address = "auto"
+    if address == "local":  # the most that Ray can find here, known before it starts
+        refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
     try:
         ray.init(
-            address=config.address,
+            address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            include_dashboard=False if config.address == "local" else None,
+            include_dashboard=False if address == "local" else None,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"no Ray cluster at ray.address {config.address!r} ({str(error).splitlines()[0]}); "
-            "start one with `ray start --head`, or use --ray.address local"
+            f"no Ray cluster at ray.address {address!r} ({str(error).splitlines()[0]}); "
+            "start one with `ray start --head`, use --ray.address local, or, where the cluster "
+            "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
+        ) from error
+    except ray.exceptions.AuthenticationError as error:
+        raise ValueError(
+            f"the Ray cluster at {address!r} wants another token "
+            f"({error.message.splitlines()[0]}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH "
+            "(or RAY_AUTH_TOKEN) to the cluster's"
         ) from error
     try:
-        refuse_if_too_small(config)
+        refuse_if_too_small(config, resources_of_nodes())
         yield
     finally:
         ray.shutdown()
 
 
-def refuse_if_too_small(config: RayConfig) -> None:
-    """Compare what the workers need with what the cluster has.
+def resources_of_nodes() -> list[dict[str, float]]:
+    """What each living node of the cluster has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> None:
+    """Compare what the workers need with what the nodes have.
 
     Raises:
         ValueError: it would wait for ever.
     """
-    import ray
-
     if config.autoscaling:
         return
-    there = ray.cluster_resources()
-    needs = {"CPU": config.num_workers * config.cpus_per_worker}
-    if config.use_gpu:
-        needs["GPU"] = config.num_workers
-    for kind, needed in needs.items():
-        if needed > there.get(kind, 0):
-            raise ValueError(
-                f"ray.num_workers {config.num_workers} needs {needed} {kind}s, the cluster has "
-                f"{there.get(kind, 0):g}; use fewer workers, or --ray.autoscaling if it grows"
-            )
+    needs = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
+    # A worker lives on one node: two nodes with one CPU each have no room for a worker with two.
+    room = sum(min(node.get(kind, 0) // n for kind, n in needs.items()) for node in nodes)
+    if config.num_workers > room:
+        each = " and ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in needs.items())
+        raise ValueError(
+            f"ray.num_workers is {config.num_workers}, each with {each}; the cluster has room for "
+            f"{room:g}: use fewer, or --ray.autoscaling if it grows"
+        )
 
 
 def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:

@@ -68,6 +68,12 @@ class Run:
         lines = "".join(json.dumps(event) + "\n" for event in self.history)
         storage.write_bytes(storage.join(self.uri, HISTORY_NAME), lines.encode())
 
+    def discard_if_untouched(self) -> None:
+        """Free the run's name again, unless a worker has been here (which makes folders)."""
+        if not storage.list_folders(self.uri):
+            for name in storage.list_files(self.uri):
+                storage.remove(storage.join(self.uri, name))
+
     def of_kind(self, kind: str) -> list[Event]:
         """The events of one kind, in order."""
         return [event for event in self.history if event["kind"] == kind]

@@ -1,0 +1,134 @@
+"""A Ray cluster of two nodes that is started outside the process that uses it, on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.s3_server import free_ports
+
+START_TIMEOUT_S = 150
+STOP_TIMEOUT_S = 60
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class RayNodes:
+    """A cluster that runs: two nodes of one CPU each."""
+
+    address: str
+    """For `--ray.address` of a driver."""
+    dashboard: str
+    """For `--ray.address` of `apdist submit`."""
+    pid: int
+
+    def workers(self) -> list[psutil.Process]:
+        """The training workers; only descendants of what was started here."""
+        found = []
+        for process in psutil.Process(self.pid).children(recursive=True):
+            try:
+                title = " ".join(process.cmdline())
+            except psutil.Error:  # it has just ended
+                continue
+            if title.startswith("ray::RayTrainWorker"):
+                found.append(process)
+        return found
+
+
+def environment(home: Path) -> dict[str, str]:
+    """For the cluster and who talks to it: a token, a home of its own, `apdist` on the path."""
+    return {
+        "HOME": str(home),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+@contextmanager
+def ray_nodes(env: Mapping[str, str], log: Path) -> Iterator[RayNodes]:
+    """Start the nodes in a process of their own; end them, and nothing else, afterwards.
+
+    Raises:
+        RuntimeError: they do not start in time; the message holds their log.
+    """
+    # A short path: Ray makes sockets below it, and their names have a limit.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.ray_nodes", folder],
+                env={**os.environ, **env},
+                cwd=Path(__file__).parents[1],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            facts = _wait_for_facts(Path(folder, "facts.json"), process, log)
+            yield RayNodes(facts["address"], facts["dashboard"], process.pid)
+        finally:
+            _end(process)
+
+
+def _wait_for_facts(path: Path, process: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not path.exists():
+        if time.monotonic() > deadline or process.poll() is not None:
+            raise RuntimeError(f"Ray did not start:\n{log.read_text(errors='replace')[-3000:]}")
+        time.sleep(0.1)
+    facts: dict[str, str] = json.loads(path.read_text())
+    return facts
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Closing its input is the signal to shut the nodes down; what then is left is killed."""
+    family = [process]
+    if process.poll() is None:
+        family += psutil.Process(process.pid).children(recursive=True)
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for member in family[1:]:
+        if member.is_running():
+            member.kill()
+
+
+def main(folder: Path) -> None:
+    """Start two nodes, say where they are, wait for the end of the input, end them."""
+    from ray.cluster_utils import Cluster
+
+    port, *agents = free_ports(3)
+    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
+    head = {
+        **node,
+        "dashboard_agent_listen_port": agents[0],
+        "temp_dir": str(folder),
+        "include_dashboard": True,
+        "dashboard_host": "127.0.0.1",
+        "dashboard_port": port,
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(**node, dashboard_agent_listen_port=agents[1])
+    cluster.wait_for_nodes()
+    facts = {"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}"}
+    (folder / "facts.part").write_text(json.dumps(facts))
+    (folder / "facts.part").replace(folder / "facts.json")
+    sys.stdin.read()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,379 @@
+"""Training on Ray as a person starts it: here, on a cluster from outside, with faults, on S3.
+
+Each test runs the `apdist` command in a process of its own. All trainings share data, options and
+seed, so that their loss curves must agree: with the same number of workers to the last bit, with
+another one as far as rounding allows (the learning rate is low, because training amplifies it).
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+from safetensors.torch import load
+from torch import Tensor
+
+from tests.pictures import write_folder
+from tests.ray_nodes import RayNodes, environment, ray_nodes
+from tests.s3_server import S3Server, s3_server
+
+STEPS = 60
+OPTIONS = [
+    *("--data.image-size", "16", "--data.group-size", "4"),
+    *("--training.batch-size", "32", "--training.chunk-size", "8"),
+    *("--training.steps", str(STEPS), "--training.learning-rate", "2e-5"),
+    *("--evaluation.every-steps", "30", "--checkpoint.every-steps", "5"),
+    *("--ray.max-failures", "3", "--tracking.no-enabled"),
+]
+TIMEOUT_S = 280
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(TIMEOUT_S + 20)]
+
+
+@dataclass
+class Place:
+    """Where a command runs, and what it finds there."""
+
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        """`apdist ARGUMENTS` in a session of its own, as under a terminal."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipelines", *arguments],
+            cwd=self.folder,
+            env={**os.environ, **self.environment, **more},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, **more: str) -> tuple[int, str, str]:
+        """Exit code, output and errors of `apdist ARGUMENTS`."""
+        return ended(self.start(*arguments, **more))
+
+    def succeed(self, *arguments: str) -> str:
+        """The output of a command that must succeed."""
+        code, out, err = self.run(*arguments)
+        assert code == 0, f"{out}\n{err}"
+        return out
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for the end of a command; it never outlives the test."""
+    with process:
+        try:
+            out, err = process.communicate(timeout=TIMEOUT_S)
+        finally:
+            process.kill()
+    return process.returncode, out, err
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run left behind."""
+
+    history: list[dict[str, float]]
+    weights: dict[str, Tensor]
+
+    @property
+    def steps(self) -> list[float]:
+        return [event["step"] for event in self.history if event["kind"] == "step"]
+
+    @property
+    def losses(self) -> list[float]:
+        return [event["loss"] for event in self.history if event["kind"] == "step"]
+
+    @property
+    def evaluated(self) -> list[float]:
+        return [event["step"] for event in self.history if event["kind"] == "evaluation"]
+
+
+def read_run(read: Callable[[str], bytes]) -> Trained:
+    """A run's history and weights; ``read`` takes the name of a file."""
+    lines = read("metrics.jsonl").decode().splitlines()
+    return Trained([json.loads(line) for line in lines], load(read("model.safetensors")))
+
+
+def local_run(run: Path) -> Trained:
+    return read_run(lambda name: (run / name).read_bytes())
+
+
+def equal_weights(one: Trained, other: Trained) -> bool:
+    return one.weights.keys() == other.weights.keys() and all(
+        bool((one.weights[name] == other.weights[name]).all()) for name in one.weights
+    )
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Return when ``condition`` holds; fail when the command ends or the time is over first."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """This machine, with pictures and shards and a home directory of its own."""
+    folder = tmp_path_factory.mktemp("here")
+    write_folder(folder / "pictures", {f"class {label:02}": 6 for label in range(20)})
+    place = Place(folder, {"HOME": tempfile.mkdtemp(dir=folder)})
+    place.succeed("prepare", "folder", "pictures", "--out", "shards")
+    return place
+
+
+def train(name: str, *more: str) -> list[str]:
+    """The arguments of a training on local shards; later options win."""
+    where = ["--data.shards", "shards", "--run.output", "runs", "--run.name", name]
+    return ["train", "glyphs", *OPTIONS, *where, *more]
+
+
+@pytest.fixture(scope="module")
+def in_process(here: Place) -> Trained:
+    """The training without Ray."""
+    here.succeed(*train("in process", "--ray.num-workers", "0"))
+    return local_run(here.folder / "runs/in process")
+
+
+@pytest.fixture(scope="module")
+def two_workers(here: Place) -> Trained:
+    """The training on two workers of a local Ray, undisturbed."""
+    here.succeed(*train("two workers"))
+    return local_run(here.folder / "runs/two workers")
+
+
+def test_two_workers_draw_the_same_loss_curve_as_one_process(
+    in_process: Trained, two_workers: Trained
+) -> None:
+    assert two_workers.steps == list(range(1, STEPS + 1))
+    assert two_workers.evaluated == [0, 30, 60]
+    assert two_workers.losses == pytest.approx(in_process.losses, rel=1e-4)
+    assert len(set(in_process.losses)) > STEPS / 2  # the batches differ: not everything would pass
+
+
+def test_more_workers_than_cpus_are_refused_at_once_and_nothing_is_left(here: Place) -> None:
+    started = time.monotonic()
+    code, _, err = here.run(*train("too many", "--ray.num-workers", "999"))
+    assert time.monotonic() - started < 30
+    assert code == 2
+    assert re.fullmatch(r"apdist: ray.num_workers is 999, .* has room for \d+: .*\n", err)
+    assert not (here.folder / "runs/too many").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        ([], "nothing to run"),
+        (["--"], "nothing to run"),
+        (["--", "trian", "glyphs"], "did you mean 'train'"),
+        (["--ray.address", "head:6379", "--", "train"], "expected http://HEAD:8265"),
+        (["--working-dir", "nowhere", "--", "train"], "nowhere is no folder"),
+        (["--ray.address", "http://127.0.0.1:9", "--", "train"], "no Ray job server answers at"),
+    ],
+)
+def test_a_job_that_cannot_be_submitted_is_refused_in_one_line(
+    here: Place, arguments: list[str], answer: str
+) -> None:
+    code, out, err = here.run("submit", *arguments)
+    assert (code, out) == (2, "")
+    assert answer in err
+    assert err.count("\n") == 1
+
+
+def processes_with(mark: str) -> list[psutil.Process]:
+    """All processes that inherited ``mark`` in their environment, wherever they hang."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("APDIST_TEST_MARK") == mark:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3 * TIMEOUT_S)
+@pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "kill"])
+def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_goes_on_exactly(
+    here: Place, two_workers: Trained, whole_group: bool
+) -> None:
+    name = f"stopped {'by a terminal' if whole_group else 'by kill'}"
+    run, mark = here.folder / "runs" / name, uuid.uuid4().hex
+    process = here.start(*train(name), APDIST_TEST_MARK=mark)
+    wait_until(lambda: any(run.glob("checkpoints/*/meta.json")), process)
+    assert len(processes_with(mark)) > 5  # Ray and two workers: the search can find them
+    if whole_group:  # as a terminal does it: to Ray and the workers as well
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+    code, out, err = ended(process)
+    assert code == 130, f"{out}\n{err}"
+    (done,) = re.findall(rf"stopped after step (\d+); go on with: apdist train --resume {run}", out)
+    assert 5 <= int(done) < STEPS
+    assert (run / f"checkpoints/step-{int(done):06}/meta.json").exists()
+    assert not processes_with(mark)
+
+    out = here.succeed("train", "--resume", str(run))
+    assert f"going on from step {done}" in out
+    resumed = local_run(run)
+    assert resumed.steps == list(range(1, STEPS + 1))
+    assert resumed.losses == two_workers.losses
+    assert equal_weights(resumed, two_workers)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def nodes(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
+    """Two nodes that know where S3 is, as machines with a role do."""
+    folder = tmp_path_factory.mktemp("nodes")
+    with ray_nodes({**environment(folder), **s3.environment()}, folder / "log.txt") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def office(
+    here: Place, s3: S3Server, nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory
+) -> Place:
+    """A machine beside the cluster, with an empty folder, the token and the way to S3."""
+    folder = tmp_path_factory.mktemp("office")
+    place = Place(folder, {**environment(folder), **s3.environment()})
+    place.succeed("prepare", "folder", str(here.folder / "pictures"), "--out", url(s3, "shards"))
+    return place
+
+
+def url(s3: S3Server, name: str) -> str:
+    return f"s3://{s3.bucket}/{name}"
+
+
+def train_on_s3(s3: S3Server, name: str, *more: str) -> list[str]:
+    """The arguments of a training whose data and results are objects."""
+    where = ["--data.shards", url(s3, "shards"), "--run.output", url(s3, "runs")]
+    return ["train", "glyphs", *OPTIONS, *where, "--run.name", name, *more]
+
+
+def run_on_s3(s3: S3Server, name: str) -> Trained:
+    return read_run(lambda file: s3.read(f"runs/{name}/{file}"))
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_cluster_from_outside_trains_from_s3_to_s3_as_one_process_does(
+    office: Place, s3: S3Server, nodes: RayNodes, in_process: Trained, two_workers: Trained
+) -> None:
+    process = office.start(*train_on_s3(s3, "outside", "--ray.address", nodes.address))
+    wait_until(lambda: len(nodes.workers()) == 2, process)
+    assert len({worker.ppid() for worker in nodes.workers()}) == 2, "both workers on one node"
+    code, out, err = ended(process)
+    assert code == 0, f"{out}\n{err}"
+
+    trained = run_on_s3(s3, "outside")
+    assert trained.steps == list(range(1, STEPS + 1))
+    assert trained.evaluated == [0, 30, 60]
+    assert trained.losses == pytest.approx(in_process.losses, rel=1e-4)
+    assert trained.losses == two_workers.losses
+    assert equal_weights(trained, two_workers)
+    names = s3.names("runs/outside/")
+    assert {"config.json", "model.json", "evaluations/step-000060.json"} <= set(names)
+    kept = {name.split("/")[1] for name in names if name.startswith("checkpoints/")}
+    assert kept == {"step-000055", "step-000060"}
+    assert [path.name for path in office.folder.iterdir()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_worker_that_is_killed_changes_nothing_in_the_result(
+    office: Place, s3: S3Server, nodes: RayNodes, two_workers: Trained
+) -> None:
+    process = office.start(*train_on_s3(s3, "killed", "--ray.address", nodes.address))
+    markers = re.compile(r"checkpoints/step-\d+/meta.json")
+    wait_until(lambda: any(markers.fullmatch(n) for n in s3.names("runs/killed/")), process)
+    nodes.workers()[0].kill()
+    code, out, err = ended(process)
+    assert code == 0, f"{out}\n{err}"
+    (restart,) = re.findall(r"going on from step (\d+)", out)
+    assert 0 < int(restart) < STEPS
+
+    trained = run_on_s3(s3, "killed")
+    assert trained.steps == list(range(1, STEPS + 1))
+    assert trained.evaluated == [0, 30, 60]
+    assert trained.losses == two_workers.losses
+    assert equal_weights(trained, two_workers)
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_submitted_job_trains_on_the_cluster_and_its_exit_code_comes_back(
+    office: Place, s3: S3Server, nodes: RayNodes, two_workers: Trained
+) -> None:
+    submit = ["submit", "--ray.address", nodes.dashboard, "--", *train_on_s3(s3, "job")]
+    out = office.succeed(*submit)
+    assert f"model: {url(s3, 'runs/job/model.safetensors')}" in out
+    assert run_on_s3(s3, "job").losses == two_workers.losses
+    code, out, _ = office.run(*submit)
+    assert code == 2
+    assert "apdist: the run s3://" in out
+    assert "failed with exit code 2" in out
+    code, out, err = office.run(*submit, RAY_AUTH_TOKEN="0" * 32)
+    assert (code, out) == (2, "")
+    assert "wants another token" in err
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_job_that_is_stopped_writes_a_checkpoint_first(
+    office: Place, s3: S3Server, nodes: RayNodes
+) -> None:
+    submit = ["submit", "--ray.address", nodes.dashboard, "--", *train_on_s3(s3, "stopped job")]
+    process = office.start(*submit)
+    wait_until(lambda: "checkpoints" in "".join(s3.names("runs/stopped job/")), process)
+    assert process.stdout is not None
+    job = next(
+        match[1] for line in process.stdout if (match := re.match(r"job (raysubmit_\w+) on", line))
+    )
+    stop = [str(Path(sys.executable).with_name("ray")), "job", "stop"]
+    subprocess.run(
+        [*stop, "--address", nodes.dashboard, job],
+        env={**os.environ, **office.environment},
+        check=True,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+    )
+    code, out, _ = ended(process)
+    assert code == 1
+    assert f"job {job} stopped" in out
+    (done,) = re.findall(r"stopped after step (\d+); go on with", out)
+    assert f"checkpoints/step-{int(done):06}/meta.json" in s3.names("runs/stopped job/")
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_workers_that_no_node_has_room_for_are_refused(
+    office: Place, s3: S3Server, nodes: RayNodes
+) -> None:
+    """Two CPUs in all, but not on one node."""
+    arguments = ["--ray.num-workers", "1", "--ray.cpus-per-worker", "2"]
+    code, _, err = office.run(
+        *train_on_s3(s3, "too wide", "--ray.address", nodes.address, *arguments)
+    )
+    assert code == 2
+    assert "apdist: ray.num_workers is 1, each with 2 CPUs; the cluster has room for 0" in err
+    assert s3.names("runs/too wide/") == []
