@@ -1,5 +1,6 @@
 """``apdist extract``: descriptors of all images as Parquet, one file per shard, on Ray Data."""
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ def extract(options: Options) -> None:
 def _extract(options: Options, run: str, shards: str, out: str, names: list[str]) -> None:
     import ray
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     done = 0
     with progress_bar("describing shards", len(names)) as update:
@@ -78,7 +80,7 @@ def _extract(options: Options, run: str, shards: str, out: str, names: list[str]
             Describer,
             fn_constructor_args=(run, shards, out, options.batch_size),
             batch_size=1,
-            concurrency=min(options.num_workers, len(names)),
+            compute=ray.data.ActorPoolStrategy(size=min(options.num_workers, len(names))),
             num_gpus=1 if options.use_gpu else None,
         )
         for _ in described.iter_rows():

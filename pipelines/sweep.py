@@ -250,6 +250,7 @@ class Board:
 
         class Releaser(tune.Callback):
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+                del iteration, trials
                 if group := groups.pop(trial.trial_id, None):
                     remove_placement_group(group)
 

@@ -1,0 +1,99 @@
+"""Sweeps and extraction on a Ray of their own."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from apdist.config import override
+from apdist.training.runs import open_run
+from pipelines.presets import preset
+from pipelines.sweep import training_command
+
+SMALL = [
+    *["--data.image-size", "24", "--data.group-size", "4", "--data.loader-threads", "1"],
+    *["--model.dim", "16", "--training.batch-size", "32", "--training.chunk-size", "8"],
+]
+SPACE = """
+["training.learning_rate"]
+distribution = "choice"
+values = [1e-9, 1e-2]
+"""
+
+
+def apdist(*arguments: str, cwd: Path, timeout_s: int = 400) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def test_the_command_of_the_best_trial_repeats_what_differs_from_the_preset() -> None:
+    config = override(preset("glyphs"), {"training.steps": 7, "tracking.enabled": False})
+    command = training_command("glyphs", config, {"loss.num_bins": 10, "data.shards": "/a b"})
+    assert command == (
+        "apdist train glyphs --data.shards '/a b' --loss.num-bins 10 --training.steps 7 "
+        "--tracking.no-enabled"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
+def test_a_sweep_runs_its_trials_in_turn_and_names_the_best(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "space.toml").write_text(SPACE)
+    steps = ["--training.steps", "8", "--evaluation.every-steps", "2", "--run.name", "mine"]
+    answer = apdist(
+        *["sweep", "glyphs", "--space", "space.toml", "--trials", "4"],
+        *["--data.shards", str(shards), *SMALL, *steps],
+        cwd=tmp_path,
+    )
+    assert answer.returncode == 0, answer.stderr
+    runs = [open_run(str(path)) for path in (tmp_path / "runs" / "mine").glob("*_0*")]
+    assert len(runs) == 4
+    ended = [run for run in runs if run.of_kind("end")]
+    assert ended
+    assert all(Path(run.uri, "model.safetensors").exists() for run in ended)
+    best = max(runs, key=lambda run: run.of_kind("evaluation")[-1]["map"])
+    rate = best.config.training.learning_rate
+    if rate != 1e-9:
+        assert f"--training.learning-rate {rate}" in answer.stdout.replace("\n", "")
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("apdist")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    parent = next(run for run in found if run.info.run_name == "mine")
+    children = [r for r in found if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == 4
+    assert all("eval_map" in child.data.metrics for child in children)
+
+    check_extraction(tmp_path, ended[0].uri, shards)
+
+
+def check_extraction(tmp_path: Path, run: str, shards: Path) -> None:
+    """A second run of the verb finds everything done; a lost file is made again."""
+    command = ["extract", "--run", run, "--shards", str(shards), "--out", "descriptors"]
+    assert apdist(*command, cwd=tmp_path).returncode == 0
+    files = sorted((tmp_path / "descriptors").iterdir())
+    tables = [pq.read_table(file) for file in files]
+    assert sum(table.num_rows for table in tables) == 72
+    assert len(tables[0]["descriptor"][0]) == 16
+    files[0].unlink()
+    again = apdist(*command, cwd=tmp_path)
+    count = re.search(r"(\d+) of (\d+) shards are described already", again.stdout)
+    assert count is not None
+    assert int(count[1]) == int(count[2]) - 1
+    assert pq.read_table(files[0]).equals(tables[0])
+    assert json.loads(Path(run, "model.json").read_text())["model_id"] in files[0].name
