@@ -18,8 +18,9 @@ from torch import Tensor
 from apdist.loss.options import LossOptions
 from apdist.loss.tiles import Histograms, Pairs, Tile, tiles_of, within
 
-# Products of 1024 x 1024 are up to a tenth slower than larger ones; a GPU needs more per launch.
-_CPU_TILE, _GPU_TILE = 2048, 4096
+# The CPU's cache holds the scores of a small tile, and the product of long descriptors is faster in
+# large ones; a GPU needs more work per launch.
+_CPU_TILE, _CPU_TILE_OF_LONG, _LONG, _GPU_TILE = 1024, 2048, 1024, 4096
 # Codes run from 0 to M.
 _MAX_BINS_OF_BYTE = 255
 
@@ -91,7 +92,9 @@ def descriptor_gradient(
 
 
 def _tiles(descriptors: Tensor, rows: slice, options: LossOptions) -> list[Tile]:
-    default = _CPU_TILE if descriptors.device.type == "cpu" else _GPU_TILE
+    default = _CPU_TILE_OF_LONG if descriptors.shape[1] >= _LONG else _CPU_TILE
+    if descriptors.device.type != "cpu":
+        default = _GPU_TILE
     return tiles_of(len(descriptors), rows, options.tile_size or default)
 
 
