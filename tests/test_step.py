@@ -146,7 +146,11 @@ def test_dropout_differs_between_steps_and_leaves_the_random_state_alone() -> No
     state = torch.random.get_rng_state()
     run_step(model, 5)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert chunk_seed(0, 1, 0) != chunk_seed(0, 0, 1)
+
+
+def test_every_chunk_of_every_step_of_every_seed_draws_differently() -> None:
+    named = [(a, b, c) for a in range(3) for b in range(12) for c in range(12)]
+    assert len({chunk_seed(*name) for name in named}) == len(named)
 
 
 @pytest.mark.parametrize(("batch_size", "chunk_size"), [(23, 5), (23, 23), (24, 4)])

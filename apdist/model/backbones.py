@@ -18,10 +18,10 @@ def build_backbone(name: str) -> tuple[nn.Module, int]:
     """The backbone and its number of channels.
 
     Raises:
-        ValueError: an unknown name, or the package that holds it is not installed.
+        ValueError: the package or the model that holds it is not there.
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"unknown model.backbone {name!r}; choose one of {', '.join(_BUILDERS)}")
+    if name.startswith("hub:"):
+        return _counted(lambda: HubBackbone(name.removeprefix("hub:")))()
     return _BUILDERS[name]()
 
 
@@ -162,6 +162,48 @@ class EfficientNetLite0(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) to non-negative features (b, 1280, h / 32, w / 32)."""
         features: Tensor = self.net.extract_features(images)
+        return features
+
+
+class HubBackbone(nn.Module):
+    """A vision model of `transformers` (ViT, DINOv2, DINOv3, SigLIP, ResNet, ...; extra ``hub``).
+
+    Args:
+        name: repository on the hub, or a folder that `save_pretrained` wrote.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        try:
+            from transformers import AutoModel
+        except ImportError as error:
+            raise ValueError(
+                f"model.backbone hub:{name} needs transformers: pip install 'apdist[hub]'"
+            ) from error
+        try:
+            # Only tensors: safetensors, and no code from the repository.
+            model = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
+        except OSError as error:
+            raise ValueError(
+                f"model.backbone hub:{name} is neither a folder nor a model that can be fetched "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+        # A model of pictures and texts keeps its half for pictures under this name.
+        self.net = getattr(model, "vision_model", model)
+        config = self.net.config
+        self.patch_size = int(getattr(config, "patch_size", 0))
+        self.num_channels = int(getattr(config, "hidden_size", 0) or config.hidden_sizes[-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w) to features (b, c, h', w'); for transformers those of the patches."""
+        if not self.patch_size:
+            maps: Tensor = self.net(pixel_values=images).last_hidden_state
+            return maps
+        output = self.net(pixel_values=images, interpolate_pos_encoding=True)
+        rows, columns = (side // self.patch_size for side in images.shape[-2:])
+        # Class and register tokens come before those of the patches.
+        patches = output.last_hidden_state[:, -rows * columns :]  # (b, h' w', c)
+        features: Tensor = patches.transpose(1, 2).unflatten(2, (rows, columns))
         return features
 
 
