@@ -50,6 +50,7 @@ def environment(home: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its other meaning: stay on loopback
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
 
@@ -91,9 +92,9 @@ def _wait_for_facts(path: Path, process: subprocess.Popen[bytes], log: Path) -> 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Closing its input is the signal to shut the nodes down; what then is left is killed."""
-    family = [process]
+    children = []
     if process.poll() is None:
-        family += psutil.Process(process.pid).children(recursive=True)
+        children = psutil.Process(process.pid).children(recursive=True)
     assert process.stdin is not None
     process.stdin.close()
     try:
@@ -101,9 +102,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for member in family[1:]:
-        if member.is_running():
-            member.kill()
+    for child in children:
+        if child.is_running():  # psutil compares the start time too: never another's process
+            child.kill()
 
 
 def main(folder: Path) -> None:
@@ -111,9 +112,8 @@ def main(folder: Path) -> None:
     from ray.cluster_utils import Cluster
 
     port, *agents = free_ports(3)
-    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
     head = {
-        **node,
+        "num_cpus": 1,
         "dashboard_agent_listen_port": agents[0],
         "temp_dir": str(folder),
         "include_dashboard": True,
@@ -121,7 +121,7 @@ def main(folder: Path) -> None:
         "dashboard_port": port,
     }
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(**node, dashboard_agent_listen_port=agents[1])
+    cluster.add_node(num_cpus=1, dashboard_agent_listen_port=agents[1])
     cluster.wait_for_nodes()
     facts = {"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}"}
     (folder / "facts.part").write_text(json.dumps(facts))

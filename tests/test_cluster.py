@@ -15,8 +15,10 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -44,11 +46,12 @@ class Place:
     """Where a command runs, and what it finds there."""
 
     folder: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str]
 
-    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
-        """`apdist ARGUMENTS` in a session of its own, as under a terminal."""
-        return subprocess.Popen(
+    @contextmanager
+    def started(self, *arguments: str, **more: str) -> Iterator["Command"]:
+        """`apdist ARGUMENTS` in a session of its own, as under a terminal; ends with the block."""
+        process = subprocess.Popen(
             [sys.executable, "-m", "pipelines", *arguments],
             cwd=self.folder,
             env={**os.environ, **self.environment, **more},
@@ -58,10 +61,16 @@ class Place:
             text=True,
             start_new_session=True,
         )
+        with process:
+            try:
+                yield Command(process)
+            finally:
+                process.kill()
 
     def run(self, *arguments: str, **more: str) -> tuple[int, str, str]:
         """Exit code, output and errors of `apdist ARGUMENTS`."""
-        return ended(self.start(*arguments, **more))
+        with self.started(*arguments, **more) as command:
+            return command.end()
 
     def succeed(self, *arguments: str) -> str:
         """The output of a command that must succeed."""
@@ -70,25 +79,40 @@ class Place:
         return out
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Wait for the end of a command; it never outlives the test."""
-    with process:
-        try:
-            out, err = process.communicate(timeout=TIMEOUT_S)
-        finally:
-            process.kill()
-    return process.returncode, out, err
+@dataclass(frozen=True)
+class Command:
+    """An `apdist` that runs."""
+
+    process: subprocess.Popen[str]
+
+    def first_line(self) -> str:
+        """What it says first."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for its end: exit code, output and errors."""
+        out, err = self.process.communicate(timeout=TIMEOUT_S)
+        return self.process.returncode, out, err
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Return when ``condition`` holds; fail if the command or the time is over first."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline, "it did not come true in time"
+            time.sleep(0.05)
 
 
 @dataclass(frozen=True)
 class Trained:
     """What a run left behind."""
 
-    history: list[dict[str, float]]
+    history: list[dict[str, Any]]
     weights: dict[str, Tensor]
 
     @property
-    def steps(self) -> list[float]:
+    def steps(self) -> list[int]:
         return [event["step"] for event in self.history if event["kind"] == "step"]
 
     @property
@@ -96,7 +120,7 @@ class Trained:
         return [event["loss"] for event in self.history if event["kind"] == "step"]
 
     @property
-    def evaluated(self) -> list[float]:
+    def evaluated(self) -> list[int]:
         return [event["step"] for event in self.history if event["kind"] == "evaluation"]
 
 
@@ -120,15 +144,6 @@ def same_but_for_rounding(losses: list[float], expected: list[float]) -> None:
     """Measured: 4e-7 in the first 20 steps, 2e-4 in all 60."""
     assert losses[:20] == pytest.approx(expected[:20], rel=1e-5)
     assert losses == pytest.approx(expected, rel=2e-3)
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Return when ``condition`` holds; fail when the command ends or the time is over first."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +195,15 @@ def test_more_workers_than_cpus_are_refused_at_once_and_nothing_is_left(here: Pl
     assert not (here.folder / "runs/too many").exists()
 
 
+def test_a_cluster_that_does_not_answer_is_said_at_once_and_nothing_is_left(here: Place) -> None:
+    started = time.monotonic()
+    code, _, err = here.run(*train("nowhere", "--ray.address", "127.0.0.1:9"))
+    assert time.monotonic() - started < 30
+    assert code == 2
+    assert re.fullmatch(r"apdist: no Ray cluster at ray.address '127.0.0.1:9' .*\n", err)
+    assert not (here.folder / "runs/nowhere").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
@@ -228,14 +252,14 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_goes_on_exactly(
 ) -> None:
     name = f"stopped {'by a terminal' if whole_group else 'by kill'}"
     run, mark = here.folder / "runs" / name, uuid.uuid4().hex
-    process = here.start(*train(name), APDIST_TEST_MARK=mark)
-    wait_until(lambda: any(run.glob("checkpoints/*/meta.json")), process)
-    assert len(processes_with(mark)) > 5  # Ray and two workers: the search can find them
-    if whole_group:  # as a terminal does it: to Ray and the workers as well
-        os.killpg(process.pid, signal.SIGINT)
-    else:
-        process.send_signal(signal.SIGINT)
-    code, out, err = ended(process)
+    with here.started(*train(name), APDIST_TEST_MARK=mark) as command:
+        command.wait_until(lambda: any(run.glob("checkpoints/*/meta.json")))
+        assert len(processes_with(mark)) > 5  # Ray and two workers: the search can find them
+        if whole_group:  # as a terminal does it: to Ray and the workers as well
+            os.killpg(command.process.pid, signal.SIGINT)
+        else:
+            command.process.send_signal(signal.SIGINT)
+        code, out, err = command.end()
     assert code == 130, f"{out}\n{err}"
     (done,) = re.findall(rf"stopped after step (\d+); go on with: apdist train --resume {run}", out)
     assert 5 <= int(done) < STEPS
@@ -294,10 +318,11 @@ def run_on_s3(s3: S3Server, name: str) -> Trained:
 def test_a_cluster_from_outside_trains_from_s3_to_s3_as_one_process_does(
     office: Place, s3: S3Server, nodes: RayNodes, in_process: Trained, two_workers: Trained
 ) -> None:
-    process = office.start(*train_on_s3(s3, "outside", "--ray.address", nodes.address))
-    wait_until(lambda: len(nodes.workers()) == 2, process)
-    assert len({worker.ppid() for worker in nodes.workers()}) == 2, "both workers on one node"
-    code, out, err = ended(process)
+    arguments = train_on_s3(s3, "outside", "--ray.address", nodes.address)
+    with office.started(*arguments) as command:
+        command.wait_until(lambda: len(nodes.workers()) == 2)
+        assert len({worker.ppid() for worker in nodes.workers()}) == 2, "both on one node"
+        code, out, err = command.end()
     assert code == 0, f"{out}\n{err}"
 
     trained = run_on_s3(s3, "outside")
@@ -318,11 +343,12 @@ def test_a_cluster_from_outside_trains_from_s3_to_s3_as_one_process_does(
 def test_a_worker_that_is_killed_changes_nothing_in_the_result(
     office: Place, s3: S3Server, nodes: RayNodes, two_workers: Trained
 ) -> None:
-    process = office.start(*train_on_s3(s3, "killed", "--ray.address", nodes.address))
-    markers = re.compile(r"checkpoints/step-\d+/meta.json")
-    wait_until(lambda: any(markers.fullmatch(n) for n in s3.names("runs/killed/")), process)
-    nodes.workers()[0].kill()
-    code, out, err = ended(process)
+    marker = re.compile(r"checkpoints/step-\d+/meta.json")
+    arguments = train_on_s3(s3, "killed", "--ray.address", nodes.address)
+    with office.started(*arguments) as command:
+        command.wait_until(lambda: any(marker.fullmatch(n) for n in s3.names("runs/killed/")))
+        nodes.workers()[0].kill()
+        code, out, err = command.end()
     assert code == 0, f"{out}\n{err}"
     (restart,) = re.findall(r"going on from step (\d+)", out)
     assert 0 < int(restart) < STEPS
@@ -358,21 +384,17 @@ def test_a_job_that_is_stopped_writes_a_checkpoint_first(
     office: Place, s3: S3Server, nodes: RayNodes
 ) -> None:
     submit = ["submit", "--ray.address", nodes.dashboard, "--", *train_on_s3(s3, "stopped job")]
-    process = office.start(*submit)
-    wait_until(lambda: "checkpoints" in "".join(s3.names("runs/stopped job/")), process)
-    assert process.stdout is not None
-    job = next(
-        match[1] for line in process.stdout if (match := re.match(r"job (raysubmit_\w+) on", line))
-    )
-    stop = [str(Path(sys.executable).with_name("ray")), "job", "stop"]
-    subprocess.run(
-        [*stop, "--address", nodes.dashboard, job],
-        env={**os.environ, **office.environment},
-        check=True,
-        capture_output=True,
-        timeout=TIMEOUT_S,
-    )
-    code, out, _ = ended(process)
+    with office.started(*submit) as command:
+        job = re.findall(r"^job (\w+) on ", command.first_line())[0]
+        command.wait_until(lambda: "checkpoints" in "".join(s3.names("runs/stopped job/")))
+        subprocess.run(
+            [str(Path(sys.executable).with_name("ray")), "job", "stop", job],
+            env={**os.environ, **office.environment, "RAY_API_SERVER_ADDRESS": nodes.dashboard},
+            check=True,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+        )
+        code, out, _ = command.end()
     assert code == 1
     assert f"job {job} stopped" in out
     (done,) = re.findall(r"stopped after step (\d+); go on with", out)

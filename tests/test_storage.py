@@ -44,6 +44,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="file/x cannot be made"):
+        storage.write_bytes(str(tmp_path / "file" / "x" / "y"), b"z")
+
+
 def test_listing_tells_files_from_folders(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "a.tar").touch()

@@ -175,7 +175,10 @@ def remove(uri: str) -> None:
 def local_target(uri: str) -> Iterator[Path]:
     """A temporary local path whose file becomes ``uri`` when the block ends without an error."""
     folder = Path(tempfile.gettempdir()) if is_remote(uri) else Path(uri).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made ({error.strerror}); check the path") from error
     temporary = folder / f".{Path(uri).name}.{os.getpid()}.{random.getrandbits(32):08x}.tmp"
     try:
         yield temporary

@@ -115,6 +115,9 @@ def load_model(folder: str) -> TrainedModel:
         network.load_state_dict(load(data))
         image_size = int(description["image_size"])
     except (json.JSONDecodeError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"the model in {folder} is damaged ({error}); train it again") from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the model in {folder} is damaged or of another version ({reason}); train it again"
+        ) from error
     model_id = hashlib.sha256(data).hexdigest()[:12]
     return TrainedModel(network=network.eval(), image_size=image_size, model_id=model_id)

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ ENVIRONMENT = {
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
 }
 PROCESS_GROUP_TIMEOUT_S = 300
+CONNECT_TIMEOUT_S = 10
 POLL_S = 0.1
 
 
@@ -72,6 +74,7 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
     address = config.address
     if address == "local" and os.environ.get("RAY_ADDRESS"):
         address = "auto"
+    refuse_if_unreachable(address)
     if address == "local":  # the most that Ray can find here, known before it starts
         refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
     try:
@@ -98,6 +101,24 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def refuse_if_unreachable(address: str) -> None:
+    """Knock at ``host:port`` first: Ray itself tries for many minutes.
+
+    Raises:
+        ValueError: nobody answers.
+    """
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ValueError(
+            f"no Ray cluster at ray.address {address!r} ({error}); start one with "
+            "`ray start --head`, or use --ray.address local"
+        ) from error
 
 
 def resources_of_nodes() -> list[dict[str, float]]:
