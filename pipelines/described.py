@@ -1,13 +1,14 @@
 """A trained run and the descriptors of a split: where evaluate, index, search and report start."""
 
 import functools
+import shlex
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from apdist.data import storage
 from apdist.data.index import Index, read_index
-from apdist.model.pretrained import TrainedModel, load_model
+from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.runs import CONFIG_NAME, Run, open_run
 from pipelines.console import progress_bar
@@ -40,14 +41,16 @@ def newest_run(root: str) -> str:
     import os
 
     names = [name for name in storage.list_folders(root) if not name.startswith(".")]
-    found = [uri for uri in (storage.join(root, name) for name in names) if _is_run(uri)]
+    found = [uri for uri in (storage.join(root, name) for name in names) if _has_model(uri)]
     if not found:
-        raise ValueError(f"no run under {root}; train one first, or name it: --run RUN")
+        raise ValueError(
+            f"no run under {root} has come to its end; train one first, or name it: --run RUN"
+        )
     return max(found, key=lambda uri: os.path.getmtime(storage.join(uri, CONFIG_NAME)))
 
 
-def _is_run(uri: str) -> bool:
-    return storage.exists(storage.join(uri, CONFIG_NAME))
+def _has_model(uri: str) -> bool:
+    return storage.exists(storage.join(uri, DESCRIPTION_NAME))
 
 
 def trained_model(run: Run) -> TrainedModel:
@@ -60,7 +63,7 @@ def trained_model(run: Run) -> TrainedModel:
         done = run.history[-1]["step"] if run.history else 0
         raise ValueError(
             f"{run.uri} has done {done} of {run.config.training.steps} steps and has no model yet; "
-            f"go on with: apdist train --resume {run.uri}"
+            f"go on with: apdist train --resume {shlex.quote(run.uri)}"
         )
     return load_model(run.uri)
 

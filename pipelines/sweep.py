@@ -21,7 +21,7 @@ from apdist.training.launch import (
     ray_cluster,
     remote_mailbox,
 )
-from apdist.training.runs import Run, create_run
+from apdist.training.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking import Tracker
 from pipelines.console import say, table, warn
@@ -87,7 +87,7 @@ def sweep(options: Options, preset_name: str) -> int:
     say(check_data(config))
     name = config.run.name or f"sweep-{preset_name}-{time.strftime('%Y%m%d-%H%M%S')}"
     config = override(config, {"run.name": name})
-    run = create_run(config, preset_name)
+    run = create_run(config, SWEEP + preset_name)
     parent = Tracker(config.tracking, name)
     parent.log_params({d.name: f"{d.distribution} {d.corners()}" for d in dimensions})
     board = Board(run, parent, config, preset_name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 import sys
 
 import tyro
@@ -66,6 +67,7 @@ def new_run(config: Config, preset_name: str) -> Run:
     """
     config = with_absolute_paths(config)
     say(check_data(config))
+    check_model(config)
     return create_run(config, preset_name)
 
 
@@ -93,6 +95,17 @@ def check_data(config: Config) -> str:
         f"{config.data.shards}: {facts.num_images} training images of {facts.num_classes} classes"
         f"{lone if facts.num_lone_classes else ''}; {facts.steps_per_epoch} steps an epoch"
     )
+
+
+def check_model(config: Config) -> None:
+    """Build the network once here: what is missing should not be found on a cluster.
+
+    Raises:
+        ValueError: a package or a file with weights is not there.
+    """
+    from apdist.model.pretrained import build_model
+
+    build_model(config.model)
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -134,7 +147,7 @@ def train_run(run: Run) -> int:
     except Interrupted:
         status = "KILLED"
         done = run.history[-1]["step"] if run.history else 0
-        say(f"stopped after step {done}; go on with: apdist train --resume {run.uri}")
+        say(f"stopped after step {done}; go on with: apdist train --resume {shlex.quote(run.uri)}")
         return 130
     finally:
         run.save_history()

@@ -42,6 +42,10 @@ class RayNodes:
                 found.append(process)
         return found
 
+    def num_nodes_with_workers(self) -> int:
+        """Nodes that have a training worker: each is the child of its node's raylet."""
+        return len({worker.ppid() for worker in self.workers()})
+
 
 def environment(home: Path) -> dict[str, str]:
     """For the cluster and who talks to it: a token, a home of its own, `apdist` on the path."""

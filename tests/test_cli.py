@@ -130,6 +130,18 @@ def test_a_file_that_is_no_image_is_named_or_skipped_and_counted(
     assert "6 images" in said
 
 
+def test_a_folder_without_a_readable_image_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "note.jpg").write_text("no picture")
+    command = ["prepare", "folder", str(tmp_path / "images"), "--split-by-class", "0.5"]
+    options = ["--out", str(tmp_path / "shards"), "--on-corrupt", "skip"]
+    assert "none of the 2 files" in refused([*command, *options], capsys)
+    assert not (tmp_path / "shards").exists()
+
+
 def test_an_output_folder_with_content_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

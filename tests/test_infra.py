@@ -49,7 +49,7 @@ def test_every_node_of_the_cluster_asks_for_the_token() -> None:
 
 
 def test_every_machine_has_an_image_with_drivers_and_a_role() -> None:
-    """Ray's own choices fail late: an old driver, workers without S3, a head that may not start them."""
+    """Ray's own choices fail late: an old driver, workers that may not read S3."""
     types = load(ROOT / "ray_cluster.yaml")["available_node_types"]
     assert set(types) == {"head", "gpu_worker"}
     for machine in types.values():

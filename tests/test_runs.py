@@ -39,6 +39,12 @@ def test_a_damaged_config_is_refused(tmp_path: Path) -> None:
         open_run(run.uri)
 
 
+def test_a_sweep_is_no_run(tmp_path: Path) -> None:
+    sweep = create_run(config_in(tmp_path, "a"), "sweep of glyphs")
+    with pytest.raises(ValueError, match="is a sweep; its trials are the runs"):
+        open_run(sweep.uri)
+
+
 def test_rewinding_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
     run = create_run(config_in(tmp_path, "a"), "glyphs")
     for step in range(1, 6):

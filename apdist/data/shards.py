@@ -95,6 +95,10 @@ def write_shards(
                 writer.add(item, key, image)
             progress(done)
         index = writer.finish()
+        if not len(index):
+            raise ValueError(
+                f"none of the {len(items)} files is a readable image; {out} is not made"
+            )
     except BaseException:
         writer.abandon()
         raise

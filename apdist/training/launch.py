@@ -157,14 +157,16 @@ def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:
         ValueError: a worker met bad input.
         TrainingError: the workers failed too often.
     """
-    if job.config.ray.num_workers == 0:
-        _watch(job, Mailbox(), Mailbox.take, on_event)
-        return
-    with ray_cluster(job.config.ray):
-        import ray
+    # From here on: a KeyboardInterrupt while Ray starts could be lost in a callback of a library.
+    with counted_signals():
+        if job.config.ray.num_workers == 0:
+            _watch(job, Mailbox(), Mailbox.take, on_event)
+            return
+        with ray_cluster(job.config.ray):
+            import ray
 
-        mailbox = remote_mailbox()
-        _watch(job, RemoteLink(mailbox), lambda _: ray.get(mailbox.take.remote()), on_event)
+            mailbox = remote_mailbox()
+            _watch(job, RemoteLink(mailbox), lambda _: ray.get(mailbox.take.remote()), on_event)
 
 
 def remote_mailbox() -> Any:
@@ -253,18 +255,29 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
     ) from error
 
 
+class _Counter(list[int]):
+    """A signal handler that notes the signals it gets."""
+
+    def __call__(self, number: int, _frame: object) -> None:
+        self.append(number)
+
+
 @contextmanager
 def counted_signals() -> Iterator[list[int]]:
     """A list that grows with each SIGINT or SIGTERM (they are left alone outside the main thread).
 
     A handler that raised could interrupt Ray in the middle of a call; the caller looks instead.
+    Inside another such block the list is the outer one's.
     """
-    signals: list[int] = []
+    outer = signal.getsignal(signal.SIGINT)
+    if isinstance(outer, _Counter):
+        yield outer
+        return
+    signals = _Counter()
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = {kind: signal.signal(kind, lambda number, _: signals.append(number)) for kind in kinds}
+    before = {kind: signal.signal(kind, signals) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield signals
     finally:

@@ -10,6 +10,7 @@ model.*          the trained network, see `apdist.model.pretrained`
 
 import json
 import re
+import shlex
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from apdist.data import storage
 from apdist.training.events import Event
 
 CONFIG_NAME = "config.json"
+SWEEP = "sweep of "
+"""Begins the preset of a folder that holds the trials of a sweep."""
 RUN_NAME = "run.json"
 HISTORY_NAME = "metrics.jsonl"
 
@@ -90,7 +93,7 @@ def create_run(config: Config, preset: str) -> Run:
     if not storage.is_empty(uri):
         raise ValueError(
             f"the run {uri} exists; choose another --run.name, or go on with it: "
-            f"apdist train --resume {uri}"
+            f"apdist train --resume {shlex.quote(uri)}"
         )
     storage.write_bytes(storage.join(uri, CONFIG_NAME), to_json(config).encode())
     run = Run(uri, config, preset)
@@ -112,6 +115,10 @@ def open_run(uri: str) -> Run:
         history = _read_history(uri)
     except (ValueError, AttributeError) as error:
         raise ValueError(f"the run {uri} cannot be read: {error}") from error
+    if str(info.get("preset", "")).startswith(SWEEP):
+        raise ValueError(
+            f"{uri} is a sweep; its trials are the runs: give one of the folders in it"
+        )
     return Run(uri, config, info.get("preset", ""), info.get("tracking_run_id", ""), history)
 
 
