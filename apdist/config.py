@@ -152,7 +152,7 @@ class TrainingConfig:
         _at_least("training.chunk_size", self.chunk_size, 1)
         _at_least("training.steps", self.steps, 1)
         _at_least("training.seed", self.seed, 0)
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"training.learning_rate must be positive, got {self.learning_rate}")
         _in_range("training.weight_decay", self.weight_decay, 0, 10)
         _in_range("training.warmup_share", self.warmup_share, 0, 1)

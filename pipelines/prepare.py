@@ -48,6 +48,11 @@ class PrepareFolder(Writing):
     max_side: int = 0
     """Shrink larger images to this longest side in pixels; 0 keeps every file as it is."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_side < 0:
+            raise ValueError(f"--max-side must be 0 or more pixels, got {self.max_side}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareGlyphs(Writing):

@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
     """Parse and run."""
     options = tyro.cli(Options, args=argv, prog="apdist search")
     if not options.query.is_file():
-        raise ValueError(f"the query image {options.query} does not exist")
+        reason = "is a folder; give one picture" if options.query.is_dir() else "does not exist"
+        raise ValueError(f"the query image {options.query} {reason}")
     from pipelines.described import find_run
 
     search(find_run(options.run), options)

@@ -85,6 +85,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "--run", "nowhere"], "is no run"),
         (["evaluate"], "no run under"),
         (["search", "nothing.jpg"], "nothing.jpg does not exist"),
+        (["search", "."], "is a folder"),
+        (["prepare", "folder", "x", "--out", "y", "--max-side", "-3"], "--max-side must be 0"),
         (["prepare", "folder", "nowhere", "--out", "x"], "nowhere is no folder"),
     ],
 )

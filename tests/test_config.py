@@ -23,6 +23,7 @@ def test_flatten_and_override_are_inverse() -> None:
         ({"loss.num_bins": "many"}, "loss.num_bins must be of type int"),
         ({"loss.num_bins": True}, "loss.num_bins must be of type int"),
         ({"loss.num_bins": 1}, "at least 2, got 1"),
+        ({"training.learning_rate": float("nan")}, "must be positive"),
         ({"training.optimizer": "lamb"}, "one of adamw, adam, sgd"),
         ({"training.batch_size": 33}, "must be even"),
         ({"loss.min_score": 1.0}, "must be below"),
