@@ -99,18 +99,36 @@ class ModelConfig:
             raise ValueError(f"model.gem_p must be positive, got {self.gem_p}")
 
 
+LOSSES = (
+    *("ap", "tie_aware", "tie_aware_simplified"),
+    *("triplet", "contrastive", "multi_similarity", "smooth_ap", "recall_at_k"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Listwise average-precision loss (Revaud et al., 2019)."""
+    """Listwise average-precision loss (Revaud et al., 2019), or one to compare with."""
 
+    kind: str = "ap"
+    """ap, tie_aware or tie_aware_simplified (listwise, any batch size); to compare with: triplet,
+    contrastive, multi_similarity, smooth_ap, recall_at_k, or pml:NAME, a loss of
+    pytorch-metric-learning (extra `metric-learning`)."""
     num_bins: int = 20
     """Histogram bins over cosine similarity; more bins rank finer, cost time and wrong signs."""
     min_score: float = -1.0
     """Similarity at the centre of the last bin."""
     max_score: float = 1.0
     """Similarity at the centre of the first bin."""
+    cache_mib: int = 256
+    """Memory in MiB for one byte a pair of images that saves a third of the loss's time."""
 
     def __post_init__(self) -> None:
+        if self.kind not in LOSSES and not self.kind.startswith("pml:"):
+            raise ValueError(
+                f"loss.kind must be one of {', '.join(LOSSES)} or pml:NAME, got {self.kind!r}"
+                f"{suggestion(self.kind, list(LOSSES))}"
+            )
+        _at_least("loss.cache_mib", self.cache_mib, 0)
         _at_least("loss.num_bins", self.num_bins, 2)
         if not self.min_score < self.max_score:
             raise ValueError(
@@ -126,8 +144,17 @@ class TrainingConfig:
     """Images in the global AP batch, over all workers together."""
     chunk_size: int = 128
     """Images that go through the network at once; bounds memory, not the result."""
+    activations: Literal["auto", "recompute", "store", "offload"] = "auto"
+    """What stage 1 keeps for stage 3: nothing (the model runs twice), the graph of every chunk, or
+    that graph in host memory; auto stores if a trial chunk says that it fits."""
+    memory_gib: float = 0.0
+    """Memory a worker may fill with stored activations; 0: half of what is free."""
+    parameters: Literal["replicated", "sharded"] = "replicated"
+    """Every worker holds all parameters, or a part of them (FSDP2)."""
     steps: int = 240
     """Optimiser steps."""
+    accumulate: int = 1
+    """Global batches whose mean gradient makes one step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """Update rule."""
     learning_rate: float = 3e-3
@@ -142,6 +169,8 @@ class TrainingConfig:
     """Largest norm of the global gradient; 0 leaves it as it is."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the network's forward and backward passes; the loss is always exact."""
+    compile: bool = False
+    """Compile the network with torch.compile, for both passes."""
     seed: int = 0
     """Seed of weights, batches, augmentation and dropout."""
 
@@ -151,6 +180,8 @@ class TrainingConfig:
             raise ValueError(f"training.batch_size must be even, got {self.batch_size}")
         _at_least("training.chunk_size", self.chunk_size, 1)
         _at_least("training.steps", self.steps, 1)
+        _at_least("training.accumulate", self.accumulate, 1)
+        _in_range("training.memory_gib", self.memory_gib, 0, float("inf"))
         _at_least("training.seed", self.seed, 0)
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"training.learning_rate must be positive, got {self.learning_rate}")
@@ -262,6 +293,11 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
+        if self.training.parameters == "sharded" and self.ray.num_workers < 2:
+            raise ValueError(
+                "training.parameters sharded needs ray.num_workers of at least 2, "
+                f"got {self.ray.num_workers}"
+            )
         if self.data.group_size > self.training.batch_size:
             raise ValueError(
                 f"data.group_size {self.data.group_size} exceeds training.batch_size "

@@ -11,6 +11,7 @@ from apdist.training.checkpoint import (
     prune_checkpoints,
     read_meta,
     save_checkpoint,
+    whole_state,
 )
 
 HASH = "abc"
@@ -25,12 +26,13 @@ def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def save(run: Path, step: int) -> str:
-    return save_checkpoint(str(run), *trained(), CheckpointMeta(step=step, config_hash=HASH))
+    state = whole_state(*trained())
+    return save_checkpoint(str(run), state, CheckpointMeta(step=step, config_hash=HASH))
 
 
 def test_training_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
     model, optimizer = trained()
-    uri = save_checkpoint(str(tmp_path), model, optimizer, CheckpointMeta(7, HASH))
+    uri = save_checkpoint(str(tmp_path), whole_state(model, optimizer), CheckpointMeta(7, HASH))
     other, other_optimizer = trained()
     assert load_checkpoint(uri, other, other_optimizer, HASH) == 7
     for m, o in ((model, optimizer), (other, other_optimizer)):

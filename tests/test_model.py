@@ -98,7 +98,7 @@ def test_frozen_batch_norm_keeps_its_statistics() -> None:
 
 def test_a_saved_model_describes_as_before(tmp_path: Path) -> None:
     network = DescriptorNet(ModelConfig(dim=8)).eval()
-    model_id = save_model(network, 32, str(tmp_path))
+    model_id = save_model(network.config, network.state_dict(), 32, str(tmp_path))
     again = load_model(str(tmp_path))
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(network(images), again.network(images))
@@ -107,14 +107,15 @@ def test_a_saved_model_describes_as_before(tmp_path: Path) -> None:
 
 def test_other_weights_have_another_id(tmp_path: Path) -> None:
     network = DescriptorNet(ModelConfig(dim=8))
-    first = save_model(network, 32, str(tmp_path))
+    first = save_model(network.config, network.state_dict(), 32, str(tmp_path))
     with torch.no_grad():
         network.linear.bias += 1e-3
-    assert save_model(network, 32, str(tmp_path)) != first
+    assert save_model(network.config, network.state_dict(), 32, str(tmp_path)) != first
 
 
 def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
-    save_model(DescriptorNet(ModelConfig(dim=8)), 32, str(tmp_path))
+    network = DescriptorNet(ModelConfig(dim=8))
+    save_model(network.config, network.state_dict(), 32, str(tmp_path))
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(ValueError, match="is damaged"):

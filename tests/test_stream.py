@@ -11,7 +11,7 @@ from apdist.data.images import ImageError, evaluation_image
 from apdist.data.index import Index, read_index
 from apdist.data.plan import Plan
 from apdist.data.storage import StorageError
-from apdist.data.stream import Batch, ImageReader, TrainingStream, evaluation_batches
+from apdist.data.stream import Batch, ImageReader, TrainingStream, evaluation_batches, shard_names
 from tests.pictures import SIDE, encoded, picture, write_small_set
 
 
@@ -123,7 +123,9 @@ def test_a_class_that_is_all_damaged_is_an_error(tmp_path: Path) -> None:
 def test_evaluation_sees_every_image_of_the_split_once(shards: Path) -> None:
     index = read_index(str(shards)).select("test")
     rows: list[int] = []
-    for batch, images in evaluation_batches(index, side=SIDE, batch_size=7, num_threads=2):
+    for batch, images in evaluation_batches(
+        index, side=SIDE, batch_size=7, num_threads=2, shards=shard_names(index)
+    ):
         assert images.shape == (len(batch), 3, SIDE, SIDE)
         rows += batch.tolist()
         source = index.table["source"][int(batch[0])].as_py()
@@ -140,7 +142,11 @@ def test_a_shard_cut_between_two_images_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "test-000000.tar"
     path.write_bytes(path.read_bytes()[:cut] + bytes(1024))
     with pytest.raises(ImageError, match="lacks 4 images of the index"):
-        list(evaluation_batches(index, side=SIDE, batch_size=8, num_threads=1))
+        list(
+            evaluation_batches(
+                index, side=SIDE, batch_size=8, num_threads=1, shards=shard_names(index)
+            )
+        )
 
 
 def test_a_truncated_shard_is_an_error_in_training(tmp_path: Path) -> None:

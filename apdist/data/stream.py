@@ -6,7 +6,7 @@ Shapes: b images, s side of the crop in pixels. Images are (b, 3, s, s) uint8.
 import logging
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -128,7 +128,7 @@ class TrainingStream:
         self.labels = index.labels
         self.keys = index.table["key"]
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of steps ``start`` to ``stop`` - 1."""
         pool = ThreadPoolExecutor(self.data.loader_threads, thread_name_prefix="loader")
         ahead: deque[tuple[int, np.ndarray, list[Future[tuple[np.ndarray, int]]]]] = deque()
@@ -190,7 +190,7 @@ class TrainingStream:
 
 
 def evaluation_batches(
-    index: Index, *, side: int, batch_size: int, num_threads: int, shards: Iterable[str] = ()
+    index: Index, *, side: int, batch_size: int, num_threads: int, shards: Iterable[str]
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows (b,) and images (b, 3, s, s) of ``index``, shard after shard, front to back.
 
@@ -199,13 +199,13 @@ def evaluation_batches(
         side: the images' side in pixels.
         batch_size: most images at once.
         num_threads: threads that decode.
-        shards: names of the shards to read; empty: all of the index.
+        shards: names of the shards to read.
 
     Raises:
         ImageError: an image is corrupt or missing from its shard.
     """
     reader = ImageReader(index)
-    names = sorted(shards) or shard_names(index)
+    names = sorted(shards)
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decoder")
     try:
         rows: list[int] = []

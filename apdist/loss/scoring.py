@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from apdist.loss.histogram import Codes, cumulative_histograms
-from apdist.loss.options import LossOptions
+from apdist.loss.options import Bins, LossOptions
 from apdist.loss.precision import slopes_of_bins
 from apdist.loss.tiles import Histograms, Pairs
 
@@ -38,6 +39,12 @@ class Diagnostics:
 
     wrong_sign_share: float
     """Share of the positive pairs that are pushed apart: binned AP is not monotone."""
+
+    def mean_score(self, kind: Literal["positive", "negative"], bins: Bins) -> float:
+        """Mean similarity of the ``kind`` pairs, to the resolution of the bins; NaN without any."""
+        histogram = self.positive_histogram if kind == "positive" else self.negative_histogram
+        centres = bins.high - bins.width * torch.arange(len(histogram)).to(histogram)  # (M,)
+        return float((histogram * centres).sum() / histogram.sum())
 
 
 @dataclass(frozen=True)

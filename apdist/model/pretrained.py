@@ -80,16 +80,15 @@ def read_weights(uri: str) -> dict[str, Tensor]:
     return {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
 
 
-def save_model(network: DescriptorNet, image_size: int, folder: str) -> str:
-    """Write weights and description under ``folder``; returns the model's id."""
-    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    data = save(state)
+def save_model(config: ModelConfig, state: dict[str, Tensor], image_size: int, folder: str) -> str:
+    """Write weights (``state``) and description under ``folder``; returns the model's id."""
+    data = save({k: v.detach().cpu().contiguous() for k, v in state.items()})
     model_id = hashlib.sha256(data).hexdigest()[:12]
     description = {
         "format": 1,
         "model_id": model_id,
         "image_size": image_size,
-        "model": dataclasses.asdict(network.config) | {"weights": ""},
+        "model": dataclasses.asdict(config) | {"weights": ""},
     }
     storage.write_bytes(storage.join(folder, WEIGHTS_NAME), data)
     storage.write_bytes(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from apdist.data.index import Index
-from apdist.data.stream import evaluation_batches
+from apdist.data.stream import evaluation_batches, shard_names
 
 
 def describe_images(
@@ -21,6 +21,7 @@ def describe_images(
     batch_size: int = 256,
     num_threads: int = 2,
     shards: Iterable[str] | None = None,
+    min_passes: int = 0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[np.ndarray, Tensor]:
     """Describe the images of ``index``; the network's mode is left as it was found.
@@ -32,34 +33,45 @@ def describe_images(
         batch_size: images at once.
         num_threads: threads that decode.
         shards: names of the shards to describe; None means all.
+        min_passes: at least so often images go through the network: the workers of one with
+            sharded parameters wait for each other in every pass.
         progress: called with the number of images done.
 
     Returns:
         (m,) rows of ``index`` and (m, d) their descriptors on the CPU, in the order of the shards.
     """
-    names = None if shards is None else list(shards)
+    names = shard_names(index) if shards is None else list(shards)
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
     rows: list[np.ndarray] = []
     descriptors: list[Tensor] = []
     try:
-        if names == []:
-            return np.empty(0, dtype=np.int64), torch.empty(0, 0)
-        with torch.inference_mode():
+        with torch.no_grad():
             for batch, images in evaluation_batches(
                 index,
                 side=image_size,
                 batch_size=batch_size,
                 num_threads=num_threads,
-                shards=names or (),
+                shards=names,
             ):
                 rows.append(batch)
                 descriptors.append(network(images.to(device)).cpu())
                 progress(sum(len(r) for r in rows))
+            blank = torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8, device=device)
+            for _ in range(min_passes - len(rows)):
+                network(blank)
     finally:
         network.train(was_training)
+    if not rows:
+        return np.empty(0, dtype=np.int64), torch.empty(0, 0)
     return np.concatenate(rows), torch.cat(descriptors)
+
+
+def num_batches(index: Index, shards: list[str], batch_size: int) -> int:
+    """Batches in which `describe_images` reads the images of ``shards``."""
+    names = index.table["shard"].combine_chunks().cast("string").to_numpy(zero_copy_only=False)
+    return -(-int(np.isin(names, shards).sum()) // batch_size)
 
 
 def describe_split(

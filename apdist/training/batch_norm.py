@@ -42,8 +42,9 @@ class ChunkStatistics:
                 self.layers, before, saved, counts, strict=True
             ):
                 layer.momentum = momentum
-                mean.copy_(old_mean)
-                var.copy_(old_var)
+                # Through .data: a stored graph must not take this for a change of its own tensors.
+                mean.data.copy_(old_mean)
+                var.data.copy_(old_var)
                 _count(layer).copy_(count)
 
     def note_chunk(self) -> None:

@@ -15,6 +15,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 
 from apdist.data import storage
 
@@ -33,13 +38,22 @@ class CheckpointMeta:
     """Of the options that decide the result; see `apdist.config.config_hash`."""
 
 
-def save_checkpoint(
-    run: str, model: nn.Module, optimizer: torch.optim.Optimizer, meta: CheckpointMeta
-) -> str:
+def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Model and optimiser on the CPU, by name; all workers must call it.
+
+    The same whether parameters are sharded or not, so a run may change that between checkpoints.
+    On workers other than 0 it is empty if they are sharded.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    model_state, optimizer_state = get_state_dict(model, optimizer, options=options)
+    return {"model": model_state, "optimizer": optimizer_state}
+
+
+def save_checkpoint(run: str, state: dict[str, Any], meta: CheckpointMeta) -> str:
     """Write a checkpoint into the run's folder; returns its URI."""
     uri = storage.join(run, f"{FOLDER}/step-{meta.step:06d}")
     target = io.BytesIO()
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, target)
+    torch.save(state, target)
     storage.write_bytes(storage.join(uri, STATE_NAME), target.getvalue())
     data = json.dumps(dataclasses.asdict(meta)).encode()
     storage.write_bytes(storage.join(uri, META_NAME), data)
@@ -71,7 +85,7 @@ def read_meta(uri: str) -> CheckpointMeta:
 def load_checkpoint(
     uri: str, model: nn.Module, optimizer: torch.optim.Optimizer, config_hash: str
 ) -> int:
-    """Restore model and optimiser; returns the number of steps done.
+    """Restore model and optimiser; returns the number of steps done. All workers must call it.
 
     Raises:
         ValueError: the checkpoint is damaged or was written with other options.
@@ -85,8 +99,13 @@ def load_checkpoint(
     data = io.BytesIO(storage.read_bytes(storage.join(uri, STATE_NAME)))
     try:
         state: dict[str, Any] = torch.load(data, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        set_state_dict(
+            model,
+            optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=StateDictOptions(full_state_dict=True),
+        )
     except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
         raise _damaged(uri, error) from error
     return meta.step

@@ -1,7 +1,7 @@
 """What workers tell each other. Every collective of the project is in this file.
 
-Each function works in a single process too, where it communicates nothing. Gradients and losses
-are summed, never averaged: the only division, by the number of queries, is global already.
+Everything works in a single process too, where it communicates nothing. Gradients and losses are
+summed, never averaged: the only division, by the number of queries, is global already.
 
 Shapes: W workers, b rows on one worker, n = sum of b.
 """
@@ -11,67 +11,102 @@ from collections.abc import Iterable, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
-def rank_and_size() -> tuple[int, int]:
-    """This worker's number and the number of workers W."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+class Workers:
+    """The workers of a process group, seen from one of them.
 
-
-def sum_over_workers(values: Tensor) -> Tensor:
-    """Sum of ``values`` over the workers, the same on each."""
-    if dist.is_initialized():
-        values = values.clone()
-        dist.all_reduce(values)
-    return values
-
-
-def gather_sizes(size: int, device: torch.device) -> list[int]:
-    """``size`` of every worker."""
-    _, num_workers = rank_and_size()
-    if num_workers == 1:
-        return [size]
-    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(num_workers)]
-    dist.all_gather(sizes, torch.tensor([size], device=device))
-    return [int(s) for s in sizes]
-
-
-def gather_rows(rows: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Rows (b, ...) of all workers under each other, (n, ...); ``sizes`` holds every b."""
-    if len(sizes) == 1:
-        return rows
-    # gloo refuses tensors of unequal size and NCCL may hang: pad to the largest.
-    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
-    padded[: len(rows)] = rows
-    gathered = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(gathered, padded)
-    return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
-
-
-def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Sum ``.grad`` over the workers in one coalesced all-reduce per dtype.
-
-    A worker without a gradient (it had no chunk) contributes zeros, so that all send the same.
+    Args:
+        group: a process group; None means all workers, or this process alone where there is none.
     """
-    trainable = [p for p in parameters if p.requires_grad]
-    for parameter in trainable:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    if not dist.is_initialized():
-        return
-    for dtype in dict.fromkeys(p.dtype for p in trainable):
-        gradients = [p.grad for p in trainable if p.dtype == dtype and p.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
-        offset = 0
-        for gradient in gradients:
-            gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
-            offset += gradient.numel()
 
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self.group = group
+        there = dist.is_available() and dist.is_initialized()
+        self.rank: int = dist.get_rank(group) if there else 0
+        self.size: int = dist.get_world_size(group) if there else 1
+        self.num_bytes = 0
+        """Received so far; an all-reduce counts as a ring: 2 (W - 1) / W of its size."""
 
-def broadcast_state(module: nn.Module) -> None:
-    """Give every worker the parameters and buffers of worker 0."""
-    if dist.is_initialized():
-        with torch.no_grad():
-            for tensor in (*module.parameters(), *module.buffers()):
-                dist.broadcast(tensor.data, src=0)
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum of ``values`` over the workers, the same on each."""
+        if self.size > 1:
+            values = values.clone()
+            self._all_reduce(values)
+        return values
+
+    def gather_numbers(self, number: int, device: torch.device) -> list[int]:
+        """``number`` of every worker."""
+        if self.size == 1:
+            return [number]
+        found = self._all_gather(torch.tensor([number], device=device))
+        return [int(value) for value in found]
+
+    def gather_rows(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Rows (b, ...) of all workers under each other, (n, ...); ``sizes`` holds every b."""
+        if self.size == 1:
+            return rows
+        # gloo refuses tensors of unequal size and NCCL may hang: pad to the largest.
+        padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        parts = self._all_gather(padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    def gather_descriptors(
+        self, rows: Tensor | None, sizes: Sequence[int], device: torch.device
+    ) -> Tensor:
+        """Descriptors (b, d) of all workers, (n, d); a worker without images has None."""
+        if 0 in sizes:  # that worker does not know the width of what it must send
+            width = max(self.gather_numbers(0 if rows is None else rows.shape[1], device))
+            wide = 0 if rows is None else rows.element_size()
+            double = max(self.gather_numbers(wide, device)) == torch.float64.itemsize
+            if rows is None:
+                dtype = torch.float64 if double else torch.float32
+                rows = torch.zeros((0, width), dtype=dtype, device=device)
+        assert rows is not None
+        return self.gather_rows(rows, sizes)
+
+    def gather_texts(self, text: str, device: torch.device) -> list[str]:
+        """``text`` of every worker."""
+        data = torch.frombuffer(bytearray(text.encode() or b" "), dtype=torch.uint8).to(device)
+        sizes = self.gather_numbers(len(data), device)
+        parts = self.gather_rows(data, sizes).split(sizes)
+        return [bytes(part.tolist()).decode().strip() for part in parts]
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum ``.grad`` over the workers in one coalesced all-reduce per dtype.
+
+        A worker without a gradient (it had no chunk) contributes zeros, so that all send the same.
+        """
+        # The backward pass has summed the gradients of sharded parameters already.
+        trainable = [p for p in parameters if p.requires_grad and not isinstance(p, DTensor)]
+        for parameter in trainable:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        if self.size == 1:
+            return
+        for dtype in dict.fromkeys(p.dtype for p in trainable):
+            gradients = [p.grad for p in trainable if p.dtype == dtype and p.grad is not None]
+            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+            self._all_reduce(flat)
+            parts = flat.split([gradient.numel() for gradient in gradients])
+            for gradient, part in zip(gradients, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def broadcast_state(self, module: nn.Module) -> None:
+        """Give every worker the parameters and buffers of worker 0."""
+        if self.size > 1:
+            with torch.no_grad():
+                for tensor in (*module.parameters(), *module.buffers()):
+                    dist.broadcast(tensor.data, group=self.group, group_src=0)
+
+    def _all_reduce(self, values: Tensor) -> None:
+        dist.all_reduce(values, group=self.group)
+        self.num_bytes += 2 * (self.size - 1) * values.nbytes // self.size
+
+    def _all_gather(self, values: Tensor) -> list[Tensor]:
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(parts, values, group=self.group)
+        self.num_bytes += (self.size - 1) * values.nbytes
+        return parts

@@ -7,7 +7,8 @@ batches; only worker 0 talks: it posts events, writes checkpoints and saves the 
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,12 @@ from apdist.config import Config, config_hash
 from apdist.data import storage
 from apdist.data.index import Index, read_index
 from apdist.data.plan import Plan
-from apdist.data.stream import TrainingStream, shard_names
+from apdist.data.stream import Batch, TrainingStream, shard_names
 from apdist.loss.average_precision import AveragePrecisionLoss
+from apdist.loss.plugged import build_loss
+from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import build_model, save_model
-from apdist.retrieval.describe import describe_images
+from apdist.retrieval.describe import describe_images, num_batches
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
 from apdist.retrieval.scores_file import write_scores
 from apdist.training.checkpoint import (
@@ -31,17 +34,16 @@ from apdist.training.checkpoint import (
     load_checkpoint,
     prune_checkpoints,
     save_checkpoint,
+    whole_state,
 )
-from apdist.training.collectives import (
-    broadcast_state,
-    gather_rows,
-    gather_sizes,
-    rank_and_size,
-    sum_over_workers,
-)
+from apdist.training.chunks import own_rows
+from apdist.training.collectives import Workers
 from apdist.training.events import Link
+from apdist.training.memory import choose_activations
+from apdist.training.optimizers import build_optimizer, learning_rate_at
 from apdist.training.runs import evaluation_name
-from apdist.training.step import StepResult, global_step, own_rows
+from apdist.training.sharding import is_sharded, shard_parameters, whole
+from apdist.training.step import StepResult, global_step
 
 logger = logging.getLogger(__name__)
 
@@ -63,25 +65,30 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     Raises:
         ValueError: data, options or the checkpoint cannot be used.
     """
-    config = job.config
-    torch.manual_seed(config.training.seed)
+    config, options = job.config, job.config.training
+    workers = Workers()
+    torch.manual_seed(options.seed)
     network = build_model(config.model).to(device).train()
+    workers.broadcast_state(network)
+    if options.parameters == "sharded":
+        shard_parameters(network, device, workers.size)
     optimizer = build_optimizer(network, config)
     index = read_index(config.data.shards)
     training_index = index.select(config.data.train_split)
     plan = Plan(
         training_index.labels,
-        batch_size=config.training.batch_size,
+        batch_size=options.batch_size,
         group_size=config.data.group_size,
-        seed=config.training.seed,
+        seed=options.seed,
     )
     checkpoint = latest_checkpoint(job.run)
     start = (
         load_checkpoint(checkpoint, network, optimizer, config_hash(config)) if checkpoint else 0
     )
-    broadcast_state(network)
     worker = _Worker(job, link, network, optimizer, index)
-    worker.post(kind="start", step=start, **vars(plan.summary))
+    worker.post(kind="start", step=start, **vars(plan.summary), **worker.explain())
+    if options.compile:
+        network.compile()
     if start == 0:
         worker.evaluate(0)
     stream = TrainingStream(
@@ -89,14 +96,11 @@ def train(job: Job, link: Link, device: torch.device) -> None:
         plan,
         config.data,
         config.augment,
-        lambda rows: rows[
-            own_rows(len(rows), config.training.chunk_size, worker.rank, worker.num_workers)
-        ],
+        lambda rows: rows[own_rows(len(rows), options.chunk_size, workers.rank, workers.size)],
     )
     done = worker.run_steps(stream, start)
-    if done == config.training.steps and worker.rank == 0:
-        model_id = save_model(network, config.data.image_size, job.run)
-        worker.post(kind="end", step=done, model_id=model_id)
+    if done == options.steps:
+        worker.save_model(done)
 
 
 class _Worker:
@@ -106,68 +110,90 @@ class _Worker:
         self,
         job: Job,
         link: Link,
-        network: nn.Module,
+        network: DescriptorNet,
         optimizer: torch.optim.Optimizer,
         index: Index,
     ) -> None:
         self.job, self.link, self.network, self.optimizer = job, link, network, optimizer
         self.config = job.config
         self.index = index
-        self.rank, self.num_workers = rank_and_size()
+        self.workers = Workers()
         self.device = next(network.parameters()).device
-        options = self.config.loss
-        self.loss = AveragePrecisionLoss(
-            num_bins=options.num_bins, score_range=(options.min_score, options.max_score)
+        self.loss = build_loss(self.config.loss)
+        self.activations, self.reason = choose_activations(
+            network, self.config.data.image_size, self.config.training, self.workers
         )
         self.saved_step = -1
+
+    def explain(self) -> dict[str, str]:
+        """How the step is computed, and why so."""
+        return {"activations": self.activations, "activations_reason": self.reason}
 
     def run_steps(self, stream: TrainingStream, start: int) -> int:
         """Steps from ``start`` on; returns the number of steps done altogether."""
         config = self.config
-        done, clock = start, time.perf_counter()
-        for batch in stream.batches(start, config.training.steps):
-            waited_s = time.perf_counter() - clock
-            result = self.step(batch.images, batch.labels, batch.step)
-            done = batch.step + 1
-            seconds = time.perf_counter() - clock
-            clock = time.perf_counter()
-            stop, replaced = self.agree(batch.num_replaced)
-            self.post_step(result, batch.step, seconds, waited_s, replaced)
-            if stop:
-                break
-            if done % config.evaluation.every_steps == 0 or done == config.training.steps:
-                self.evaluate(done)
-            if done % config.checkpoint.every_steps == 0:
-                self.save(done)
-            clock = time.perf_counter()
+        size, done = config.training.accumulate, start
+        with closing(stream.batches(start * size, config.training.steps * size)) as batches:
+            while done < config.training.steps:
+                figures = self.one_step(done, batches)
+                done += 1
+                stop, replaced = self.agree(int(figures["replaced_images"]))
+                self.post(kind="step", step=done, **figures | {"replaced_images": replaced})
+                if stop:
+                    break
+                if done % config.evaluation.every_steps == 0 or done == config.training.steps:
+                    self.evaluate(done)
+                if done % config.checkpoint.every_steps == 0:
+                    self.save(done)
         self.save(done)
         return done
 
-    def step(self, images: Tensor, labels: Tensor, step: int) -> StepResult:
-        """One update of the weights."""
+    def one_step(self, step: int, batches: Iterator[Batch]) -> dict[str, float]:
+        """Move the weights by the mean gradient of the next batches; returns what is logged."""
+        started = time.perf_counter()
+        results, waited_s, num_replaced = [], 0.0, 0
+        for _ in range(self.config.training.accumulate):
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited_s += time.perf_counter() - asked
+            results.append(self.add_gradient(batch))
+            num_replaced += batch.num_replaced
+        self.update(step)
+        seconds = time.perf_counter() - started
+        timing = {"seconds": seconds, "waited_s": waited_s, "replaced_images": num_replaced}
+        return self.figures(step, results, seconds) | timing
+
+    def add_gradient(self, batch: Batch) -> StepResult:
+        """The three stages on one global batch."""
         options = self.config.training
-        self.optimizer.zero_grad()
-        result = global_step(
+        return global_step(
             self.network,
-            images.to(self.device, non_blocking=True),
-            labels.to(self.device),
+            batch.images.to(self.device, non_blocking=True),
+            batch.labels.to(self.device),
             loss=self.loss,
             chunk_size=options.chunk_size,
             seed=options.seed,
-            step=step,
+            step=batch.step,
+            activations=self.activations,
             bf16=options.precision == "bf16",
         )
+
+    def update(self, step: int) -> None:
+        """Move the weights by the mean gradient of the batches of ``step``."""
+        options, parameters = self.config.training, list(self.network.parameters())
+        if options.accumulate > 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.div_(options.accumulate)
         # Gradients are reduced already, so every worker finds the same norm and decides alike.
-        norm = nn.utils.clip_grad_norm_(
-            self.network.parameters(), options.clip_norm or math.inf, error_if_nonfinite=False
-        )
-        if not torch.isfinite(norm):
+        norm = whole(nn.utils.clip_grad_norm_(parameters, options.clip_norm or math.inf))
+        if torch.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate_at(step, self.config)
+            self.optimizer.step()
+        else:
             logger.warning("step %d has a gradient that is not finite; skipped", step)
-            return result
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, self.config)
-        self.optimizer.step()
-        return result
+        self.optimizer.zero_grad()
 
     def evaluate(self, step: int) -> None:
         """Describe the evaluation split together, score it on worker 0, tell driver and Tune."""
@@ -175,17 +201,21 @@ class _Worker:
             return
         started = time.perf_counter()
         split = self.index.select(self.config.data.eval_split)
+        shards, size = shard_names(split), self.config.evaluation.batch_size
+        own = shards[self.workers.rank :: self.workers.size]
+        num_passes = self.workers.gather_numbers(num_batches(split, own, size), self.device)
         rows, descriptors = describe_images(
             self.network,
             split,
             image_size=self.config.data.image_size,
-            batch_size=self.config.evaluation.batch_size,
+            batch_size=size,
             num_threads=self.config.data.loader_threads,
-            shards=shard_names(split)[self.rank :: self.num_workers],
+            shards=own,
+            min_passes=max(num_passes) if is_sharded(self.network) else 0,
         )
-        gathered = self._gather(rows, descriptors, split)
+        gathered = self._gather(rows, descriptors)
         metrics = {"step": float(step)}
-        if self.rank == 0:
+        if self.workers.rank == 0:
             scores = score_labelled(gathered, torch.tensor(split.labels))
             metrics |= summary(scores)
             write_scores(scores, storage.join(self.job.run, evaluation_name(step)))
@@ -193,55 +223,73 @@ class _Worker:
             self.post(kind="evaluation", **(metrics | {"step": step, "seconds": seconds}))
         self.job.report(metrics)
 
-    def _gather(self, rows: np.ndarray, descriptors: Tensor, split: Index) -> Tensor:
-        """All workers' descriptors in the order of ``split``, (n, d)."""
-        sizes = gather_sizes(len(rows), self.device)
-        width = max(gather_sizes(descriptors.shape[1], self.device))
-        own = descriptors if len(rows) else descriptors.new_empty(0, width)
-        all_rows = gather_rows(torch.from_numpy(rows).to(self.device), sizes).cpu()
-        ordered = torch.empty(len(split), width)
-        ordered[all_rows] = gather_rows(own.to(self.device), sizes).cpu()
+    def _gather(self, rows: np.ndarray, descriptors: Tensor) -> Tensor:
+        """All workers' descriptors in the order of the split, (n, d)."""
+        sizes = self.workers.gather_numbers(len(rows), self.device)
+        places = torch.from_numpy(rows).to(self.device)
+        own = descriptors.to(self.device) if len(rows) else None
+        gathered = self.workers.gather_descriptors(own, sizes, self.device).cpu()
+        ordered = torch.empty_like(gathered)
+        ordered[self.workers.gather_rows(places, sizes).cpu()] = gathered
         return ordered
 
     def save(self, step: int) -> None:
         """Write a checkpoint, once per step."""
-        if self.rank != 0 or step == self.saved_step:
+        if step == self.saved_step:
             return
         self.saved_step = step
+        state = whole_state(self.network, self.optimizer)
+        if self.workers.rank != 0:
+            return
         meta = CheckpointMeta(step=step, config_hash=config_hash(self.config))
-        uri = save_checkpoint(self.job.run, self.network, self.optimizer, meta)
+        uri = save_checkpoint(self.job.run, state, meta)
         prune_checkpoints(self.job.run, self.config.checkpoint.keep)
         self.post(kind="checkpoint", step=step, uri=uri)
 
+    def save_model(self, step: int) -> None:
+        """Write the trained network into the run's folder."""
+        state = {name: whole(value) for name, value in self.network.state_dict().items()}
+        if self.workers.rank == 0:
+            size = self.config.data.image_size
+            model_id = save_model(self.network.config, state, size, self.job.run)
+            self.post(kind="end", step=step, model_id=model_id)
+
     def agree(self, num_replaced: int) -> tuple[bool, int]:
         """Whether the driver asked for an end, and the images replaced on all workers."""
-        asked = self.rank == 0 and self.link.stop_requested()
-        told = sum_over_workers(torch.tensor([int(asked), num_replaced], device=self.device))
+        asked = self.workers.rank == 0 and self.link.stop_requested()
+        told = self.workers.sum(torch.tensor([int(asked), num_replaced], device=self.device))
         return bool(told[0] > 0), int(told[1])
 
-    def post_step(
-        self, result: StepResult, step: int, seconds: float, waited_s: float, replaced: int
-    ) -> None:
-        """Tell the driver what a step found."""
-        self.post(
-            kind="step",
-            step=step + 1,
-            loss=result.loss,
-            binned_map=1 - result.loss,
-            images_per_s=self.config.training.batch_size / seconds,
-            learning_rate=learning_rate_at(step, self.config),
-            seconds=seconds,
-            waited_s=waited_s,
-            describe_s=result.describe_s,
-            score_s=result.score_s,
-            backprop_s=result.backprop_s,
-            lone_queries=result.num_lone_queries,
-            replaced_images=replaced,
-        )
+    def figures(self, step: int, results: list[StepResult], seconds: float) -> dict[str, float]:
+        """What is logged of a step: means over its batches."""
+
+        def mean(values: Iterable[float]) -> float:
+            return sum(values) / len(results)
+
+        size = self.config.training.batch_size * len(results)
+        loss = mean(r.loss for r in results)
+        figures = {
+            "loss": loss,
+            "images_per_s": size / seconds,
+            "learning_rate": learning_rate_at(step, self.config),
+            "describe_s": sum(r.seconds[0] for r in results),
+            "score_s": sum(r.seconds[1] for r in results),
+            "backprop_s": sum(r.seconds[2] for r in results),
+            "lone_queries": sum(r.diagnostics.num_lone_queries for r in results),
+            "megabytes_received": sum(r.num_bytes for r in results) / 1e6,
+        }
+        if isinstance(self.loss, AveragePrecisionLoss):
+            bins = self.loss.options.bins
+            figures["binned_map"] = 1 - loss
+            figures["wrong_sign_share"] = mean(r.diagnostics.wrong_sign_share for r in results)
+            for name in ("positive", "negative"):
+                key = f"{name}_similarity"
+                figures[key] = mean(r.diagnostics.mean_score(name, bins) for r in results)
+        return figures
 
     def post(self, **event: Any) -> None:
         """Send an event from worker 0."""
-        if self.rank == 0:
+        if self.workers.rank == 0:
             self.link.post(event)
 
 
@@ -253,28 +301,3 @@ def summary(scores: RetrievalScores) -> dict[str, float]:
         "num_queries": float(scores.num_queries),
     }
     return figures | {f"recall_at_{k}": value for k, value in scores.recall_at.items()}
-
-
-def build_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """The optimiser over the trainable parameters."""
-    options = config.training
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    rate, decay = options.learning_rate, options.weight_decay
-    if options.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
-    kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=rate, weight_decay=decay)
-
-
-def learning_rate_at(step: int, config: Config) -> float:
-    """Learning rate of ``step``: a function of the step alone, so nothing has to be resumed."""
-    options = config.training
-    share = (step + 0.5) / options.steps
-    if options.schedule == "constant":
-        return options.learning_rate
-    if options.schedule == "linear":
-        return options.learning_rate * (1 - share)
-    if share < options.warmup_share:
-        return options.learning_rate * share / options.warmup_share
-    fall = (share - options.warmup_share) / (1 - options.warmup_share)
-    return options.learning_rate * (1 + math.cos(math.pi * fall)) / 2

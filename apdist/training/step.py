@@ -1,6 +1,6 @@
 """One training step over a global batch: the paper's three stages (Revaud et al., 2019, fig. 2).
 
-    1 describe   every chunk through the model without a graph: descriptors
+    1 describe   every chunk through the model: descriptors
     2 score      gather all descriptors; loss and its gradient with respect to the own ones
     3 backprop   every chunk again, with a graph, from its rows of that gradient
 
@@ -11,22 +11,23 @@ random state is seeded by (run seed, step, number of the chunk).
 Shapes: n images in the global batch, b on this worker, c in a chunk, d descriptor size.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from apdist.loss.average_precision import AveragePrecisionLoss, RowScores
+from apdist.loss.average_precision import AveragePrecisionLoss, Diagnostics, RowScores
+from apdist.loss.baselines import BatchLoss
+from apdist.loss.plugged import score_rows
+from apdist.training.activations import Activations, keeping
 from apdist.training.batch_norm import ChunkStatistics
-from apdist.training.collectives import (
-    gather_rows,
-    gather_sizes,
-    rank_and_size,
-    sum_gradients,
-    sum_over_workers,
-)
-from apdist.training.randomness import chunk_seed, seeded
+from apdist.training.chunks import Chunk, chunk_counts, numbered_chunks, padded
+from apdist.training.collectives import Workers
+from apdist.training.failures import check_finite, check_replay, shortage_advice, together
+from apdist.training.gradients import add_gradients, take_gradients
+from apdist.training.sharding import is_sharded
+from apdist.training.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,15 @@ class StepResult:
     """What a step found; the gradient itself is in ``.grad`` of the parameters."""
 
     loss: float
-    """1 - mAP of the global batch, binned; the same on every worker."""
+    """Of the global batch, the same on every worker; 1 - binned mAP."""
     average_precision: Tensor
-    """(b,) binned AP of the own queries, NaN where undefined."""
-    num_queries: int
-    """Queries of the global batch that have a positive."""
-    num_lone_queries: int
-    """Queries of the global batch without one; they do not count."""
-    describe_s: float
-    score_s: float
-    backprop_s: float
-
-
-def own_rows(batch_size: int, chunk_size: int, rank: int, num_workers: int) -> slice:
-    """The rows of a global batch whose chunks a worker computes: whole chunks, in order."""
-    num_chunks = -(-batch_size // chunk_size)
-    first, last = (num_chunks * r // num_workers for r in (rank, rank + 1))
-    return slice(min(first * chunk_size, batch_size), min(last * chunk_size, batch_size))
+    """(b,) binned AP of the own queries; NaN where undefined, and for any other loss."""
+    diagnostics: Diagnostics
+    """Counts and histograms of the global batch, the same on every worker."""
+    seconds: tuple[float, float, float]
+    """Of the three stages."""
+    num_bytes: int
+    """Received by this worker; without those of sharded parameters."""
 
 
 def global_step(
@@ -58,13 +51,16 @@ def global_step(
     images: Tensor,
     labels: Tensor,
     *,
-    loss: AveragePrecisionLoss,
+    loss: AveragePrecisionLoss | BatchLoss,
     chunk_size: int,
     seed: int,
     step: int,
+    activations: Activations = "recompute",
     bf16: bool = False,
+    ignore: Tensor | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> StepResult:
-    """Leave the gradient of the global loss, summed over the workers, in ``.grad``.
+    """Add the gradient of the global loss, summed over the workers, to ``.grad``.
 
     Args:
         model: maps (c, 3, h, w) to unit-length descriptors (c, d); not wrapped in DDP.
@@ -74,73 +70,79 @@ def global_step(
         chunk_size: c, images that go through the model at once.
         seed: of the run, with ``step`` and the chunk's number the seed of dropout.
         step: number of the step.
+        activations: what stage 1 keeps for stage 3.
         bf16: run the model, not the loss, under bf16 autocast.
+        ignore: (b,) ids of junk, see `average_precision_loss`; on all workers or on none.
+        group: the workers; None means all.
+
+    Raises:
+        BatchError: bad input or too little memory on one worker; raised on all.
+        WorkerError: any other failure on one worker; raised on all.
     """
-    sizes = gather_sizes(len(images), labels.device)
-    rank, _ = rank_and_size()
-    first_chunk = sum(-(-size // chunk_size) for size in sizes[:rank])
-    chunks = [images[i : i + chunk_size] for i in range(0, len(images), chunk_size)]
-    seeds = [chunk_seed(seed, step, first_chunk + i) for i in range(len(chunks))]
-    statistics = ChunkStatistics(model)
-    clock = [time.perf_counter()]
+    workers, watch = Workers(group), Stopwatch(images.device)
+    sizes = workers.gather_numbers(len(images), images.device)
+    counts = chunk_counts(sizes, chunk_size)
+    chunks = numbered_chunks(images, chunk_size, sum(counts[: workers.rank]), (seed, step))
+    if is_sharded(model):  # every pass communicates: all workers make equally many
+        chunks = padded(chunks, max(counts), images)
+    statistics, earlier = ChunkStatistics(model), take_gradients(model)
+    advice = shortage_advice(chunk_size, activations)
 
-    described: list[Tensor] = []
-    with torch.no_grad(), statistics.recording():
-        for chunk, number in zip(chunks, seeds, strict=True):
-            described.append(_describe(model, chunk, number, bf16))  # (c, d)
-            statistics.note_chunk()
-    clock.append(time.perf_counter())
+    with together(workers, images.device, f"to describe its images of step {step}", advice):
+        with keeping(activations, model), statistics.recording():
+            described = [c.describe(model, bf16, statistics.note_chunk) for c in chunks]
+        own = torch.cat([d.detach() for d in described])[: len(images)] if chunks else None
+        check_finite(own)
+    watch.lap()
 
-    dtype = next(model.parameters()).dtype
-    scores = _score(described, labels, sizes, loss, dtype)
-    clock.append(time.perf_counter())
+    scores = _score(own, labels, ignore, sizes, loss, workers)
+    watch.lap()
 
-    with statistics.recording():
-        for chunk, number, gradient in zip(
-            chunks, seeds, scores.gradient.split(chunk_size), strict=False
-        ):
-            _describe(model, chunk, number, bf16).backward(gradient)
-    sum_gradients(model.parameters())
+    doing = f"in the backward pass of step {step}"
+    with together(workers, images.device, doing, advice), statistics.recording():
+        _backprop(model, chunks, described, scores.gradient, bf16)
+    workers.sum_gradients(model.parameters())
     if statistics.layers:
-        num_chunks = [-(-size // chunk_size) for size in sizes]
-        statistics.apply(gather_rows(statistics.table(scores.gradient), num_chunks))
-    clock.append(time.perf_counter())
-
+        statistics.apply(workers.gather_rows(statistics.table(scores.gradient), counts))
+    add_gradients(model, earlier)
+    watch.lap()
     return StepResult(
         loss=float(scores.loss),
         average_precision=scores.average_precision,
-        num_queries=scores.num_queries,
-        num_lone_queries=scores.num_lone_queries,
-        describe_s=clock[1] - clock[0],
-        score_s=clock[2] - clock[1],
-        backprop_s=clock[3] - clock[2],
+        diagnostics=scores.diagnostics,
+        seconds=(watch.laps[0], watch.laps[1], watch.laps[2]),
+        num_bytes=workers.num_bytes,
     )
-
-
-def _describe(model: nn.Module, chunk: Tensor, seed: int, bf16: bool) -> Tensor:
-    with seeded(seed, chunk.device), torch.autocast(chunk.device.type, torch.bfloat16, bf16):
-        descriptors: Tensor = model(chunk)
-    return descriptors
 
 
 def _score(
-    described: list[Tensor],
+    own: Tensor | None,
     labels: Tensor,
+    ignore: Tensor | None,
     sizes: list[int],
-    loss: AveragePrecisionLoss,
-    dtype: torch.dtype,
+    loss: AveragePrecisionLoss | BatchLoss,
+    workers: Workers,
 ) -> RowScores:
     """Stage 2: the own rows of the gathered batch against all of it."""
-    rank, _ = rank_and_size()
-    start = sum(sizes[:rank])
-    # A worker without images does not know the width that it must send.
-    width = max(gather_sizes(described[0].shape[1] if described else 0, labels.device))
-    nothing = torch.zeros((0, width), dtype=dtype, device=labels.device)
-    own = torch.cat([*described, nothing])  # (b, d)
-    return loss.score_rows(
-        gather_rows(own, sizes),
-        gather_rows(labels, sizes),
-        slice(start, start + sizes[rank]),
-        sum_over_workers=sum_over_workers,
-        gather_rows=lambda table: gather_rows(table, sizes),
+    start = sum(sizes[: workers.rank])
+    return score_rows(
+        loss,
+        workers.gather_descriptors(own, sizes, labels.device),  # (n, d)
+        workers.gather_rows(labels, sizes),
+        slice(start, start + len(labels)),
+        ignore=None if ignore is None else workers.gather_rows(ignore, sizes),
+        sum_over_workers=workers.sum,
+        gather_rows=lambda rows: workers.gather_rows(rows, sizes),
     )
+
+
+def _backprop(
+    model: nn.Module, chunks: list[Chunk], described: list[Tensor], gradient: Tensor, bf16: bool
+) -> None:
+    """Stage 3: the gradient (b, d) of the own descriptors through the model, chunk by chunk."""
+    rows = gradient.split([chunk.num_images for chunk in chunks])
+    for number, (chunk, first, own) in enumerate(zip(chunks, described, rows, strict=True)):
+        again = first if first.requires_grad else chunk.describe(model, bf16)  # (c, d)
+        if number == 0:
+            check_replay(first, again)
+        again.backward(torch.zeros_like(again) if chunk.padding else own)
