@@ -153,7 +153,7 @@ def test_row_of_131072_scores_is_counted_without_loss() -> None:
     # The interpreter takes its time: let every eighth block have positives.
     labels = torch.arange(n, device=DEVICE) // 128 % 8
     ignore = torch.full_like(labels, -1)
-    found, _ = histograms_of(descriptors, labels, ignore, slice(5, 6), num_bins=3, tile_size=16384)
+    found, _ = histograms_of(descriptors, labels, ignore, slice(5, 6), num_bins=3, tile_size=n)
     scores = (descriptors[5:6] @ descriptors.T)[0]
     places = (1 - scores.double()).clamp(0, 2)
     places[5] = 3
