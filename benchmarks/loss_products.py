@@ -1,25 +1,21 @@
 """Cost of the listwise loss, forward and backward, in units of the matrix product it contains.
 
     python benchmarks/loss_products.py --sizes 2048 4096 --dims 512 2048 --threads 2
+    python benchmarks/loss_products.py --sizes 32768 131072 --device cuda --plain --tf32 --large
 
 A unit is one n x n x d product by `torch.mm` in float32, in the same process with the same
-threads. Memory is the growth of the resident set above the descriptors and their gradient, in the
-first step of that size.
+threads; where the scores would take more than 4 GiB, of a part of the rows, and multiplied. Memory
+is what the first step of that size needs above the descriptors and their gradient.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.util
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
+from measuring import Work, fastest, grown_mib
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -27,42 +23,47 @@ from apdist.loss.average_precision import AveragePrecisionLoss
 from apdist.loss.baselines import BatchLoss, metric_learning
 from apdist.loss.options import DEFAULT_CACHE_BYTES
 
-Work = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """The fastest run, on the clock and in processor time."""
-
-    wall: float
-    cpu: float
+# A part of the n x n scores that is enough to time a product by.
+UNIT_BYTES = 2**32
+# A byte a pair of more images than these is more than the memory of most devices.
+MOST_OF_A_DEVICE = 200_000
 
 
 def main() -> None:
     arguments = parsed()
     torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, {arguments.threads} threads, best of {arguments.repeats}")
+    where = f"{arguments.threads} threads"
+    if arguments.device == "cuda":
+        where = torch.cuda.get_device_name()
+    print(f"torch {torch.__version__}, {where}, best of {arguments.repeats}")
     print("| loss | n | d | seconds | products | products, CPU time | MiB |")
     print("|---|---|---|---|---|---|---|")
     for num_images in arguments.sizes:
         for size in arguments.dims:
             compare(num_images, size, arguments)
+    if arguments.large:
+        compare(1_000_000, 512, arguments)
 
 
 def compare(num_images: int, size: int, arguments: argparse.Namespace) -> None:
     """Print the lines of one batch."""
-    descriptors, labels = batch(num_images, size)
-    steps = {name: step_of(loss, descriptors, labels) for name, loss in losses(arguments).items()}
+    descriptors, labels = batch(num_images, size, arguments.device)
+    compared = losses(num_images, arguments)
+    steps = {name: step_of(loss, descriptors, labels) for name, loss in compared.items()}
     gradient_mib = descriptors.numel() * descriptors.element_size() / 2**20
-    memory = {name: grown_mib(step) - gradient_mib for name, step in steps.items()}
-    scores = torch.empty(num_images, num_images)
-    works: dict[str, Work] = {
-        "torch.mm": lambda: torch.mm(descriptors, descriptors.T, out=scores),
-        **steps,
-        "own half of the rows": rows_step(descriptors, labels, arguments.tile_size),
+    memory = {
+        name: grown_mib(step, descriptors.device) - gradient_mib for name, step in steps.items()
     }
-    seconds = fastest(works, arguments.repeats)
-    unit = seconds["torch.mm"]
+    num_rows = min(num_images, max(1, UNIT_BYTES // (4 * num_images)))
+    scores = descriptors.new_empty(num_rows, num_images)
+    works: dict[str, Work] = {
+        "torch.mm": lambda: torch.mm(descriptors[:num_rows], descriptors.T, out=scores),
+        **steps,
+        "own half of the rows": rows_step(descriptors, labels, arguments),
+    }
+    seconds = fastest(works, arguments.repeats, descriptors.device)
+    unit = seconds["torch.mm"].times(num_images / num_rows)
+    seconds["torch.mm"] = unit
     for name, spent in seconds.items():
         mib = f"{memory[name]:.0f}" if name in memory else ""
         print(
@@ -79,23 +80,34 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tile-size", type=int, default=None)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--backend", choices=["auto", "tiled", "numba", "triton"], default="auto")
+    parser.add_argument(
+        "--large", action="store_true", help="also n = 1,000,000, d = 512: for a GPU"
+    )
+    parser.add_argument("--tf32", action="store_true", help="also products in TF32: on a GPU")
     parser.add_argument("--plain", action="store_true", help="also the passes in plain torch")
     parser.add_argument("--dense", action="store_true", help="also the definition: O(n^2 M) memory")
     parser.add_argument("--peers", action="store_true", help="also pytorch-metric-learning")
     return parser.parse_args()
 
 
-def losses(arguments: argparse.Namespace) -> dict[str, BatchLoss]:
+def losses(num_images: int, arguments: argparse.Namespace) -> dict[str, BatchLoss]:
     """What is compared, by the name it has in the table."""
-    tile_size = arguments.tile_size
-    found: dict[str, BatchLoss] = {
-        "no n^2 storage": AveragePrecisionLoss(tile_size=tile_size, cache_bytes=0),
-        "a byte a pair": AveragePrecisionLoss(
-            tile_size=tile_size, cache_bytes=max(DEFAULT_CACHE_BYTES, max(arguments.sizes) ** 2)
-        ),
-    }
+
+    def passes(backend: str = arguments.backend, **options: Any) -> AveragePrecisionLoss:
+        options = {"cache_bytes": 0, "tile_size": arguments.tile_size} | options
+        return AveragePrecisionLoss(backend=backend, **options)
+
+    found: dict[str, BatchLoss] = {"no n^2 storage": passes()}
+    if arguments.tf32:
+        found["no n^2 storage, TF32"] = passes(precision="tf32")
+    if num_images > MOST_OF_A_DEVICE:
+        return found
+    room = max(DEFAULT_CACHE_BYTES, num_images**2)
+    found["a byte a pair"] = passes(cache_bytes=room)
     if arguments.plain:
-        found["plain torch"] = AveragePrecisionLoss(backend="tiled", cache_bytes=0)
+        found["plain torch"] = passes("tiled", tile_size=None)
     if arguments.dense:
         found["definition"] = AveragePrecisionLoss(backend="dense")
     if arguments.peers and importlib.util.find_spec("pytorch_metric_learning"):
@@ -103,13 +115,13 @@ def losses(arguments: argparse.Namespace) -> dict[str, BatchLoss]:
     return found
 
 
-def batch(num_images: int, size: int) -> tuple[Tensor, Tensor]:
+def batch(num_images: int, size: int, device: str) -> tuple[Tensor, Tensor]:
     """Unit vectors in classes of four, half signal and half noise."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(num_images) // 4
     centres = torch.randn(num_images // 4 + 1, size, generator=generator)
     noise = torch.randn(num_images, size, generator=generator)
-    return normalize(centres[labels] + noise, dim=1), labels
+    return normalize(centres[labels] + noise, dim=1).to(device), labels.to(device)
 
 
 def step_of(loss: BatchLoss, descriptors: Tensor, labels: Tensor) -> Work:
@@ -123,9 +135,11 @@ def step_of(loss: BatchLoss, descriptors: Tensor, labels: Tensor) -> Work:
     return step
 
 
-def rows_step(descriptors: Tensor, labels: Tensor, tile_size: int | None) -> Work:
+def rows_step(descriptors: Tensor, labels: Tensor, arguments: argparse.Namespace) -> Work:
     """What the first of two workers does: its own rows against all, nothing exchanged."""
-    loss = AveragePrecisionLoss(tile_size=tile_size, cache_bytes=0)
+    loss = AveragePrecisionLoss(
+        tile_size=arguments.tile_size, cache_bytes=0, backend=arguments.backend
+    )
     rows = slice(0, len(descriptors) // 2)
 
     def step() -> None:
@@ -138,53 +152,6 @@ def rows_step(descriptors: Tensor, labels: Tensor, tile_size: int | None) -> Wor
         )
 
     return step
-
-
-def fastest(works: dict[str, Work], repeats: int) -> dict[str, Seconds]:
-    """Best of several rounds; in each, every work once, so that all meet the same machine."""
-    rounds: dict[str, list[Seconds]] = {name: [] for name in works}
-    for _ in range(repeats):
-        for name, work in works.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            work()
-            spent = Seconds(time.perf_counter() - wall, time.process_time() - cpu)
-            rounds[name].append(spent)
-    return {
-        name: Seconds(min(run.wall for run in runs), min(run.cpu for run in runs))
-        for name, runs in rounds.items()
-    }
-
-
-def grown_mib(work: Work) -> float:
-    """How far the process grows above its memory before ``work``."""
-    gc.collect()
-    with peak_memory() as peak:
-        work()
-    return peak[0]
-
-
-@contextmanager
-def peak_memory() -> Iterator[list[float]]:
-    """Growth of the resident set in MiB, sampled every millisecond, in the list's one entry."""
-    before, peak, done = resident_mib(), [0.0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.001):
-            peak[0] = max(peak[0], resident_mib() - before)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
-
-
-def resident_mib() -> float:
-    """MiB of this process in memory; Linux only."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ from apdist.config import (
     TrainingConfig,
 )
 from tests.pictures import SIDE, write_small_set
+
+if not torch.cuda.is_available():
+    # Triton's interpreter stands in for a GPU; it is chosen when anything first imports triton.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ import logging
 import torch
 from torch import Tensor
 
-from apdist.loss.histogram import has_numba
+from apdist.loss.backends import MAX_BINS_OF_TRITON, has_numba, suits_triton
+from apdist.loss.options import LossOptions
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +38,26 @@ def checked_descriptors(descriptors: Tensor, check_norm: bool) -> Tensor:
     return descriptors
 
 
-def check_backend(backend: str, device: torch.device) -> None:
-    """Refuse a ``backend`` that cannot run on ``device`` here."""
+def check_backend(options: LossOptions, descriptors: Tensor) -> None:
+    """Refuse a backend or a precision that the ``descriptors`` (n, d) cannot have here."""
+    device, backend = descriptors.device, options.backend
     if backend == "numba" and (device.type != "cpu" or not has_numba()):
         raise ValueError(
             'backend "numba" needs the numba package and descriptors on the CPU, '
             f'got descriptors on {device}; use backend="auto"'
         )
-    if backend == "triton":
+    if backend == "triton" and not suits_triton(options.bins, descriptors):
         raise ValueError(
-            'backend "triton" is not there yet: no CUDA kernels in this version; use backend="auto"'
+            'backend "triton" needs the triton package, a C compiler, at most '
+            f"{MAX_BINS_OF_TRITON} bins and torch.float32 descriptors on a CUDA device, got "
+            f'{options.bins.num_bins} bins and {descriptors.dtype} on {device}; use backend="auto"'
+        )
+    exact = backend == "dense" or device.type != "cuda" or descriptors.dtype != torch.float32
+    if options.precision == "tf32" and exact:
+        raise ValueError(
+            'precision "tf32" needs torch.float32 descriptors on a CUDA device and a backend other '
+            f'than "dense", got {descriptors.dtype} on {device} and backend "{backend}"; '
+            'use precision="float32"'
         )
 
 

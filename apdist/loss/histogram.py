@@ -8,14 +8,12 @@ Shapes: n images, b of them rows of this worker, d descriptor size, M bins, r x 
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
+from apdist.loss.backends import new_binning, new_sloping
 from apdist.loss.options import LossOptions
+from apdist.loss.products import product_precision
 from apdist.loss.tiles import Histograms, Pairs, Tile, tiles_of, within
 
 # The CPU's cache holds the scores of a small tile, and the product of long descriptors is faster in
@@ -28,33 +26,17 @@ Codes = list[Tensor]
 """(r, c) uint8 of each tile; (0, 0) where they are not kept."""
 
 
-class Binning(Protocol):
-    """First pass: takes tiles of similarities, gives histograms."""
-
-    def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
-        """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
-
-    def histograms(self) -> Histograms:
-        """What all tiles added up to."""
-
-
-class Sloping(Protocol):
-    """Second pass: takes tiles of similarities, gives tiles of derivatives."""
-
-    def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
-        """(r, c) dL/ds_ij + dL/ds_ji; may overwrite ``scores``, reads ``codes`` instead if kept."""
-
-
 def cumulative_histograms(
     descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions
 ) -> tuple[Histograms, Codes]:
     """Histograms of the scores of ``rows`` against all ``descriptors`` (n, d), and the codes."""
     tiles = _tiles(descriptors, rows, options)
     codes = _new_codes(tiles, options, descriptors)
-    binning = _new_binning(descriptors, pairs, rows, options)
+    binning = new_binning(descriptors, pairs, rows, options)
     buffer = _new_buffer(descriptors, tiles)
-    for tile, tile_codes in zip(tiles, codes, strict=True):
-        binning.add(_scores(descriptors, tile, buffer), tile_codes, tile)
+    with product_precision(options.precision, descriptors.device):
+        for tile, tile_codes in zip(tiles, codes, strict=True):
+            binning.add(_scores(descriptors, tile, buffer), tile_codes, tile)
     return binning.histograms(), codes
 
 
@@ -78,16 +60,17 @@ def descriptor_gradient(
         codes: what the first pass returned.
     """
     tiles = _tiles(descriptors, rows, options)
-    sloping = _new_sloping(descriptors, pairs, slopes, options)
+    sloping = new_sloping(descriptors, pairs, slopes, options)
     gradient = torch.zeros_like(descriptors[rows])
     buffer = _new_buffer(descriptors, tiles)
-    for tile, tile_codes in zip(tiles, codes, strict=True):
-        kept = tile_codes.numel() > 0
-        scores = _view(buffer, tile) if kept else _scores(descriptors, tile, buffer)
-        change = sloping.derivative(scores, tile_codes, tile)
-        gradient[within(tile.rows, rows)].addmm_(change, descriptors[tile.columns])
-        if tile.mirrored:
-            gradient[within(tile.columns, rows)].addmm_(change.T, descriptors[tile.rows])
+    with product_precision(options.precision, descriptors.device):
+        for tile, tile_codes in zip(tiles, codes, strict=True):
+            kept = tile_codes.numel() > 0
+            scores = _view(buffer, tile) if kept else _scores(descriptors, tile, buffer)
+            change = sloping.derivative(scores, tile_codes, tile)
+            gradient[within(tile.rows, rows)].addmm_(change, descriptors[tile.columns])
+            if tile.mirrored:
+                gradient[within(tile.columns, rows)].addmm_(change.T, descriptors[tile.rows])
     return gradient
 
 
@@ -104,39 +87,6 @@ def _new_codes(tiles: list[Tile], options: LossOptions, like: Tensor) -> Codes:
     fits = num_bytes <= options.cache_bytes and options.bins.num_bins <= _MAX_BINS_OF_BYTE
     shapes = [tile.shape if fits else (0, 0) for tile in tiles]
     return [like.new_empty(shape, dtype=torch.uint8) for shape in shapes]
-
-
-def _new_binning(descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions) -> Binning:
-    if runs_compiled(options.backend, descriptors.device):
-        from apdist.loss.numba_histogram import NumbaBinning
-
-        return NumbaBinning(pairs, rows, options.bins, descriptors.dtype)
-    from apdist.loss.torch_histogram import TorchBinning
-
-    return TorchBinning(pairs, rows, options.bins)
-
-
-def _new_sloping(
-    descriptors: Tensor, pairs: Pairs, slopes: Tensor, options: LossOptions
-) -> Sloping:
-    if runs_compiled(options.backend, descriptors.device):
-        from apdist.loss.numba_histogram import NumbaSloping
-
-        return NumbaSloping(pairs, slopes, options.bins, descriptors.dtype)
-    from apdist.loss.torch_histogram import TorchSloping
-
-    return TorchSloping(pairs, slopes, options.bins, descriptors.dtype)
-
-
-def runs_compiled(backend: str, device: torch.device) -> bool:
-    """Whether the kernels of numba do the work: on the CPU, unless plain torch was asked for."""
-    return backend == "numba" or (backend == "auto" and device.type == "cpu" and has_numba())
-
-
-@functools.cache
-def has_numba() -> bool:
-    """Whether numba is installed; does not import it, which takes a second."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def _new_buffer(descriptors: Tensor, tiles: list[Tile]) -> Tensor:

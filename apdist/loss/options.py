@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 VARIANTS = ("ap", "tie_aware", "tie_aware_simplified")
 BACKENDS = ("dense", "tiled", "numba", "triton", "auto")
+PRECISIONS = ("float32", "tf32")
 DEFAULT_CACHE_BYTES = 256 * 2**20
 
 
@@ -69,9 +70,13 @@ class LossOptions:
     check_norm: bool = True
     """Whether descriptors that are not of unit length are refused."""
 
+    precision: str = "float32"
+    """One of PRECISIONS: of matrix products on CUDA; TF32 keeps 10 binary digits of a factor."""
+
     def __post_init__(self) -> None:
         _check_choice("variant", self.variant, VARIANTS)
         _check_choice("backend", self.backend, BACKENDS)
+        _check_choice("precision", self.precision, PRECISIONS)
         if self.tile_size is not None and self.tile_size < 1:
             raise ValueError(f"tile_size must be at least 1, got {self.tile_size}; try 1024")
         if self.cache_bytes < 0:

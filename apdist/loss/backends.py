@@ -1,0 +1,114 @@
+"""Which code does the work on a tile: compiled for the CPU or the GPU, or plain torch.
+
+Shapes: n images, b of them rows of this worker, d descriptor size, M bins, r x c a tile.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from apdist.loss.options import Bins, LossOptions
+from apdist.loss.tiles import Histograms, Pairs, Tile
+
+# A program keeps the histograms of its rows in registers.
+MAX_BINS_OF_TRITON = 512
+
+
+class Binning(Protocol):
+    """First pass: takes tiles of similarities, gives histograms."""
+
+    def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
+        """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
+
+    def histograms(self) -> Histograms:
+        """What all tiles added up to."""
+
+
+class Sloping(Protocol):
+    """Second pass: takes tiles of similarities, gives tiles of derivatives."""
+
+    def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
+        """(r, c) dL/ds_ij + dL/ds_ji; may overwrite ``scores``, reads ``codes`` instead if kept."""
+
+
+def new_binning(descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions) -> Binning:
+    """First pass over the own ``rows`` of ``descriptors`` (n, d)."""
+    backend = backend_of(options, descriptors)
+    if backend == "numba":
+        from apdist.loss.numba_histogram import NumbaBinning
+
+        return NumbaBinning(pairs, rows, options.bins, descriptors.dtype)
+    if backend == "triton":
+        from apdist.loss.triton_histogram import TritonBinning
+
+        return TritonBinning(pairs, rows, options.bins)
+    from apdist.loss.torch_histogram import TorchBinning
+
+    return TorchBinning(pairs, rows, options.bins)
+
+
+def new_sloping(descriptors: Tensor, pairs: Pairs, slopes: Tensor, options: LossOptions) -> Sloping:
+    """Second pass over ``descriptors`` (n, d), given the ``slopes`` (n, 2, M-1) of every row."""
+    backend = backend_of(options, descriptors)
+    if backend == "numba":
+        from apdist.loss.numba_histogram import NumbaSloping
+
+        return NumbaSloping(pairs, slopes, options.bins, descriptors.dtype)
+    if backend == "triton":
+        from apdist.loss.triton_histogram import TritonSloping
+
+        return TritonSloping(pairs, slopes, options.bins)
+    from apdist.loss.torch_histogram import TorchSloping
+
+    return TorchSloping(pairs, slopes, options.bins, descriptors.dtype)
+
+
+def backend_of(options: LossOptions, descriptors: Tensor) -> str:
+    """What ``options.backend`` means for these ``descriptors``: numba, triton, tiled or dense."""
+    if options.backend != "auto":
+        return options.backend
+    device = descriptors.device.type
+    if device == "cpu" and has_numba():
+        return "numba"
+    return "triton" if device == "cuda" and suits_triton(options.bins, descriptors) else "tiled"
+
+
+def suits_triton(bins: Bins, descriptors: Tensor) -> bool:
+    """Whether the Triton kernels can run on ``descriptors`` here."""
+    on_device = (descriptors.device.type == "cuda" and _can_build()) or is_interpreted()
+    fits = descriptors.dtype == torch.float32 and bins.num_bins <= MAX_BINS_OF_TRITON
+    return fits and on_device and has_triton()
+
+
+@functools.cache
+def has_numba() -> bool:
+    """Whether numba is installed; does not import it, which takes a second."""
+    return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether triton is installed; does not import it."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def is_interpreted() -> bool:
+    """Whether Triton runs kernels as Python, on any device; decided before its first import."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@functools.cache
+def _can_build() -> bool:
+    """Whether Triton finds the C compiler and Python's headers, with which it starts kernels."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    return bool(compiler) and headers.exists()
