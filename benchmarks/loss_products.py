@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from measuring import Work, fastest, grown_mib
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import conv1d, normalize
 
 from apdist.loss.average_precision import AveragePrecisionLoss
 from apdist.loss.baselines import BatchLoss, metric_learning
@@ -87,6 +87,9 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--tf32", action="store_true", help="also products in TF32: on a GPU")
     parser.add_argument("--plain", action="store_true", help="also the passes in plain torch")
+    parser.add_argument(
+        "--published", action="store_true", help="also the published formulation: O(n^2 M) memory"
+    )
     parser.add_argument("--dense", action="store_true", help="also the definition: O(n^2 M) memory")
     parser.add_argument("--peers", action="store_true", help="also pytorch-metric-learning")
     return parser.parse_args()
@@ -108,11 +111,31 @@ def losses(num_images: int, arguments: argparse.Namespace) -> dict[str, BatchLos
     found["a byte a pair"] = passes(cache_bytes=room)
     if arguments.plain:
         found["plain torch"] = passes("tiled", tile_size=None)
+    if arguments.published:
+        found["published formulation"] = published
     if arguments.dense:
         found["definition"] = AveragePrecisionLoss(backend="dense")
     if arguments.peers and importlib.util.find_spec("pytorch_metric_learning"):
         found["FastAPLoss"] = metric_learning("FastAPLoss", num_bins=19)
     return found
+
+
+def published(descriptors: Tensor, labels: Tensor, num_bins: int = 20) -> Tensor:
+    """The loss as the paper's code forms it: a convolution with two lines per bin, and autograd."""
+    slope = (num_bins - 1) / 2
+    weights = descriptors.new_empty(2 * num_bins, 1, 1)
+    offsets = descriptors.new_empty(2 * num_bins)
+    weights[:num_bins], weights[num_bins:] = -slope, slope
+    offsets[:num_bins] = torch.arange(num_bins, 0, -1) - slope
+    offsets[num_bins:] = torch.arange(2 - num_bins, 2) + slope
+    weights[0], weights[-1], offsets[0], offsets[-1] = 0, 0, 1, 1
+    lines = conv1d((descriptors @ descriptors.T)[:, None], weights, offsets)  # (n, 2M, n)
+    shares = torch.min(lines[:, :num_bins], lines[:, num_bins:]).clamp(min=0)  # (n, M, n)
+    same = (labels[:, None] == labels).to(shares.dtype)
+    positives, everything = (shares * same[:, None]).sum(dim=2), shares.sum(dim=2)  # (n, M)
+    precision = positives.cumsum(dim=1) / (1e-16 + everything.cumsum(dim=1))
+    recall = positives / positives.sum(dim=1, keepdim=True)
+    return 1 - (precision * recall).sum(dim=1).mean()
 
 
 def batch(num_images: int, size: int, device: str) -> tuple[Tensor, Tensor]:

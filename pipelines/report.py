@@ -136,7 +136,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
     config = run.config
     steps = run.of_kind("step")
     seconds = sum(step["seconds"] for step in steps)
-    batch = config.training.batch_size
+    batch = config.training.batch_size * config.training.accumulate
     workers = config.ray.num_workers
     command = os.path.relpath(run.uri) if not storage.is_remote(run.uri) else run.uri
     return Report(
@@ -144,7 +144,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         summary=(
             f"{config.model.backbone} network, {config.model.dim}-d descriptors, "
             f"{len(steps)} steps of {batch} images on {workers or 1} "
-            f"worker{'s' if workers > 1 else ''}, optimising binned average precision; "
+            f"worker{'s' if workers > 1 else ''}, loss {config.loss.kind}; "
             f"measured on {after.num_queries} images of the split {split_name(run)!r}"
         ),
         settings={name: str(value) for name, value in flatten(config).items()},
@@ -152,6 +152,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         after=after,
         history=steps,
         evaluations=run.of_kind("evaluation"),
+        similarities=run.of_kind("similarities"),
         gallery=gallery,
         facts={
             "training steps": f"{seconds:.0f} s for {len(steps)} steps",

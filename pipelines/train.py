@@ -175,16 +175,18 @@ class Listener:
         self.run.rewind(event["step"])
         if event["step"]:
             say(f"going on from step {event['step']}")
+        say(f"activations: {event['activations']} ({event['activations_reason']})")
+        self.tracker.set_tag("apdist.activations", event["activations"])
         self.update(event["step"], "")
 
     def on_step(self, event: Event) -> None:
         """A step is done."""
         self.run.add(event)
         self.track(event)
+        precision = f"binned mAP {event['binned_map']:.3f}  " if "binned_map" in event else ""
         self.update(
             event["step"],
-            f"loss {event['loss']:.4f}  binned mAP {event['binned_map']:.3f}  "
-            f"{event['images_per_s']:.0f} images/s",
+            f"loss {event['loss']:.4f}  {precision}{event['images_per_s']:.0f} images/s",
         )
 
     def on_evaluation(self, event: Event) -> None:
@@ -195,6 +197,10 @@ class Listener:
             f"step {event['step']}: {self.run.config.data.eval_split} mAP {event['map']:.4f}, "
             f"R@1 {event['recall_at_1']:.4f}, R-precision {event['r_precision']:.4f}"
         )
+
+    def on_similarities(self, event: Event) -> None:
+        """How similar the pairs of a batch were; for the report."""
+        self.run.add(event)
 
     def on_checkpoint(self, _event: Event) -> None:
         """A checkpoint is written; history in object storage follows it."""

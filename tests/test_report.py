@@ -105,6 +105,11 @@ def report(label: str = "apple") -> Report:
             {"step": t, "map": t / 40, "recall_at_1": t / 35, "r_precision": t / 50}
             for t in (0, 10, 20, 30)
         ],
+        similarities=[
+            {"step": t, "centres": [1.0, 0.0, -1.0], "positive": [t / 9, 1 - t / 9, 0.0]}
+            | {"negative": [0.0, 0.5, 0.5]}
+            for t in (1, 5, 8)
+        ],
         gallery=(ranked_query(label, "Worst queries"), ranked_query("plum", "Best queries")),
         facts={"training time": "1 min 52 s", label: label},
         next_commands=((f"Search for {label}", f"apdist search {label}"),),
@@ -181,7 +186,7 @@ def test_every_image_and_chart_has_a_text_and_every_column_a_header() -> None:
     page = Page(render_report(report()))
     assert all(image.get("alt") for image in page.attributes("img"))
     charts = [svg for svg in page.attributes("svg") if svg.get("role") == "img"]
-    assert len(charts) == 6
+    assert len(charts) == 7
     assert all(chart["aria-label"] for chart in charts)
     assert "Loss, over step: Loss from 1 at 1 to" in str(charts[3]["aria-label"])
     assert all(header.get("scope") in ("col", "row") for header in page.attributes("th"))
@@ -189,7 +194,14 @@ def test_every_image_and_chart_has_a_text_and_every_column_a_header() -> None:
 
 def test_a_report_without_before_history_and_gallery_is_a_whole_page() -> None:
     bare = replace(
-        report(), before=None, history=[], evaluations=[], gallery=(), facts={}, next_commands=()
+        report(),
+        before=None,
+        history=[],
+        evaluations=[],
+        similarities=[],
+        gallery=(),
+        facts={},
+        next_commands=(),
     )
     page = Page(render_report(bare))
     assert len([svg for svg in page.attributes("svg") if svg.get("role") == "img"]) == 2

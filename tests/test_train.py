@@ -12,11 +12,16 @@ from torch import Tensor
 
 from apdist.config import Config, override
 from apdist.data.index import read_index
+from apdist.data.plan import Plan
+from apdist.data.stream import TrainingStream
+from apdist.loss.average_precision import AveragePrecisionLoss
+from apdist.model.pretrained import build_model, load_model
 from apdist.training import loop
 from apdist.training.checkpoint import latest_checkpoint
 from apdist.training.events import Mailbox, WarningForwarder
 from apdist.training.launch import Interrupted, TrainingError, run_training
-from apdist.training.loop import Job, build_optimizer, learning_rate_at, train
+from apdist.training.loop import Job, train
+from apdist.training.optimizers import build_optimizer, learning_rate_at
 from apdist.training.runs import Run, create_run, open_run
 from pipelines.train import Listener, check_data, train_run
 from tests.pictures import write_small_set
@@ -213,6 +218,104 @@ def test_bf16_trains(small_config: Config) -> None:
     _, events = trained(override(small_config, {"training.precision": "bf16"}), "a")
     _, exact = trained(small_config, "b")
     assert losses(events)[0] == pytest.approx(losses(exact)[0], abs=0.02)
+
+
+@pytest.mark.parametrize("mode", ["store", "offload"])
+def test_what_is_kept_of_a_chunk_changes_nothing(small_config: Config, mode: str) -> None:
+    _, expected = trained(override(small_config, {"training.activations": "recompute"}), "a")
+    _, found = trained(override(small_config, {"training.activations": mode}), "b")
+    assert losses(found) == losses(expected)
+
+
+@pytest.mark.parametrize(("memory_gib", "mode"), [(1e-6, "recompute"), (1.0, "store")])
+def test_activations_are_stored_if_they_fit_and_the_reason_is_told(
+    small_config: Config, memory_gib: float, mode: str
+) -> None:
+    _, events = trained(override(small_config, {"training.memory_gib": memory_gib}), "a")
+    start = next(event for event in events if event["kind"] == "start")
+    assert start["activations"] == mode
+    assert "the graphs of 4 chunks of 8 images hold" in start["activations_reason"]
+
+
+def test_accumulated_batches_move_the_weights_by_their_mean(small_config: Config) -> None:
+    options = {"training.optimizer": "sgd", "training.schedule": "constant"}
+    options |= {"training.weight_decay": 0.0, "training.clip_norm": 0.0}  # type: ignore[dict-item]
+    config = override(small_config, options | {"training.learning_rate": 0.1})
+    start = weights(trained(override(config, {"training.learning_rate": 1e-30}), "start")[0])
+    one_step = override(config, {"training.steps": 1, "training.accumulate": 2})
+    run, events = trained(one_step, "both")
+    both = weights(run)
+    gradients = []
+    for step in (0, 1):  # one batch after the other, from the same weights
+        network = build_model(config.model).train()
+        network.load_state_dict(start)
+        gradients.append(gradient_of(config, network, step))
+    for name, parameter in network.named_parameters():
+        expected = start[name] - 0.1 * (gradients[0][name] + gradients[1][name]) / 2
+        torch.testing.assert_close(both[name], expected, rtol=1e-4, atol=1e-6)
+        assert parameter.requires_grad
+    assert len(losses(events)) == 1
+
+
+def gradient_of(config: Config, network: torch.nn.Module, step: int) -> dict[str, Tensor]:
+    index = read_index(config.data.shards).select("train")
+    options = config.training
+    plan = Plan(
+        index.labels,
+        batch_size=options.batch_size,
+        group_size=config.data.group_size,
+        seed=options.seed,
+    )
+    stream = TrainingStream(index, plan, config.data, config.augment, lambda rows: rows)
+    (batch,) = stream.batches(step, step + 1)
+    loop.global_step(
+        network,
+        batch.images,
+        batch.labels,
+        loss=AveragePrecisionLoss(),
+        chunk_size=8,
+        seed=0,
+        step=step,
+    )
+    return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["tie_aware", "triplet", "pml:ContrastiveLoss"])
+def test_other_losses_train(small_config: Config, kind: str) -> None:
+    run, events = trained(override(small_config, {"loss.kind": kind}), "a")
+    assert len(losses(events)) == 6
+    assert all(torch.isfinite(torch.tensor(losses(events))))
+    step = next(event for event in events if event["kind"] == "step")
+    assert ("binned_map" in step) == (kind == "tie_aware")
+    assert weights(run)
+
+
+def test_a_compiled_network_trains_the_same(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_ = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self: compile_(self, backend="aot_eager")
+    )
+    config = override(small_config, {"training.steps": 2, "evaluation.every_steps": 2})
+    _, plain = trained(config, "a")
+    run, compiled = trained(override(config, {"training.compile": True}), "b")
+    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
+    assert load_model(run.uri).network(torch.rand(1, 3, 24, 24)).shape == (1, 16)
+
+
+def test_a_step_tells_what_the_loss_saw(small_config: Config) -> None:
+    _, events = trained(small_config, "a")
+    step = next(event for event in events if event["kind"] == "step")
+    assert -1 <= step["negative_similarity"] < step["positive_similarity"] <= 1
+    assert 0 <= step["wrong_sign_share"] < 0.5
+    assert step["lone_queries"] == 0
+    told = [event for event in events if event["kind"] == "similarities"]
+    assert [event["step"] for event in told] == [1, 3, 6]
+    for event in told:
+        assert sum(event["positive"]) == pytest.approx(1)
+        assert sum(event["negative"]) == pytest.approx(1)
+        assert event["centres"][0] == 1
 
 
 def test_other_options_are_refused_when_a_run_goes_on(small_config: Config) -> None:

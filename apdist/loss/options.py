@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 VARIANTS = ("ap", "tie_aware", "tie_aware_simplified")
 BACKENDS = ("dense", "tiled", "numba", "triton", "auto")
 PRECISIONS = ("float32", "tf32")
@@ -43,6 +46,11 @@ class Bins:
         """Distance of two neighbouring centres."""
         low, high = self.score_range
         return (high - low) / (self.num_bins - 1)
+
+    def centres(self) -> Tensor:
+        """(M,) float64 scores of the centres, the best first."""
+        low, high = self.score_range
+        return torch.linspace(high, low, self.num_bins, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,7 @@ class Diagnostics:
     def mean_score(self, kind: Literal["positive", "negative"], bins: Bins) -> float:
         """Mean similarity of the ``kind`` pairs, to the resolution of the bins; NaN without any."""
         histogram = self.positive_histogram if kind == "positive" else self.negative_histogram
-        centres = bins.high - bins.width * torch.arange(len(histogram)).to(histogram)  # (M,)
-        return float((histogram * centres).sum() / histogram.sum())
+        return float((histogram * bins.centres().to(histogram)).sum() / histogram.sum())
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from apdist.retrieval.charts import Chart, Point, Series, smooth
 from apdist.retrieval.metrics import RetrievalScores
@@ -73,6 +74,30 @@ def score_charts(before: RetrievalScores | None, after: RetrievalScores) -> list
             ),
         ),
     ]
+
+
+def similarity_chart(similarities: list[dict[str, Any]]) -> Chart:
+    """Similarities of positive and negative pairs of a training batch, first and last."""
+    series = [
+        Series(
+            name=f"{kind} pairs, step {row['step']}",
+            points=tuple(zip(reversed(row["centres"]), reversed(row[kind]), strict=True)),
+            look=look,
+        )
+        for row, looks in zip(
+            [similarities[0], similarities[-1]] if similarities else [],
+            (("third", "before"), ("second", "after")),
+            strict=False,
+        )
+        for kind, look in zip(("negative", "positive"), looks, strict=True)
+    ]
+    return Chart(
+        title="Similarities",
+        note="Share of the pairs of a training batch, at its first step and at its last.",
+        x_label="cosine similarity",
+        series=tuple(series),
+        y_from_zero_to_one=False,
+    )
 
 
 def _column(rows: Rows, name: str) -> tuple[Point, ...]:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from apdist.retrieval.charts import render_chart
-from apdist.retrieval.curves import evaluation_chart, score_charts, training_charts
+from apdist.retrieval.curves import (
+    evaluation_chart,
+    score_charts,
+    similarity_chart,
+    training_charts,
+)
 from apdist.retrieval.gallery import RankedImage, RankedQuery, choose_queries, render_gallery, text
 from apdist.retrieval.gallery_picture import write_gallery_png
 from apdist.retrieval.key_figures import render_cards, render_table
@@ -46,6 +52,8 @@ class Report:
     """Per training step: step, loss, binned_map, images_per_s, learning_rate."""
     evaluations: list[dict[str, float]]
     """Per evaluation: step, map, recall_at_1, r_precision."""
+    similarities: list[dict[str, Any]]
+    """Per evaluation: step, centres of bins, and the shares of positive and negative pairs."""
     gallery: tuple[RankedQuery, ...]
     """Queries in the order of display."""
     facts: dict[str, str]
@@ -98,6 +106,7 @@ def _render_curves(report: Report) -> str:
         *score_charts(report.before, report.after),
         evaluation_chart(report.evaluations),
         *training_charts(report.history),
+        similarity_chart(report.similarities),
     ]
     return (
         f'<section><h2>Curves</h2><div class="charts">{"".join(map(render_chart, charts))}</div>'

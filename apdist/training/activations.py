@@ -40,7 +40,7 @@ class _Offloading(torch.autograd.graph.saved_tensors_hooks):
             # Detached: an output that its own node holds would never be freed.
             return saved.device, saved.detach()
         pinned = saved.device.type == "cuda"
-        host = torch.empty(saved.shape, dtype=saved.dtype, device="cpu", pin_memory=pinned)
+        host = torch.empty_like(saved, device="cpu", pin_memory=pinned)  # with its strides
         host.copy_(saved)
         return saved.device, host
 

@@ -21,7 +21,7 @@ from apdist.data import storage
 from apdist.data.index import Index, read_index
 from apdist.data.plan import Plan
 from apdist.data.stream import Batch, TrainingStream, shard_names
-from apdist.loss.average_precision import AveragePrecisionLoss
+from apdist.loss.average_precision import AveragePrecisionLoss, Diagnostics
 from apdist.loss.plugged import build_loss
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import build_model, save_model
@@ -123,6 +123,7 @@ class _Worker:
         self.activations, self.reason = choose_activations(
             network, self.config.data.image_size, self.config.training, self.workers
         )
+        self.diagnostics: Diagnostics | None = None
         self.saved_step = -1
 
     def explain(self) -> dict[str, str]:
@@ -143,6 +144,7 @@ class _Worker:
                     break
                 if done % config.evaluation.every_steps == 0 or done == config.training.steps:
                     self.evaluate(done)
+                    self.post_similarities(done)
                 if done % config.checkpoint.every_steps == 0:
                     self.save(done)
         self.save(done)
@@ -158,6 +160,9 @@ class _Worker:
             waited_s += time.perf_counter() - asked
             results.append(self.add_gradient(batch))
             num_replaced += batch.num_replaced
+        self.diagnostics = results[-1].diagnostics
+        if step == 0:
+            self.post_similarities(1)
         self.update(step)
         seconds = time.perf_counter() - started
         timing = {"seconds": seconds, "waited_s": waited_s, "replaced_images": num_replaced}
@@ -286,6 +291,19 @@ class _Worker:
                 key = f"{name}_similarity"
                 figures[key] = mean(r.diagnostics.mean_score(name, bins) for r in results)
         return figures
+
+    def post_similarities(self, step: int) -> None:
+        """Tell how similar the pairs of the last batch were, in shares by bin."""
+        if self.diagnostics is None or not isinstance(self.loss, AveragePrecisionLoss):
+            return
+        kinds = ("positive", "negative")
+        histograms = {kind: getattr(self.diagnostics, f"{kind}_histogram") for kind in kinds}
+        self.post(
+            kind="similarities",
+            step=step,
+            centres=self.loss.options.bins.centres().tolist(),
+            **{kind: (h / h.sum().clamp(min=1)).tolist() for kind, h in histograms.items()},
+        )
 
     def post(self, **event: Any) -> None:
         """Send an event from worker 0."""
