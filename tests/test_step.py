@@ -92,14 +92,14 @@ def test_sharded_parameters_get_the_same_gradient() -> None:
                 torch.testing.assert_close(answer.buffers[name], buffer, rtol=1e-10, atol=1e-12)
 
 
-def run_blocks(sharded: bool) -> dict[str, Tensor]:
+def run_blocks(sharded: bool, dtype: torch.dtype) -> dict[str, Tensor]:
     sharding._SMALLEST_UNIT = 1
     torch.manual_seed(0)
-    network = DescriptorNet(ModelConfig(dim=16)).double().train()
+    network = DescriptorNet(ModelConfig(dim=16)).to(dtype).train()
     if sharded:
         shard_parameters(network, torch.device("cpu"), 2)
         assert sum(isinstance(m, sharding.FSDPModule) for m in network.modules()) > 4
-    images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+    images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
     workers, labels = Workers(), torch.arange(12) // 3
     rows = own_rows(12, 5, workers.rank, workers.size)
     global_step(
@@ -114,10 +114,13 @@ def run_blocks(sharded: bool) -> dict[str, Tensor]:
     return gradients(network)
 
 
-def test_a_network_sharded_block_by_block_gets_the_same_gradient() -> None:
-    expected = run_blocks(False)
-    for found in on_workers(2, run_blocks, True):
-        assert error_of(found, expected) < 1e-10
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_a_network_sharded_block_by_block_gets_the_same_gradient(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    expected = run_blocks(False, dtype)
+    for found in on_workers(2, run_blocks, True, dtype):
+        assert error_of(found, expected) < tolerance
 
 
 def test_without_dropout_chunks_change_nothing() -> None:

@@ -34,6 +34,7 @@ def shard_parameters(model: nn.Module, device: torch.device, num_workers: int) -
         if isinstance(module, FSDPModule):
             # The loss is divided by the global number of queries already.
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no other
 
 
 def _units(model: nn.Module) -> list[nn.Module]:
