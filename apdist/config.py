@@ -209,6 +209,11 @@ class RayConfig:
         _at_least("ray.num_workers", self.num_workers, 0)
         _at_least("ray.cpus_per_worker", self.cpus_per_worker, 1)
         _at_least("ray.max_failures", self.max_failures, 0)
+        if self.use_gpu and self.num_workers == 0:
+            raise ValueError(
+                "ray.use_gpu needs ray.num_workers of at least 1: with 0 the training runs in this "
+                "process, on the CPU; use --ray.num-workers 1, or leave out --ray.use-gpu"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

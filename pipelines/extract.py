@@ -2,14 +2,13 @@
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import tyro
+from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import RayConfig
 from apdist.data import storage
 from apdist.training.launch import ray_cluster
 from pipelines.console import progress_bar, say
+from pipelines.options import parse, shown_default
 from pipelines.train import absolute
 
 if TYPE_CHECKING:
@@ -22,10 +21,10 @@ class Options:
 
     out: str
     """Folder or s3:// prefix for the Parquet files."""
-    run: str = ""
-    """Folder of the run whose model describes; empty: the newest under runs/."""
-    shards: str = ""
-    """Shards to describe; empty: those of the run."""
+    run: Annotated[str, shown_default("the newest under runs/")] = ""
+    """Folder of the run whose model describes."""
+    shards: Annotated[str, shown_default("those of the run")] = ""
+    """Folder or s3:// prefix with the shards to describe."""
     batch_size: int = 256
     """Images described at once."""
     address: str = "local"
@@ -42,7 +41,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse and run."""
-    extract(tyro.cli(Options, args=argv, prog="apdist extract"))
+    extract(parse(Options, argv, "apdist extract"))
     return 0
 
 

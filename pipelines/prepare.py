@@ -1,6 +1,7 @@
 """``apdist prepare``: pictures to WebDataset shards with a Parquet index."""
 
 import os
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,15 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from apdist.config import suggestion
 from apdist.data.shards import Encoded, Encoder, Item, write_shards
 from pipelines.console import progress_bar, say, warn
+from pipelines.options import parse, shown_default
 
-NOUN = {"folder": "pictures in class folders", "glyphs": "drawn characters, no network needed"}
+SOURCES = {
+    "folder": "your own pictures: apdist prepare folder IMAGES --out OUT",
+    "glyphs": "drawn characters, no network needed: apdist prepare glyphs",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +43,11 @@ class Writing:
 class PrepareFolder(Writing):
     """Write shards from a folder of pictures, IMAGES/<class>/<image>."""
 
-    images: Positional[Path]
+    images: Annotated[Positional[Path], tyro.conf.arg(metavar="IMAGES")]
     """Folder with one folder per class."""
     split_by_class: float = 0.8
     """Share of the classes that go to the split `train`; the others are `test`."""
-    split_file: Path = Path()
+    split_file: Annotated[Path, shown_default("none")] = Path()
     """A .csv or .tsv file with the columns path and split, instead of --split-by-class."""
     on_corrupt: Literal["error", "skip"] = "error"
     """What to do with a file that is no readable image."""
@@ -72,15 +78,35 @@ class PrepareGlyphs(Writing):
     """Images of each character; 0 draws one in each typeface."""
 
 
-Folder = Annotated[PrepareFolder, tyro.conf.subcommand("folder")]
-Glyphs = Annotated[PrepareGlyphs, tyro.conf.subcommand("glyphs")]
-
-
 def main(argv: list[str]) -> int:
     """Parse and run."""
-    options = tyro.cli(Folder | Glyphs, args=argv, prog="apdist prepare")
-    return (
-        prepare_folder(options) if isinstance(options, PrepareFolder) else prepare_glyphs(options)
+    if argv and argv[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0
+    if not argv or argv[0] not in SOURCES:
+        hint = suggestion(argv[0], SOURCES) if argv else ""
+        raise ValueError(
+            f"expected `apdist prepare folder` or `apdist prepare glyphs`, "
+            f"got {repr(argv[0]) if argv else 'neither'}{hint} (`apdist prepare --help` tells more)"
+        )
+    prog = f"apdist prepare {argv[0]}"
+    if argv[0] == "folder":
+        return prepare_folder(parse(PrepareFolder, argv[1:], prog))
+    return prepare_glyphs(parse(PrepareGlyphs, argv[1:], prog))
+
+
+def usage() -> str:
+    """Help before the options."""
+    lines = [f"  {name:<10}{text}" for name, text in SOURCES.items()]
+    return "\n".join(
+        [
+            "usage: apdist prepare folder|glyphs [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "apdist prepare folder --help lists every option",
+            "",
+        ]
     )
 
 

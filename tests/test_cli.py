@@ -28,7 +28,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     code, out, err = run(arguments, capsys)
     assert code == 2, (code, out, err)
     assert "Traceback" not in err
-    return " ".join(err.split())
+    *warnings, last = err.splitlines()
+    assert last.startswith("apdist: ")
+    assert all(line.startswith("warning: ") for line in warnings), err
+    return last
 
 
 def test_help_names_every_verb_and_needs_no_heavy_import() -> None:
@@ -75,17 +78,36 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["trian"], "did you mean 'train'"),
         (["train", "glyph"], "did you mean 'glyphs'"),
-        (["train", "glyphs", "--training.step", "3"], "--training.steps"),
-        (["train", "glyphs", "--loss.num-bins", "1"], "at least 2, got 1"),
-        (["train", "glyphs", "--loss.num-bins", "x"], "num-bins"),
+        (["train", "glyphs", "--training.stepz", "5"], "did you mean '--training.steps'?"),
+        (["train", "glyphs", "--training.stepz=5"], "(`apdist train glyphs --help` lists"),
+        (["train", "glyphs", "--training.batch_sise", "5"], "did you mean '--training.batch-size'"),
+        (["train", "glyphs", "--training.steps", "abc"], "steps must be an integer, got 'abc'"),
+        (["train", "glyphs", "--training.steps"], "--training.steps needs a value"),
+        (["train", "glyphs", "--training.learning-rate", "x"], "must be a number, got 'x'"),
+        (["train", "glyphs", "--training.optimizer", "x"], "must be one of 'adamw', 'adam', 'sgd'"),
+        (["train", "glyphs", "more"], "unexpected argument: more"),
+        (["train", "glyphs", "--loss.num-bins", "1"], "apdist: loss.num_bins must be at least 2"),
+        (["train", "glyphs", "--data.group-size", "900"], "900 exceeds training.batch_size 512"),
+        (["train", "glyphs", "--ray.use-gpu", "--ray.num-workers", "0"], "ray.use_gpu needs"),
         (["train", "--resume", "nowhere"], "is no run"),
         (["train", "--resume"], "--resume RUN"),
         (["sweep", "glyphs"], "--space SPACE.toml is missing"),
         (["sweep", "glyphs", "--space", "x", "--scheduler", "pbt"], "does nothing here"),
+        (["sweep", "glyphs", "--space", "x", "--trails", "3"], "did you mean '--trials'?"),
+        (["evaluate", "--rnu", "x"], "unknown option '--rnu'; did you mean '--run'?"),
         (["evaluate", "--run", "nowhere"], "is no run"),
+        (["index", "--kind", "foo"], "--kind must be one of 'auto', 'exact'"),
+        (["extract"], "`apdist extract` needs --out STR"),
+        (["report", "--queries", "0"], "--queries and --results must be at least 1"),
+        (["submit", "--foo", "--", "train", "glyphs"], "unknown option '--foo'"),
+        (["search"], "`apdist search` needs QUERY"),
+        (["search", "a.jpg", "--k", "x"], "--k must be an integer, got 'x'"),
         (["evaluate"], "no run under"),
         (["search", "nothing.jpg"], "nothing.jpg does not exist"),
         (["search", "."], "is a folder"),
+        (["prepare"], "expected `apdist prepare folder` or `apdist prepare glyphs`, got neither"),
+        (["prepare", "foldr", "x"], "did you mean 'folder'?"),
+        (["prepare", "folder"], "needs IMAGES and --out STR"),
         (["prepare", "folder", "x", "--out", "y", "--max-side", "-3"], "--max-side must be 0"),
         (["prepare", "folder", "nowhere", "--out", "x"], "nowhere is no folder"),
     ],
