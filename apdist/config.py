@@ -206,6 +206,13 @@ class RayConfig:
     """Worker or node failures after which the run gives up."""
 
     def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        is_host_and_port = host and "/" not in host and port.isdigit()
+        if self.address not in ("local", "auto") and not is_host_and_port:
+            raise ValueError(
+                "ray.address must be local, auto or HOST:PORT, where PORT is that of the cluster's "
+                f"head, often 6379; got {self.address!r}"
+            )
         _at_least("ray.num_workers", self.num_workers, 0)
         _at_least("ray.cpus_per_worker", self.cpus_per_worker, 1)
         _at_least("ray.max_failures", self.max_failures, 0)

@@ -26,6 +26,8 @@ def test_flatten_and_override_are_inverse() -> None:
         ({"training.learning_rate": float("nan")}, "must be positive"),
         ({"training.optimizer": "lamb"}, "one of adamw, adam, sgd"),
         ({"training.batch_size": 33}, "must be even"),
+        ({"ray.address": "ray://head:10001"}, "local, auto or HOST:PORT"),
+        ({"ray.address": "head"}, "local, auto or HOST:PORT"),
         ({"ray.use_gpu": True, "ray.num_workers": 0}, "ray.use_gpu needs ray.num_workers of at"),
         ({"loss.min_score": 1.0}, "must be below"),
         ({"tracking.uri": "file:mlruns"}, "sqlite:///FILE"),
