@@ -331,6 +331,8 @@ def from_json(text: str) -> Config:
         ValueError: not JSON, or an option that this version does not know.
     """
     nested = json.loads(text)
+    if not isinstance(nested, dict) or not all(isinstance(o, dict) for o in nested.values()):
+        raise ValueError('expected sections with options, as in {"loss": {"num_bins": 20}}')
     return override(
         Config(), {f"{s}.{name}": v for s, options in nested.items() for name, v in options.items()}
     )

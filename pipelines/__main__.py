@@ -65,8 +65,8 @@ def _run(verb: str, argv: list[str]) -> int:
         if os.environ.get("APDIST_TRACEBACK") or type(error).__name__ != "TrainingError":
             raise
         return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return _fail("stopped", 130)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "stopped", 130)
     return code
 
 

@@ -15,6 +15,8 @@ from apdist.data.shards import Encoded, Encoder, Item, write_shards
 from pipelines.console import progress_bar, say, warn
 from pipelines.options import parse, shown_default
 
+FEW_ITEMS = 500
+"""Up to so many images, starting processes takes longer than it saves."""
 SOURCES = {
     "folder": "your own pictures: apdist prepare folder IMAGES --out OUT",
     "glyphs": "drawn characters, no network needed: apdist prepare glyphs",
@@ -120,6 +122,9 @@ def prepare_folder(options: PrepareFolder) -> int:
         warn(f"{found.num_beside} files lie beside the class folders of {root} and are not used")
     if options.split_file != Path():
         splits = folder.read_split_file(options.split_file, root, found)
+        num_left_out = sum(len(paths) for paths in found.files.values()) - len(splits)
+        if num_left_out:
+            say(f"{num_left_out} files are not in {options.split_file} and are left out")
     else:
         splits = folder.split_by_class(root, found, options.split_by_class, options.seed)
     items = folder.folder_items(root, found, splits, options.max_side)
@@ -173,17 +178,20 @@ def write(items: list[Item], encode: Encoder, options: Writing, *, skip: bool) -
             raise ValueError(f"{item.source} {reason}; remove it, or use --on-corrupt skip")
         refused.append(f"{item.source} {reason}")
 
-    with progress_bar("writing images", len(items)) as update:
-        index = write_shards(
-            items,
-            encode,
-            options.out,
-            shard_bytes=options.shard_mib << 20,
-            seed=options.seed,
-            num_processes=options.processes if len(items) > 500 else 1,
-            on_refused=on_refused,
-            progress=lambda done: update(done, ""),
-        )
+    try:
+        with progress_bar("writing images", len(items)) as update:
+            index = write_shards(
+                items,
+                encode,
+                options.out,
+                shard_bytes=options.shard_mib << 20,
+                seed=options.seed,
+                num_processes=options.processes if len(items) > FEW_ITEMS else 1,
+                on_refused=on_refused,
+                progress=lambda done: update(done, ""),
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; nothing was written to {options.out}") from None
     for line in refused[:5]:
         warn(f"skipped {line}")
     if refused:

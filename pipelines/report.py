@@ -6,6 +6,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import flatten
@@ -160,8 +161,11 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
             "run": run.uri,
         },
         next_commands=(
-            ("search with a picture", f"apdist search PICTURE --run {command}"),
-            ("see the curves in MLflow", f"mlflow ui --backend-store-uri {config.tracking.uri}"),
+            ("search with a picture", f"apdist search PICTURE --run {quote(command)}"),
+            (
+                "see the curves in MLflow",
+                f"mlflow ui --backend-store-uri {quote(config.tracking.uri)}",
+            ),
             ("train on your own pictures", "apdist prepare folder IMAGES --out data/mine"),
         ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import tyro
@@ -56,7 +57,9 @@ def search(run: Run, options: Options) -> None:
 
     folder = options.index or storage.join(run.uri, "index")
     if not os.path.isdir(folder):
-        raise ValueError(f"no index at {folder}; build one with: apdist index --run {run.uri}")
+        raise ValueError(
+            f"no index at {folder}; build one with: apdist index --run {quote(run.uri)}"
+        )
     model = trained_model(run)
     index = load_index(folder, model_id=model.model_id)
     query = options.query.read_bytes()

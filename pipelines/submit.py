@@ -100,7 +100,7 @@ def submit(options: Options, entrypoint: str) -> int:
     try:
         follow(client, job)
     except KeyboardInterrupt:
-        to = f"--address {options.ray_address}"
+        to = f"--address {shlex.quote(options.ray_address)}"
         say(f"\nthe job goes on; see `ray job logs {to} --follow {job}`, `ray job stop {to} {job}`")
         return 130
     return exit_code(client, job)
