@@ -199,37 +199,42 @@ def test_a_run_name_that_exists_is_refused(
 def test_from_pictures_to_search_in_five_verbs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_folder(tmp_path / "images", {f"class {i}": 6 for i in range(10)})
+    here = tmp_path / "meine Bilder"
+    write_folder(here / "images", {f"Ä {i}": 6 for i in range(10)})
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("COLUMNS", "400")
     steps = ["--training.batch-size", "16", "--training.chunk-size", "8", "--training.steps", "3"]
-    size = ["--data.image-size", "24", "--model.dim", "8", "--run.name", "mine"]
+    size = ["--data.image-size", "24", "--model.dim", "8", "--run.name", "my run"]
     for command in (
-        ["prepare", "folder", "images", "--out", "shards"],
-        ["train", "glyphs", "--data.shards", "shards", *steps, *size, "--ray.num-workers", "0"],
+        ["prepare", "folder", "images", "--out", "my shards"],
+        ["train", "glyphs", "--data.shards", "my shards", *steps, *size, "--ray.num-workers", "0"],
         ["evaluate"],
-        ["index", "--kind", "exact"],
-        ["report", "--gallery", "gallery.png"],
     ):
         code, out, err = run(command, capsys)
         assert code == 0, (command, out, err)
-    query = tmp_path / "my Query.JPG"
+    query = here / "my Query.JPG"
     query.write_bytes(encoded(picture(8, 2), "JPEG"))
+    hint = refused(["search", str(query)], capsys)
+    assert hint.endswith(f"build one with: apdist index --run '{here}/runs/my run'")
+    for command in (["index", "--kind", "exact"], ["report", "--gallery", "gallery.png"]):
+        code, out, err = run(command, capsys)
+        assert code == 0, (command, out, err)
     code, out, _ = run(["search", str(query), "--k", "3"], capsys)
     assert code == 0
-    assert len(re.findall(r"class \d/\d\.png", out)) == 3
-    page = (tmp_path / "runs" / "mine" / "report.html").read_text()
+    assert len(re.findall(r"Ä \d/\d\.png", out)) == 3
+    page = (here / "runs" / "my run" / "report.html").read_text()
     assert "training.batch_size" in page
-    assert (tmp_path / "gallery.png").stat().st_size > 1000
+    assert "--run &#x27;runs/my run&#x27;" in page
+    assert (here / "gallery.png").stat().st_size > 1000
 
-    again = refused(["index"], capsys)
-    assert "exists and is not empty" in again
-    assert "is no image" in refused_search(tmp_path, capsys)
+    assert "exists and is not empty" in refused(["index"], capsys)
+    (here / "text.jpg").write_text("no picture")
+    assert "is no image" in refused(["search", "text.jpg", "--run", "runs/my run"], capsys)
     other = [*steps, *size[:-1], "other", "--ray.num-workers", "0", "--training.seed", "1"]
-    assert run(["train", "glyphs", "--data.shards", "shards", *other], capsys)[0] == 0
-    mixed = ["search", str(query), "--run", "runs/other", "--index", "runs/mine/index"]
+    assert run(["train", "glyphs", "--data.shards", "my shards", *other], capsys)[0] == 0
+    mixed = ["search", str(query), "--run", "runs/other", "--index", "runs/my run/index"]
     assert "was built with model" in refused(mixed, capsys)
-
-
-def refused_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    (tmp_path / "text.jpg").write_text("no picture")
-    return refused(["search", str(tmp_path / "text.jpg"), "--run", "runs/mine"], capsys)
+    (here / "runs" / "other" / "model.safetensors").write_bytes(b"broken")
+    assert "is damaged or of another version" in refused(
+        ["evaluate", "--run", "runs/other"], capsys
+    )
