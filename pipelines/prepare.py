@@ -37,6 +37,8 @@ class Writing:
     """Processes that read and encode."""
 
     def __post_init__(self) -> None:
+        if not self.out:
+            raise ValueError("--out is empty; give a folder or an s3:// prefix for the shards")
         if self.shard_mib < 1 or self.processes < 1 or self.seed < 0:
             raise ValueError("--shard-mib and --processes must be at least 1, --seed at least 0")
 

@@ -1,5 +1,7 @@
 """The command as a person uses it: bad input gets one line and exit code 2, never a traceback."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -172,6 +174,68 @@ def test_an_output_folder_with_content_is_refused(
     write_folder(tmp_path / "images", {"a": 2, "b": 2})
     command = ["prepare", "folder", str(tmp_path / "images"), "--split-by-class", "0.5"]
     assert "is not empty" in refused([*command, "--out", str(tmp_path / "images")], capsys)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("file", "is a file; choose a folder as --out"),
+        ("file/below", "cannot be made (Not a directory)"),
+        ("", "--out is empty; give a folder"),
+    ],
+)
+def test_an_output_that_can_be_no_folder_is_refused(
+    out: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "images", {"a": 2, "b": 2})
+    (tmp_path / "file").touch()
+    command = ["prepare", "folder", "images", "--split-by-class", "0.5", "--out", out]
+    assert message in refused(command, capsys)
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_an_output_that_takes_no_file_is_refused_and_nothing_is_left(
+    reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "images", {"a": 2, "b": 2})
+
+    def fail(path: Path, _data: bytes) -> int:
+        raise OSError(reason, os.strerror(reason), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    command = ["prepare", "folder", str(tmp_path / "images"), "--split-by-class", "0.5"]
+    message = refused([*command, "--out", str(tmp_path / "out")], capsys)
+    assert f"000000.tar cannot be written ({os.strerror(reason)}); make room" in message
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_an_index_of_shards_that_is_cut_short_is_refused_by_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_set(tmp_path / "shards")
+    index = tmp_path / "shards" / "index.parquet"
+    index.write_bytes(index.read_bytes()[:1000])
+    monkeypatch.chdir(tmp_path)
+    message = refused(["train", "glyphs", "--data.shards", "shards", *FEW], capsys)
+    assert "index.parquet is no index of apdist or is damaged; prepare it again" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_more_workers_than_cpus_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_set(tmp_path / "shards")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    command = ["train", "glyphs", "--data.shards", "shards", "--training.batch-size", "16"]
+    message = refused([*command, "--tracking.no-enabled", "--ray.num-workers", "999"], capsys)
+    assert f"the cluster has room for {os.cpu_count()}: use fewer" in message
+    assert not list((tmp_path / "runs").glob("*"))
 
 
 def test_a_batch_that_cannot_be_filled_is_refused_before_a_run_is_made(

@@ -79,6 +79,8 @@ def write_shards(
     Raises:
         ValueError: ``out`` is not empty.
     """
+    if not storage.is_remote(out) and storage.exists(out):
+        raise ValueError(f"{out} is a file; choose a folder as --out")
     if not storage.is_empty(out):
         refuse_cut_off(out)
         raise ValueError(f"{out} is not empty; choose another --out or remove it first")
