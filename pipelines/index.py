@@ -54,8 +54,10 @@ def make_index(run: Run, options: Options) -> str:
     out = absolute(options.out or storage.join(run.uri, "index"))
     if storage.is_remote(out):
         raise ValueError(f"an index is written to a local folder, not to {out}; give --out FOLDER")
-    if os.path.isdir(out) and os.listdir(out):
-        raise ValueError(f"{out} exists and is not empty; give another --out or remove it first")
+    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
+        raise ValueError(
+            f"{out} exists and is not an empty folder; give another --out or remove it first"
+        )
     model = trained_model(run)
     found = describe(
         run.uri,

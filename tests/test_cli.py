@@ -291,7 +291,9 @@ def test_from_pictures_to_search_in_five_verbs(
     assert "--run &#x27;runs/my run&#x27;" in page
     assert (here / "gallery.png").stat().st_size > 1000
 
-    assert "exists and is not empty" in refused(["index"], capsys)
+    assert "exists and is not an empty folder" in refused(["index"], capsys)
+    below = ["index", "--kind", "exact", "--out", "gallery.png/below"]
+    assert "not a directory; check the path" in refused(below, capsys)
     (here / "text.jpg").write_text("no picture")
     assert "is no image" in refused(["search", "text.jpg", "--run", "runs/my run"], capsys)
     other = [*steps, *size[:-1], "other", "--ray.num-workers", "0", "--training.seed", "1"]
