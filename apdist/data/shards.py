@@ -97,9 +97,7 @@ def write_shards(
             progress(done)
         index = writer.finish()
         if not len(index):
-            raise ValueError(
-                f"none of the {len(items)} files is a readable image; {out} is not made"
-            )
+            raise ValueError(f"none of the {len(items)} files is a readable image; nothing written")
     except BaseException:
         writer.abandon()
         raise

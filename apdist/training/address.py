@@ -36,10 +36,7 @@ def _knock(address: str, host: str, port: int) -> None:
 
 
 def _ask(address: str) -> None:
-    """Run `ray status` in a process that can be ended.
-
-    A refusal in good time, for want of a token for example, is left to `ray.init` to explain.
-    """
+    """Run `ray status` in a process that can be ended; what else it says, `ray.init` will say."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "status"]
     try:
         answer = subprocess.run(
@@ -51,6 +48,11 @@ def _ask(address: str) -> None:
         )
     except subprocess.TimeoutExpired:
         answer = None
+    if answer is not None and answer.returncode and b"uthentication" in answer.stderr:
+        raise ValueError(
+            f"the Ray cluster at ray.address {address!r} wants another token; set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the cluster's"
+        )
     # Another server that speaks gRPC, Ray's own for clients for example, answers with an RpcError.
     if answer is None or (answer.returncode and b"RpcError" in answer.stderr):
         raise ValueError(
