@@ -237,9 +237,21 @@ class RayConfig:
     """Worker or node failures after which the run gives up."""
 
     def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        is_host_and_port = host and "/" not in host and port.isdigit()
+        if self.address not in ("local", "auto") and not is_host_and_port:
+            raise ValueError(
+                "ray.address must be local, auto or HOST:PORT, where PORT is that of the cluster's "
+                f"head, often 6379; got {self.address!r}"
+            )
         _at_least("ray.num_workers", self.num_workers, 0)
         _at_least("ray.cpus_per_worker", self.cpus_per_worker, 1)
         _at_least("ray.max_failures", self.max_failures, 0)
+        if self.use_gpu and self.num_workers == 0:
+            raise ValueError(
+                "ray.use_gpu needs ray.num_workers of at least 1: with 0 the training runs in this "
+                "process, on the CPU; use --ray.num-workers 1, or leave out --ray.use-gpu"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,6 +367,8 @@ def from_json(text: str) -> Config:
         ValueError: not JSON, or an option that this version does not know.
     """
     nested = json.loads(text)
+    if not isinstance(nested, dict) or not all(isinstance(o, dict) for o in nested.values()):
+        raise ValueError('expected sections with options, as in {"loss": {"num_bins": 20}}')
     return override(
         Config(), {f"{s}.{name}": v for s, options in nested.items() for name, v in options.items()}
     )

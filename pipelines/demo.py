@@ -1,6 +1,7 @@
 """``make demo``: every verb in turn on the embedded data set, and what came of it."""
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -38,11 +39,11 @@ def main() -> int:
     show(run, scores_before(run), after, [page, folder, run.uri])
     say(f"\nall of it took {time.monotonic() - started:.0f} s; try next:")
     for command in (
-        f"mlflow ui --backend-store-uri {run.config.tracking.uri}",
-        f"apdist search {os.path.relpath(query)} --run {os.path.relpath(run.uri)}",
-        "apdist prepare folder YOUR_IMAGES --out data/mine",
+        ["mlflow", "ui", "--backend-store-uri", run.config.tracking.uri],
+        ["apdist", "search", os.path.relpath(query), "--run", os.path.relpath(run.uri)],
+        ["apdist", "prepare", "folder", "YOUR_IMAGES", "--out", "data/mine"],
     ):
-        say(f"  .venv/bin/{command}")
+        say(f"  .venv/bin/{shlex.join(command)}")
     return 0
 
 

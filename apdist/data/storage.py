@@ -12,7 +12,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlparse
@@ -155,14 +155,21 @@ def write_bytes(uri: str, data: bytes) -> None:
             _client().put_object(Bucket=bucket, Key=key, Body=data)
         return
     with local_target(uri) as temporary:
-        temporary.write_bytes(data)
+        try:
+            temporary.write_bytes(data)
+        except OSError as error:
+            raise StorageError(
+                f"{uri} cannot be written ({error.strerror}); make room there, or choose another "
+                "folder that you may write to"
+            ) from error
 
 
 def remove(uri: str) -> None:
     """Delete the file at ``uri`` if there is one."""
     if not is_remote(uri):
         path = Path(uri)
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
         if path.parent.is_dir() and not any(path.parent.iterdir()):
             path.parent.rmdir()  # as in object storage, a folder is there as long as a file is
         return
