@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
 def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
     from apdist.data.index import read_index
-    from apdist.data.stream import shard_names
+    from apdist.data.passes import shard_names
     from pipelines.described import find_run, trained_model
 
     run = find_run(options.run)
