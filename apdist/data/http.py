@@ -24,11 +24,12 @@ from apdist.data.storage_errors import (
 from apdist.data.transfers import count
 
 MAX_REDIRECTS = 5
+FIRST_BYTES = 64 << 10
 ERROR_BYTES = 16 << 10
 """The beginning of an error's body that is read for S3's code."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Part:
     """The bytes from ``start`` to ``end`` of a file, about to arrive."""
 
@@ -41,6 +42,8 @@ class Part:
     """Size of the whole file."""
     etag: str
     """Without quotes; empty where the server gives none."""
+    begun: bytes
+    """The first bytes, already here."""
 
     def read(self, limit: int, attempts: Attempts) -> bytes:
         """What has arrived, at most ``limit`` bytes, at least one; empty at the end.
@@ -49,20 +52,24 @@ class Part:
             TransientError: the connection broke, went silent, or the deadline is over.
         """
         attempts.check_deadline()
+        if self.begun:
+            block, self.begun = self.begun[:limit], self.begun[limit:]
+            return block
         if attempts.left_s() < attempts.policy.silence_timeout_s:
             self._shorten_timeout(attempts.left_s())
         with _network(self.uri):
             # One recv: read() would wait for all of `limit` from a server that trickles.
-            block: bytes = self.response.read1(limit, decode_content=False)
+            block = self.response.read1(limit, decode_content=False)
         count(bytes_read=len(block))
         return block
 
-    def close(self) -> None:
-        """Give the connection back for the next request; close it if more was to come."""
-        if self.response.length_remaining == 0:
-            self.response.drain_conn()
-        else:
-            self.response.close()
+    def release(self) -> None:
+        """Give the connection back for the next request, after the last byte."""
+        self.response.drain_conn()
+
+    def drop(self) -> None:
+        """Close the connection: more is to come on it, or it is broken."""
+        self.response.close()
 
     def _shorten_timeout(self, timeout_s: float) -> None:
         from botocore.response import StreamingBody
@@ -91,7 +98,13 @@ def request_part(
     try:
         if response.status not in (200, 206):
             raise _failure(uri, response)
-        return _part(uri, response, start, end)
+        with _network(uri):
+            begun: bytes = response.read1(FIRST_BYTES, decode_content=False)
+        if not begun and response.headers.get("Content-Length") != "0":
+            # http.client takes headers that are cut off for complete ones: believe none of them.
+            raise TransientError("connection closed before the first byte")
+        count(bytes_read=len(begun))
+        return _part(uri, response, start, end, begun)
     except BaseException:
         response.close()
         raise
@@ -139,6 +152,8 @@ def _get(
 def _failure(uri: str, response: urllib3.BaseHTTPResponse) -> Exception:
     with _network(uri):
         body = response.read(ERROR_BYTES, decode_content=False)
+    if not body and "Content-Length" not in response.headers:
+        return TransientError(f"HTTP {response.status}, connection closed before the reason")
     found = re.search(rb"<Code>(\w+)</Code>", body)
     code = found[1].decode() if found else ""
     if is_transient(response.status, code):
@@ -146,7 +161,7 @@ def _failure(uri: str, response: urllib3.BaseHTTPResponse) -> Exception:
     return refusal(uri, response.status, code)
 
 
-def _part(uri: str, response: urllib3.BaseHTTPResponse, start: int, end: int) -> Part:
+def _part(uri: str, response: urllib3.BaseHTTPResponse, start: int, end: int, begun: bytes) -> Part:
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding not in ("", "identity"):
         raise StorageError(
@@ -163,14 +178,14 @@ def _part(uri: str, response: urllib3.BaseHTTPResponse, start: int, end: int) ->
         length = response.headers.get("Content-Length", "")
         if not length.isdigit():
             raise StorageError(f"{shown(uri)}: the server does not say how long the file is")
-        return Part(response, uri, 0, int(length), int(length), etag)
+        return Part(response, uri, 0, int(length), int(length), etag, begun)
     given = response.headers.get("Content-Range", "")
     found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", given)
     if not found or int(found[1]) != start or (0 <= end < int(found[2]) + 1):
         raise StorageError(
             f"{shown(uri)}: asked for bytes {start} to {end}, the server sent {given!r}"
         )
-    return Part(response, uri, start, int(found[2]) + 1, int(found[3]), etag)
+    return Part(response, uri, start, int(found[2]) + 1, int(found[3]), etag, begun)
 
 
 @contextmanager

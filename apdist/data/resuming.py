@@ -104,7 +104,7 @@ class ResumingReader(io.RawIOBase):
         try:
             self._check_version(part)
         except StorageError:
-            part.close()
+            part.drop()
             raise
         self.end = min(self.end, part.end) if self.end >= 0 else part.end
         self.etag, self.file_bytes, self.part = self.etag or part.etag, part.file_bytes, part
@@ -120,6 +120,10 @@ class ResumingReader(io.RawIOBase):
             )
 
     def _leave(self) -> None:
-        if self.part is not None:
-            self.part.close()
-            self.part = None
+        if self.part is None:
+            return
+        if self.position == self.part.end:
+            self.part.release()
+        else:
+            self.part.drop()
+        self.part = None

@@ -93,7 +93,7 @@ class Attempts:
             ) from error
         self.num_failures += 1
         level = logging.WARNING if self.num_failures > QUIET_TRIES else logging.DEBUG
-        logger.log(level, "%s: %s; again in %.1f s", shown(self.uri), error, wait_s)
+        logger.log(level, "%s: %s; again in %.2f s", shown(self.uri), error, wait_s)
         count(retries=1)
         time.sleep(wait_s)
 

@@ -133,7 +133,7 @@ def _call(uri: str, operation: str, **arguments: Any) -> dict[str, Any]:
 
 
 def _try_timeout_s(attempts: Attempts) -> float:
-    """Longest time for a try that ends before the deadline, a power of two: few clients do."""
+    """Time for a try that ends before the deadline: 32, 8, 2, 0.5 ... s, each a client's."""
     policy = attempts.policy
     longest_s = min(policy.silence_timeout_s + policy.connect_timeout_s, attempts.left_s())
-    return 2.0 ** math.floor(math.log2(longest_s))
+    return 2.0 ** (2 * math.floor((math.log2(longest_s) - 1) / 2) + 1)

@@ -18,10 +18,18 @@ from urllib.parse import urlsplit
 from apdist.data import s3
 from apdist.data.resuming import ResumingReader
 from apdist.data.retries import RetryPolicy, configure
-from apdist.data.storage_errors import MissingError, StorageError, shown
+from apdist.data.storage_errors import MissingError, RangeError, StorageError, shown
 from apdist.data.transfers import Counters, counters
 
-__all__ = ["Counters", "MissingError", "RetryPolicy", "StorageError", "configure", "counters"]
+__all__ = [
+    "Counters",
+    "MissingError",
+    "RetryPolicy",
+    "StorageError",
+    "configure",
+    "counters",
+    "shown",
+]
 
 BLOCK_BYTES = 1 << 20
 _WEB = ("https://", "http://")
@@ -83,9 +91,10 @@ def size_and_etag(uri: str) -> tuple[int, str]:
         with _explained(uri):
             return Path(uri).stat().st_size, ""
     # A GET, as an address may be signed for nothing else, and an error then says what is missing.
-    with ResumingReader(uri) as reader:
-        reader.connect()
-        return reader.file_bytes, reader.etag
+    try:
+        return _asked(uri, size=1)
+    except RangeError:  # it is empty
+        return _asked(uri, size=-1)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -183,6 +192,12 @@ def ray_filesystem(uri: str) -> Any:
     from apdist.data.s3_filesystem import retrying_s3
 
     return retrying_s3()
+
+
+def _asked(uri: str, size: int) -> tuple[int, str]:
+    with ResumingReader(uri, size=size) as reader:
+        reader.connect()
+        return reader.file_bytes, reader.etag
 
 
 def _refuse_web(uri: str, what: str) -> None:

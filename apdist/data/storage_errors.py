@@ -14,6 +14,10 @@ class MissingError(StorageError):
     """There is no such file or object; its bucket is there."""
 
 
+class RangeError(StorageError):
+    """The file ends before the first byte that was asked for."""
+
+
 class TransientError(Exception):
     """The network or the server failed in a way that may pass; never leaves the storage modules."""
 
@@ -42,7 +46,9 @@ def refusal(uri: str, status: int, code: str = "") -> StorageError:
     """
     remedy = _REMEDIES.get(code) or _STATUS_REMEDIES.get(status)
     told = f"HTTP {status} {code}".rstrip()
-    kind = MissingError if code == "NoSuchKey" or (not code and status == 404) else StorageError
+    kind: type[StorageError] = RangeError if status == 416 else StorageError
+    if code == "NoSuchKey" or (status == 404 and not code):
+        kind = MissingError
     return kind(f"{shown(uri)}: {remedy} ({told})" if remedy else f"{shown(uri)}: refused, {told}")
 
 
