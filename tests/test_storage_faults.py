@@ -122,9 +122,10 @@ def survive_many_faults(proxy: FaultyProxy, uri: str, data: bytes, etag: str) ->
     broken = proxy.num_faults.total() - proxy.num_faults["delay"]
     assert broken >= 300
     assert set(proxy.num_faults) == {"cut", "reset", "stall", "truncate", "delay", "status"}
-    # No fault is lost; on a busy machine an answer may be slow without one.
-    assert broken <= spent.retries <= broken + 10
-    assert spent.requests == proxy.num_requests == NUM_RANGES + spent.retries
+    # No fault is lost; on a busy machine an answer may come too late without one.
+    assert spent.retries >= broken
+    assert spent.requests == NUM_RANGES + spent.retries
+    assert spent.bytes_read == NUM_RANGES * RANGE_BYTES
 
 
 def fails_in_time(read: str, seconds: float = SHORT.deadline_s) -> None:
@@ -242,7 +243,7 @@ def test_writes_and_lists_survive_faults(
         storage.write_bytes(f"s3://apdist/written/small-{number}", b"small")
     names = storage.list_files("s3://apdist/written")
     storage.remove("s3://apdist/written/small-1")
-    assert bucket.num_faults.total() >= 15
+    assert bucket.num_faults.total() >= 10
     bucket.begin(first())
     assert names == ["file-0", "file-1", *(f"small-{number}" for number in range(10))]
     assert storage.list_files("s3://apdist/written", "-1") == ["file-1"]
@@ -266,7 +267,7 @@ def test_a_large_object_that_cannot_be_finished_leaves_nothing(
 @pytest.mark.s3
 def test_an_object_replaced_in_mid_read_is_an_error(bucket: FaultyProxy, server: S3Server) -> None:
     storage.write_bytes("s3://apdist/changing", some_bytes(FILE_BYTES))
-    bucket.begin(first(Fault("cut", after=2_000_000)))
+    bucket.begin(always(Fault("cut", after=2_000_000)))
     with storage.open_stream("s3://apdist/changing") as stream:
         stream.read(100_000)
         server.client().put_object(
@@ -285,7 +286,7 @@ def test_s3_itself_is_asked_for_the_indexed_version(bucket: FaultyProxy) -> None
 
 def test_a_web_file_replaced_in_mid_read_is_an_error(web: tuple[FaultyProxy, WebFile]) -> None:
     proxy, file = web
-    proxy.begin(first(Fault("cut", after=2_000_000)))
+    proxy.begin(always(Fault("cut", after=2_000_000)))
     with storage.open_stream(f"{proxy.endpoint}/file.tar") as stream:
         stream.read(100_000)
         file.data, file.etag = some_bytes(FILE_BYTES, seed=1), '"2"'
@@ -299,7 +300,7 @@ def test_a_server_killed_in_mid_read_and_started_again_changes_no_byte(
     server: S3Server, bucket: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = some_bytes(24 << 20)
-    storage.write_bytes("s3://apdist/killed", data)
+    server.client().put_object(Bucket="apdist", Key="killed", Body=data)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     before = storage.counters()
     with (
