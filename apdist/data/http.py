@@ -55,7 +55,7 @@ class Part:
         if self.begun:
             block, self.begun = self.begun[:limit], self.begun[limit:]
             return block
-        if attempts.left_s() < attempts.policy.silence_timeout_s:
+        if attempts.left_s() < attempts.policy.silence_timeout_s and not self.response.closed:
             self._shorten_timeout(attempts.left_s())
         with _network(self.uri):
             # One recv: read() would wait for all of `limit` from a server that trickles.
