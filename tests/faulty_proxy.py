@@ -26,9 +26,10 @@ class Fault:
     """What happens to one answer.
 
     Kinds: `cut` and `reset` end the connection after ``after`` bytes of the answer, by FIN or RST;
-    `stall` sends nothing more for ``seconds``, `trickle` a byte a time; `truncate` announces and
-    sends a body that is ``after`` bytes long; `delay` passes the request on after ``seconds``;
-    `status` answers with ``status`` and S3's error ``code`` instead of the server.
+    `stall` sends nothing more for ``seconds``, `trickle` a byte each ``seconds``, `falter` nine
+    such bytes and then nothing; `truncate` announces and sends a body of ``after`` bytes; `delay`
+    passes the request on after ``seconds``; `status` answers with ``status`` and S3's error
+    ``code`` instead of the server.
     """
 
     kind: str
@@ -192,10 +193,11 @@ class Exchange:
             self.client.transport.abort()
         elif fault.kind == "stall":
             await asyncio.sleep(fault.seconds)
-        elif fault.kind == "trickle":
-            for byte in data[fault.after :]:
+        elif fault.kind in ("trickle", "falter"):
+            for byte in data[fault.after :][: 9 if fault.kind == "falter" else None]:
                 await self._send(bytes([byte]))
                 await asyncio.sleep(fault.seconds)
+            await asyncio.sleep(30)
 
     async def _answer(self, fault: Fault) -> None:
         body = f"<Error><Code>{fault.code}</Code><Message>.</Message></Error>" if fault.code else ""
@@ -209,7 +211,7 @@ class Exchange:
         self.proxy.num_faults[fault.kind] += 1
 
 
-FATAL = ("cut", "reset", "stall", "trickle", "truncate")
+FATAL = ("cut", "reset", "stall", "trickle", "falter", "truncate")
 
 
 def shortened(data: bytes, fault: Fault) -> tuple[bytes, Fault | None]:

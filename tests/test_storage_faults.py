@@ -171,6 +171,40 @@ def test_a_fault_of_a_web_server_that_lasts_is_an_error_at_the_deadline(
     assert proxy.num_faults[fault.kind] >= 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "deadline_s"),
+    [
+        # The last byte comes when little of the deadline is left, the timeout was set before.
+        (Fault("falter", after=700, seconds=0.1), 1.2),
+        # No gap is long enough for any timeout.
+        (Fault("trickle", after=700), 0.2),
+    ],
+)
+def test_bytes_that_come_too_slowly_are_an_error_at_the_deadline(
+    web: tuple[FaultyProxy, WebFile], fault: Fault, deadline_s: float
+) -> None:
+    proxy, _ = web
+    proxy.begin(always(fault))
+    started = time.monotonic()
+    with (
+        using(RetryPolicy(deadline_s=deadline_s, first_wait_s=0.02, silence_timeout_s=30)),
+        pytest.raises(StorageError, match="gave up after"),
+    ):
+        storage.read_range(f"{proxy.endpoint}/file.tar", 0, FILE_BYTES)
+    assert time.monotonic() - started < deadline_s + SLACK_S
+
+
+def test_an_answer_cut_anywhere_in_its_headers_is_asked_for_again(
+    web: tuple[FaultyProxy, WebFile],
+) -> None:
+    proxy, file = web
+    uri = f"{proxy.endpoint}/file.tar"
+    for after in range(0, 260, 3):
+        proxy.begin(first(Fault("cut", after=after)))
+        assert storage.read_range(uri, 1000, 5000, "1") == file.data[1000:6000]
+        assert proxy.num_faults.total() == 1
+
+
 @pytest.mark.parametrize("fault", [Fault("stall", seconds=30), Fault("reset"), Fault("status")])
 @pytest.mark.s3
 def test_writing_listing_and_deleting_end_at_the_deadline(
