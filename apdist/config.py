@@ -27,16 +27,27 @@ class DataConfig:
     """Images of one class that enter a batch together, at least 2: each query has a positive."""
     on_corrupt: Literal["error", "replace"] = "error"
     """What to do with an image that cannot be read: stop, or take another one of its class."""
+    loader_processes: int = 2
+    """Processes per worker that read and decode images; 0: threads of the worker itself."""
     loader_threads: int = 2
-    """Threads per worker that read and decode images."""
-    read_ahead_steps: int = 2
-    """Steps whose images are read before they are needed."""
+    """Threads in each of them: one reads while another decodes."""
+    read_ahead_mib: int = 1024
+    """Memory per worker for images that are decoded before they are needed, beside those in use."""
+    read_deadline_s: float = 120.0
+    """Seconds after which a read that keeps failing ends the run."""
+    cache_dir: str = ""
+    """Folder on a local disk that keeps whole shards; empty: none."""
+    cache_gib: float = 50.0
+    """Size at which the cache drops the shards that were used longest ago."""
 
     def __post_init__(self) -> None:
         _at_least("data.image_size", self.image_size, 8)
         _at_least("data.group_size", self.group_size, 2)
         _at_least("data.loader_threads", self.loader_threads, 1)
-        _at_least("data.read_ahead_steps", self.read_ahead_steps, 1)
+        _at_least("data.loader_processes", self.loader_processes, 0)
+        _at_least("data.read_ahead_mib", self.read_ahead_mib, 1)
+        _in_range("data.read_deadline_s", self.read_deadline_s, 0.1, 86400)
+        _in_range("data.cache_gib", self.cache_gib, 0.001, float("inf"))
         if not self.shards:
             raise ValueError("data.shards is empty; give the folder that `apdist prepare` wrote")
 
@@ -237,9 +248,21 @@ class RayConfig:
     """Worker or node failures after which the run gives up."""
 
     def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        is_host_and_port = host and "/" not in host and port.isdigit()
+        if self.address not in ("local", "auto") and not is_host_and_port:
+            raise ValueError(
+                "ray.address must be local, auto or HOST:PORT, where PORT is that of the cluster's "
+                f"head, often 6379; got {self.address!r}"
+            )
         _at_least("ray.num_workers", self.num_workers, 0)
         _at_least("ray.cpus_per_worker", self.cpus_per_worker, 1)
         _at_least("ray.max_failures", self.max_failures, 0)
+        if self.use_gpu and self.num_workers == 0:
+            raise ValueError(
+                "ray.use_gpu needs ray.num_workers of at least 1: with 0 the training runs in this "
+                "process, on the CPU; use --ray.num-workers 1, or leave out --ray.use-gpu"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,6 +378,8 @@ def from_json(text: str) -> Config:
         ValueError: not JSON, or an option that this version does not know.
     """
     nested = json.loads(text)
+    if not isinstance(nested, dict) or not all(isinstance(o, dict) for o in nested.values()):
+        raise ValueError('expected sections with options, as in {"loss": {"num_bins": 20}}')
     return override(
         Config(), {f"{s}.{name}": v for s, options in nested.items() for name, v in options.items()}
     )

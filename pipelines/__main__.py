@@ -60,14 +60,21 @@ def _run(verb: str, argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("APDIST_TRACEBACK"):
             raise
-        return _fail(str(error), 2)
+        return _fail(_told(error), 2)
     except RuntimeError as error:
         if os.environ.get("APDIST_TRACEBACK") or type(error).__name__ != "TrainingError":
             raise
         return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return _fail("stopped", 130)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "stopped", 130)
     return code
+
+
+def _told(error: ValueError | OSError) -> str:
+    """Its message; an error of the file system itself gets path and remedy."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}; check the path and who may write there"
+    return str(error)
 
 
 def _fail(message: str, code: int) -> int:

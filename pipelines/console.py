@@ -1,6 +1,7 @@
 """What a person sees: one console, progress that also reads well in a log file, tables."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -13,7 +14,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 
@@ -21,6 +21,9 @@ console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 LOG_EVERY_S = 10.0
+WINDOW_S = 60.0
+"""Seconds over which a rate is taken: an evaluation now and then belongs to it."""
+GRAIN_S = 0.1
 
 
 def say(text: str) -> None:
@@ -56,42 +59,74 @@ def progress_bar(title: str, total: int) -> Iterator[Update]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=console,
     )
     with bar:
-        task = bar.add_task(title, total=total, note="")
+        task = bar.add_task(title, total=total, note="", left="")
+        pace = Pace()
 
         def update(done: int, note: str = "") -> None:
-            bar.update(task, completed=done, note=note)
+            pace.add(done, time.monotonic())
+            bar.update(task, completed=done, note=note, left=pace.left(total))
 
         yield update
 
 
-def _is_figure(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+class Pace:
+    """How fast it goes: over a recent stretch, without the first step, which compiles and warms up.
+
+    Each update has the number done and the time in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.last = -1
+        self.seen: deque[tuple[float, int]] = deque()
+
+    def add(self, done: int, now: float) -> None:
+        """Note an update; the first one, and one that goes back, is a start and no step."""
+        is_start = self.last < 0 or done <= self.last
+        self.last = done
+        if is_start:
+            self.seen.clear()
+            return
+        if len(self.seen) > 1 and now - self.seen[-2][0] < GRAIN_S:
+            self.seen.pop()  # thousands of updates a second need not all be kept
+        self.seen.append((now, done))
+        while len(self.seen) > 2 and now - self.seen[0][0] > WINDOW_S:
+            self.seen.popleft()
+
+    def rate(self) -> float:
+        """Steps a second; 0 before two steps were seen."""
+        if len(self.seen) < 2:
+            return 0.0
+        (before, first), (now, last) = self.seen[0], self.seen[-1]
+        return (last - first) / max(now - before, 1e-9)
+
+    def left(self, total: int) -> str:
+        """What to show of rate and remaining time; empty before two steps were seen."""
+        rate = self.rate()
+        if not rate:
+            return ""
+        remaining = total - self.last
+        return f"{rate:.1f}/s" + (f"  {remaining / rate:.0f} s left" if remaining > 0 else "")
 
 
 def _line_writer(title: str, total: int) -> Update:
-    started = last = 0.0
-    first = -1
+    pace = Pace()
+    written = time.monotonic()
 
     def update(done: int, note: str = "") -> None:
-        nonlocal started, last, first
+        nonlocal written
         now = time.monotonic()
-        if first < 0:  # what was done before, and the time that starting took, are no rate
-            first, started, last = done, now, now
-        if now - last < LOG_EVERY_S and done < total:
+        is_start = pace.last < 0
+        pace.add(done, now)
+        if is_start:  # the time that starting took is no step's
+            written = now
+        if now - written < LOG_EVERY_S and done < total:
             return
-        last = now
-        rate = (done - first) / max(now - started, 1e-9)
-        left = f"{(total - done) / rate:.0f} s left" if rate > 0 else ""
-        say(f"{title} {done}/{total}  {note}  {rate:.1f}/s  {left}".rstrip())
+        written = now
+        say(f"{title} {done}/{total}  {note}  {pace.left(total)}".rstrip())
 
     return update
 
@@ -106,3 +141,11 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         # Class names and paths are the user's: their square brackets are no markup.
         result.add_row(*(escape(cell) for cell in row))
     console.print(result)
+
+
+def _is_figure(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

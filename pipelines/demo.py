@@ -1,13 +1,14 @@
 """``make demo``: every verb in turn on the embedded data set, and what came of it."""
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
 
 from apdist.data import storage
 from apdist.data.index import INDEX_NAME
-from apdist.data.stream import ImageReader
+from apdist.data.reader import ImageReader
 from apdist.retrieval.metrics import RetrievalScores
 from apdist.training.runs import Run
 from pipelines import index, prepare, report, search
@@ -38,11 +39,11 @@ def main() -> int:
     show(run, scores_before(run), after, [page, folder, run.uri])
     say(f"\nall of it took {time.monotonic() - started:.0f} s; try next:")
     for command in (
-        f"mlflow ui --backend-store-uri {run.config.tracking.uri}",
-        f"apdist search {os.path.relpath(query)} --run {os.path.relpath(run.uri)}",
-        "apdist prepare folder YOUR_IMAGES --out data/mine",
+        ["mlflow", "ui", "--backend-store-uri", run.config.tracking.uri],
+        ["apdist", "search", os.path.relpath(query), "--run", os.path.relpath(run.uri)],
+        ["apdist", "prepare", "folder", "YOUR_IMAGES", "--out", "data/mine"],
     ):
-        say(f"  .venv/bin/{command}")
+        say(f"  .venv/bin/{shlex.join(command)}")
     return 0
 
 

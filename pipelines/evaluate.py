@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import tyro
+from typing import TYPE_CHECKING, Annotated
 
 from apdist.data import storage
 from apdist.training.runs import Run, evaluation_name
 from pipelines.console import say, table
+from pipelines.options import parse, shown_default
 from pipelines.train import absolute
 
 if TYPE_CHECKING:
@@ -20,17 +19,17 @@ if TYPE_CHECKING:
 class Options:
     """Measure a trained model: every image of the split is a query against the rest."""
 
-    run: str = ""
-    """Folder of the run; empty: the newest under runs/."""
-    shards: str = ""
-    """Other shards than the run was trained with."""
-    split: str = ""
-    """Split to measure; empty: the run's evaluation split."""
+    run: Annotated[str, shown_default("the newest under runs/")] = ""
+    """Folder of the run."""
+    shards: Annotated[str, shown_default("those of the run")] = ""
+    """Folder or s3:// prefix with shards."""
+    split: Annotated[str, shown_default("the run's evaluation split")] = ""
+    """Split to measure."""
 
 
 def main(argv: list[str]) -> int:
     """Parse and run."""
-    options = tyro.cli(Options, args=argv, prog="apdist evaluate")
+    options = parse(Options, argv, "apdist evaluate")
     from pipelines.described import find_run
 
     run = find_run(options.run)

@@ -2,14 +2,13 @@
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import tyro
+from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import RayConfig
 from apdist.data import storage
 from apdist.training.launch import ray_cluster
 from pipelines.console import progress_bar, say
+from pipelines.options import parse, shown_default
 from pipelines.train import absolute
 
 if TYPE_CHECKING:
@@ -22,10 +21,10 @@ class Options:
 
     out: str
     """Folder or s3:// prefix for the Parquet files."""
-    run: str = ""
-    """Folder of the run whose model describes; empty: the newest under runs/."""
-    shards: str = ""
-    """Shards to describe; empty: those of the run."""
+    run: Annotated[str, shown_default("the newest under runs/")] = ""
+    """Folder of the run whose model describes."""
+    shards: Annotated[str, shown_default("those of the run")] = ""
+    """Folder or s3:// prefix with the shards to describe."""
     batch_size: int = 256
     """Images described at once."""
     address: str = "local"
@@ -42,14 +41,14 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse and run."""
-    extract(tyro.cli(Options, args=argv, prog="apdist extract"))
+    extract(parse(Options, argv, "apdist extract"))
     return 0
 
 
 def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
     from apdist.data.index import read_index
-    from apdist.data.stream import shard_names
+    from apdist.data.passes import shard_names
     from pipelines.described import find_run, trained_model
 
     run = find_run(options.run)
@@ -70,9 +69,10 @@ def extract(options: Options) -> None:
 
 
 def _extract(options: Options, run: str, shards: str, out: str, names: list[str]) -> None:
-    import ray
+    import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # After the import, which sets it: plans and durations are no news for our users.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
     done = 0
     with progress_bar("describing shards", len(names)) as update:
@@ -83,7 +83,9 @@ def _extract(options: Options, run: str, shards: str, out: str, names: list[str]
             compute=ray.data.ActorPoolStrategy(size=min(options.num_workers, len(names))),
             num_gpus=1 if options.use_gpu else None,
         )
-        for _ in described.iter_rows():
+        for row in described.iter_rows():
+            if row["refused"]:
+                raise ValueError(row["refused"])
             done += 1
             update(done, "")
 
@@ -103,10 +105,18 @@ class Describer:
         self.out, self.batch_size = out, batch_size
 
     def __call__(self, batch: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
-        """Describe the shards named in ``batch``."""
-        for name in batch["shard"].tolist():
-            self._write(str(name))
-        return batch
+        """Describe the shards named in ``batch``; tell why one cannot be, or an empty text."""
+        import numpy as np
+
+        refused = [self._refusal(str(name)) for name in batch["shard"].tolist()]
+        return {**batch, "refused": np.array(refused)}
+
+    def _refusal(self, name: str) -> str:
+        try:
+            self._write(name)
+        except (ValueError, OSError) as error:  # the driver raises it again, without Ray's frames
+            return str(error)
+        return ""
 
     def _write(self, name: str) -> None:
         import io

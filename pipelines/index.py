@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from apdist.data import storage
 from apdist.training.runs import Run
 from pipelines.console import say
+from pipelines.options import parse, shown_default
 from pipelines.train import absolute
 
 if TYPE_CHECKING:
@@ -26,21 +25,21 @@ Kind = Literal["auto", "exact", "flat", "ivf", "hnsw", "ivf_pq"]
 class Options:
     """Describe the images of a split and build an index to search them."""
 
-    run: str = ""
-    """Folder of the run whose model describes; empty: the newest under runs/."""
-    shards: str = ""
-    """Shards to index; empty: those of the run."""
-    split: str = ""
-    """Split to index; empty: the run's evaluation split."""
+    run: Annotated[str, shown_default("the newest under runs/")] = ""
+    """Folder of the run whose model describes."""
+    shards: Annotated[str, shown_default("those of the run")] = ""
+    """Folder or s3:// prefix with the shards to index."""
+    split: Annotated[str, shown_default("the run's evaluation split")] = ""
+    """Split to index."""
     kind: Kind = "auto"
     """exact needs no faiss; flat is exact too; ivf, hnsw and ivf_pq trade recall for speed."""
-    out: str = ""
-    """Folder for the index, on this machine; empty: `index` in the run's folder."""
+    out: Annotated[str, shown_default("`index` in the run's folder")] = ""
+    """Folder for the index, on this machine."""
 
 
 def main(argv: list[str]) -> int:
     """Parse and run."""
-    options = tyro.cli(Options, args=argv, prog="apdist index")
+    options = parse(Options, argv, "apdist index")
     from pipelines.described import find_run
 
     make_index(find_run(options.run), options)
@@ -55,8 +54,10 @@ def make_index(run: Run, options: Options) -> str:
     out = absolute(options.out or storage.join(run.uri, "index"))
     if storage.is_remote(out):
         raise ValueError(f"an index is written to a local folder, not to {out}; give --out FOLDER")
-    if os.path.isdir(out) and os.listdir(out):
-        raise ValueError(f"{out} exists and is not empty; give another --out or remove it first")
+    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
+        raise ValueError(
+            f"{out} exists and is not an empty folder; give another --out or remove it first"
+        )
     model = trained_model(run)
     found = describe(
         run.uri,

@@ -1,6 +1,7 @@
 """``apdist prepare``: pictures to WebDataset shards with a Parquet index."""
 
 import os
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,17 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from apdist.config import suggestion
 from apdist.data.shards import Encoded, Encoder, Item, write_shards
 from pipelines.console import progress_bar, say, warn
+from pipelines.options import parse, shown_default
 
-NOUN = {"folder": "pictures in class folders", "glyphs": "drawn characters, no network needed"}
+FEW_ITEMS = 500
+"""Up to so many images, starting processes takes longer than it saves."""
+SOURCES = {
+    "folder": "your own pictures: apdist prepare folder IMAGES --out OUT",
+    "glyphs": "drawn characters, no network needed: apdist prepare glyphs",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +37,8 @@ class Writing:
     """Processes that read and encode."""
 
     def __post_init__(self) -> None:
+        if not self.out:
+            raise ValueError("--out is empty; give a folder or an s3:// prefix for the shards")
         if self.shard_mib < 1 or self.processes < 1 or self.seed < 0:
             raise ValueError("--shard-mib and --processes must be at least 1, --seed at least 0")
 
@@ -37,11 +47,11 @@ class Writing:
 class PrepareFolder(Writing):
     """Write shards from a folder of pictures, IMAGES/<class>/<image>."""
 
-    images: Positional[Path]
+    images: Annotated[Positional[Path], tyro.conf.arg(metavar="IMAGES")]
     """Folder with one folder per class."""
     split_by_class: float = 0.8
     """Share of the classes that go to the split `train`; the others are `test`."""
-    split_file: Path = Path()
+    split_file: Annotated[Path, shown_default("none")] = Path()
     """A .csv or .tsv file with the columns path and split, instead of --split-by-class."""
     on_corrupt: Literal["error", "skip"] = "error"
     """What to do with a file that is no readable image."""
@@ -72,15 +82,35 @@ class PrepareGlyphs(Writing):
     """Images of each character; 0 draws one in each typeface."""
 
 
-Folder = Annotated[PrepareFolder, tyro.conf.subcommand("folder")]
-Glyphs = Annotated[PrepareGlyphs, tyro.conf.subcommand("glyphs")]
-
-
 def main(argv: list[str]) -> int:
     """Parse and run."""
-    options = tyro.cli(Folder | Glyphs, args=argv, prog="apdist prepare")
-    return (
-        prepare_folder(options) if isinstance(options, PrepareFolder) else prepare_glyphs(options)
+    if argv and argv[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0
+    if not argv or argv[0] not in SOURCES:
+        hint = suggestion(argv[0], SOURCES) if argv else ""
+        raise ValueError(
+            f"expected `apdist prepare folder` or `apdist prepare glyphs`, "
+            f"got {repr(argv[0]) if argv else 'neither'}{hint} (`apdist prepare --help` tells more)"
+        )
+    prog = f"apdist prepare {argv[0]}"
+    if argv[0] == "folder":
+        return prepare_folder(parse(PrepareFolder, argv[1:], prog))
+    return prepare_glyphs(parse(PrepareGlyphs, argv[1:], prog))
+
+
+def usage() -> str:
+    """Help before the options."""
+    lines = [f"  {name:<10}{text}" for name, text in SOURCES.items()]
+    return "\n".join(
+        [
+            "usage: apdist prepare folder|glyphs [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "apdist prepare folder --help lists every option",
+            "",
+        ]
     )
 
 
@@ -94,6 +124,9 @@ def prepare_folder(options: PrepareFolder) -> int:
         warn(f"{found.num_beside} files lie beside the class folders of {root} and are not used")
     if options.split_file != Path():
         splits = folder.read_split_file(options.split_file, root, found)
+        num_left_out = sum(len(paths) for paths in found.files.values()) - len(splits)
+        if num_left_out:
+            say(f"{num_left_out} files are not in {options.split_file} and are left out")
     else:
         splits = folder.split_by_class(root, found, options.split_by_class, options.seed)
     items = folder.folder_items(root, found, splits, options.max_side)
@@ -147,17 +180,20 @@ def write(items: list[Item], encode: Encoder, options: Writing, *, skip: bool) -
             raise ValueError(f"{item.source} {reason}; remove it, or use --on-corrupt skip")
         refused.append(f"{item.source} {reason}")
 
-    with progress_bar("writing images", len(items)) as update:
-        index = write_shards(
-            items,
-            encode,
-            options.out,
-            shard_bytes=options.shard_mib << 20,
-            seed=options.seed,
-            num_processes=options.processes if len(items) > 500 else 1,
-            on_refused=on_refused,
-            progress=lambda done: update(done, ""),
-        )
+    try:
+        with progress_bar("writing images", len(items)) as update:
+            index = write_shards(
+                items,
+                encode,
+                options.out,
+                shard_bytes=options.shard_mib << 20,
+                seed=options.seed,
+                num_processes=options.processes if len(items) > FEW_ITEMS else 1,
+                on_refused=on_refused,
+                progress=lambda done: update(done, ""),
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; nothing was written to {options.out}") from None
     for line in refused[:5]:
         warn(f"skipped {line}")
     if refused:

@@ -6,17 +6,17 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import tyro
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import flatten
 from apdist.data import storage
 from apdist.training.runs import Run
 from pipelines.console import say
+from pipelines.options import parse, shown_default
 
 if TYPE_CHECKING:
-    from apdist.data.stream import ImageReader
+    from apdist.data.reader import ImageReader
     from apdist.retrieval.gallery import RankedImage, RankedQuery
     from apdist.retrieval.metrics import RetrievalScores
     from apdist.retrieval.report import Report
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 class Options:
     """Write report.html of a run: settings, curves, scores and ranked queries."""
 
-    run: str = ""
-    """Folder of the run; empty: the newest under runs/."""
+    run: Annotated[str, shown_default("the newest under runs/")] = ""
+    """Folder of the run."""
     queries: int = 8
     """Queries under each heading: worst, median, best."""
     results: int = 10
     """Results shown for each query."""
-    gallery: Path = Path()
-    """A .png file for a picture of ranked queries; empty: none."""
+    gallery: Annotated[Path, shown_default("none")] = Path()
+    """A .png file for a picture of ranked queries."""
 
     def __post_init__(self) -> None:
         if self.queries < 1 or self.results < 1:
@@ -45,7 +45,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse and run."""
-    options = tyro.cli(Options, args=argv, prog="apdist report")
+    options = parse(Options, argv, "apdist report")
     from pipelines.described import find_run
 
     say(f"report: {make_report(find_run(options.run), options)}")
@@ -87,7 +87,7 @@ def ranked_queries(
     """The worst, median and best queries with the top of their ranked lists."""
     import torch
 
-    from apdist.data.stream import ImageReader
+    from apdist.data.reader import ImageReader
     from apdist.retrieval.gallery import RankedQuery, choose_queries
     from apdist.retrieval.ranking import nearest_rows
 
@@ -162,8 +162,11 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
             "run": run.uri,
         },
         next_commands=(
-            ("search with a picture", f"apdist search PICTURE --run {command}"),
-            ("see the curves in MLflow", f"mlflow ui --backend-store-uri {config.tracking.uri}"),
+            ("search with a picture", f"apdist search PICTURE --run {quote(command)}"),
+            (
+                "see the curves in MLflow",
+                f"mlflow ui --backend-store-uri {quote(config.tracking.uri)}",
+            ),
             ("train on your own pictures", "apdist prepare folder IMAGES --out data/mine"),
         ),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
+from typing import Annotated
 
 import tyro
 from tyro.conf import Positional
@@ -12,18 +14,19 @@ from tyro.conf import Positional
 from apdist.data import storage
 from apdist.training.runs import Run
 from pipelines.console import table
+from pipelines.options import parse, shown_default
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Find the images that look like a picture."""
 
-    query: Positional[Path]
+    query: Annotated[Positional[Path], tyro.conf.arg(metavar="QUERY")]
     """Picture to search for, in any format that Pillow reads."""
-    run: str = ""
-    """Folder of the run whose model describes the picture; empty: the newest under runs/."""
-    index: str = ""
-    """Folder of the index; empty: `index` in the run's folder."""
+    run: Annotated[str, shown_default("the newest under runs/")] = ""
+    """Folder of the run whose model describes the picture."""
+    index: Annotated[str, shown_default("`index` in the run's folder")] = ""
+    """Folder of the index."""
     k: int = 10
     """Results."""
 
@@ -34,7 +37,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Parse and run."""
-    options = tyro.cli(Options, args=argv, prog="apdist search")
+    options = parse(Options, argv, "apdist search")
     if not options.query.is_file():
         reason = "is a folder; give one picture" if options.query.is_dir() else "does not exist"
         raise ValueError(f"the query image {options.query} {reason}")
@@ -54,7 +57,9 @@ def search(run: Run, options: Options) -> None:
 
     folder = options.index or storage.join(run.uri, "index")
     if not os.path.isdir(folder):
-        raise ValueError(f"no index at {folder}; build one with: apdist index --run {run.uri}")
+        raise ValueError(
+            f"no index at {folder}; build one with: apdist index --run {quote(run.uri)}"
+        )
     model = trained_model(run)
     index = load_index(folder, model_id=model.model_id)
     query = options.query.read_bytes()

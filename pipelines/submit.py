@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from pipelines.console import say
+from pipelines.options import parse
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -58,7 +59,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run; returns the exit code of the job."""
     own, verb = split_arguments(argv)
-    options = tyro.cli(Options, args=own, prog="apdist submit")
+    options = parse(Options, own, "apdist submit")
     check_verb(verb)
     return submit(options, shlex.join(["apdist", *verb]))
 
@@ -99,7 +100,7 @@ def submit(options: Options, entrypoint: str) -> int:
     try:
         follow(client, job)
     except KeyboardInterrupt:
-        to = f"--address {options.ray_address}"
+        to = f"--address {shlex.quote(options.ray_address)}"
         say(f"\nthe job goes on; see `ray job logs {to} --follow {job}`, `ray job stop {to} {job}`")
         return 130
     return exit_code(client, job)

@@ -25,6 +25,7 @@ from apdist.training.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking import Tracker
 from pipelines.console import say, table, warn
+from pipelines.options import parse
 from pipelines.presets import preset, preset_help
 from pipelines.train import Listener, check_data, with_absolute_paths
 
@@ -35,7 +36,7 @@ OBJECTIVE = "map"
 class Options:
     """Search hyper-parameters for the best mAP on held-out classes; each trial is a training."""
 
-    space: Path
+    space: Annotated[Path, tyro.conf.arg(help_behavior_hint="(required)")]
     """TOML file with distributions; see docs/sweeps.md."""
     trials: int = 8
     """Trainings to try."""
@@ -65,11 +66,11 @@ def main(argv: list[str]) -> int:
             f"presets:\n{preset_help()}\n\napdist sweep PRESET --help lists every option\n"
         )
         return 0
-    options = tyro.cli(
+    options = parse(
         tyro.conf.configure(tyro.conf.AvoidSubcommands)(Options),
-        args=argv[1:],
+        argv[1:],
+        f"apdist sweep {argv[0]}",
         default=Options(space=Path(), config=preset(argv[0])),
-        prog=f"apdist sweep {argv[0]}",
     )
     if options.space == Path():
         raise ValueError("--space SPACE.toml is missing; docs/sweeps.md shows one")

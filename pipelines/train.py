@@ -5,13 +5,12 @@ import os
 import shlex
 import sys
 
-import tyro
-
 from apdist.config import Config, flatten
 from apdist.data import storage
 from apdist.training.events import Event
 from apdist.training.runs import Run, create_run, open_run
 from apdist.training.tracking import Tracker
+from pipelines import options
 from pipelines.console import Update, progress_bar, say, warn
 from pipelines.presets import preset, preset_help
 
@@ -50,11 +49,11 @@ def main(argv: list[str]) -> int:
 
 def parse(argv: list[str]) -> Config:
     """The preset ``argv[0]`` with the options that follow."""
-    return tyro.cli(
+    return options.parse(
         Config,
-        args=argv[1:],
+        argv[1:],
+        f"apdist train {argv[0]}",
         default=preset(argv[0]),
-        prog=f"apdist train {argv[0]}",
         description="Train with the three-stage average-precision step.",
     )
 

@@ -1,5 +1,7 @@
 """The command as a person uses it: bad input gets one line and exit code 2, never a traceback."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -28,7 +30,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     code, out, err = run(arguments, capsys)
     assert code == 2, (code, out, err)
     assert "Traceback" not in err
-    return " ".join(err.split())
+    *warnings, last = err.splitlines()
+    assert last.startswith("apdist: ")
+    assert all(line.startswith("warning: ") for line in warnings), err
+    return last
 
 
 def test_help_names_every_verb_and_needs_no_heavy_import() -> None:
@@ -75,17 +80,36 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["trian"], "did you mean 'train'"),
         (["train", "glyph"], "did you mean 'glyphs'"),
-        (["train", "glyphs", "--training.step", "3"], "--training.steps"),
-        (["train", "glyphs", "--loss.num-bins", "1"], "at least 2, got 1"),
-        (["train", "glyphs", "--loss.num-bins", "x"], "num-bins"),
+        (["train", "glyphs", "--training.stepz", "5"], "did you mean '--training.steps'?"),
+        (["train", "glyphs", "--training.stepz=5"], "(`apdist train glyphs --help` lists"),
+        (["train", "glyphs", "--training.batch_sise", "5"], "did you mean '--training.batch-size'"),
+        (["train", "glyphs", "--training.steps", "abc"], "steps must be an integer, got 'abc'"),
+        (["train", "glyphs", "--training.steps"], "--training.steps needs a value"),
+        (["train", "glyphs", "--training.learning-rate", "x"], "must be a number, got 'x'"),
+        (["train", "glyphs", "--training.optimizer", "x"], "must be one of 'adamw', 'adam', 'sgd'"),
+        (["train", "glyphs", "more"], "unexpected argument: more"),
+        (["train", "glyphs", "--loss.num-bins", "1"], "apdist: loss.num_bins must be at least 2"),
+        (["train", "glyphs", "--data.group-size", "900"], "900 exceeds training.batch_size 512"),
+        (["train", "glyphs", "--ray.use-gpu", "--ray.num-workers", "0"], "ray.use_gpu needs"),
         (["train", "--resume", "nowhere"], "is no run"),
         (["train", "--resume"], "--resume RUN"),
         (["sweep", "glyphs"], "--space SPACE.toml is missing"),
         (["sweep", "glyphs", "--space", "x", "--scheduler", "pbt"], "does nothing here"),
+        (["sweep", "glyphs", "--space", "x", "--trails", "3"], "did you mean '--trials'?"),
+        (["evaluate", "--rnu", "x"], "unknown option '--rnu'; did you mean '--run'?"),
         (["evaluate", "--run", "nowhere"], "is no run"),
+        (["index", "--kind", "foo"], "--kind must be one of 'auto', 'exact'"),
+        (["extract"], "`apdist extract` needs --out STR"),
+        (["report", "--queries", "0"], "--queries and --results must be at least 1"),
+        (["submit", "--foo", "--", "train", "glyphs"], "unknown option '--foo'"),
+        (["search"], "`apdist search` needs QUERY"),
+        (["search", "a.jpg", "--k", "x"], "--k must be an integer, got 'x'"),
         (["evaluate"], "no run under"),
         (["search", "nothing.jpg"], "nothing.jpg does not exist"),
         (["search", "."], "is a folder"),
+        (["prepare"], "expected `apdist prepare folder` or `apdist prepare glyphs`, got neither"),
+        (["prepare", "foldr", "x"], "did you mean 'folder'?"),
+        (["prepare", "folder"], "needs IMAGES and --out STR"),
         (["prepare", "folder", "x", "--out", "y", "--max-side", "-3"], "--max-side must be 0"),
         (["prepare", "folder", "nowhere", "--out", "x"], "nowhere is no folder"),
     ],
@@ -152,6 +176,68 @@ def test_an_output_folder_with_content_is_refused(
     assert "is not empty" in refused([*command, "--out", str(tmp_path / "images")], capsys)
 
 
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("file", "is a file; choose a folder as --out"),
+        ("file/below", "cannot be made (Not a directory)"),
+        ("", "--out is empty; give a folder"),
+    ],
+)
+def test_an_output_that_can_be_no_folder_is_refused(
+    out: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "images", {"a": 2, "b": 2})
+    (tmp_path / "file").touch()
+    command = ["prepare", "folder", "images", "--split-by-class", "0.5", "--out", out]
+    assert message in refused(command, capsys)
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_an_output_that_takes_no_file_is_refused_and_nothing_is_left(
+    reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "images", {"a": 2, "b": 2})
+
+    def fail(path: Path, _data: bytes) -> int:
+        raise OSError(reason, os.strerror(reason), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    command = ["prepare", "folder", str(tmp_path / "images"), "--split-by-class", "0.5"]
+    message = refused([*command, "--out", str(tmp_path / "out")], capsys)
+    assert f"000000.tar cannot be written ({os.strerror(reason)}); make room" in message
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_an_index_of_shards_that_is_cut_short_is_refused_by_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_set(tmp_path / "shards")
+    index = tmp_path / "shards" / "index.parquet"
+    index.write_bytes(index.read_bytes()[:1000])
+    monkeypatch.chdir(tmp_path)
+    message = refused(["train", "glyphs", "--data.shards", "shards", *FEW], capsys)
+    assert "index.parquet is no index of apdist or is damaged; prepare it again" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_more_workers_than_cpus_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_set(tmp_path / "shards")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    command = ["train", "glyphs", "--data.shards", "shards", "--training.batch-size", "16"]
+    message = refused([*command, "--tracking.no-enabled", "--ray.num-workers", "999"], capsys)
+    assert f"the cluster has room for {os.cpu_count()}: use fewer" in message
+    assert not list((tmp_path / "runs").glob("*"))
+
+
 def test_a_batch_that_cannot_be_filled_is_refused_before_a_run_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,37 +263,44 @@ def test_a_run_name_that_exists_is_refused(
 def test_from_pictures_to_search_in_five_verbs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_folder(tmp_path / "images", {f"class {i}": 6 for i in range(10)})
+    here = tmp_path / "meine Bilder"
+    write_folder(here / "images", {f"Ä {i}": 6 for i in range(10)})
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("COLUMNS", "400")
     steps = ["--training.batch-size", "16", "--training.chunk-size", "8", "--training.steps", "3"]
-    size = ["--data.image-size", "24", "--model.dim", "8", "--run.name", "mine"]
+    size = ["--data.image-size", "24", "--model.dim", "8", "--run.name", "my run"]
     for command in (
-        ["prepare", "folder", "images", "--out", "shards"],
-        ["train", "glyphs", "--data.shards", "shards", *steps, *size, "--ray.num-workers", "0"],
+        ["prepare", "folder", "images", "--out", "my shards"],
+        ["train", "glyphs", "--data.shards", "my shards", *steps, *size, "--ray.num-workers", "0"],
         ["evaluate"],
-        ["index", "--kind", "exact"],
-        ["report", "--gallery", "gallery.png"],
     ):
         code, out, err = run(command, capsys)
         assert code == 0, (command, out, err)
-    query = tmp_path / "my Query.JPG"
+    query = here / "my Query.JPG"
     query.write_bytes(encoded(picture(8, 2), "JPEG"))
+    hint = refused(["search", str(query)], capsys)
+    assert hint.endswith(f"build one with: apdist index --run '{here}/runs/my run'")
+    for command in (["index", "--kind", "exact"], ["report", "--gallery", "gallery.png"]):
+        code, out, err = run(command, capsys)
+        assert code == 0, (command, out, err)
     code, out, _ = run(["search", str(query), "--k", "3"], capsys)
     assert code == 0
-    assert len(re.findall(r"class \d/\d\.png", out)) == 3
-    page = (tmp_path / "runs" / "mine" / "report.html").read_text()
+    assert len(re.findall(r"Ä \d/\d\.png", out)) == 3
+    page = (here / "runs" / "my run" / "report.html").read_text()
     assert "training.batch_size" in page
-    assert (tmp_path / "gallery.png").stat().st_size > 1000
+    assert "--run &#x27;runs/my run&#x27;" in page
+    assert (here / "gallery.png").stat().st_size > 1000
 
-    again = refused(["index"], capsys)
-    assert "exists and is not empty" in again
-    assert "is no image" in refused_search(tmp_path, capsys)
+    assert "exists and is not an empty folder" in refused(["index"], capsys)
+    below = ["index", "--kind", "exact", "--out", "gallery.png/below"]
+    assert "not a directory; check the path" in refused(below, capsys)
+    (here / "text.jpg").write_text("no picture")
+    assert "is no image" in refused(["search", "text.jpg", "--run", "runs/my run"], capsys)
     other = [*steps, *size[:-1], "other", "--ray.num-workers", "0", "--training.seed", "1"]
-    assert run(["train", "glyphs", "--data.shards", "shards", *other], capsys)[0] == 0
-    mixed = ["search", str(query), "--run", "runs/other", "--index", "runs/mine/index"]
+    assert run(["train", "glyphs", "--data.shards", "my shards", *other], capsys)[0] == 0
+    mixed = ["search", str(query), "--run", "runs/other", "--index", "runs/my run/index"]
     assert "was built with model" in refused(mixed, capsys)
-
-
-def refused_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    (tmp_path / "text.jpg").write_text("no picture")
-    return refused(["search", str(tmp_path / "text.jpg"), "--run", "runs/mine"], capsys)
+    (here / "runs" / "other" / "model.safetensors").write_bytes(b"broken")
+    assert "is damaged or of another version" in refused(
+        ["evaluate", "--run", "runs/other"], capsys
+    )

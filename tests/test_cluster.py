@@ -415,3 +415,17 @@ def test_workers_that_no_node_has_room_for_are_refused(
     assert code == 2
     assert "apdist: ray.num_workers is 1, each with 2 CPUs; the cluster has room for 0" in err
     assert s3.names("runs/too wide/") == []
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+@pytest.mark.parametrize("other", [{"RAY_AUTH_TOKEN": "f" * 32}, {"RAY_AUTH_MODE": "disabled"}])
+def test_a_cluster_that_wants_another_token_says_so_in_one_line(
+    office: Place, s3: S3Server, nodes: RayNodes, other: dict[str, str]
+) -> None:
+    started = time.monotonic()
+    code, _, err = office.run(*train_on_s3(s3, "no token", "--ray.address", nodes.address), **other)
+    assert time.monotonic() - started < 30
+    assert code == 2
+    assert re.fullmatch(r"apdist: the Ray cluster at .* wants another token; set .*\n", err)
+    assert s3.names("runs/no token/") == []

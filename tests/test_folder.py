@@ -71,6 +71,10 @@ def test_a_split_file_decides_and_leaves_out_what_it_does_not_name(tmp_path: Pat
         ("file,split\na/0.png,train\n", "columns path and split, got file, split"),
         ("path,split\nz.png,train\n", "not in .* the first 'z.png'"),
         ("path,split\na/0.png,my split\n", "no plain word"),
+        ("path,split\na/0.png\n", "split '' is no plain word"),
+        ("path,split\na/0.png,train\na/0.png,test\n", "into 'train' and into 'test'"),
+        ("path,split\n", "names no file"),
+        ("", "columns path and split, got nothing"),
     ],
 )
 def test_a_bad_split_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -79,6 +83,17 @@ def test_a_bad_split_file_is_refused(tmp_path: Path, text: str, message: str) ->
     folder = scan_folder(tmp_path / "images")
     with pytest.raises(ValueError, match=message):
         read_split_file(tmp_path / "s.csv", tmp_path / "images", folder)
+
+
+def test_rows_that_are_repeated_are_counted_and_used_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_folder(tmp_path / "images", {"a": 2})
+    (tmp_path / "s.csv").write_text("path,split\n" + 3 * "a/0.png,train\n")
+    folder = scan_folder(tmp_path / "images")
+    splits = read_split_file(tmp_path / "s.csv", tmp_path / "images", folder)
+    assert splits == {"a/0.png": "train"}
+    assert "repeats 2 rows" in caplog.text
 
 
 def test_common_files_are_stored_byte_for_byte(tmp_path: Path) -> None:

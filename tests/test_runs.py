@@ -32,10 +32,24 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         open_run(str(tmp_path))
 
 
-def test_a_damaged_config_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", "{", "Expecting property name"),
+        ("config.json", "[]", "expected sections with options"),
+        ("config.json", '{"loss": 3}', "expected sections with options"),
+        ("config.json", '{"loss": {"num_bin": 3}}', "did you mean 'loss.num_bins'"),
+        ("run.json", "[]", "expected an object"),
+        ("run.json", "", "Expecting value"),
+        ("metrics.jsonl", "{}\n", "expected events with kind and step"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_with_the_reason(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
     run = create_run(config_in(tmp_path, "a"), "glyphs")
-    Path(run.uri, "config.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read"):
+    Path(run.uri, name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name} is damaged .*{message}.* train a new run"):
         open_run(run.uri)
 
 

@@ -97,3 +97,8 @@ def check_extraction(tmp_path: Path, run: str, shards: Path) -> None:
     assert int(count[1]) == int(count[2]) - 1
     assert pq.read_table(files[0]).equals(tables[0])
     assert json.loads(Path(run, "model.json").read_text())["model_id"] in files[0].name
+    command[-1] = str(files[0] / "below")  # a file where a folder is expected
+    refused = apdist(*command, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "cannot be made (Not a directory)" in refused.stderr
+    assert "Traceback" not in refused.stderr

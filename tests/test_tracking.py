@@ -78,6 +78,13 @@ def test_a_store_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
         Tracker(TrackingConfig(uri=f"sqlite:///{tmp_path}/file/x.db"), "x")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_that_shows_the_curves_is_quoted(tmp_path: Path) -> None:
+    tracker = Tracker(TrackingConfig(uri=f"sqlite:///{tmp_path}/my curves.db"), "x")
+    tracker.close()
+    assert tracker.where() == f"mlflow ui --backend-store-uri 'sqlite:///{tmp_path}/my curves.db'"
+
+
 def test_tracking_can_be_switched_off() -> None:
     tracker = Tracker(TrackingConfig(enabled=False), "off")
     tracker.log_metrics({"loss": 1.0}, 0)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import random
 import re
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from PIL import Image
 
 from apdist.data.images import ImageError, open_image
 from apdist.data.shards import Encoded, Item
+
+logger = logging.getLogger(__name__)
 
 KEPT_FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 """Files of these formats go into the shards as they are; others are stored as PNG."""
@@ -103,7 +106,8 @@ def read_split_file(path: Path, root: Path, folder: Folder) -> dict[str, str]:
     """Splits from a .csv or .tsv file with the columns ``path`` (under the folder) and ``split``.
 
     Raises:
-        ValueError: a column is missing, a file is unknown, or a split is no plain word.
+        ValueError: a column is missing, a file is unknown or in two splits, a split is no plain
+            word.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -115,15 +119,36 @@ def read_split_file(path: Path, root: Path, folder: Folder) -> dict[str, str]:
             f"--split-file {path} needs a header with the columns path and split, "
             f"got {', '.join(rows.fieldnames or ['nothing'])}"
         )
-    splits = {row["path"]: row["split"] or "" for row in rows}
+    splits = _splits_of_rows(path, rows)
     known = {p.relative_to(root).as_posix() for paths in folder.files.values() for p in paths}
     if unknown := [source for source in splits if source not in known]:
         raise ValueError(
             f"--split-file {path} names {len(unknown)} files that are not in {root}, "
-            f"the first {unknown[0]!r}"
+            f"the first {unknown[0]!r}; expected CLASS/FILE as under {root}"
         )
     if odd := [split for split in splits.values() if not SPLIT_PATTERN.fullmatch(split)]:
         raise ValueError(f"--split-file {path}: split {odd[0]!r} is no plain word like train")
+    return splits
+
+
+def _splits_of_rows(path: Path, rows: "csv.DictReader[str]") -> dict[str, str]:
+    """Split of each source; a file in two splits would be trained on and tested with."""
+    splits: dict[str, str] = {}
+    num_repeated = 0
+    for row in rows:
+        source, split = row["path"] or "", row["split"] or ""
+        num_repeated += source in splits
+        if splits.setdefault(source, split) != split:
+            raise ValueError(
+                f"--split-file {path} puts {source!r} into {splits[source]!r} and into {split!r}; "
+                "keep one of these rows"
+            )
+    if not splits:
+        raise ValueError(f"--split-file {path} names no file; expected a row for each image")
+    if num_repeated:
+        logger.warning(
+            "--split-file %s repeats %d rows; each file is used once", path, num_repeated
+        )
     return splits
 
 

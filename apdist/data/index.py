@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,8 +80,10 @@ def read_index(root: str) -> Index:
     """
     uri = storage.join(root, INDEX_NAME)
     if not storage.exists(uri):
+        refuse_cut_off(root)
         raise ValueError(
-            f"{uri} does not exist; write shards first: `apdist prepare folder IMAGES --out {root}`"
+            f"{uri} does not exist; write shards first: "
+            f"`apdist prepare folder IMAGES --out {shlex.quote(root)}`"
         )
     try:
         file = pq.ParquetFile(io.BytesIO(storage.read_bytes(uri)))
@@ -95,6 +98,20 @@ def read_index(root: str) -> Index:
         )
     shards = {name: (int(size), str(etag)) for name, (size, etag) in meta["shards"].items()}
     return Index(root, table.replace_schema_metadata(None).cast(SCHEMA), shards)
+
+
+def refuse_cut_off(root: str) -> None:
+    """The index is written last: shards without one are what a killed `apdist prepare` leaves.
+
+    Raises:
+        ValueError: there are such shards.
+    """
+    names = storage.list_files(root)
+    if INDEX_NAME not in names and any(name.endswith((".tar", ".tmp")) for name in names):
+        raise ValueError(
+            f"{root} holds shards but no {INDEX_NAME}: an earlier `apdist prepare` was cut off and "
+            "nothing in it can be used; remove it and prepare again, or choose another folder"
+        )
 
 
 def write_index(index: Index) -> None:

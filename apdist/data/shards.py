@@ -7,21 +7,20 @@ read.
 import io
 import json
 import logging
-import multiprocessing
 import random
 import re
 import tarfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from apdist.data import storage
-from apdist.data.index import SCHEMA, Index, write_index
+from apdist.data.encoding import encode_all
+from apdist.data.index import SCHEMA, Index, refuse_cut_off, write_index
 
 logger = logging.getLogger(__name__)
 
@@ -80,15 +79,17 @@ def write_shards(
     Raises:
         ValueError: ``out`` is not empty.
     """
+    if not storage.is_remote(out) and storage.exists(out):
+        raise ValueError(f"{out} is a file; choose a folder as --out")
     if not storage.is_empty(out):
+        refuse_cut_off(out)
         raise ValueError(f"{out} is not empty; choose another --out or remove it first")
     ordered = arrange(items, seed)
     keys = unique_keys(item.source for item in ordered)
+    images = encode_all([item.content for item in ordered], encode, num_processes)
     writer = _ShardWriter(out, shard_bytes)
     try:
-        for done, (item, key, image) in enumerate(
-            zip(ordered, keys, _encode_all(ordered, encode, num_processes), strict=True), 1
-        ):
+        for done, (item, key, image) in enumerate(zip(ordered, keys, images, strict=True), 1):
             if image.refused:
                 on_refused(item, image.refused)
             else:
@@ -96,9 +97,7 @@ def write_shards(
             progress(done)
         index = writer.finish()
         if not len(index):
-            raise ValueError(
-                f"none of the {len(items)} files is a readable image; {out} is not made"
-            )
+            raise ValueError(f"none of the {len(items)} files is a readable image; nothing written")
     except BaseException:
         writer.abandon()
         raise
@@ -135,23 +134,6 @@ def unique_keys(sources: Iterable[str]) -> Iterator[str]:
             candidate = f"{key}-{next_number[key]}"
         used.add(candidate)
         yield candidate
-
-
-def _encode_all(items: list[Item], encode: Encoder, num_processes: int) -> Iterator[Encoded]:
-    contents = [item.content for item in items]
-    if num_processes <= 1:
-        yield from map(encode, contents)
-        return
-    # spawn: a fork of a process that holds threads (torch, Ray, a progress bar) can deadlock.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_processes, mp_context=context)
-    try:
-        # Windows bound the memory: finished images wait here until the writer takes them.
-        window = 64 * num_processes * 4
-        for start in range(0, len(contents), window):
-            yield from pool.map(encode, contents[start : start + window], chunksize=16)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _ShardWriter:
@@ -214,6 +196,7 @@ class _ShardWriter:
         number = sum(name.startswith(f"{self.split}-") for name in self.shards)
         name = f"{self.split}-{number:06d}.tar"
         uri = storage.join(self.out, name)
+        self.shards[name] = (0, "")  # from here on it may be there, and `abandon` removes it
         storage.write_bytes(uri, self.buffer.getvalue())
         self.shards[name] = storage.size_and_etag(uri)
         self.rows += [{"shard": name, **row} for row in self.pending]

@@ -10,7 +10,7 @@ import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -145,7 +145,13 @@ def write_bytes(uri: str, data: bytes) -> None:
         s3.write(uri, len(data), lambda offset, size: data[offset : offset + size])
         return
     with local_target(uri) as temporary:
-        temporary.write_bytes(data)
+        try:
+            temporary.write_bytes(data)
+        except OSError as error:
+            raise StorageError(
+                f"{uri} cannot be written ({error.strerror}); make room there, or choose another "
+                "folder that you may write to"
+            ) from error
 
 
 def remove(uri: str) -> None:
@@ -155,7 +161,8 @@ def remove(uri: str) -> None:
         s3.remove(uri)
         return
     path = Path(uri)
-    path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
     if path.parent.is_dir() and not any(path.parent.iterdir()):
         path.parent.rmdir()  # as in object storage, a folder is there as long as a file is
 

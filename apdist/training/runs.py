@@ -12,9 +12,10 @@ import json
 import re
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from apdist.config import Config, from_json, to_json
 from apdist.data import storage
@@ -25,6 +26,8 @@ SWEEP = "sweep of "
 """Begins the preset of a folder that holds the trials of a sweep."""
 RUN_NAME = "run.json"
 HISTORY_NAME = "metrics.jsonl"
+
+T = TypeVar("T")
 
 
 def evaluation_name(step: int) -> str:
@@ -109,12 +112,9 @@ def open_run(uri: str) -> Run:
     """
     if not storage.exists(storage.join(uri, CONFIG_NAME)):
         raise ValueError(f"{uri} is no run ({CONFIG_NAME} is missing); give a folder under runs/")
-    try:
-        config = from_json(storage.read_bytes(storage.join(uri, CONFIG_NAME)).decode())
-        info: dict[str, Any] = json.loads(storage.read_bytes(storage.join(uri, RUN_NAME)))
-        history = _read_history(uri)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"the run {uri} cannot be read: {error}") from error
+    config = _read(uri, CONFIG_NAME, from_json)
+    info = _read(uri, RUN_NAME, _info)
+    history = _read(uri, HISTORY_NAME, _history)
     if str(info.get("preset", "")).startswith(SWEEP):
         raise ValueError(
             f"{uri} is a sweep; its trials are the runs: give one of the folders in it"
@@ -122,10 +122,30 @@ def open_run(uri: str) -> Run:
     return Run(uri, config, info.get("preset", ""), info.get("tracking_run_id", ""), history)
 
 
-def _read_history(uri: str) -> list[Event]:
-    path = storage.join(uri, HISTORY_NAME)
-    if not storage.exists(path):
-        return []
-    lines = storage.read_bytes(path).decode().splitlines()
+def _read(uri: str, name: str, parse: Callable[[str], T]) -> T:
+    """What ``parse`` makes of a file of the run; a file that is not there is read as empty."""
+    path = storage.join(uri, name)
+    text = storage.read_bytes(path) if storage.exists(path) else b""
+    try:
+        return parse(text.decode())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged or of another version ({error}); put it back as it was, or train "
+            "a new run"
+        ) from error
+
+
+def _info(text: str) -> dict[str, Any]:
+    info = json.loads(text)
+    if not isinstance(info, dict):
+        raise ValueError(f"expected an object, got {text[:40]!r}")
+    return info
+
+
+def _history(text: str) -> list[Event]:
     # A line that a crash cut off is not an event.
-    return [json.loads(line) for line in lines if re.fullmatch(r"\{.*\}", line)]
+    events = [json.loads(line) for line in text.splitlines() if re.fullmatch(r"\{.*\}", line)]
+    for event in events:
+        if not isinstance(event.get("kind"), str) or not isinstance(event.get("step"), int):
+            raise ValueError(f"expected events with kind and step, got {str(event)[:40]!r}")
+    return events

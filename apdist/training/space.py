@@ -81,7 +81,7 @@ def _dimension(where: str, name: str, entry: Any, config: Config) -> Dimension:
     if name not in flatten(config):
         quoted = "; quote the dotted name" if isinstance(entry, dict) and "." not in name else ""
         raise ValueError(
-            f"{where}: unknown option {name!r}{suggestion(name, flatten(config)) or quoted}"
+            f"{where}: unknown option {name!r}{quoted or suggestion(name, flatten(config))}"
         )
     if name.split(".")[0] in FIXED or name == "training.steps":
         raise ValueError(f"{where}: {name} is the same for all trials; set it on the command line")

@@ -6,6 +6,7 @@ Tracking must never cost a training: what cannot be logged is dropped with one w
 import logging
 import os
 import queue
+import shlex
 import threading
 import time
 import warnings
@@ -88,7 +89,7 @@ class Tracker:
         """How a person opens this run."""
         if not self.config.uri.startswith("sqlite:"):
             return f"{self.config.uri} (run {self.name})"
-        return f"mlflow ui --backend-store-uri {self.config.uri}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.config.uri)}"
 
     def _open(self) -> None:
         """Find or make experiment and run.

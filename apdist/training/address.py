@@ -1,0 +1,61 @@
+"""Whether a Ray cluster answers at an address; Ray itself would try for minutes."""
+
+import os
+import socket
+import subprocess
+import sys
+
+KNOCK_S = 8.0
+"""Seconds for a connection to be accepted."""
+ANSWER_S = 15.0
+"""Seconds for Ray's own status; on an idle machine it takes two, most of them importing."""
+REMEDY = "start one with `ray start --head`, or use --ray.address local"
+
+
+def refuse_if_unreachable(address: str) -> None:
+    """Knock at ``address`` and ask for the cluster's status.
+
+    Raises:
+        ValueError: nobody listens, or what listens does not speak as Ray does.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        _knock(address, host.strip("[]"), int(port))
+    _ask(address)
+
+
+def _knock(address: str, host: str, port: int) -> None:
+    try:
+        socket.create_connection((host, port), KNOCK_S).close()
+    except (OSError, OverflowError) as error:  # OverflowError: no such port
+        raise ValueError(
+            f"no Ray cluster at ray.address {address!r} ({error}); {REMEDY}"
+        ) from error
+
+
+def _ask(address: str) -> None:
+    """Run `ray status` in a process that can be ended; what else it says, `ray.init` will say."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status"]
+    try:
+        answer = subprocess.run(
+            command if address == "auto" else [*command, "--address", address],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=ANSWER_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        answer = None
+    if answer is not None and answer.returncode and b"uthentication" in answer.stderr:
+        raise ValueError(
+            f"the Ray cluster at ray.address {address!r} wants another token; set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the cluster's"
+        )
+    # Another server that speaks gRPC, Ray's own for clients for example, answers with an RpcError.
+    if answer is None or (answer.returncode and b"RpcError" in answer.stderr):
+        raise ValueError(
+            f"no Ray cluster at ray.address {address!r} (what is there does not answer as the head "
+            f"of one does, on port 6379 unless set otherwise); {REMEDY}"
+        )
