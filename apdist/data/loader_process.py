@@ -13,8 +13,9 @@ import numpy as np
 from apdist.config import AugmentConfig
 from apdist.data import storage
 from apdist.data.buffers import mapped
+from apdist.data.cache import CacheCounters, ShardCache
 from apdist.data.filling import Filled, Order, fill
-from apdist.data.reader import ReadRange
+from apdist.data.retries import RetryPolicy
 
 
 class LoaderError(RuntimeError):
@@ -50,23 +51,54 @@ class Task:
     start: int
 
 
-def reading(settings: Settings) -> ReadRange:
-    """How ranges are read: straight from storage, or through a cache on disk."""
-    return storage.read_range
+class Loader:
+    """Reads and decodes, and counts what this process has read."""
+
+    def __init__(self, settings: Settings) -> None:
+        storage.configure(RetryPolicy(deadline_s=settings.deadline_s))
+        self.augment = settings.augment
+        self.cache = (
+            ShardCache(settings.cache_dir, settings.cache_bytes) if settings.cache_dir else None
+        )
+        self.lock = threading.Lock()
+        self.counted = self._counts()
+
+    def fill(self, order: Order, out: np.ndarray) -> Filled:
+        """Fill ``out`` (p, 3, s, s); counts are those since the last time, of all threads."""
+        # What lies on this machine's disk needs no cache.
+        remote = storage.is_remote(order.piece.shards[0][0])
+        cached = self.cache is not None and remote
+        filled = fill(
+            order,
+            out,
+            self.augment,
+            self.cache.read_range if cached else storage.read_range,  # type: ignore[union-attr]
+        )
+        with self.lock:
+            now = self._counts()
+            before, self.counted = self.counted, now
+        filled.num_retries, filled.num_hits, filled.num_misses = (
+            b - a for a, b in zip(before, now, strict=True)
+        )
+        return filled
+
+    def _counts(self) -> tuple[int, int, int]:
+        cached = self.cache.counters() if self.cache else CacheCounters()
+        return storage.counters().retries, cached.hits, cached.misses + cached.direct
 
 
 def run(connection: Connection, settings: Settings) -> None:
     """Do tasks from ``connection`` until it ends; answers are (number, `Filled` or exception)."""
     # Ctrl-C goes to the whole group: the parent decides when loaders end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    read_range, lock = reading(settings), threading.Lock()
+    loader, lock = Loader(settings), threading.Lock()
     buffers: dict[int, np.ndarray] = {}
 
     def work(task: Task) -> None:
         answer: Filled | Exception
         try:
             out = buffers[task.buffer][task.start : task.start + len(task.order.piece)]
-            answer = fill(task.order, out, settings.augment, read_range)
+            answer = loader.fill(task.order, out)
         except (ValueError, OSError) as error:  # raised by the parent, who waits for it
             answer = error
         except Exception as error:  # another kind may not survive the way

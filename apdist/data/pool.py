@@ -13,13 +13,13 @@ from multiprocessing.reduction import send_handle
 from typing import Any, Protocol
 
 from apdist.data.buffers import Buffer
-from apdist.data.filling import Filled, Order, fill
+from apdist.data.filling import Filled, Order
 from apdist.data.loader_process import (
+    Loader,
     LoaderError,
     NewBuffer,
     Settings,
     Task,
-    reading,
     run,
 )
 
@@ -38,14 +38,13 @@ class Threads:
     """Loaders that are threads of this process."""
 
     def __init__(self, settings: Settings) -> None:
-        self.augment = settings.augment
-        self.read_range = reading(settings)
+        self.loader = Loader(settings)
         self.pool = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="loader")
 
     def submit(self, order: Order, buffer: Buffer, start: int) -> "Future[Filled]":
         """Fill ``buffer`` from image ``start`` on."""
         out = buffer.images[start : start + len(order.piece)]
-        return self.pool.submit(fill, order, out, self.augment, self.read_range)
+        return self.pool.submit(self.loader.fill, order, out)
 
     def close(self) -> None:
         """End the threads."""

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from apdist.config import AugmentConfig, DataConfig
+from apdist.data import storage
 from apdist.data.buffers import Buffer, Buffers
 from apdist.data.filling import Filled, Order, explain, fill
 from apdist.data.images import ImageError
 from apdist.data.index import Index
-from apdist.data.loader_process import Settings, reading
+from apdist.data.loader_process import Settings
 from apdist.data.plan import Plan
 from apdist.data.pool import Pool, new_pool
 from apdist.data.reader import ImageReader, Piece
@@ -80,7 +81,13 @@ class TrainingStream:
         self.reader, self.plan, self.data, self.augment = ImageReader(index), plan, data, augment
         self.own_rows = own_rows
         self.labels = index.labels
-        self.settings = Settings(augment=augment, num_threads=data.loader_threads)
+        self.settings = Settings(
+            augment=augment,
+            num_threads=data.loader_threads,
+            cache_dir=data.cache_dir,
+            cache_bytes=int(data.cache_gib * 2**30),
+            deadline_s=data.read_deadline_s,
+        )
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of steps ``start`` to ``stop`` - 1.
@@ -172,7 +179,7 @@ class TrainingStream:
         others = np.flatnonzero(self.labels == self.labels[row])
         for other in np.roll(others, -1 - int(np.searchsorted(others, row)))[:-1]:
             order = Order(self.reader.piece(np.array([other])), self.plan.seed, epoch)
-            if not fill(order, out, self.augment, reading(self.settings)).corrupt:
+            if not fill(order, out, self.augment, storage.read_range).corrupt:
                 return
         piece: Piece = self.reader.piece(np.array([row]))
         raise ImageError(f"{piece.describe(0)} is corrupt, and so is all of its class")
