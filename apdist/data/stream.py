@@ -42,10 +42,10 @@ class ImageReader:
 
     def __init__(self, index: Index) -> None:
         self.index = index
-        self.offsets = index.table["offset"].to_numpy()
-        self.sizes = index.table["size"].to_numpy()
-        self.checksums = index.table["crc32"].to_numpy()
-        self.shards = index.table["shard"].combine_chunks()
+        self.offsets = index.column("offset").to_numpy()
+        self.sizes = index.column("size").to_numpy()
+        self.checksums = index.column("crc32").to_numpy()
+        self.shards = index.column("shard").combine_chunks()
         self.shard_codes = self.shards.indices.to_numpy()
 
     def read(self, rows: np.ndarray) -> list[bytes]:
@@ -86,7 +86,7 @@ class ImageReader:
 
     def describe(self, row: int) -> str:
         """Shard, key and offset, for error messages."""
-        key = self.index.table["key"][row].as_py()
+        key = self.index.column("key")[row].as_py()
         return f"image {key!r} at byte {self.offsets[row]} of {self.shard_uri(row)}"
 
     def _stretches(self, order: list[int]) -> Iterator[list[int]]:
@@ -126,7 +126,7 @@ class TrainingStream:
         self.reader, self.plan, self.data, self.augment = ImageReader(index), plan, data, augment
         self.own_rows = own_rows
         self.labels = index.labels
-        self.keys = index.table["key"]
+        self.keys = index.column("key")
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of steps ``start`` to ``stop`` - 1."""
@@ -224,15 +224,15 @@ def evaluation_batches(
 
 def shard_names(index: Index) -> list[str]:
     """Names of the shards that hold an image of ``index``, sorted."""
-    return sorted(index.table["shard"].combine_chunks().cast("string").unique().to_pylist())
+    return sorted(index.column("shard").combine_chunks().cast("string").unique().to_pylist())
 
 
 def _shard_samples(reader: ImageReader, names: list[str]) -> Iterator[tuple[int, bytes]]:
-    table = reader.index.table
+    keys = reader.index.column("key")
     for name in names:
         codes = np.flatnonzero(reader.shards.dictionary.to_numpy(zero_copy_only=False) == name)
         rows = np.flatnonzero(np.isin(reader.shard_codes, codes))
-        wanted = dict(zip(table["key"].take(rows).to_pylist(), rows.tolist(), strict=True))
+        wanted = dict(zip(keys.take(rows).to_pylist(), rows.tolist(), strict=True))
         for sample in open_shard(storage.join(reader.index.root, name)):
             row = wanted.pop(sample["__key__"], None)
             if row is not None:
