@@ -129,8 +129,11 @@ def test_images_are_used_equally_often_over_many_epochs() -> None:
 
 def test_images_are_used_equally_often_with_a_cap_and_a_number_of_classes() -> None:
     sizes = [12, 9, 17, 30, 8, 9, 11, 20, 25, 16, 15, 31]
-    labels = stored_in_runs(sizes)
-    for demand in ({"classes_per_batch": 6}, {"max_groups_per_class": 2}):
+    for demand, small in (
+        ({"classes_per_batch": 6}, []),
+        ({"max_groups_per_class": 2}, [2, 3] * 4),
+    ):
+        labels = stored_in_runs(sizes + small)
         plan = Plan(labels, batch_size=24, group_size=4, seed=3, **demand)
         assert plan.summary.num_capped_classes == 0
         counts = counts_over(plan, labels, 2000)
