@@ -133,9 +133,8 @@ class Describer:
             batch_size=self.batch_size,
             shards=[name],
         )
-        table = self.index.table.take(rows).select(
-            ["key", "source", "label", "label_name", "split"]
-        )
+        names = ["key", "source", "label", "label_name", "split"]
+        table = pa.table({name: self.index.column(name).take(rows) for name in names})
         values = pa.FixedSizeListArray.from_arrays(
             pa.array(descriptors.reshape(-1).numpy()), descriptors.shape[1]
         )

@@ -131,7 +131,7 @@ def test_a_class_that_is_all_damaged_is_an_error(tmp_path: Path) -> None:
     crc[index.labels == index.labels[0]] = 0
     column = index.table.schema.get_field_index("crc32")
     table = index.table.set_column(column, "crc32", pa.array(crc, type=pa.uint32()))
-    bad = dataclasses.replace(index, table=table)
+    bad = dataclasses.replace(index, columns=table)
     with pytest.raises(ImageError, match="and so is all of its class"):
         all_batches(stream_of(bad, on_corrupt="replace"))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from apdist.data import storage
 from apdist.data.filling import explain
 from apdist.data.images import ImageError, evaluation_image
-from apdist.data.index import Index
+from apdist.data.index import Index, encoded
 from apdist.data.reader import ImageReader, Piece
 
 
@@ -53,7 +53,8 @@ def evaluation_batches(
 
 def shard_names(index: Index) -> list[str]:
     """Names of the shards that hold an image of ``index``, sorted."""
-    return sorted(index.table["shard"].combine_chunks().cast("string").unique().to_pylist())
+    codes, names = encoded(index.column("shard"))
+    return sorted(names[code] for code in np.unique(codes).tolist())
 
 
 def open_shard(uri: str) -> Iterator[dict[str, Any]]:
@@ -68,7 +69,7 @@ def open_shard(uri: str) -> Iterator[dict[str, Any]]:
 def _shard_samples(reader: ImageReader, names: list[str]) -> Iterator[tuple[int, bytes]]:
     for name in names:
         rows = reader.rows_of_shards([name])
-        keys = reader.index.table["key"].take(rows).to_pylist()
+        keys = reader.keys.take(rows).to_pylist()
         wanted = dict(zip(keys, rows.tolist(), strict=True))
         uri = storage.join(reader.index.root, name)
         for sample in open_shard(uri):

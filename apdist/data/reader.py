@@ -11,7 +11,7 @@ import numpy as np
 
 from apdist.data import storage
 from apdist.data.images import ImageError
-from apdist.data.index import Index
+from apdist.data.index import Index, encoded
 
 LARGEST_GAP_BYTES = 64 << 10
 """Images this close together in a shard are read in one request."""
@@ -88,15 +88,15 @@ class ImageReader:
 
     def __init__(self, index: Index) -> None:
         self.index = index
-        self.shards = index.table["shard"].combine_chunks()
+        codes, self.shard_names = encoded(index.column("shard"))
         self.columns = [
-            self.shards.indices.to_numpy(),
-            *(index.table[name].to_numpy() for name in ("offset", "size", "crc32")),
+            codes,
+            *(index.column(name).to_numpy() for name in ("offset", "size", "crc32")),
         ]
-        self.keys = index.table["key"].combine_chunks()
-        names = self.shards.dictionary.to_pylist()
+        self.keys = index.column("key").combine_chunks()
         self.shard_list = [
-            (storage.join(index.root, name), index.shards.get(name, (0, ""))[1]) for name in names
+            (storage.join(index.root, name), index.shards.get(name, (0, ""))[1])
+            for name in self.shard_names
         ]
 
     def pieces(self, rows: np.ndarray, num_pieces: int) -> list[Piece]:
@@ -121,8 +121,6 @@ class ImageReader:
 
     def rows_of_shards(self, names: Sequence[str]) -> np.ndarray:
         """Rows of the images that lie in the shards ``names``, in the order of the index."""
-        there = self.shards.dictionary.to_numpy(zero_copy_only=False)
-        rows: np.ndarray = np.flatnonzero(
-            np.isin(self.columns[0], np.flatnonzero(np.isin(there, names)))
-        )
+        wanted = np.flatnonzero(np.isin(self.shard_names, list(names)))
+        rows: np.ndarray = np.flatnonzero(np.isin(self.columns[0], wanted))
         return rows

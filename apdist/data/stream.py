@@ -136,7 +136,7 @@ class TrainingStream:
         Raises:
             ValueError: it holds none.
         """
-        num_images = len(self.own_rows(np.arange(self.plan.batch_size)))
+        num_images = len(self.own_rows(np.arange(self.plan.demand.batch_size)))
         size = max(1, num_images * 3 * self.data.image_size**2)
         number = (self.data.read_ahead_mib << 20) // size
         if number < 1:

@@ -20,7 +20,8 @@ from apdist.config import Config, config_hash
 from apdist.data import storage
 from apdist.data.index import Index, read_index
 from apdist.data.passes import shard_names
-from apdist.data.plan import Plan
+from apdist.data.plan import build_plan
+from apdist.data.selection import evaluation_images, training_images
 from apdist.data.stream import Batch, TrainingStream
 from apdist.data.telemetry import Waiting, logged, total
 from apdist.loss.average_precision import AveragePrecisionLoss, Diagnostics
@@ -76,13 +77,8 @@ def train(job: Job, link: Link, device: torch.device) -> None:
         shard_parameters(network, device, workers.size)
     optimizer = build_optimizer(network, config)
     index = read_index(config.data.shards)
-    training_index = index.select(config.data.train_split)
-    plan = Plan(
-        training_index.labels,
-        batch_size=options.batch_size,
-        group_size=config.data.group_size,
-        seed=options.seed,
-    )
+    training_index = training_images(index, config.data, options.seed)
+    plan = build_plan(training_index.labels, config)
     checkpoint = latest_checkpoint(job.run)
     start = (
         load_checkpoint(checkpoint, network, optimizer, config_hash(config)) if checkpoint else 0
@@ -207,7 +203,7 @@ class _Worker:
         if not self.config.data.eval_split:
             return
         started = time.perf_counter()
-        split = self.index.select(self.config.data.eval_split)
+        split = evaluation_images(self.index, self.config.data, self.config.training.seed)
         shards, size = shard_names(split), self.config.evaluation.batch_size
         own = shards[self.workers.rank :: self.workers.size]
         num_passes = self.workers.gather_numbers(num_batches(split, own, size), self.device)
