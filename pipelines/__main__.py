@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(verb: str, argv: list[str]) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    # It tells of every broken answer with a traceback; the storage room tells of those that last.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         code: int = importlib.import_module(f"pipelines.{verb}").main(argv)
     except (ValueError, OSError) as error:

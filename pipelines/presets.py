@@ -16,7 +16,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "glyphs": (
         "the embedded data set with a small network, minutes on a laptop",
         Config(
-            data=DataConfig(shards="data/glyphs", image_size=48, group_size=8),
+            data=DataConfig(shards="data/glyphs", image_size=48, group_size=8, loader_processes=0),
             augment=AugmentConfig(
                 min_scale=0.9, max_scale=1.25, rotation_degrees=10, colour_jitter=0.15
             ),
@@ -27,7 +27,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "folder": (
         "your own pictures with the pretrained EfficientNet-lite0 (needs the extra lite0)",
         Config(
-            data=DataConfig(shards="data/folder", image_size=128, group_size=4),
+            data=DataConfig(shards="data/folder", image_size=128, group_size=4, loader_processes=0),
             augment=AugmentConfig(min_scale=0.6, flip_probability=0.5),
             model=ModelConfig(backbone="efficientnet_lite0", dim=256),
             training=TrainingConfig(
@@ -41,7 +41,11 @@ PRESETS: dict[str, tuple[str, Config]] = {
         "the paper's recipe: ResNet-101 GeM, 800 pixels, 4,096 images a step (GPUs)",
         Config(
             data=DataConfig(
-                shards="s3://BUCKET/landmarks", image_size=800, group_size=4, loader_threads=8
+                shards="s3://BUCKET/landmarks",
+                image_size=800,
+                group_size=4,
+                loader_processes=6,
+                read_ahead_mib=4096,
             ),
             augment=AugmentConfig(min_scale=0.5, rotation_degrees=10, colour_jitter=0.3),
             model=ModelConfig(backbone="resnet101", dim=2048, batch_norm="frozen"),

@@ -5,6 +5,7 @@ Python; processes do not.
 """
 
 import itertools
+import logging
 import multiprocessing
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 from apdist.data.buffers import Buffer
 from apdist.data.filling import Filled, Order
 from apdist.data.loader_process import (
+    WARNING,
     Loader,
     LoaderError,
     NewBuffer,
@@ -22,6 +24,8 @@ from apdist.data.loader_process import (
     Task,
     run,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class Pool(Protocol):
@@ -124,6 +128,9 @@ class Processes:
                 except (EOFError, OSError):
                     del places[ready]
                     self._fail(place)
+                    continue
+                if number == WARNING:
+                    logger.warning("%s", answer)
                     continue
                 with self.lock:
                     future = self.waiting[place].pop(number)

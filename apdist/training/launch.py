@@ -311,6 +311,7 @@ def run_worker(job: "Job", link: Link) -> None:
     from apdist.training.loop import train
 
     forwarder = WarningForwarder(link, get_context().get_world_rank())
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     package = logging.getLogger("apdist")
     package.addHandler(forwarder)
     package.propagate = False
