@@ -6,15 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from apdist.data.splits import SPLIT_PATTERN
 from apdist.data.tars import Member, ShardError
 
-IMAGE_EXTENSIONS = (
-    *("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "jp2", "avif", "heic"),
-)
-    ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "jp2", "avif", "heic"]
-)
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "jp2", "avif")
 """In this order: the first that a sample has is its image."""
-SPLIT_PATTERN = re.compile(r"\w[\w-]*")
 MEMBER_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 """Key and extension as `webdataset` tells them apart: at the first dot of the file's name."""
 META_NAME = re.compile(r"__[^/]*__($|/)")
