@@ -70,9 +70,11 @@ def image_size(data: bytes) -> tuple[int, int]:
     """
     image = _opened(data)
     width, height = image.size
-    # A PNG may hold its orientation behind the pixels; looking for it would decode them.
-    swapped = (image.format != "PNG" or "exif" in image.info) and _orientation(image) >= 5
-    return (height, width) if swapped else (width, height)
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        # Pillow turns a TIFF itself. A PNG may hold its orientation behind the pixels, and looking
+        # for it would decode them.
+        return width, height
+    return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -179,14 +181,15 @@ def _draw_crop(augment: AugmentConfig, random: np.random.Generator) -> _Crop:
 def _crop(image: Image.Image, side: int, crop: _Crop) -> Image.Image:
     """The square ``crop`` of ``image`` with ``side`` pixels, in one resampling."""
     # A bilinear transform reads four pixels: shrink first, or a large image would be aliased.
-    shrinking = int(min(image.size) * crop.scale // side)
+    shrinking = max(1, int(min(image.size) * crop.scale // side))
+    size = [length / shrinking for length in image.size]  # what is left of a block counts less
+    length = min(size) * crop.scale
+    centre = [
+        whole / 2 + shift * abs(whole - length) / 2
+        for whole, shift in zip(size, crop.shift, strict=True)
+    ]
     if shrinking > 1:
         image = image.reduce(shrinking)
-    length = min(image.size) * crop.scale
-    centre = [
-        size / 2 + shift * abs(size - length) / 2
-        for size, shift in zip(image.size, crop.shift, strict=True)
-    ]
     # Maps a pixel of the crop to a point of the image.
     a, b = math.cos(crop.angle) * length / side, math.sin(crop.angle) * length / side
     half = side / 2

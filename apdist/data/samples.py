@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apdist.data.splits import SPLIT_PATTERN
-from apdist.data.tars import Member, ShardError
+from apdist.data.tars import DamageError, Member
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "jp2", "avif")
 """In this order: the first that a sample has is its image."""
@@ -28,6 +28,8 @@ class Sample:
     members: dict[str, Member] = field(default_factory=dict)
     """By extension, in lower case."""
     problem: str = ""
+    is_cut: bool = False
+    """The shard is damaged behind it; whether it had more members nobody knows."""
 
     @property
     def offset(self) -> int:
@@ -86,7 +88,7 @@ def read_samples(members: Iterable[Member]) -> Iterator[Sample]:
     """Neighbouring members with one key, as `webdataset` groups them.
 
     Raises:
-        ShardError: passed on from ``members``, after the last sample that may be complete.
+        DamageError: passed on from ``members``, after the sample before the damage.
     """
     sample = Sample("")
     try:
@@ -102,11 +104,14 @@ def read_samples(members: Iterable[Member]) -> Iterator[Sample]:
             if extension in sample.members:
                 sample.problem = f"has two members .{extension}"
             sample.members.setdefault(extension, member)
-    except ShardError:
-        # Cut off: whether this sample had more members nobody knows, so its rules decide.
-        if sample.members:
-            yield sample
-        raise
+    except DamageError as error:
+        if not sample.members:
+            raise
+        sample.is_cut = True
+        yield sample
+        raise DamageError(
+            f"{error}, in or after sample {sample.key!r} at byte {sample.offset}"
+        ) from error
     if sample.members:
         yield sample
 

@@ -21,7 +21,7 @@ from apdist.data.samples import (
     read_samples,
     split_of,
 )
-from apdist.data.tars import ShardError, members
+from apdist.data.tars import DamageError, members
 
 PROBLEMS_KEPT = 20
 ROW_SCHEMA = pa.schema(
@@ -37,6 +37,10 @@ ROW_SCHEMA = pa.schema(
         ("height", pa.int32()),
     ]
 )
+
+
+class ShardError(ValueError):
+    """A shard or one of its samples cannot be used; the message names shard, key and byte."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,7 @@ def scan_shard(job: Job) -> ShardRows:
     """Read the shard once, front to back.
 
     Raises:
-        ShardError: the shard or one of its samples cannot be used, and ``job.skip`` is false;
-            it names shard, key and byte.
+        ShardError: the shard or one of its samples cannot be used, and ``job.skip`` is false.
     """
     before = version_of(job.uri)
     found = ShardRows(before, ROW_SCHEMA.empty_table())
@@ -99,11 +102,10 @@ def scan_shard(job: Job) -> ShardRows:
         with storage.open_stream(job.uri) as stream:
             for sample in read_samples(members(stream, lambda name: is_wanted(name, job.rules))):
                 check_stopped()
-                _add(sample, job, rows, seen, found)
-    except ShardError as error:
-        # One that names the shard already comes from a sample.
-        text = str(error) if str(error).startswith(job.uri) else f"{job.uri} {error}"
-        _refuse(text, job, found)
+                if job.skip or not sample.is_cut:  # else the damage behind it is the news
+                    _add(sample, job, rows, seen, found)
+    except DamageError as error:
+        _refuse(f"{job.uri} {error}", job, found)
     if version_of(job.uri) != before:
         raise ShardError(f"{job.uri} was changed while it was read; index it again")
     found.table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
@@ -121,7 +123,9 @@ def _add(
             )
         row = _row(sample, job)
     except (SampleError, ImageError) as error:
-        _refuse(f"{job.uri}: sample {sample.key!r} at byte {sample.offset} {error}", job, found)
+        if not sample.is_cut:
+            where = f"{job.uri}: sample {sample.key!r} at byte {sample.offset}"
+            _refuse(f"{where} {error}", job, found)
     else:
         rows.append(row)
     seen.add(sample.key)

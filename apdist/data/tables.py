@@ -153,6 +153,9 @@ def _parquet_rows(
             if data is None:
                 yield table.file_row(number, path, label, name, split)
                 continue
+            if not isinstance(data, bytes):
+                kind = type(data).__name__
+                raise ValueError(f"{table.path} row {number}: the image is an {kind}, not bytes")
             stored = StoredImage(spool.name, table.max_side, spool.tell(), len(data))
             spool.write(data)
             # Paths in such tables are often just the file's name, the same one again and again.
@@ -160,7 +163,8 @@ def _parquet_rows(
             yield table.row(number, source, label, name, split, stored)
 
 
-def _path_and_bytes(row: dict[str, Any], columns: Columns) -> tuple[str, bytes | None]:
+def _path_and_bytes(row: dict[str, Any], columns: Columns) -> tuple[str, Any]:
+    """What a row says of its image; the second is None where it has only a path."""
     image = row.get(columns.image)
     if isinstance(image, dict):
         return str(image.get("path") or ""), image.get("bytes")

@@ -13,8 +13,8 @@ READ_BYTES = 1 << 20
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
-class ShardError(ValueError):
-    """A shard is no tar or is damaged; the message says what at which byte, not in which shard."""
+class DamageError(ValueError):
+    """A stream is no tar or is damaged; the message says what and at which byte."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def members(stream: IO[bytes], wanted: Callable[[str], bool]) -> Iterator[Member
     """The regular files of the tar ``stream``; the bytes of those whose name is ``wanted``.
 
     Raises:
-        ShardError: damaged, cut, compressed or no tar; whatever came before was delivered.
+        DamageError: damaged, cut, compressed or no tar; whatever came before was delivered.
     """
     end = _End()
     recorder: Any = _Recorder(stream, end)
@@ -48,7 +48,7 @@ def members(stream: IO[bytes], wanted: Callable[[str], bool]) -> Iterator[Member
                 tar.members = []  # or it keeps every header it has seen
             _check_end(tar, end)
     except tarfile.TarError as error:
-        raise ShardError(_refusal(end, error)) from error
+        raise DamageError(_refusal(end, error)) from error
 
 
 @dataclass
@@ -88,7 +88,7 @@ def _header(end: _End) -> type[tarfile.TarInfo]:
             except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
                 raise
             except tarfile.HeaderError as error:
-                raise ShardError(_refusal(end, error)) from error
+                raise DamageError(_refusal(end, error)) from error
             end.is_tar = True
             return header
 
@@ -97,7 +97,7 @@ def _header(end: _End) -> type[tarfile.TarInfo]:
 
 def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str], bool]) -> Member:
     if info.issparse():
-        raise ShardError(
+        raise DamageError(
             f"holds the sparse file {info.name!r} at byte {info.offset}, whose bytes do not lie "
             "together; write the shard without --sparse"
         )
@@ -107,20 +107,20 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str],
         assert file is not None  # it is a regular file
         data = file.read()
         if len(data) != info.size:
-            raise ShardError(f"is cut off inside {info.name!r} at byte {info.offset_data}")
+            raise DamageError(f"is cut off inside {info.name!r} at byte {info.offset_data}")
     return Member(info.name, info.offset_data, info.size, data)
 
 
 def _check_end(tar: Any, end: _End) -> None:
     if not end.has_mark:
-        raise ShardError(
+        raise DamageError(
             f"ends at byte {tar.offset} without a tar's end mark: it was cut off between two "
             "members, or never closed by its writer"
         )
     position = tar.fileobj.tell()
     while block := tar.fileobj.read(READ_BYTES):
         if block.strip(b"\0"):
-            raise ShardError(
+            raise DamageError(
                 f"goes on behind its end mark, after byte {position}, where no reader looks: "
                 "were several tars joined with cat?"
             )
