@@ -1,7 +1,9 @@
 """`apdist prepare csv|parquet|index|check|stats` as a person uses them."""
 
+import importlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +17,8 @@ import pytest
 from apdist.data.index import read_index
 from apdist.data.indexing import PARTS
 from apdist.data.stream import ImageReader
+from pipelines import prepare
+from pipelines.options import parse
 from tests.foreign import sample, samples, write_tar
 from tests.pictures import encoded, picture, write_folder, write_small_set
 from tests.s3_server import s3_server
@@ -77,7 +81,7 @@ def test_several_parquet_files_become_shards_split_by_class(
         (["index", "x", "--label", "json"], "--label must be cls or json:FIELD or key:PATTERN"),
         (["index", "x/a.tar", "--shards", "b.tar"], "not both"),
         (["index", "x", "--shards", "a-{0..1.tar"], "without its other half"),
-        (["index", "x", "--shards", "a-{0..1}.tar"], "a-0.tar does not exist"),
+        (["index", "x", "--shards", "a-{0..1}.tar"], ".tar does not exist; check the path"),
         (["check", "nowhere"], "index.parquet does not exist"),
         (["check", "x", "--threads", "0"], "--threads must be at least 1"),
         (["stats", "nowhere"], "index.parquet does not exist"),
@@ -206,3 +210,13 @@ def test_shards_in_object_storage(
         assert (code, "replaced: its ETag was" in said) == (1, True)
         code, said, _ = run(["prepare", "check", "s3://apdist/foreign", "--deep"], capsys)
         assert (code, "2 differences in 1 of 2 shards" in said) == (1, True)
+
+
+def test_the_commands_of_the_manual_can_be_typed() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+    commands = re.findall(r"^apdist prepare (\w+) ?(.*?) *(?:#.*)?$", text, re.MULTILINE)
+    assert {verb for verb, _ in commands} == set(prepare.VERBS)
+    for verb, arguments in commands:
+        file, kind, _ = prepare.VERBS[verb]
+        options = getattr(importlib.import_module(f"pipelines.{file}"), kind)
+        assert parse(options, shlex.split(arguments), f"apdist prepare {verb}")
