@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -35,7 +35,7 @@ def encode_all(contents: list[Any], encode: Callable[[Any], T], num_processes: i
 
 def each_as_done(
     jobs: Sequence[Any], work: Callable[[Any], T], num_processes: int
-) -> Iterator[tuple[int, T]]:
+) -> Generator[tuple[int, T], None, None]:
     """Number of the job and ``work`` of it, as they get done; a module-level function.
 
     For few jobs that take long: ``work`` calls `check_stopped` now and then.
