@@ -23,20 +23,51 @@ class DataConfig:
     """Split that is evaluated; its classes should be unseen. Empty: no evaluation."""
     image_size: int = 64
     """Side in pixels of the square crop that the network sees."""
+    holdout_share: float = 0.0
+    """Share of the training split that is kept out of it; `--data.eval-split holdout` evaluates on
+    it. 0: none."""
+    holdout_by: Literal["class", "image"] = "class"
+    """Hold out whole classes (unseen, as in retrieval), or images of any class."""
+    exclude: str = ""
+    """Text file of images that are not trained on, one entry a line: a key, or class:NAME for a
+    whole class; a line that begins with # is a comment. Empty: none."""
     group_size: int = 8
-    """Images of one class that enter a batch together, at least 2: each query has a positive."""
+    """Most images of one class that enter a batch together, at least 2: each query has a positive.
+    All of a class are used, in groups of nearly equal size; with class weights, a cap or a number
+    of classes, groups are of exactly this size, or a whole smaller class."""
+    class_weights: Literal["images", "classes", "sqrt"] = "images"
+    """How often a class comes up: as it has images, all alike, or the square root of its images."""
+    classes_per_batch: int = 0
+    """Exact number of different classes in a batch, each with one group; 0: as it comes."""
+    max_groups_per_class: int = 0
+    """Most groups of one class in a batch, whatever its weight; 0: as it comes."""
     on_corrupt: Literal["error", "replace"] = "error"
     """What to do with an image that cannot be read: stop, or take another one of its class."""
+    loader_processes: int = 2
+    """Processes per worker that read and decode images; 0: threads of the worker itself."""
     loader_threads: int = 2
-    """Threads per worker that read and decode images."""
-    read_ahead_steps: int = 2
-    """Steps whose images are read before they are needed."""
+    """Threads in each of them: one reads while another decodes."""
+    read_ahead_mib: int = 1024
+    """Memory per worker for images that are decoded before they are needed, beside those in use."""
+    read_deadline_s: float = 120.0
+    """Seconds after which a read that keeps failing ends the run."""
+    cache_dir: str = ""
+    """Folder on a local disk that keeps whole shards; empty: none."""
+    cache_gib: float = 50.0
+    """Size at which the cache drops the shards that were used longest ago."""
 
     def __post_init__(self) -> None:
         _at_least("data.image_size", self.image_size, 8)
         _at_least("data.group_size", self.group_size, 2)
+        _at_least("data.classes_per_batch", self.classes_per_batch, 0)
+        _at_least("data.max_groups_per_class", self.max_groups_per_class, 0)
+        if not 0 <= self.holdout_share < 1:
+            raise ValueError(f"data.holdout_share must lie in [0, 1), got {self.holdout_share}")
         _at_least("data.loader_threads", self.loader_threads, 1)
-        _at_least("data.read_ahead_steps", self.read_ahead_steps, 1)
+        _at_least("data.loader_processes", self.loader_processes, 0)
+        _at_least("data.read_ahead_mib", self.read_ahead_mib, 1)
+        _in_range("data.read_deadline_s", self.read_deadline_s, 0.1, 86400)
+        _in_range("data.cache_gib", self.cache_gib, 0.001, float("inf"))
         if not self.shards:
             raise ValueError("data.shards is empty; give the folder that `apdist prepare` wrote")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from apdist.data import storage
 from apdist.data.index import INDEX_NAME
-from apdist.data.stream import ImageReader
+from apdist.data.reader import ImageReader
 from apdist.retrieval.metrics import RetrievalScores
 from apdist.training.runs import Run
 from pipelines import index, prepare, report, search

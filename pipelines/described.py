@@ -1,5 +1,6 @@
 """A trained run and the descriptors of a split: where evaluate, index, search and report start."""
 
+import dataclasses
 import functools
 import shlex
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from apdist.data import storage
 from apdist.data.index import Index, read_index
+from apdist.data.selection import evaluation_images
 from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.runs import CONFIG_NAME, Run, open_run
@@ -73,7 +75,9 @@ def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
     """Describe a split with the model of a run, with a progress bar."""
     model = load_model(run_uri)
     assert model.model_id == model_id
-    index = read_index(shards).select(split)
+    config = open_run(run_uri).config
+    data = dataclasses.replace(config.data, eval_split=split)
+    index = evaluation_images(read_index(shards), data, config.training.seed)
     with progress_bar(f"describing {split}", len(index)) as update:
         descriptors = describe_split(
             model.network, index, image_size=model.image_size, progress=lambda n: update(n, "")

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
 def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
     from apdist.data.index import read_index
-    from apdist.data.stream import shard_names
+    from apdist.data.passes import shard_names
     from pipelines.described import find_run, trained_model
 
     run = find_run(options.run)
@@ -133,9 +133,8 @@ class Describer:
             batch_size=self.batch_size,
             shards=[name],
         )
-        table = self.index.table.take(rows).select(
-            ["key", "source", "label", "label_name", "split"]
-        )
+        names = ["key", "source", "label", "label_name", "split"]
+        table = pa.table({name: self.index.column(name).take(rows) for name in names})
         values = pa.FixedSizeListArray.from_arrays(
             pa.array(descriptors.reshape(-1).numpy()), descriptors.shape[1]
         )

@@ -16,7 +16,7 @@ from pipelines.console import say
 from pipelines.options import parse, shown_default
 
 if TYPE_CHECKING:
-    from apdist.data.stream import ImageReader
+    from apdist.data.reader import ImageReader
     from apdist.retrieval.gallery import RankedImage, RankedQuery
     from apdist.retrieval.metrics import RetrievalScores
     from apdist.retrieval.report import Report
@@ -87,7 +87,7 @@ def ranked_queries(
     """The worst, median and best queries with the top of their ranked lists."""
     import torch
 
-    from apdist.data.stream import ImageReader
+    from apdist.data.reader import ImageReader
     from apdist.retrieval.gallery import RankedQuery, choose_queries
     from apdist.retrieval.ranking import nearest_rows
 

@@ -77,22 +77,19 @@ def check_data(config: Config) -> str:
         ValueError: a batch cannot be filled, or a split is missing.
     """
     from apdist.data.index import read_index
-    from apdist.data.plan import Plan
+    from apdist.data.plan import build_plan
+    from apdist.data.selection import evaluation_images, training_images
 
-    index = read_index(config.data.shards)
+    index, seed = read_index(config.data.shards), config.training.seed
     if config.data.eval_split:
-        index.select(config.data.eval_split)
-    plan = Plan(
-        index.select(config.data.train_split).labels,
-        batch_size=config.training.batch_size,
-        group_size=config.data.group_size,
-        seed=config.training.seed,
-    )
-    facts = plan.summary
+        evaluation_images(index, config.data, seed)
+    facts = build_plan(training_images(index, config.data, seed).labels, config).summary
     lone = f", {facts.num_lone_classes} classes with one image left out"
+    capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (
         f"{config.data.shards}: {facts.num_images} training images of {facts.num_classes} classes"
-        f"{lone if facts.num_lone_classes else ''}; {facts.steps_per_epoch} steps an epoch"
+        f"{lone if facts.num_lone_classes else ''}{capped if facts.num_capped_classes else ''}; "
+        f"{facts.steps_per_epoch} steps an epoch"
     )
 
 
@@ -111,7 +108,11 @@ def with_absolute_paths(config: Config) -> Config:
     """Workers run in other folders, perhaps on other machines."""
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, shards=absolute(config.data.shards)),
+        data=dataclasses.replace(
+            config.data,
+            shards=absolute(config.data.shards),
+            exclude=config.data.exclude and absolute(config.data.exclude),
+        ),
         run=dataclasses.replace(config.run, output=absolute(config.run.output)),
         model=dataclasses.replace(
             config.model, weights=config.model.weights and absolute(config.model.weights)

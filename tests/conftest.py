@@ -42,7 +42,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_config(shards: Path, tmp_path: Path) -> Config:
     """A training of seconds, in this process, without MLflow."""
     return Config(
-        data=DataConfig(shards=str(shards), image_size=SIDE, group_size=4, loader_threads=1),
+        data=DataConfig(shards=str(shards), image_size=SIDE, group_size=4, loader_processes=0),
         model=ModelConfig(dim=16),
         training=TrainingConfig(batch_size=32, chunk_size=8, steps=6, learning_rate=3e-3),
         evaluation=EvaluationConfig(every_steps=3),

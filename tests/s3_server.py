@@ -1,4 +1,7 @@
-"""A real S3 server for tests: SeaweedFS on a loopback port, ended when the block ends."""
+"""A real S3 server for tests: SeaweedFS on a loopback port, ended when the block ends.
+
+It can be killed and started again in between, on the same ports and data.
+"""
 
 import os
 import socket
@@ -20,16 +23,57 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 10
 
 
-@dataclass(frozen=True)
+@dataclass
 class S3Server:
-    """A server that runs."""
+    """A server in a folder of its own."""
 
-    endpoint: str
+    folder: Path
     bucket: str
-    access_key: str
-    secret_key: str
-    pid: int
-    data: Path
+    ports: list[int]
+    access_key: str = "tester"
+    secret_key: str = "only-for-this-server"
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.ports[0]}"
+
+    @property
+    def pid(self) -> int:
+        """The process that runs."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def data(self) -> Path:
+        """What it stores."""
+        return self.folder / "data"
+
+    def start(self) -> None:
+        """Start it, and return when its bucket is there.
+
+        Raises:
+            RuntimeError: it does not answer in time; the message holds its log.
+        """
+        keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        log = self.folder / "log.txt"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command(self.data, self.ports, self.bucket),
+                env={**os.environ, **keys, "HOME": str(self.folder), "GOMEMLIMIT": "200MiB"},
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        wait_until_ready(self, self.process, log)
+
+    def kill(self) -> None:
+        """SIGKILL to its process, and no other: as if the power failed."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(STOP_TIMEOUT_S)
 
     def environment(self) -> dict[str, str]:
         """What boto3, pyarrow and Ray need to find it."""
@@ -71,37 +115,18 @@ def s3_server(bucket: str = "apdist") -> Iterator[S3Server]:
         RuntimeError: it does not answer in time; the message holds its log.
     """
     with tempfile.TemporaryDirectory(prefix="weed-") as folder:
-        root = Path(folder)
-        ports = free_ports(10)
-        keys = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "only-for-this-server"}
-        log = root / "log.txt"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command(root / "data", ports, bucket),
-                env={**os.environ, **keys, "HOME": folder, "GOMEMLIMIT": "200MiB"},
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        server = S3Server(
-            endpoint=f"http://127.0.0.1:{ports[0]}",
-            bucket=bucket,
-            access_key=keys["AWS_ACCESS_KEY_ID"],
-            secret_key=keys["AWS_SECRET_ACCESS_KEY"],
-            pid=process.pid,
-            data=root / "data",
-        )
+        server = S3Server(folder=Path(folder), bucket=bucket, ports=free_ports(10))
         try:
-            wait_until_ready(server, process, log)
+            server.start()
             yield server
         finally:
-            end(process)
+            if server.process is not None:
+                end(server.process)
 
 
 def command(data: Path, ports: list[int], bucket: str) -> list[str]:
     """SeaweedFS in one process: everything on loopback, nothing sent home."""
-    data.mkdir()
+    data.mkdir(exist_ok=True)
     names = [
         f"{service}.port{kind}"
         for service in ("s3", "master", "filer", "volume", "admin")

@@ -77,6 +77,8 @@ def test_a_bucket_must_be_named() -> None:
         ("/data", "x", "/data/x"),
         ("/data", "/other/x", "/other/x"),
         ("/data", "s3://b/x", "s3://b/x"),
+        ("https://h/p", "x", "https://h/p/x"),
+        ("https://h/p/", "http://h/x", "http://h/x"),
     ],
 )
 def test_join(root: str, name: str, joined: str) -> None:

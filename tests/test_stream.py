@@ -1,4 +1,6 @@
 import dataclasses
+import multiprocessing
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,22 +9,33 @@ import pytest
 import torch
 
 from apdist.config import AugmentConfig, DataConfig
+from apdist.data import storage
+from apdist.data.filling import Order, fill
 from apdist.data.images import ImageError, evaluation_image
 from apdist.data.index import Index, read_index
+from apdist.data.loader_process import LoaderError
+from apdist.data.passes import evaluation_batches, shard_names
 from apdist.data.plan import Plan
+from apdist.data.reader import ImageReader, read_piece
 from apdist.data.storage import StorageError
-from apdist.data.stream import Batch, ImageReader, TrainingStream, evaluation_batches, shard_names
+from apdist.data.stream import Batch, TrainingStream
+from apdist.data.telemetry import StreamFigures, Waiting
 from tests.pictures import SIDE, encoded, picture, write_small_set
 
 
 def stream_of(index: Index, part: slice = slice(None), **options: object) -> TrainingStream:
+    options = {"loader_processes": 0} | options
     data = DataConfig(image_size=SIDE, group_size=4, **options)  # type: ignore[arg-type]
     plan = Plan(index.labels, batch_size=16, group_size=4, seed=0)
     return TrainingStream(index, plan, data, AugmentConfig(), lambda rows: rows[part])
 
 
 def all_batches(stream: TrainingStream, start: int = 0, stop: int = 5) -> list[Batch]:
-    return list(stream.batches(start, stop))
+    """Copies: the stream uses its memory again."""
+    return [
+        dataclasses.replace(batch, images=batch.images.clone())
+        for batch in stream.batches(start, stop)
+    ]
 
 
 @pytest.fixture
@@ -40,8 +53,8 @@ def damaged(tmp_path: Path) -> tuple[Index, int]:
 
 def test_batches_do_not_depend_on_threads_or_read_ahead(shards: Path) -> None:
     index = read_index(str(shards)).select("train")
-    first = all_batches(stream_of(index, loader_threads=1, read_ahead_steps=1))
-    second = all_batches(stream_of(index, loader_threads=4, read_ahead_steps=4))
+    first = all_batches(stream_of(index, loader_processes=0, loader_threads=1))
+    second = all_batches(stream_of(index, loader_processes=2, loader_threads=3))
     assert [b.step for b in first] == [0, 1, 2, 3, 4]
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a.images, b.images)
@@ -65,32 +78,35 @@ def test_a_resumed_stream_goes_on_with_the_same_images(shards: Path) -> None:
 
 
 def test_augmentation_changes_from_epoch_to_epoch(shards: Path) -> None:
-    index = read_index(str(shards)).select("train")
-    stream = stream_of(index)
-    row = np.array([3])
-    assert not np.array_equal(stream._load(row, 0)[0], stream._load(row, 1)[0])
-    assert np.array_equal(stream._load(row, 1)[0], stream._load(row, 1)[0])
+    piece = ImageReader(read_index(str(shards)).select("train")).piece(np.array([3]))
+    images = []
+    for epoch in (0, 1, 1):
+        out = np.empty((1, 3, SIDE, SIDE), np.uint8)
+        fill(Order(piece, 0, epoch), out, AugmentConfig(), storage.read_range)
+        images.append(out)
+    assert not np.array_equal(images[0], images[1])
+    assert np.array_equal(images[1], images[2])
 
 
-def test_neighbours_come_with_one_read(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from apdist.data import storage
-
+def test_neighbours_come_with_one_read(shards: Path) -> None:
     reads = []
-    original = storage.read_range
 
-    def counting(*arguments: object) -> bytes:
-        reads.append(arguments)
-        return original(*arguments)  # type: ignore[arg-type]
+    def counting(uri: str, offset: int, size: int, etag: str) -> bytes:
+        reads.append(uri)
+        return storage.read_range(uri, offset, size, etag)
 
-    monkeypatch.setattr(storage, "read_range", counting)
     reader = ImageReader(read_index(str(shards)).select("train"))
-    first = reader.shards.indices.to_numpy()
-    rows = np.flatnonzero(first == first[0])[:4]
-    wanted = rows[::-1].copy()
-    found = reader.read(wanted)
+    first = reader.columns[0]
+    piece = reader.piece(np.flatnonzero(first == first[0])[:4][::-1].copy())
+    found = read_piece(piece, counting)
     assert len(reads) == 1
-    for row, data in zip(wanted, found, strict=True):
-        reader.check(int(row), data)
+    for number, data in enumerate(found):
+        piece.check(number, data)
+    apart = reader.piece(np.array([0, len(first) - 1]))
+    assert len(apart.shards) == 2
+    for number, data in enumerate(read_piece(apart, counting)):
+        apart.check(number, data)
+    assert len(reads) == 3
 
 
 def test_a_damaged_image_is_an_error_that_names_it(damaged: tuple[Index, int]) -> None:
@@ -105,7 +121,7 @@ def test_a_damaged_image_can_be_replaced_by_one_of_its_class(damaged: tuple[Inde
     batches = all_batches(stream_of(index, on_corrupt="replace"))
     used = sum(int((stream_of(index).plan.rows(step) == row).sum()) for step in range(len(batches)))
     assert used > 0
-    assert sum(batch.num_replaced for batch in batches) == used
+    assert sum(batch.figures.num_replaced for batch in batches) == used
 
 
 def test_a_class_that_is_all_damaged_is_an_error(tmp_path: Path) -> None:
@@ -115,7 +131,7 @@ def test_a_class_that_is_all_damaged_is_an_error(tmp_path: Path) -> None:
     crc[index.labels == index.labels[0]] = 0
     column = index.table.schema.get_field_index("crc32")
     table = index.table.set_column(column, "crc32", pa.array(crc, type=pa.uint32()))
-    bad = dataclasses.replace(index, table=table)
+    bad = dataclasses.replace(index, columns=table)
     with pytest.raises(ImageError, match="and so is all of its class"):
         all_batches(stream_of(bad, on_corrupt="replace"))
 
@@ -156,3 +172,104 @@ def test_a_truncated_shard_is_an_error_in_training(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20_000])
     with pytest.raises(StorageError, match="bytes early"):
         all_batches(stream_of(index))
+
+
+def test_a_loader_that_is_killed_is_an_error_and_no_hang(shards: Path) -> None:
+    index = read_index(str(shards)).select("train")
+    batches = stream_of(index, loader_processes=2).batches(0, 10_000)
+    next(batches)
+    for process in multiprocessing.active_children():
+        if process.name.startswith("loader-"):
+            process.kill()
+    with pytest.raises(LoaderError, match="a loader process ended unexpectedly"):
+        for _ in batches:
+            pass
+    assert not [p for p in multiprocessing.active_children() if p.name.startswith("loader-")]
+
+
+def test_a_stream_that_is_left_ends_its_loaders(shards: Path) -> None:
+    index = read_index(str(shards)).select("train")
+    batches = stream_of(index, loader_processes=2).batches(0, 100)
+    kept = next(batches).images
+    batches.close()
+    assert not [p for p in multiprocessing.active_children() if p.name.startswith("loader-")]
+    assert kept.sum() > 0  # its memory is still there
+
+
+def test_an_error_in_a_loader_process_is_raised_here(damaged: tuple[Index, int]) -> None:
+    index, _ = damaged
+    with pytest.raises(ImageError, match="checksum"):
+        all_batches(stream_of(index, loader_processes=1))
+
+
+def test_a_shard_that_is_gone_is_named_by_a_loader_process(tmp_path: Path) -> None:
+    write_small_set(tmp_path)
+    index = read_index(str(tmp_path)).select("train")
+    for path in tmp_path.glob("train-*.tar"):
+        path.unlink()
+    with pytest.raises(StorageError, match="does not exist"):
+        all_batches(stream_of(index, loader_processes=1))
+
+
+def test_read_ahead_is_bounded_by_bytes(shards: Path) -> None:
+    index = read_index(str(shards)).select("train")
+    a_batch = 16 * 3 * SIDE**2
+    stream = stream_of(index, read_ahead_mib=1)
+    assert stream.steps_ahead() == min(16, (1 << 20) // a_batch)
+    stream.data = dataclasses.replace(stream.data, image_size=100)
+    assert stream.steps_ahead() == (1 << 20) // (16 * 3 * 100**2)
+    stream.data = dataclasses.replace(stream.data, image_size=SIDE)
+    assert max(batch.figures.num_ready for batch in stream.batches(0, 60)) <= stream.steps_ahead()
+    large = dataclasses.replace(stream.data, image_size=640)
+    stream.data = large
+    with pytest.raises(ValueError, match="holds no batch: the 16 images .*read-ahead-mib 19"):
+        next(stream.batches(0, 1))
+
+
+def test_buffers_are_used_again(shards: Path) -> None:
+    index = read_index(str(shards)).select("train")
+    stream = stream_of(index, read_ahead_mib=1)
+    places = {batch.images.data_ptr() for batch in stream.batches(0, 200)}
+    assert len(places) <= stream.steps_ahead() + 1
+
+
+def test_a_step_tells_what_was_read(shards: Path) -> None:
+    index = read_index(str(shards)).select("train")
+    (batch,) = stream_of(index).batches(0, 1)
+    figures = batch.figures
+    rows = stream_of(index).plan.rows(0)
+    assert figures.num_images == 16
+    assert figures.num_bytes == int(index.table["size"].to_numpy()[rows].sum())
+    assert figures.read_s > 0
+    assert figures.decode_s > 0
+
+
+def waiting_figures(**changes: float) -> StreamFigures:
+    names = [field.name for field in dataclasses.fields(StreamFigures)]
+    return StreamFigures(**dict.fromkeys(names, 0) | changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("figures", "options", "reason"),
+    [
+        (
+            {"read_s": 3, "decode_s": 1},
+            {},
+            "reading takes most of it; try --data.loader-threads 4, or",
+        ),
+        ({"read_s": 3, "decode_s": 1}, {"cache_dir": "/x"}, "--data.loader-threads 4$"),
+        ({"num_retries": 1, "read_s": 3}, {}, "look at the network"),
+        ({"decode_s": 3}, {"loader_processes": 1}, "try --data.loader-processes 2"),
+        ({"decode_s": 3}, {"loader_processes": 64}, "decoding takes all CPUs"),
+    ],
+)
+def test_waiting_for_images_is_said_once_with_its_reason(
+    figures: dict[str, float], options: dict[str, object], reason: str
+) -> None:
+    waiting = Waiting(DataConfig(**options))  # type: ignore[arg-type]
+    told = [waiting.note(waiting_figures(waited_s=0.5, **figures), 1.0) for _ in range(30)]
+    assert [text for text in told if text] == [told[9]]
+    assert told[9].startswith("50% of the time the training waits")
+    assert re.search(reason, told[9])
+    idle = Waiting(DataConfig())
+    assert not any(idle.note(waiting_figures(waited_s=0.1), 1.0) for _ in range(30))

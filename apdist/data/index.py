@@ -1,9 +1,11 @@
 """The catalogue of the shards: one row per image, in one Parquet file beside them."""
 
+import dataclasses
 import io
 import json
 import shlex
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from apdist.data import storage
+from apdist.data.columns import StoredColumns
+from apdist.data.index_checks import check_rows
 
 INDEX_NAME = "index.parquet"
 FORMAT_VERSION = 1
@@ -37,27 +41,39 @@ class Index:
     """The images under ``root``, in the order of the shards."""
 
     root: str
-    table: pa.Table
+    columns: pa.Table | StoredColumns
+    """In memory, or read column by column when asked for: ten million images need gigabytes."""
     shards: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Size in bytes and ETag (empty on disk) of each shard when it was indexed."""
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return len(self.columns)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of `SCHEMA`."""
+        return self.columns.column(name)
+
+    @property
+    def table(self) -> pa.Table:
+        """All columns; of a large index ask for a `column`, or for the table of a few rows."""
+        if isinstance(self.columns, pa.Table):
+            return self.columns
+        return pa.table([self.column(name) for name in SCHEMA.names], schema=SCHEMA)
 
     @property
     def labels(self) -> np.ndarray:
         """(n,) int64 class of each image."""
-        labels: np.ndarray = self.table["label"].to_numpy()
+        labels: np.ndarray = self.column("label").to_numpy()
         return labels
 
     def shard_uri(self, row: int) -> str:
         """Where the shard of image ``row`` lies."""
-        return storage.join(self.root, self.table["shard"][row].as_py())
+        return storage.join(self.root, self.column("shard")[row].as_py())
 
     def splits(self) -> dict[str, int]:
         """Number of images in each split."""
-        counts = pc.value_counts(self.table["split"].cast(pa.string()))
-        return {str(c["values"]): c["counts"].as_py() for c in counts}
+        codes, names = encoded(self.column("split"))
+        return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
 
     def select(self, split: str) -> "Index":
         """The images of ``split``.
@@ -65,18 +81,40 @@ class Index:
         Raises:
             ValueError: the index has no such split.
         """
-        table = self.table.filter(pc.equal(self.table["split"].cast(pa.string()), split))
-        if table.num_rows == 0:
-            there = ", ".join(f"{name} ({count} images)" for name, count in self.splits().items())
+        codes, names = encoded(self.column("split"))
+        rows = np.flatnonzero(codes == (names.index(split) if split in names else -1))
+        if not len(rows):
+            counts = {name: count for name, count in self.splits().items() if count}
+            there = ", ".join(f"{name} ({count} images)" for name, count in counts.items())
             raise ValueError(f"split {split!r} is not in {self.root}; it has {there or 'no image'}")
-        return Index(self.root, table, self.shards)
+        return self.subset(rows)
+
+    def subset(self, rows: np.ndarray) -> "Index":
+        """The images at ``rows``, in ascending order; neighbours are not copied."""
+        if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+            first, stop = int(rows[0]), int(rows[-1]) + 1
+            if isinstance(self.columns, pa.Table):
+                return dataclasses.replace(self, columns=self.columns.slice(first, stop - first))
+            return dataclasses.replace(self, columns=self.columns.subset(range(first, stop)))
+        if isinstance(self.columns, pa.Table):
+            return dataclasses.replace(self, columns=self.columns.take(rows))
+        return dataclasses.replace(self, columns=self.columns.subset(rows))
+
+
+def encoded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """A column of few names as codes (n,) and the names they stand for."""
+    whole = column.unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):  # no chunk at all
+        return np.empty(0, dtype=np.int32), []
+    return whole.indices.to_numpy(zero_copy_only=False), whole.dictionary.to_pylist()
 
 
 def read_index(root: str) -> Index:
-    """The index under ``root``.
+    """The index under ``root``; its rows are checked, and read again column by column when needed.
 
     Raises:
-        ValueError: there is none, it is damaged, or another version of apdist wrote it.
+        ValueError: there is none, it is damaged, another version of apdist wrote it, or rows of it
+            cannot be.
     """
     uri = storage.join(root, INDEX_NAME)
     if not storage.exists(uri):
@@ -85,19 +123,40 @@ def read_index(root: str) -> Index:
             f"{uri} does not exist; write shards first: "
             f"`apdist prepare folder IMAGES --out {shlex.quote(root)}`"
         )
+    columns = StoredColumns(uri, SCHEMA)
+    shards = _shards(columns, uri)
+    check_rows(columns, shards)
+    return Index(root, columns, shards)
+
+
+def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
+    """Size and ETag of each shard, from the file's metadata."""
     try:
-        file = pq.ParquetFile(io.BytesIO(storage.read_bytes(uri)))
-        meta = json.loads((file.schema_arrow.metadata or {})[b"apdist"])
-        table = file.read()
-    except (pa.ArrowException, KeyError, json.JSONDecodeError) as error:
+        meta: dict[str, Any] = columns.metadata("apdist")
+        version = meta["version"]
+        if version == FORMAT_VERSION:
+            if meta["num_images"] != len(columns):
+                raise ValueError("number of rows")
+            return {name: (int(size), str(etag)) for name, (size, etag) in meta["shards"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{uri} is no index of apdist or is damaged; prepare it again") from error
-    if meta["version"] != FORMAT_VERSION:
-        raise ValueError(
-            f"{uri} has format version {meta['version']}, this apdist reads {FORMAT_VERSION}; "
-            "prepare it again"
-        )
-    shards = {name: (int(size), str(etag)) for name, (size, etag) in meta["shards"].items()}
-    return Index(root, table.replace_schema_metadata(None).cast(SCHEMA), shards)
+    raise ValueError(
+        f"{uri} has format version {version}, this apdist reads {FORMAT_VERSION}; prepare it again"
+    )
+
+
+def write_index(index: Index) -> None:
+    """Write ``index`` beside its shards, whole or not at all."""
+    meta = {
+        "version": FORMAT_VERSION,
+        "num_images": len(index),
+        "num_classes": len(pc.unique(index.column("label"))),
+        "shards": index.shards,
+    }
+    table = index.table.replace_schema_metadata({"apdist": json.dumps(meta)})
+    target = io.BytesIO()
+    pq.write_table(table, target, write_page_checksum=True)
+    storage.write_bytes(storage.join(index.root, INDEX_NAME), target.getvalue())
 
 
 def refuse_cut_off(root: str) -> None:
@@ -112,16 +171,3 @@ def refuse_cut_off(root: str) -> None:
             f"{root} holds shards but no {INDEX_NAME}: an earlier `apdist prepare` was cut off and "
             "nothing in it can be used; remove it and prepare again, or choose another folder"
         )
-
-
-def write_index(index: Index) -> None:
-    """Write ``index`` beside its shards, whole or not at all."""
-    meta = {
-        "version": FORMAT_VERSION,
-        "num_images": len(index),
-        "num_classes": len(np.unique(index.labels)),
-        "shards": index.shards,
-    }
-    target = io.BytesIO()
-    pq.write_table(index.table.replace_schema_metadata({"apdist": json.dumps(meta)}), target)
-    storage.write_bytes(storage.join(index.root, INDEX_NAME), target.getvalue())

@@ -1,19 +1,24 @@
-"""The batch of step t: a pure function of (labels, seed, t). No image is read.
+"""The batch of step t: a pure function of (labels, options, seed, t). No image is read.
 
-A *group* is up to K images of one class that enter a batch together. In epoch e the groups of a run
-(neighbouring images of a class, see `shards`) are windows of K images from a random rotation of it,
-so a group is one contiguous read (two where it wraps around), its members change from epoch to
-epoch, and so do the images that an epoch leaves over.
+An epoch is planned class by class and a batch when it is asked for, so any step costs the same. All
+chance comes from the raw output of PCG64, a stream that numpy keeps the same in every version, on
+every machine; whoever asks, for whichever worker, gets the same rows.
 
-Sizes: n images of the split, B images in a batch, K images in a group.
+Sizes: n images of the split, B images in a batch, K images in a group, c classes.
 """
 
 import functools
-from collections import defaultdict, deque
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
+
+from apdist.config import Config
+from apdist.data.dealing import Deal, Demand, deal, fill, smallest_hand, steps_per_epoch
+from apdist.data.dealing import thinned_blocks as thinned
+from apdist.data.groups import UNIT, Blocks, classes_of, covering_blocks, drawn_blocks
+
+_EPOCH, _BATCH = 1, 2
+"""Independent random streams of one seed."""
 
 
 @dataclass(frozen=True)
@@ -26,124 +31,149 @@ class PlanSummary:
     """Classes with at least two images."""
     num_lone_classes: int
     """Classes with a single image; left out, because that query would have no positive."""
+    num_capped_classes: int
+    """Classes that come up less often than their weight says, because of the cap."""
     steps_per_epoch: int
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    deal: Deal
+    rotations: np.ndarray
+    """(c,) image of each class that its first group begins with."""
 
 
 class Plan:
     """Class-balanced global batches of exactly ``batch_size`` images.
 
     Every image of a batch has another image of its class in it, and is used at most once an epoch.
+    With class_weights ``images`` and no other demand an epoch is all images but those that fill no
+    batch. Otherwise it is the longest stretch in which every class comes up as often as asked and
+    no image twice.
 
     Args:
         labels: (n,) class of each image, in the order of the shards.
         batch_size: B, even.
-        group_size: K, at least 2; a class with fewer images gives groups of all it has.
+        group_size: K, at least 2: most images of a group.
         seed: decides every batch.
+        class_weights: how often a class comes up: ``images``, as its number of images (all images
+            equally often); ``classes``, all classes equally often; ``sqrt``, as the square root of
+            its number of images.
+        classes_per_batch: exact number of different classes in a batch, of one group each; 0: as
+            it comes.
+        max_groups_per_class: most groups of one class in a batch, whatever its weight; 0: as it
+            comes.
 
     Raises:
-        ValueError: one epoch cannot fill a batch; the message says the largest that it can.
+        ValueError: one epoch cannot fill a batch; the message says what can be filled.
     """
 
-    def __init__(self, labels: np.ndarray, *, batch_size: int, group_size: int, seed: int) -> None:
-        self.batch_size, self.group_size, self.seed = batch_size, group_size, seed
-        self.runs = _runs(labels, group_size)
-        sizes = [size for run in self.runs for size in _group_sizes(len(run), group_size)]
-        usable = sum(sizes)
-        if usable < batch_size:
-            raise ValueError(_unfillable(batch_size, group_size, usable))
-        class_sizes = np.unique(labels, return_counts=True)[1]
-        # Cutting a group at the end of a batch loses at most two images (see `_fill`).
-        uniform = set(sizes) == {group_size} and batch_size % group_size == 0
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        group_size: int,
+        seed: int,
+        class_weights: str = "images",
+        classes_per_batch: int = 0,
+        max_groups_per_class: int = 0,
+    ) -> None:
+        self.seed = seed
+        self.demand = Demand(batch_size, classes_per_batch, max_groups_per_class)
+        self.classes = classes_of(labels)
+        if class_weights == "images" and not classes_per_batch and not max_groups_per_class:
+            blocks = covering_blocks(self.classes.sizes, group_size)
+        else:
+            blocks = drawn_blocks(self.classes.sizes, group_size, class_weights)
+        steps = steps_per_epoch(blocks, self.demand)
+        if not steps:
+            raise ValueError(_unfillable(blocks, self.demand, group_size))
+        self.blocks = thinned(blocks, self.demand, steps)
         self.summary = PlanSummary(
-            num_images=sum(len(run) for run in self.runs),
-            num_classes=int((class_sizes > 1).sum()),
-            num_lone_classes=int((class_sizes == 1).sum()),
-            steps_per_epoch=max(1, usable // (batch_size if uniform else batch_size + 2)),
+            num_images=int(self.classes.sizes.sum()),
+            num_classes=len(self.classes.sizes),
+            num_lone_classes=self.classes.num_lone,
+            num_capped_classes=_num_capped(blocks, self.demand, steps),
+            steps_per_epoch=steps,
         )
         # Two epochs, because the loader reads ahead into the next one.
-        self._batches = functools.lru_cache(maxsize=2)(self._batches_of_epoch)
+        self._epoch = functools.lru_cache(maxsize=2)(self._plan_epoch)
 
     def rows(self, step: int) -> np.ndarray:
         """(B,) positions in ``labels`` of the global batch of ``step``, groups together."""
         epoch, position = self.epoch_of(step)
-        return np.concatenate(self._batches(epoch)[position])
+        now = self._epoch(epoch)
+        blocks, numbers = now.deal.hand(position)
+        mixed = np.argsort(
+            self._random(_BATCH, epoch, position).random_raw(len(blocks)), kind="stable"
+        )
+        blocks, numbers = blocks[mixed], numbers[mixed]
+        whole = self.blocks.sizes[blocks]
+        sizes = fill(whole, self.demand.batch_size, keep_all=self.demand.num_classes > 0)
+        classes = self.blocks.classes[blocks]
+        firsts = now.rotations[classes] + self.blocks.offsets[blocks] + numbers * whole
+        inside = np.arange(self.demand.batch_size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        turned = (np.repeat(firsts, sizes) + inside) % np.repeat(self.classes.sizes[classes], sizes)
+        places = np.repeat(self.classes.starts[classes], sizes) + turned
+        rows: np.ndarray = self.classes.order[places].astype(np.int64)
+        return rows
 
     def epoch_of(self, step: int) -> tuple[int, int]:
         """Epoch of ``step`` and its place in it; all epochs have the same number of steps."""
         return divmod(step, self.summary.steps_per_epoch)
 
-    def _batches_of_epoch(self, epoch: int) -> list[list[np.ndarray]]:
-        random = np.random.default_rng((self.seed, epoch))
-        groups = [
-            group
-            for run in self.runs
-            for group in _windows(np.roll(run, -random.integers(len(run))), self.group_size)
-        ]
-        shuffled = [groups[i] for i in random.permutation(len(groups))]
-        return _fill(shuffled, self.batch_size, self.summary.steps_per_epoch)
+    def _plan_epoch(self, epoch: int) -> _Epoch:
+        random = self._random(_EPOCH, epoch)
+        dealt = deal(self.blocks, self.demand, self.summary.steps_per_epoch, random)
+        sizes = self.classes.sizes
+        rotations = random.random_raw(len(sizes)) % sizes.astype(np.uint64)
+        return _Epoch(dealt, rotations.astype(np.int64))
+
+    def _random(self, *stream: int) -> np.random.PCG64:
+        return np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=stream))
 
 
-def _runs(labels: np.ndarray, group_size: int) -> list[np.ndarray]:
-    """Stretches of one class that hold a group; what is shorter is pooled with its class."""
-    if len(labels) == 0:
-        return []
-    stretches = np.split(np.arange(len(labels)), np.flatnonzero(np.diff(labels)) + 1)
-    long: dict[int, list[np.ndarray]] = defaultdict(list)
-    short: dict[int, list[np.ndarray]] = defaultdict(list)
-    for stretch in stretches:
-        kind = long if len(stretch) >= group_size else short
-        kind[int(labels[stretch[0]])].append(stretch)
-    for label, pieces in short.items():
-        pool = np.concatenate(pieces)
-        if len(pool) == 1 and long[label]:
-            long[label][-1] = np.concatenate([long[label][-1], pool])
-        elif len(pool) > 1:
-            long[label].append(pool)
-    return [run for _, runs in sorted(long.items()) for run in runs]
+def build_plan(labels: np.ndarray, config: Config) -> Plan:
+    """The plan that ``config`` asks for.
 
-
-def _group_sizes(length: int, group_size: int) -> list[int]:
-    return [length] if length < group_size else [group_size] * (length // group_size)
-
-
-def _windows(run: np.ndarray, group_size: int) -> list[np.ndarray]:
-    edges = np.cumsum([0, *_group_sizes(len(run), group_size)])
-    return [run[start:stop] for start, stop in pairwise(edges)]
-
-
-def _fill(groups: list[np.ndarray], batch_size: int, num_batches: int) -> list[list[np.ndarray]]:
-    """Cut the sequence of groups into batches of exactly ``batch_size`` images.
-
-    The group at the end of a batch is divided between two batches. No part may be a single image:
-    where one would be, that image is dropped for the epoch.
+    Raises:
+        ValueError: one epoch cannot fill a batch.
     """
-    waiting = deque(groups)
-    return [_next_batch(waiting, batch_size) for _ in range(num_batches)]
+    return Plan(
+        labels,
+        batch_size=config.training.batch_size,
+        group_size=config.data.group_size,
+        seed=config.training.seed,
+        class_weights=config.data.class_weights,
+        classes_per_batch=config.data.classes_per_batch,
+        max_groups_per_class=config.data.max_groups_per_class,
+    )
 
 
-def _next_batch(waiting: deque[np.ndarray], batch_size: int) -> list[np.ndarray]:
-    batch: list[np.ndarray] = []
-    room = batch_size
-    while room > 0:
-        group = waiting.popleft()
-        if room == 1:
-            # The batch is even, so an odd group, of three or more, is in it: shorten that one.
-            odd = next(i for i, other in enumerate(batch) if len(other) % 2)
-            batch[odd] = batch[odd][:-1]
-            room = 2
-        batch.append(group[:room])
-        rest = group[room:]
-        room -= len(batch[-1])
-        if len(rest) > 1:
-            waiting.appendleft(rest)
-    return batch
+def _num_capped(blocks: Blocks, demand: Demand, steps: int) -> int:
+    most = 1 if demand.num_classes else demand.most_groups
+    return int((blocks.amounts > most * steps * UNIT).sum()) if most else 0
 
 
-def _unfillable(batch_size: int, group_size: int, usable: int) -> str:
-    if usable < 2:
+def _unfillable(blocks: Blocks, demand: Demand, group_size: int) -> str:
+    if not len(blocks.sizes):
         return "no class has two images, so no query would have a positive; add images"
+    if demand.num_classes > len(blocks.sizes):
+        return (
+            f"data.classes_per_batch {demand.num_classes} exceeds the {len(blocks.sizes)} classes "
+            "with two images or more; use fewer"
+        )
+    source, remedy = "an epoch without repetition, in groups", ""
+    if demand.num_classes:
+        source = f"one group of each of {demand.num_classes} classes (data.classes_per_batch)"
+        remedy = ", or a larger --data.group-size"
+    elif demand.most_groups:
+        source = f"{demand.most_groups} groups of each class (data.max_groups_per_class)"
+        remedy = ", or a higher cap"
+    found = smallest_hand(thinned(blocks, demand, 1), demand, 1)
     return (
-        f"training.batch_size {batch_size} cannot be filled: an epoch of groups of up to "
-        f"{group_size} images (data.group_size) has {usable} images; "
-        f"use --training.batch-size {usable - usable % 2} or less"
+        f"training.batch_size {demand.batch_size} cannot be filled: {source} of up to {group_size} "
+        f"images (data.group_size) has {found} images; "
+        f"use --training.batch-size {found - found % 2} or less{remedy}"
     )

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apdist.data.index import Index
-from apdist.data.stream import evaluation_batches, shard_names
+from apdist.data.index import Index, encoded
+from apdist.data.passes import evaluation_batches, shard_names
 
 
 def describe_images(
@@ -70,8 +70,9 @@ def describe_images(
 
 def num_batches(index: Index, shards: list[str], batch_size: int) -> int:
     """Batches in which `describe_images` reads the images of ``shards``."""
-    names = index.table["shard"].combine_chunks().cast("string").to_numpy(zero_copy_only=False)
-    return -(-int(np.isin(names, shards).sum()) // batch_size)
+    codes, names = encoded(index.column("shard"))
+    wanted = np.flatnonzero(np.isin(names, shards))
+    return -(-int(np.isin(codes, wanted).sum()) // batch_size)
 
 
 def describe_split(

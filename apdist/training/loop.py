@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from apdist.config import Config, config_hash
 from apdist.data import storage
 from apdist.data.index import Index, read_index
-from apdist.data.plan import Plan
-from apdist.data.stream import Batch, TrainingStream, shard_names
+from apdist.data.passes import shard_names
+from apdist.data.plan import build_plan
+from apdist.data.selection import evaluation_images, training_images
+from apdist.data.stream import Batch, TrainingStream
+from apdist.data.telemetry import Waiting, logged, total
 from apdist.loss.average_precision import AveragePrecisionLoss, Diagnostics
 from apdist.loss.plugged import build_loss
 from apdist.model.descriptor import DescriptorNet
@@ -74,13 +77,8 @@ def train(job: Job, link: Link, device: torch.device) -> None:
         shard_parameters(network, device, workers.size)
     optimizer = build_optimizer(network, config)
     index = read_index(config.data.shards)
-    training_index = index.select(config.data.train_split)
-    plan = Plan(
-        training_index.labels,
-        batch_size=options.batch_size,
-        group_size=config.data.group_size,
-        seed=options.seed,
-    )
+    training_index = training_images(index, config.data, options.seed)
+    plan = build_plan(training_index.labels, config)
     checkpoint = latest_checkpoint(job.run)
     start = (
         load_checkpoint(checkpoint, network, optimizer, config_hash(config)) if checkpoint else 0
@@ -133,10 +131,10 @@ class _Worker:
     def run_steps(self, stream: TrainingStream, start: int) -> int:
         """Steps from ``start`` on; returns the number of steps done altogether."""
         config = self.config
-        size, done = config.training.accumulate, start
+        size, done, waiting = config.training.accumulate, start, Waiting(config.data)
         with closing(stream.batches(start * size, config.training.steps * size)) as batches:
             while done < config.training.steps:
-                figures = self.one_step(done, batches)
+                figures = self.one_step(done, batches, waiting)
                 done += 1
                 stop, replaced = self.agree(int(figures["replaced_images"]))
                 self.post(kind="step", step=done, **figures | {"replaced_images": replaced})
@@ -150,23 +148,23 @@ class _Worker:
         self.save(done)
         return done
 
-    def one_step(self, step: int, batches: Iterator[Batch]) -> dict[str, float]:
+    def one_step(self, step: int, batches: Iterator[Batch], waiting: Waiting) -> dict[str, float]:
         """Move the weights by the mean gradient of the next batches; returns what is logged."""
         started = time.perf_counter()
-        results, waited_s, num_replaced = [], 0.0, 0
+        results, streamed = [], []
         for _ in range(self.config.training.accumulate):
-            asked = time.perf_counter()
             batch = next(batches)
-            waited_s += time.perf_counter() - asked
+            streamed.append(batch.figures)
             results.append(self.add_gradient(batch))
-            num_replaced += batch.num_replaced
         self.diagnostics = results[-1].diagnostics
         if step == 0:
             self.post_similarities(1)
         self.update(step)
         seconds = time.perf_counter() - started
-        timing = {"seconds": seconds, "waited_s": waited_s, "replaced_images": num_replaced}
-        return self.figures(step, results, seconds) | timing
+        own = total(streamed)
+        if warning := waiting.note(own, seconds):
+            logger.warning(warning)
+        return {"seconds": seconds, **self.figures(step, results, seconds), **logged(own, seconds)}
 
     def add_gradient(self, batch: Batch) -> StepResult:
         """The three stages on one global batch."""
@@ -205,7 +203,7 @@ class _Worker:
         if not self.config.data.eval_split:
             return
         started = time.perf_counter()
-        split = self.index.select(self.config.data.eval_split)
+        split = evaluation_images(self.index, self.config.data, self.config.training.seed)
         shards, size = shard_names(split), self.config.evaluation.batch_size
         own = shards[self.workers.rank :: self.workers.size]
         num_passes = self.workers.gather_numbers(num_batches(split, own, size), self.device)

@@ -1,0 +1,68 @@
+"""Fill a part of a batch: read, check, decode, augment. Runs in threads or in loader processes.
+
+Importing this must stay cheap (no torch): each loader process does.
+
+Shapes: p images of a piece, s side of the crop in pixels.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from apdist.config import AugmentConfig
+from apdist.data.images import ImageError, image_seed, training_image
+from apdist.data.reader import Piece, ReadRange, read_piece
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a loader is asked to do."""
+
+    piece: Piece
+    seed: int
+    epoch: int
+
+
+@dataclass
+class Filled:
+    """What a loader did; its images are in the buffer."""
+
+    num_images: int = 0
+    num_bytes: int = 0
+    """Encoded bytes read."""
+    read_s: float = 0.0
+    decode_s: float = 0.0
+    num_retries: int = 0
+    num_hits: int = 0
+    """Ranges that a disk cache had."""
+    num_misses: int = 0
+    corrupt: dict[int, str] = field(default_factory=dict)
+    """Number in the piece and reason, of images that could not be decoded."""
+
+
+def fill(order: Order, out: np.ndarray, augment: AugmentConfig, read_range: ReadRange) -> Filled:
+    """Write the augmented images of a piece into ``out`` (p, 3, s, s) uint8.
+
+    Raises:
+        StorageError: a shard cannot be read, or is not what was indexed.
+    """
+    piece = order.piece
+    started = time.perf_counter()
+    encoded = read_piece(piece, read_range)
+    read = time.perf_counter()
+    filled = Filled(len(piece), sum(map(len, encoded)), read_s=read - started)
+    for number, data in enumerate(encoded):
+        try:
+            piece.check(number, data)
+            seed = image_seed(order.seed, order.epoch, piece.keys[number])
+            out[number] = training_image(data, out.shape[-1], augment, seed)
+        except ImageError as error:
+            filled.corrupt[number] = str(error)
+    filled.decode_s = time.perf_counter() - read
+    return filled
+
+
+def explain(where: str, error: object) -> str:
+    """One line about a corrupt image and what can be done."""
+    return f"{where} {error}; prepare the data again, or train with --data.on-corrupt replace"

@@ -1,0 +1,197 @@
+"""The training stream against a plain loop that decodes the same images from memory.
+
+    python benchmarks/loader.py
+    python benchmarks/loader.py --s3          # also from SeaweedFS on loopback (extra `dev`)
+
+A unit is what two processes reach that decode and augment 800 x 600 JPEGs to 224 px from bytes in
+memory, with nothing else to do. Everything else has two processes too. Rounds alternate; the best
+of each counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from PIL import Image
+
+from apdist.config import AugmentConfig, DataConfig
+from apdist.data import storage
+from apdist.data.images import training_image
+from apdist.data.index import Index, read_index
+from apdist.data.plan import Plan
+from apdist.data.reader import ImageReader, read_piece
+from apdist.data.shards import Encoded, Item, write_shards
+from apdist.data.stream import TrainingStream
+
+NUM_CLASSES, PER_CLASS, SIDE, BATCH, GROUP = 60, 8, 224, 96, 4
+AUGMENT = AugmentConfig(min_scale=0.6, flip_probability=0.5)
+ROUNDS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--s3", action="store_true")
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        index = write(f"{folder}/shards")
+        ways = ways_to_read(index, folder, arguments)
+        if arguments.s3:
+            server = stack.enter_context(seaweedfs())
+            copy = upload(index, f"s3://{server.bucket}/bench")
+            ways["S3 on loopback"] = lambda: stream(copy, arguments)
+            cached = f"{folder}/s3-cache"
+            stream(copy, arguments, cache_dir=cached)  # fills it
+            ways["S3, from the disk cache"] = lambda: stream(copy, arguments, cache_dir=cached)
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(ROUNDS):
+            for name, way in ways.items():
+                rates[name].append(way())
+    show({name: max(found) for name, found in rates.items()}, arguments)
+
+
+def show(rates: dict[str, float], arguments: argparse.Namespace) -> None:
+    """Print the table."""
+    unit = rates["plain loop"]
+    print(f"{arguments.processes} processes, best of {ROUNDS}, JPEG 800 x 600 to {SIDE} px")
+    print("| way | images/s | against the plain loop |")
+    print("|---|---|---|")
+    for name, rate in rates.items():
+        print(f"| {name} | {rate:.0f} | {rate / unit:.2f} |")
+
+
+def ways_to_read(
+    index: Index, folder: str, arguments: argparse.Namespace
+) -> dict[str, Callable[[], float]]:
+    """What is compared, by the name it has in the table."""
+    reader = ImageReader(index)
+    encoded = read_piece(reader.piece(np.arange(len(index))))
+    return {
+        "plain loop": lambda: plain(encoded, arguments.processes),
+        "apdist, local shards": lambda: stream(index, arguments),
+        "apdist, local shards, threads": lambda: stream(
+            index, arguments, loader_processes=0, loader_threads=arguments.processes
+        ),
+        "webdataset, local shards": lambda: webdataset(f"{folder}/shards", arguments.processes),
+    }
+
+
+def plain(encoded: list[bytes], processes: int) -> float:
+    """Images a second of processes that have all bytes in memory."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(processes + 1)
+
+    def work(number: int) -> None:
+        barrier.wait()
+        for _ in range(2):
+            for place in range(number, len(encoded), processes):
+                training_image(encoded[place], SIDE, AUGMENT, place)
+
+    workers = [context.Process(target=work, args=(number,)) for number in range(processes)]
+    for worker in workers:
+        worker.start()
+    barrier.wait()
+    started = time.perf_counter()
+    for worker in workers:
+        worker.join()
+    return 2 * len(encoded) / (time.perf_counter() - started)
+
+
+def stream(index: Index, arguments: argparse.Namespace, **options: Any) -> float:
+    """Images a second after the first batch."""
+    options = {"loader_processes": arguments.processes, "read_ahead_mib": 128} | options
+    data = DataConfig(image_size=SIDE, group_size=GROUP, **options)
+    plan = Plan(index.labels, batch_size=BATCH, group_size=GROUP, seed=0)
+    batches = TrainingStream(index, plan, data, AUGMENT, lambda rows: rows).batches(
+        0, arguments.steps
+    )
+    next(batches)
+    started = time.perf_counter()
+    num_images = sum(len(batch.images) for batch in batches)
+    return num_images / (time.perf_counter() - started)
+
+
+def webdataset(folder: str, processes: int) -> float:
+    """A plain pipeline of webdataset with the same decoding, in torch's loader."""
+    import torch
+    import webdataset as wds
+
+    shards = sorted(str(path) for path in Path(folder).glob("*.tar"))
+    data = (
+        wds.WebDataset(shards, shardshuffle=False, nodesplitter=None).to_tuple("jpg").map(decoded)
+    )
+    loader = torch.utils.data.DataLoader(
+        data.batched(BATCH), batch_size=None, num_workers=min(processes, len(shards))
+    )
+    batches = (batch for _ in range(4) for batch in loader)
+    next(batches)
+    started = time.perf_counter()
+    num_images = sum(len(batch[0]) for batch in batches)
+    return num_images / (time.perf_counter() - started)
+
+
+def decoded(sample: tuple[bytes]) -> tuple[np.ndarray]:
+    return (training_image(sample[0], SIDE, AUGMENT, 0),)
+
+
+def write(folder: str) -> Index:
+    """Shards of photograph-like pictures of about 150 KB."""
+    items = [
+        Item(f"{label}/{number}.jpg", label, str(label), "train", (label, number))
+        for label in range(NUM_CLASSES)
+        for number in range(PER_CLASS)
+    ]
+    write_shards(items, picture, folder, shard_bytes=16 << 20, on_refused=refuse)
+    return read_index(folder)
+
+
+def refuse(_item: Item, reason: str) -> None:
+    raise ValueError(reason)
+
+
+def picture(content: tuple[int, int]) -> Encoded:
+    random = np.random.default_rng(content)
+    coarse = Image.fromarray(random.integers(0, 255, (75, 100, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((800, 600), Image.Resampling.BICUBIC), dtype=np.int16)
+    noisy = (smooth + random.integers(-7, 8, smooth.shape)).clip(0, 255).astype(np.uint8)
+    target = io.BytesIO()
+    Image.fromarray(noisy).save(target, "JPEG", quality=90)
+    return Encoded(target.getvalue(), "jpg", 800, 600)
+
+
+@contextmanager
+def seaweedfs() -> Iterator[Any]:
+    """The server of the tests, and the environment that finds it."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.s3_server import s3_server
+
+    with s3_server() as server, mock.patch.dict(os.environ, server.environment()):
+        yield server
+
+
+def upload(index: Index, root: str) -> Index:
+    """The same shards in a bucket."""
+    for name in index.shards:
+        storage.write_bytes(
+            storage.join(root, name), storage.read_bytes(storage.join(index.root, name))
+        )
+    shards = {name: storage.size_and_etag(storage.join(root, name)) for name in index.shards}
+    return Index(root, index.table, shards)
+
+
+if __name__ == "__main__":
+    main()
