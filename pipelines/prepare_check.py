@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from apdist.data import storage
 from apdist.data.checking import check_shards
-from apdist.data.index import read_index
+from apdist.data.index import Index, read_index
 from pipelines.console import progress_bar, say, table, warn
 
 MOST_SHOWN = 50
@@ -42,9 +42,7 @@ def prepare_check(options: PrepareCheck) -> int:
             num_threads=options.threads,
             progress=lambda done: update(done, ""),
         )
-    beside = sorted(set(storage.list_files(options.uri, ".tar")) - set(index.shards))
-    if beside and not any("/" in name for name in index.shards):
-        warn(f"{len(beside)} shards are not in the index, the first {beside[0]}")
+    warn_of_others(index)
     what = "every image" if options.deep else "size and ETag"
     if not found:
         say(f"{options.uri}: {len(index.shards)} shards as indexed ({what} compared)")
@@ -57,3 +55,12 @@ def prepare_check(options: PrepareCheck) -> int:
     )
     say("bring the shards back, or index them again: apdist prepare index")
     return 1
+
+
+def warn_of_others(index: Index) -> None:
+    """Name shards that lie beside the index and are not in it."""
+    if index.root.startswith(("https://", "http://")) or any("/" in name for name in index.shards):
+        return  # nothing can be listed there, or the shards lie elsewhere
+    beside = sorted(set(storage.list_files(index.root, ".tar")) - set(index.shards))
+    if beside:
+        warn(f"{len(beside)} shards are not in the index, the first {beside[0]}")

@@ -10,17 +10,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from apdist.data.index import read_index
 from apdist.data.indexing import PARTS
-from apdist.data.stream import ImageReader
+from apdist.data.reader import ImageReader
 from pipelines import prepare
 from pipelines.options import parse
 from tests.foreign import sample, samples, write_tar
 from tests.pictures import encoded, picture, write_folder, write_small_set
+from tests.range_server import range_server
 from tests.s3_server import s3_server
 from tests.test_cli import refused, run
 from tests.test_encoding import APDIST, DEADLINE_S, until
@@ -202,7 +204,7 @@ def test_shards_in_object_storage(
         index = read_index("s3://apdist/foreign")
         reader = ImageReader(index)
         for row in range(len(index)):
-            reader.check(row, reader.read_one(row))
+            reader.piece(np.array([row])).check(0, reader.read_one(row))
         changed = bytearray((tmp_path / "1.tar").read_bytes())
         changed[index.table["offset"][10].as_py() + 5] ^= 1
         server.client().put_object(Bucket=server.bucket, Key="foreign/1.tar", Body=bytes(changed))
@@ -210,6 +212,28 @@ def test_shards_in_object_storage(
         assert (code, "replaced: its ETag was" in said) == (1, True)
         code, said, _ = run(["prepare", "check", "s3://apdist/foreign", "--deep"], capsys)
         assert (code, "2 differences in 1 of 2 shards" in said) == (1, True)
+
+
+def test_shards_on_a_web_server_are_indexed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tar(tmp_path / "a.tar", samples(3))
+    with range_server((tmp_path / "a.tar").read_bytes()) as server:
+        root = server.address
+        out = str(tmp_path / "index")
+        command = ["prepare", "index", root, "--shards", "{file,}.tar", "--out", out]
+        assert ".tar: no such file" in refused(command, capsys)
+        command = ["prepare", "index", f"{root}/file.tar", "--out", out]
+        code, said, err = run(command, capsys)
+        assert code == 0, err
+        assert "9 images in 1 shards" in said
+        assert read_index(out).shard_uri(0) == f"{root}/file.tar"
+        assert run(["prepare", "check", out, "--deep"], capsys)[0] == 0
+        at = read_index(out).column("offset")[1].as_py() + 9
+        server.data = server.data[:at] + b"?" + server.data[at + 1 :]
+        server.etag = '"2"'
+        code, said, _ = run(["prepare", "check", out, "--deep"], capsys)
+        assert (code, "replaced" in said, "checksum differs" in said) == (1, True, True)
 
 
 def test_the_commands_of_the_manual_can_be_typed() -> None:

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
+import pyarrow as pa
 
 from apdist.data import storage
-from apdist.data.index import Index
+from apdist.data.index import Index, encoded
 
 SKIP_BYTES = 1 << 20
 POLL_S = 0.2
+COMPARED = ("key", "offset", "size", "crc32")
+Columns = dict[str, pa.ChunkedArray]
+"""Of the index, each read once; none where images are not read."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,10 @@ def check_shards(
     stop = threading.Event()
     tally = _Tally()
     rows = rows_by_shard(index)
+    columns: Columns = {name: index.column(name) for name in COMPARED} if deep else {}
 
     def check(shard: str) -> list[Difference]:
-        return list(_check_shard(index, shard, rows[shard], deep, tally, stop))
+        return list(_check_shard(index, columns, shard, rows[shard], tally, stop))
 
     with ThreadPoolExecutor(num_threads, thread_name_prefix="check") as pool:
         futures = [pool.submit(check, shard) for shard in sorted(rows)]
@@ -80,18 +85,21 @@ class _Tally:
 
 def rows_by_shard(index: Index) -> dict[str, np.ndarray]:
     """Rows of the images of each shard, in the order in which they lie there."""
-    shards = index.table["shard"].combine_chunks().cast("string").dictionary_encode()
-    codes, offsets = shards.indices.to_numpy(), index.table["offset"].to_numpy()
-    order = np.lexsort((offsets, codes))
-    edges = np.searchsorted(codes[order], np.arange(len(shards.dictionary) + 1))
-    names = shards.dictionary.to_pylist()
+    codes, names = encoded(index.column("shard"))
+    order = np.lexsort((index.column("offset").to_numpy(), codes))
+    edges = np.searchsorted(codes[order], np.arange(len(names) + 1))
     found = {name: order[edges[i] : edges[i + 1]] for i, name in enumerate(names)}
     # A shard that holds no usable image belongs to the data set, too.
     return {name: np.empty(0, dtype=np.int64) for name in index.shards} | found
 
 
 def _check_shard(
-    index: Index, shard: str, rows: np.ndarray, deep: bool, tally: _Tally, stop: threading.Event
+    index: Index,
+    columns: Columns,
+    shard: str,
+    rows: np.ndarray,
+    tally: _Tally,
+    stop: threading.Event,
 ) -> Iterator[Difference]:
     uri = storage.join(index.root, shard)
     if not storage.exists(uri):
@@ -104,15 +112,15 @@ def _check_shard(
         yield Difference(shard, "", -1, f"size changed from {size_then} to {size} bytes")
     elif etag != etag_then:
         yield Difference(shard, "", -1, f"replaced: its ETag was {etag_then} and is {etag}")
-    if deep:
+    if columns:
         with storage.open_stream(uri) as stream:
-            yield from _check_images(index, shard, rows, stream, tally, stop)
+            yield from _check_images(columns, shard, rows, stream, tally, stop)
     else:
         tally.add(len(rows))
 
 
 def _check_images(
-    index: Index,
+    columns: Columns,
     shard: str,
     rows: np.ndarray,
     stream: IO[bytes],
@@ -120,16 +128,15 @@ def _check_images(
     stop: threading.Event,
 ) -> Iterator[Difference]:
     """Read the shard once, front to back, and compare each image's checksum."""
-    columns = [index.table[name].take(rows).to_pylist() for name in ("offset", "size", "crc32")]
+    cells = zip(*(columns[name].take(rows).to_pylist() for name in COMPARED), strict=True)
     position = 0
-    for row, offset, size, crc32 in zip(rows.tolist(), *columns, strict=True):
+    for key, offset, size, crc32 in cells:
         if stop.is_set():
             return
         while position < offset and (skipped := stream.read(min(SKIP_BYTES, offset - position))):
             position += len(skipped)
         data = stream.read(size) if position == offset else b""
         position += len(data)
-        key = index.table["key"][row].as_py()
         if len(data) < size:
             yield Difference(shard, key, offset, f"cut off: {len(data)} of {size} bytes")
         elif zlib.crc32(data) != crc32:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apdist.data.index import Index
+from apdist.data.index import Index, encoded
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ def split_statistics(index: Index) -> SplitStatistics:
     """Figures of the images in ``index``."""
     return SplitStatistics(
         num_images=len(index),
-        num_bytes=int(index.table["size"].to_numpy().sum()),
-        num_shards=len(index.table["shard"].cast("string").unique()),
+        num_bytes=int(index.column("size").to_numpy().sum()),
+        num_shards=len(np.unique(encoded(index.column("shard"))[0])),
         class_sizes=np.unique(index.labels, return_counts=True)[1],
     )
 
