@@ -189,6 +189,7 @@ def test_ctrl_c_ends_indexing_and_what_was_read_is_kept(tmp_path: Path) -> None:
 def test_shards_in_object_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     with s3_server() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
@@ -215,8 +216,9 @@ def test_shards_in_object_storage(
 
 
 def test_shards_on_a_web_server_are_indexed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     write_tar(tmp_path / "a.tar", samples(3))
     with range_server((tmp_path / "a.tar").read_bytes()) as server:
         root = server.address
