@@ -13,6 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from apdist.data.encoding import GRACE_S, check_stopped, each_as_done
 from pipelines.__main__ import main
 
 APDIST = """
@@ -98,3 +99,37 @@ def test_a_kill_ends_all_processes_and_what_is_left_is_not_taken_for_a_data_set(
     ):
         assert main(command) == 2
         assert "an earlier `apdist prepare` was cut off" in capsys.readouterr().err
+
+
+def work_until_stopped(seconds: float) -> float:
+    """Looks up all the time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        check_stopped()
+        time.sleep(0.01)
+    return seconds
+
+
+def hang(seconds: float) -> float:
+    """Never looks up."""
+    time.sleep(seconds)
+    return seconds
+
+
+def test_jobs_come_back_as_they_get_done() -> None:
+    assert sorted(each_as_done([0.2, 0.01, 0.1], work_until_stopped, 2)) == [
+        (0, 0.2),
+        (1, 0.01),
+        (2, 0.1),
+    ]
+
+
+@pytest.mark.parametrize(("work", "limit_s"), [(work_until_stopped, 3), (hang, GRACE_S + 4)])
+def test_leaving_early_does_not_wait_for_the_jobs_in_hand(
+    work: Callable[[float], float], limit_s: float
+) -> None:
+    jobs = each_as_done([0.01, 60.0, 60.0], work, 2)
+    assert next(jobs) == (0, 0.01)
+    left = time.monotonic()
+    jobs.close()
+    assert time.monotonic() - left < limit_s

@@ -1,8 +1,11 @@
+import contextlib
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
 from apdist.config import AugmentConfig
 from apdist.data import images
@@ -45,18 +48,110 @@ def test_a_jpeg_decoded_small_looks_like_the_whole_one() -> None:
     assert np.abs(np.asarray(small, dtype=float) - exact).mean() < 3
 
 
-def test_orientation_of_a_camera_is_undone() -> None:
-    image = Image.new("RGB", (20, 10), "white")
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("min_side", [0, 20])
+def test_orientation_of_a_camera_is_undone(orientation: int, kind: str, min_side: int) -> None:
+    image = picture(1, 2, side=80).crop((0, 0, 80, 40))
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned by a quarter
-    assert open_image(encoded(image, "JPEG", exif=exif)).size == (10, 20)
+    exif[0x0112] = orientation
+    data = encoded(image, kind, exif=exif)
+    with Image.open(io.BytesIO(data)) as stored:
+        upright = ImageOps.exif_transpose(stored).convert("RGB")
+    assert images.image_size(data) == upright.size
+    result = open_image(data, min_side=min_side)
+    assert looks_like(result, upright.resize(result.size, Image.Resampling.BOX))
+    assert min(result.size) == (20 if min_side and kind == "JPEG" else 40)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1", "LA", "RGBA", "I;16"])
-def test_every_mode_becomes_rgb(mode: str) -> None:
-    kind = "TIFF" if mode == "CMYK" else "PNG"
-    image = Image.new(mode, (16, 12)) if mode == "I;16" else picture(0, 0).convert(mode)
-    assert open_image(encoded(image, kind)).mode == "RGB"
+def test_damaged_metadata_does_not_spoil_a_photograph() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(0, 0), "JPEG", exif=exif)
+    at = data.index(b"Exif\0\0") + 6
+    for broken in (
+        data[:at] + b"XX" + data[at + 2 :],
+        data[: at + 8] + b"\xff\xff" + data[at + 10 :],
+    ):
+        assert open_image(broken).size == (24, 24)
+        assert images.image_size(broken) == (24, 24)
+
+
+def looks_like(image: Image.Image, other: Image.Image, tolerance: float = 6) -> bool:
+    difference = np.asarray(image, dtype=float) - np.asarray(other.convert("RGB"), dtype=float)
+    return bool(image.mode == "RGB" and np.abs(difference).mean() < tolerance)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("L", "PNG"), ("L", "JPEG"), ("P", "PNG"), ("P", "GIF"), ("1", "PNG"), ("LA", "PNG"),
+        ("RGBA", "PNG"), ("RGBA", "WEBP"), ("CMYK", "TIFF"), ("CMYK", "JPEG"), ("YCbCr", "JPEG"),
+    ],
+)  # fmt: skip
+def test_every_mode_becomes_rgb_and_looks_the_same(mode: str, kind: str) -> None:
+    image = picture(0, 0).convert(mode)
+    assert looks_like(open_image(encoded(image, kind, quality=95)), image)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_cmyk_photographs_are_decoded_small_too(mode: str) -> None:
+    image = picture(2, 0, side=256).convert(mode)
+    small = open_image(encoded(image, "JPEG", quality=95), min_side=64)
+    assert small.size == (64, 64)
+    assert looks_like(small, image.convert("RGB").resize((64, 64), Image.Resampling.BOX))
+
+
+def adobe_marker(data: bytes) -> int:
+    """Where Adobe's marker segment begins: FF EE, length 14, "Adobe", ..., transform."""
+    return data.index(b"\xff\xee\x00\x0eAdobe")
+
+
+def test_cmyk_without_the_mark_of_adobe_is_not_inverted() -> None:
+    inks = Image.new("CMYK", (16, 16), (200, 30, 60, 10))
+    inverted = encoded(inks, "JPEG", quality=95)
+    at = adobe_marker(inverted)
+    plain = encoded(ImageChops.invert(inks), "JPEG", quality=95)
+    assert looks_like(open_image(inverted), inks)
+    assert looks_like(open_image(plain[:at] + plain[at + 16 :]), inks)
+
+
+def test_ycck_is_read_as_what_it_holds() -> None:
+    image = picture(1, 1)
+    luma, blue, red = ImageChops.invert(image).convert("YCbCr").split()
+    no_black = Image.new("L", image.size, 255)
+    # Pillow inverts what it writes, and YCCK is this with another number in Adobe's segment.
+    stored = ImageChops.invert(Image.merge("CMYK", (luma, blue, red, no_black)))
+    data = bytearray(encoded(stored, "JPEG", quality=95))
+    data[adobe_marker(bytes(data)) + 15] = 2
+    assert looks_like(open_image(bytes(data)), image)
+
+
+@pytest.mark.parametrize("mode", ["P", "PA", "LA", "L", "RGB"])
+def test_transparency_of_every_kind_becomes_white(mode: str) -> None:
+    if mode == "PA":
+        image = Image.new("PA", (4, 4), (0, 0))
+        assert images._to_rgb(image).getpixel((1, 1)) == (255, 255, 255)
+        return
+    if mode == "LA":
+        data = encoded(Image.new("LA", (4, 4), (0, 0)))
+    else:
+        key: object = (9, 9, 9) if mode == "RGB" else 9
+        image = Image.new(mode, (4, 4), key)  # type: ignore[arg-type]
+        if mode == "P":
+            image.putpalette(bytes(30))
+        data = encoded(image, "PNG", transparency=key)
+    assert open_image(data).getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_partly_transparent_palettes_are_blended() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 0, 0, 200])
+    data = encoded(image, "PNG", transparency=bytes([255, 128]))
+    red, green, blue = open_image(data).getpixel((1, 1))  # type: ignore[misc]
+    assert red == green
+    assert 126 <= red <= 128
+    assert 226 <= blue <= 229
 
 
 def test_transparent_pixels_become_white() -> None:
@@ -65,6 +160,19 @@ def test_transparent_pixels_become_white() -> None:
         255,
         255,
     )
+
+
+def test_dark_sixteen_bit_grey_stays_dark_and_floats_are_scaled() -> None:
+    dark = np.full((4, 4), 200, dtype=np.uint16)
+    assert open_image(encoded(Image.fromarray(dark))).getpixel((0, 0)) == (0, 0, 0)
+    half = np.full((4, 4), 0.5, dtype=np.float32)
+    assert open_image(encoded(Image.fromarray(half), "TIFF")).getpixel((0, 0)) == (127, 127, 127)
+
+
+def test_pixels_that_are_not_finite_are_refused() -> None:
+    data = encoded(Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "TIFF")
+    with pytest.raises(ImageError, match="not finite"):
+        open_image(data)
 
 
 def test_sixteen_bit_grey_keeps_its_shades() -> None:
@@ -94,6 +202,39 @@ def test_broken_bytes_are_refused_by_name(data: bytes, message: str) -> None:
         open_image(data)
 
 
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header promises that many pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
+    rest = encoded(picture(0, 0))
+    return start + struct.pack(">I", zlib.crc32(chunk)) + rest[33:]
+
+
+@pytest.mark.parametrize("size", [(20_000, 20_000), (178_956_971, 1)])
+def test_a_decompression_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
+    for read in (open_image, images.image_size):
+        with pytest.raises(ImageError, match="178956970"):
+            read(bomb(*size))
+
+
+def test_a_large_image_below_the_limit_is_taken_without_a_warning() -> None:
+    assert images.image_size(bomb(10_000, 10_000)) == (10_000, 10_000)
+
+
+def test_random_damage_never_raises_anything_else() -> None:
+    random = np.random.default_rng(0)
+    kinds = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "ICO")
+    for kind in kinds:
+        whole = np.frombuffer(encoded(picture(0, 0), kind), dtype=np.uint8)
+        for _ in range(60):
+            data = whole[: random.integers(1, len(whole))].copy()
+            data[random.integers(0, len(data), 3)] = random.integers(0, 256, 3)
+            for read in (open_image, images.image_size):
+                with contextlib.suppress(ImageError):
+                    read(data.tobytes())
+
+
 def test_an_image_with_too_many_pixels_is_refused_before_decoding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,3 +249,33 @@ def test_a_flip_mirrors_the_image() -> None:
     data = encoded(picture(3, 1, side=32))
     flipped = training_image(data, 32, replace(STILL, flip_probability=1.0), seed=0)
     assert np.array_equal(flipped, training_image(data, 32, STILL, seed=0)[:, :, ::-1])
+
+
+def test_a_photograph_is_decoded_as_small_as_its_crop_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = encoded(picture(2, 0, side=512), "JPEG", quality=95)
+    sizes = []
+    crop = images._crop
+
+    def spy(image: Image.Image, side: int, where: images._Crop) -> Image.Image:
+        sizes.append((where.scale, image.width))
+        assert image.width * where.scale >= side, "the crop would have to be enlarged"
+        return crop(image, side, where)
+
+    monkeypatch.setattr(images, "_crop", spy)
+    for seed in range(60):
+        training_image(data, 64, AugmentConfig(min_scale=0.2, max_scale=1.0), seed)
+    for scale, width in sizes:
+        assert width == 512 // max(n for n in (1, 2, 4, 8) if 512 * scale // n >= 64)
+    assert {width for _, width in sizes} == {128, 256, 512}
+
+
+def test_a_crop_shows_the_same_place_at_any_decoded_size() -> None:
+    image = picture(2, 0, side=32).resize((768, 512), Image.Resampling.BICUBIC)
+    whole, data = encoded(image), encoded(image, "JPEG", quality=95)
+    augment = AugmentConfig(min_scale=0.3, max_scale=1.0, colour_jitter=0, rotation_degrees=20)
+    for seed in range(20):
+        png = training_image(whole, 48, augment, seed).astype(float)
+        jpeg = training_image(data, 48, augment, seed).astype(float)
+        assert np.abs(png - jpeg).mean() < 2

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import tarfile
 import warnings
@@ -8,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from apdist.data import storage
 from apdist.data.index import Index, read_index, write_index
 from apdist.data.shards import RUN_LENGTH, Encoded, Item, arrange, unique_keys, write_shards
 from tests.pictures import encode_picture, items, refuse, write_small_set
@@ -97,6 +99,23 @@ def test_an_image_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="class 11/picture 5.png is broken"):
         write_shards(items(), encode, str(tmp_path / "x"), shard_bytes=5000, on_refused=refuse)
     assert not (tmp_path / "x").exists() or not any((tmp_path / "x").iterdir())
+
+
+def test_a_shard_that_cannot_be_put_in_its_place_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed: list[str] = []
+
+    def fail(uri: str) -> tuple[int, str]:
+        placed.append(uri)
+        if len(placed) == 2:
+            raise OSError(errno.EIO, "I/O error", uri)
+        return 1, ""
+
+    monkeypatch.setattr(storage, "size_and_etag", fail)
+    with pytest.raises(storage.StorageError, match=r"000001.tar cannot be written \(I/O error\)"):
+        write_small_set(tmp_path / "x", shard_bytes=10_000)
+    assert not (tmp_path / "x").exists()
 
 
 def test_keys_have_no_dot_and_are_unique() -> None:

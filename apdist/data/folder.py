@@ -1,10 +1,6 @@
 """A person's own pictures: IMAGES/<class>/<image> to items for the shard writer."""
 
-import csv
 import io
-import logging
-import random
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +10,26 @@ from PIL import Image
 from apdist.data.images import ImageError, open_image
 from apdist.data.shards import Encoded, Item
 
-logger = logging.getLogger(__name__)
-
-KEPT_FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+KEPT_FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 """Files of these formats go into the shards as they are; others are stored as PNG."""
-SPLIT_PATTERN = re.compile(r"\w[\w-]*")
 
 
 @dataclass(frozen=True)
-class FolderContent:
-    """One image file and what to do with it."""
+class StoredImage:
+    """A file, or a stretch of one, that is an encoded image, and what to do with it."""
 
     path: str
     max_side: int
-    """Longest side in pixels after encoding; 0 keeps the file as it is."""
+    """Longest side in pixels after encoding; 0 keeps the bytes as they are."""
+    offset: int = 0
+    size: int = -1
+    """Bytes; -1 for all up to the end of the file."""
+
+    def read(self) -> bytes:
+        """The encoded image."""
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
 
 
 @dataclass(frozen=True)
@@ -75,87 +77,23 @@ def folder_items(
         for path in paths:
             source = path.relative_to(root).as_posix()
             if source in splits:
-                content = FolderContent(str(path), max_side)
+                content = StoredImage(str(path), max_side)
                 items.append(Item(source, label, name, splits[source], content))
     return items
 
 
-def split_by_class(root: Path, folder: Folder, share: float, seed: int) -> dict[str, str]:
-    """``train`` for a random ``share`` of the classes, ``test`` for the others; by source.
-
-    Raises:
-        ValueError: the share leaves one side without a class.
-    """
-    names = list(folder.files)
-    random.Random(seed).shuffle(names)  # noqa: S311
-    num_train = round(share * len(names))
-    if not 0 < share <= 1 or num_train == 0 or (share < 1 and num_train == len(names)):
-        raise ValueError(
-            f"--split-by-class {share} leaves train or test without one of the {len(names)} "
-            "classes; choose a share that gives both at least one, or 1 for training only"
-        )
-    train = set(names[:num_train])
+def folder_classes(root: Path, folder: Folder) -> dict[str, list[str]]:
+    """The sources of each class: paths relative to ``root``."""
     return {
-        path.relative_to(root).as_posix(): "train" if name in train else "test"
+        name: [path.relative_to(root).as_posix() for path in paths]
         for name, paths in folder.files.items()
-        for path in paths
     }
 
 
-def read_split_file(path: Path, root: Path, folder: Folder) -> dict[str, str]:
-    """Splits from a .csv or .tsv file with the columns ``path`` (under the folder) and ``split``.
-
-    Raises:
-        ValueError: a column is missing, a file is unknown or in two splits, a split is no plain
-            word.
-    """
+def encode_file(content: StoredImage) -> Encoded:
+    """The image's bytes, checked by decoding them; resized or converted where asked."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--split-file {path} cannot be read: {error}") from error
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in text[:4096] else ",")
-    if not {"path", "split"} <= set(rows.fieldnames or ()):
-        raise ValueError(
-            f"--split-file {path} needs a header with the columns path and split, "
-            f"got {', '.join(rows.fieldnames or ['nothing'])}"
-        )
-    splits = _splits_of_rows(path, rows)
-    known = {p.relative_to(root).as_posix() for paths in folder.files.values() for p in paths}
-    if unknown := [source for source in splits if source not in known]:
-        raise ValueError(
-            f"--split-file {path} names {len(unknown)} files that are not in {root}, "
-            f"the first {unknown[0]!r}; expected CLASS/FILE as under {root}"
-        )
-    if odd := [split for split in splits.values() if not SPLIT_PATTERN.fullmatch(split)]:
-        raise ValueError(f"--split-file {path}: split {odd[0]!r} is no plain word like train")
-    return splits
-
-
-def _splits_of_rows(path: Path, rows: "csv.DictReader[str]") -> dict[str, str]:
-    """Split of each source; a file in two splits would be trained on and tested with."""
-    splits: dict[str, str] = {}
-    num_repeated = 0
-    for row in rows:
-        source, split = row["path"] or "", row["split"] or ""
-        num_repeated += source in splits
-        if splits.setdefault(source, split) != split:
-            raise ValueError(
-                f"--split-file {path} puts {source!r} into {splits[source]!r} and into {split!r}; "
-                "keep one of these rows"
-            )
-    if not splits:
-        raise ValueError(f"--split-file {path} names no file; expected a row for each image")
-    if num_repeated:
-        logger.warning(
-            "--split-file %s repeats %d rows; each file is used once", path, num_repeated
-        )
-    return splits
-
-
-def encode_file(content: FolderContent) -> Encoded:
-    """The file's bytes, checked by decoding them; resized or converted where asked."""
-    try:
-        data = Path(content.path).read_bytes()
+        data = content.read()
         picture = open_image(data)
     except (ImageError, OSError) as error:
         return Encoded(refused=str(error))

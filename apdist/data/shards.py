@@ -13,6 +13,8 @@ import tarfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,26 +139,36 @@ def unique_keys(sources: Iterable[str]) -> Iterator[str]:
 
 
 class _ShardWriter:
-    """Writes tar members one after another and notes where each image lies."""
+    """Writes tar members one after another and notes where each image lies.
+
+    A shard is written to a local file. A thread of its own puts it in its place while the next one
+    is written; at most one waits.
+    """
 
     def __init__(self, out: str, shard_bytes: int) -> None:
         self.out, self.shard_bytes = out, shard_bytes
-        self.rows: list[dict[str, Any]] = []
+        self.tables: list[pa.Table] = []
         self.shards: dict[str, tuple[int, str]] = {}
-        self.split = ""
-        self.buffer = io.BytesIO()
-        self.tar = self._new_tar()
+        self.split = self.name = ""
+        self.opened: set[str] = set()
         self.pending: list[dict[str, Any]] = []
+        self.open = ExitStack()
+        self.placer = ThreadPoolExecutor(1, thread_name_prefix="shard")
+        self.placing: Future[None] | None = None
 
     def add(self, item: Item, key: str, image: Encoded) -> None:
         if self.pending and (item.split != self.split or self.tar.offset >= self.shard_bytes):
             self._close_shard()
         self.split = item.split
-        offset = self._write(f"{key}.{image.extension}", image.data)
-        label = {"label": item.label, "label_name": item.label_name, "source": item.source}
-        self._write(f"{key}.json", json.dumps(label, ensure_ascii=False).encode())
+        with self._explained():
+            if not self.pending:
+                self._open_shard()
+            offset = self._write(f"{key}.{image.extension}", image.data)
+            label = {"label": item.label, "label_name": item.label_name, "source": item.source}
+            self._write(f"{key}.json", json.dumps(label, ensure_ascii=False).encode())
         self.pending.append(
             {
+                "shard": self.name,
                 "key": key,
                 "source": item.source,
                 "label": item.label,
@@ -173,16 +185,28 @@ class _ShardWriter:
     def finish(self) -> Index:
         if self.pending:
             self._close_shard()
-        return Index(self.out, pa.Table.from_pylist(self.rows, schema=SCHEMA), self.shards)
+        self._wait()
+        self.placer.shutdown()
+        table = pa.concat_tables([SCHEMA.empty_table(), *self.tables]).unify_dictionaries()
+        return Index(self.out, table.combine_chunks(), self.shards)
 
     def abandon(self) -> None:
         """Remove the shards written so far: without an index nobody could use them."""
-        for name in self.shards:
+        self.placer.shutdown()
+        stopped = InterruptedError("stopped")
+        self.open.__exit__(type(stopped), stopped, None)  # drops the file that is open
+        for name in self.shards.keys() | self.opened:
             storage.remove(storage.join(self.out, name))
 
-    def _new_tar(self) -> tarfile.TarFile:
-        self.buffer = io.BytesIO()
-        return tarfile.open(fileobj=self.buffer, mode="w", format=tarfile.PAX_FORMAT)
+    def _open_shard(self) -> None:
+        number = sum(name.startswith(f"{self.split}-") for name in self.shards)
+        self.name = f"{self.split}-{number:06d}.tar"
+        with ExitStack() as stack:
+            uri = storage.join(self.out, self.name)
+            path = stack.enter_context(storage.local_target(uri))
+            self.opened = {self.name}
+            self.tar = stack.enter_context(tarfile.open(path, "w", format=tarfile.PAX_FORMAT))
+            self.open = stack.pop_all()
 
     def _write(self, name: str, data: bytes) -> int:
         info = tarfile.TarInfo(name)
@@ -192,13 +216,31 @@ class _ShardWriter:
         return self.tar.offset - padded
 
     def _close_shard(self) -> None:
-        self.tar.close()
-        number = sum(name.startswith(f"{self.split}-") for name in self.shards)
-        name = f"{self.split}-{number:06d}.tar"
-        uri = storage.join(self.out, name)
-        self.shards[name] = (0, "")  # from here on it may be there, and `abandon` removes it
-        storage.write_bytes(uri, self.buffer.getvalue())
-        self.shards[name] = storage.size_and_etag(uri)
-        self.rows += [{"shard": name, **row} for row in self.pending]
+        self._wait()
+        self.shards[self.name] = (0, "")  # from here on it may be there, and `abandon` removes it
+        self.placing = self.placer.submit(self._place, self.name, self.open.pop_all())
+        self.tables.append(pa.Table.from_pylist(self.pending, schema=SCHEMA))
         self.pending = []
-        self.tar = self._new_tar()
+
+    def _place(self, name: str, shard: ExitStack) -> None:
+        """Close the tar and let its file become the shard."""
+        with self._explained(name):
+            shard.close()
+            self.shards[name] = storage.size_and_etag(storage.join(self.out, name))
+
+    def _wait(self) -> None:
+        if self.placing is not None:
+            self.placing.result()
+
+    @contextmanager
+    def _explained(self, name: str = "") -> Iterator[None]:
+        try:
+            yield
+        except storage.StorageError:
+            raise
+        except OSError as error:
+            shard = storage.join(self.out, name or self.name)
+            raise storage.StorageError(
+                f"{shard} cannot be written ({error.strerror}); make room there, or choose another "
+                "folder that you may write to"
+            ) from error

@@ -1,0 +1,66 @@
+"""``apdist prepare check``: what has changed in the shards since they were indexed."""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from apdist.data import storage
+from apdist.data.checking import check_shards
+from apdist.data.index import Index, read_index
+from pipelines.console import progress_bar, say, table, warn
+
+MOST_SHOWN = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareCheck:
+    """Compare shards with their index; exit code 1 where something differs."""
+
+    uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
+    """Folder or s3:// prefix with the index."""
+    deep: bool = False
+    """Read every image and compare its checksum, not only sizes and ETags of the shards."""
+    threads: int = min(16, 2 * (os.cpu_count() or 1))
+    """Shards looked at together."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError("--threads must be at least 1")
+
+
+def prepare_check(options: PrepareCheck) -> int:
+    """Check, print a table of what differs; 0 where nothing does."""
+    index = read_index(options.uri)
+    title = "reading images" if options.deep else "looking at shards"
+    with progress_bar(title, len(index)) as update:
+        found = check_shards(
+            index,
+            deep=options.deep,
+            num_threads=options.threads,
+            progress=lambda done: update(done, ""),
+        )
+    warn_of_others(index)
+    what = "every image" if options.deep else "size and ETag"
+    if not found:
+        say(f"{options.uri}: {len(index.shards)} shards as indexed ({what} compared)")
+        return 0
+    rows = [[d.shard, d.key, str(d.offset) if d.offset >= 0 else "", d.what] for d in found]
+    table("what differs from the index", ["shard", "key", "at byte", "what"], rows[:MOST_SHOWN])
+    shards = {d.shard for d in found}
+    say(
+        f"{len(found)} differences in {len(shards)} of {len(index.shards)} shards ({what} compared)"
+    )
+    say("bring the shards back, or index them again: apdist prepare index")
+    return 1
+
+
+def warn_of_others(index: Index) -> None:
+    """Name shards that lie beside the index and are not in it."""
+    if index.root.startswith(("https://", "http://")) or any("/" in name for name in index.shards):
+        return  # nothing can be listed there, or the shards lie elsewhere
+    beside = sorted(set(storage.list_files(index.root, ".tar")) - set(index.shards))
+    if beside:
+        warn(f"{len(beside)} shards are not in the index, the first {beside[0]}")

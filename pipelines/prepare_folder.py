@@ -1,0 +1,66 @@
+"""``apdist prepare folder``: a person's own pictures, IMAGES/<class>/<image>."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from pipelines.console import say, warn
+from pipelines.options import shown_default
+from pipelines.prepare_write import Writing, write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Writing):
+    """What is done with a person's own pictures."""
+
+    split_by_class: float = 0.8
+    """Share of the classes that go to the split `train`; the others are `test`."""
+    split_file: Annotated[Path, shown_default("none")] = Path()
+    """A .csv or .tsv file with the columns path and split, instead of --split-by-class."""
+    on_corrupt: Literal["error", "skip"] = "error"
+    """What to do with a file that is no readable image."""
+    max_side: int = 0
+    """Shrink larger images to this longest side in pixels; 0 keeps every file as it is."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_side < 0:
+            raise ValueError(f"--max-side must be 0 or more pixels, got {self.max_side}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareFolder(Pictures):
+    """Write shards from a folder of pictures, IMAGES/<class>/<image>."""
+
+    images: Annotated[Positional[Path], tyro.conf.arg(metavar="IMAGES")]
+    """Folder with one folder per class."""
+
+
+def prepare_folder(options: PrepareFolder) -> int:
+    """Write a person's own pictures."""
+    from apdist.data import folder
+
+    root = options.images
+    found = folder.scan_folder(root)
+    if found.num_beside:
+        warn(f"{found.num_beside} files lie beside the class folders of {root} and are not used")
+    splits = splits_of(folder.folder_classes(root, found), options)
+    items = folder.folder_items(root, found, splits, options.max_side)
+    write(items, folder.encode_file, options, skip=options.on_corrupt == "skip")
+    return 0
+
+
+def splits_of(classes: dict[str, list[str]], options: Pictures) -> dict[str, str]:
+    """Split of each source that is used."""
+    from apdist.data.splits import read_split_file, split_by_class
+
+    if options.split_file == Path():
+        return split_by_class(classes, options.split_by_class, options.seed)
+    known = {source for sources in classes.values() for source in sources}
+    splits = read_split_file(options.split_file, known)
+    if num_left_out := len(known) - len(splits):
+        say(f"{num_left_out} files are not in {options.split_file} and are left out")
+    return splits

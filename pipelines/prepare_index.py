@@ -1,0 +1,118 @@
+"""``apdist prepare index``: an index of WebDataset shards that others wrote, where they lie."""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from apdist.data import storage
+from apdist.data.index import INDEX_NAME
+from apdist.data.indexing import Indexed, find_shards, index_shards
+from apdist.data.samples import Rules
+from pipelines.console import progress_bar, say, warn
+from pipelines.options import shown_default
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareIndex:
+    """Index WebDataset shards in place: one pass over each, nothing is copied or rewritten."""
+
+    uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
+    """Folder, s3:// prefix or https:// address that the shards lie under, or one that ends with
+    .tar, with braces: s3://BUCKET/train-{000000..000031}.tar."""
+    shards: tuple[str, ...] = ()
+    """Names with braces, as name-{000000..000031}.tar; else all .tar files under URI."""
+    out: Annotated[str, shown_default("beside the shards")] = ""
+    """Folder or s3:// prefix for the index, where the shards' own place cannot be written to."""
+    label: str = "cls"
+    """Where the class is: cls, json:FIELD, or key:PATTERN with one group ( )."""
+    names: Annotated[str, shown_default("the label")] = ""
+    """Where the name of the class is: txt or json:FIELD."""
+    split: str = "train"
+    """A word for all, or json:FIELD, or shard:PATTERN with one group ( )."""
+    image_extension: Annotated[str, shown_default("the first known one")] = ""
+    """Extension of the image in each sample."""
+    on_corrupt: Literal["error", "skip"] = "error"
+    """What to do with a sample or shard that cannot be used."""
+    processes: int = min(8, os.cpu_count() or 1)
+    """Processes, one for each shard at a time."""
+    overwrite: bool = False
+    """Replace an index that is there; passes over unchanged shards are not repeated."""
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise ValueError("--processes must be at least 1")
+        if self.uri.startswith(("https://", "http://")) and not self.out:
+            raise ValueError("--out is needed: an index cannot be written beside shards on https")
+        if self.uri.endswith(".tar") and self.shards:
+            raise ValueError("give either a URI that ends with .tar or --shards, not both")
+        self.rules  # noqa: B018 - checks itself
+
+    @property
+    def rules(self) -> Rules:
+        """The part about samples."""
+        return Rules(
+            label=self.label,
+            names=self.names,
+            split=self.split,
+            image_extension=self.image_extension,
+        )
+
+
+def prepare_index(options: PrepareIndex) -> int:
+    """Index, and say what was found."""
+    root, patterns = options.uri.rstrip("/"), options.shards
+    if root.endswith(".tar"):
+        root, _, name = root.rpartition("/")
+        root, patterns = root or ".", (name,)
+    out = options.out.rstrip("/") or root
+    index_uri = storage.join(out, INDEX_NAME)
+    if storage.exists(index_uri) and not options.overwrite:
+        raise ValueError(f"{index_uri} exists; add --overwrite to replace it, or choose --out")
+    names = find_shards(root, patterns)
+    say(f"{len(names)} shards under {root}")
+    last = 0
+
+    def move(done: int, note: str) -> None:
+        nonlocal last
+        last = done
+        update(done, note)
+
+    try:
+        with progress_bar("reading shards", len(names)) as update:
+            result = index_shards(
+                root,
+                names,
+                out,
+                options.rules,
+                skip=options.on_corrupt == "skip",
+                num_processes=options.processes,
+                progress=move,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; {last} of {len(names)} shards are read, the same command goes on from there"
+        ) from None
+    report(result, index_uri)
+    return 0
+
+
+def report(result: Indexed, uri: str) -> None:
+    """Say what was found and what was passed over."""
+    for line in result.problems[:5]:
+        warn(f"skipped {line}")
+    if result.num_problems:
+        warn(f"skipped {result.num_problems} samples or ends of shards that cannot be used")
+    if result.num_repeated_keys:
+        warn(
+            f"{result.num_repeated_keys} keys are in several shards; shard and key together tell "
+            "such images apart"
+        )
+    if result.num_reused:
+        say(f"{result.num_reused} shards are as an earlier run has read them")
+    index = result.index
+    say(f"{uri}: {len(index)} images in {len(index.shards)} shards")
+    for split, count in sorted(index.splits().items()):
+        say(f"  {split}: {count} images of {len(set(index.select(split).labels.tolist()))} classes")

@@ -1,0 +1,84 @@
+"""``apdist prepare stats``: classes, images per class, bytes, and what an epoch uses of them."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import tyro
+from tyro.conf import Positional
+
+from apdist.data.index import read_index
+from apdist.data.statistics import (
+    SplitStatistics,
+    bars,
+    histogram,
+    images_per_epoch,
+    split_statistics,
+)
+from pipelines.console import say, table
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareStats:
+    """Say what an index holds."""
+
+    uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
+    """Folder or s3:// prefix with the index."""
+    group_size: int = 4
+    """Images of a class that enter a batch together."""
+    batch_size: int = 512
+    """Images in a global batch."""
+
+    def __post_init__(self) -> None:
+        if self.group_size < 2:
+            raise ValueError(f"--group-size must be at least 2, got {self.group_size}")
+        if self.batch_size < 2 or self.batch_size % 2:
+            raise ValueError(f"--batch-size must be even and at least 2, got {self.batch_size}")
+
+
+def prepare_stats(options: PrepareStats) -> int:
+    """Print a table, a histogram for each split, and what an epoch uses."""
+    index = read_index(options.uri)
+    if not len(index):
+        raise ValueError(f"the index under {options.uri} holds no image")
+    splits = sorted(index.splits())
+    parts = {split: index.select(split) for split in splits}
+    figures = {split: split_statistics(part) for split, part in parts.items()}
+    columns = ["split", "images", "classes", "lone", "min", "median", "mean", "max"]
+    rows = [[split, *row(figures[split])] for split in splits]
+    table("images per class", [*columns, "shards", "MiB"], rows)
+    for split in splits:
+        say(f"{split}: classes by their number of images")
+        for line in bars(histogram(figures[split].class_sizes)):
+            say(f"  {line}")
+    for split in splits:
+        say(f"{split}: {epoch(parts[split].labels, options)}")
+    return 0
+
+
+def row(figures: SplitStatistics) -> list[str]:
+    """Cells of a split."""
+    sizes = figures.class_sizes
+    return [
+        str(figures.num_images),
+        str(len(sizes)),
+        str(figures.num_lone),
+        str(sizes.min()),
+        f"{np.median(sizes):g}",
+        f"{sizes.mean():.1f}",
+        str(sizes.max()),
+        str(figures.num_shards),
+        f"{figures.num_bytes / (1 << 20):.1f}",
+    ]
+
+
+def epoch(labels: np.ndarray, options: PrepareStats) -> str:
+    """What an epoch of training would use."""
+    try:
+        steps, used = images_per_epoch(labels, options.batch_size, options.group_size)
+    except ValueError as error:
+        return f"no epoch: {error}"
+    return (
+        f"an epoch is {steps} batches of {options.batch_size} in groups of up to "
+        f"{options.group_size}: {used} of {len(labels)} images"
+    )

@@ -1,0 +1,110 @@
+"""``apdist prepare csv|parquet``: pictures that tables list, or hold."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from pipelines.options import shown_default
+from pipelines.prepare_folder import Pictures, splits_of
+from pipelines.prepare_write import write
+
+if TYPE_CHECKING:
+    from apdist.data.tables import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(Pictures):
+    """Where a table says which pictures there are."""
+
+    tables: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="TABLE")]
+    """One or more tables."""
+    root: Annotated[Path, shown_default("the table's folder")] = Path()
+    """Folder that paths in the table start from."""
+    path_column: str = "path"
+    """Column with the path of the image's file."""
+    label_column: str = "label"
+    """Column with the class, a text or a whole number."""
+    split_column: str = "split"
+    """Column with the split; used instead of --split-by-class where a table has it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tables:
+            raise ValueError("TABLE is missing; name one or more files")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareCsv(Listed):
+    """Write shards of the pictures that .csv or .tsv files list: columns path, label, split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareParquet(Listed):
+    """Write shards of the pictures that .parquet files list or hold."""
+
+    image_column: str = "image"
+    """Column with encoded images: bytes, or a struct of bytes and path as Hugging Face writes."""
+
+
+def prepare_csv(options: PrepareCsv) -> int:
+    """Write what .csv files list."""
+    from apdist.data.tables import Columns, read_csv
+
+    columns = Columns(
+        path=options.path_column, label=options.label_column, split=options.split_column
+    )
+    rows = [
+        row
+        for path in options.tables
+        for row in read_csv(path, columns, root_of(path, options), options.max_side)
+    ]
+    write_rows(rows, options)
+    return 0
+
+
+def prepare_parquet(options: PrepareParquet) -> int:
+    """Write what .parquet files list or hold."""
+    import tempfile
+
+    from apdist.data.tables import Columns, read_parquet
+
+    columns = Columns(
+        path=options.path_column,
+        label=options.label_column,
+        split=options.split_column,
+        image=options.image_column,
+    )
+    with tempfile.NamedTemporaryFile(prefix="apdist-images-") as spool:
+        rows = [
+            row
+            for path in options.tables
+            for row in read_parquet(
+                path, columns, root_of(path, options), options.max_side, spool.file
+            )
+        ]
+        spool.flush()
+        write_rows(rows, options)
+    return 0
+
+
+def root_of(table: Path, options: Listed) -> Path:
+    """The folder that paths in ``table`` start from."""
+    return table.parent if options.root == Path() else options.root
+
+
+def write_rows(rows: list["Row"], options: Listed) -> None:
+    """Write the rows of tables."""
+    from apdist.data.folder import encode_file
+    from apdist.data.tables import table_classes, table_items
+
+    if not rows:
+        raise ValueError(f"{options.tables[0]} has no row; expected one for each image")
+    if all(row.split for row in rows) and options.split_file == Path():
+        splits = {row.source: row.split for row in rows}
+    else:
+        splits = splits_of(table_classes(rows), options)
+    skip = options.on_corrupt == "skip"
+    write(table_items(rows, splits), encode_file, options, skip=skip)

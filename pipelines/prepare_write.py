@@ -1,0 +1,67 @@
+"""Writing shards: the options that every source has, and the work behind its own part."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+
+from apdist.data.shards import Encoder, Item, write_shards
+from pipelines.console import progress_bar, say, warn
+
+FEW_ITEMS = 500
+"""Up to so many images, starting processes takes longer than it saves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """How shards are written."""
+
+    out: str
+    """Folder or s3:// prefix for the shards; must be empty."""
+    shard_mib: int = 64
+    """Size in MiB at which a shard is closed."""
+    seed: int = 0
+    """Seed of the split and of the order inside the shards."""
+    processes: int = min(8, os.cpu_count() or 1)
+    """Processes that read and encode."""
+
+    def __post_init__(self) -> None:
+        if not self.out:
+            raise ValueError("--out is empty; give a folder or an s3:// prefix for the shards")
+        if self.shard_mib < 1 or self.processes < 1 or self.seed < 0:
+            raise ValueError("--shard-mib and --processes must be at least 1, --seed at least 0")
+
+
+def write(items: list[Item], encode: Encoder, options: Writing, *, skip: bool) -> None:
+    """Write ``items`` with a progress bar and say what was written and what was left out."""
+    refused: list[str] = []
+
+    def on_refused(item: Item, reason: str) -> None:
+        if not skip:
+            raise ValueError(f"{item.source} {reason}; remove it, or use --on-corrupt skip")
+        refused.append(f"{item.source} {reason}")
+
+    try:
+        with progress_bar("writing images", len(items)) as update:
+            index = write_shards(
+                items,
+                encode,
+                options.out,
+                shard_bytes=options.shard_mib << 20,
+                seed=options.seed,
+                num_processes=options.processes if len(items) > FEW_ITEMS else 1,
+                on_refused=on_refused,
+                progress=lambda done: update(done, ""),
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; nothing was written to {options.out}") from None
+    for line in refused[:5]:
+        warn(f"skipped {line}")
+    if refused:
+        warn(f"skipped {len(refused)} files that are no readable image")
+    mib = sum(size for size, _ in index.shards.values()) / (1 << 20)
+    say(f"{options.out}: {len(index)} images in {len(index.shards)} shards, {mib:.1f} MiB")
+    for split in sorted(index.splits()):
+        counts = Counter(index.select(split).labels.tolist())
+        lone = sum(count == 1 for count in counts.values())
+        note = f"; {lone} have a single image and are left out as queries" if lone else ""
+        say(f"  {split}: {sum(counts.values())} images of {len(counts)} classes{note}")
