@@ -48,6 +48,7 @@ def test_a_server_that_is_no_ray_is_refused_in_time(web_server: int) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_auto_where_a_cluster_was_killed_is_refused_in_time(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 import dataclasses
 import multiprocessing
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from apdist.data.filling import Order, fill
 from apdist.data.images import ImageError, evaluation_image
 from apdist.data.index import Index, read_index
 from apdist.data.loader_process import LoaderError
-from apdist.data.passes import evaluation_batches, shard_names
+from apdist.data.passes import _image_member, evaluation_batches, shard_names
 from apdist.data.plan import Plan
-from apdist.data.reader import ImageReader, read_piece
+from apdist.data.reader import ImageReader, Piece, read_piece
 from apdist.data.storage import StorageError
 from apdist.data.stream import Batch, TrainingStream
 from apdist.data.telemetry import StreamFigures, Waiting
@@ -149,6 +150,13 @@ def test_evaluation_sees_every_image_of_the_split_once(shards: Path) -> None:
         expected = evaluation_image(encoded(picture(label, number)), SIDE)
         assert np.array_equal(images[0].numpy(), expected)
     assert sorted(rows) == list(range(len(index)))
+
+
+def test_of_a_sample_with_several_members_the_indexed_one_is_taken() -> None:
+    piece = Piece((("x.tar", ""),), np.array([[0, 512, 5, zlib.crc32(b"image")]]), ("a",))
+    sample = {"__key__": "a", "seg.png": b"other", "jpg": b"image", "json": b"{}"}
+    assert _image_member(sample, piece) == b"image"
+    assert _image_member({"__key__": "a", "jpg": b"imagE"}, piece) == b"imagE"
 
 
 def test_a_shard_cut_between_two_images_is_noticed(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def assert_equal(found: list[Batch], expected: list[Batch]) -> None:
         assert torch.equal(one.labels, other.labels)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_batches_are_the_same_to_the_last_bit_through_hundreds_of_faults(
     index: Index, proxy: FaultyProxy

@@ -3,6 +3,7 @@
 Shapes: b images, s side of the crop in pixels. Images are (b, 3, s, s) uint8.
 """
 
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -38,9 +39,8 @@ def evaluation_batches(
     try:
         rows: list[int] = []
         futures: list[Future[np.ndarray]] = []
-        for row, data in _shard_samples(reader, sorted(shards)):
+        for piece, row, data in _shard_samples(reader, sorted(shards)):
             rows.append(row)
-            piece = reader.piece(np.array([row]))
             futures.append(pool.submit(_decode_checked, piece, data, side))
             if len(rows) == batch_size:
                 yield _collect(rows, futures)
@@ -66,7 +66,7 @@ def open_shard(uri: str) -> Iterator[dict[str, Any]]:
         yield from group_by_keys(member | {"__url__": uri} for member in members)
 
 
-def _shard_samples(reader: ImageReader, names: list[str]) -> Iterator[tuple[int, bytes]]:
+def _shard_samples(reader: ImageReader, names: list[str]) -> Iterator[tuple[Piece, int, bytes]]:
     for name in names:
         rows = reader.rows_of_shards([name])
         keys = reader.keys.take(rows).to_pylist()
@@ -75,7 +75,8 @@ def _shard_samples(reader: ImageReader, names: list[str]) -> Iterator[tuple[int,
         for sample in open_shard(uri):
             row = wanted.pop(sample["__key__"], None)
             if row is not None:
-                yield row, _image_member(sample)
+                piece = reader.piece(np.array([row]))
+                yield piece, row, _image_member(sample, piece)
         if wanted:
             # webdataset takes a shard that was cut between two members for a short one.
             raise ImageError(
@@ -84,12 +85,16 @@ def _shard_samples(reader: ImageReader, names: list[str]) -> Iterator[tuple[int,
             )
 
 
-def _image_member(sample: dict[str, Any]) -> bytes:
-    """The sample's image: the member that is neither label nor metadata."""
-    for extension, data in sample.items():
-        if not extension.startswith("__") and extension not in ("json", "cls", "txt"):
-            return bytes(data)
-    raise ImageError(f"sample {sample['__key__']!r} holds no image")
+def _image_member(sample: dict[str, Any], piece: Piece) -> bytes:
+    """The member that was indexed; if none is like it, one that will fail its check."""
+    members = [
+        bytes(data)
+        for name, data in sample.items()
+        if not name.startswith("__") and isinstance(data, bytes)
+    ]
+    size, checksum = piece.places[0, 2:].tolist()
+    alike = [data for data in members if len(data) == size and zlib.crc32(data) == checksum]
+    return (alike or members or [b""])[0]
 
 
 def _decode_checked(piece: Piece, data: bytes, side: int) -> np.ndarray:
