@@ -630,3 +630,43 @@ def test_rows_outside_the_batch_are_refused(rows: slice) -> None:
 def test_bad_scores_are_refused(scores: Tensor, positive: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         average_precision_from_scores(scores, positive)
+
+
+def test_half_precision_vectors_of_few_numbers_are_of_unit_length() -> None:
+    rounded = torch.nn.functional.normalize(torch.randn(200, 8), dim=1).bfloat16()
+    assert 0 < float(average_precision_loss(rounded, torch.arange(200) // 4)) < 1
+    with pytest.raises(ValueError, match="must have unit length"):
+        average_precision_loss(1.1 * rounded, torch.arange(200) // 4)
+
+
+def test_a_loss_that_is_kept_lets_go_of_its_bytes_and_can_go_backward_again() -> None:
+    leaf = GOOD.clone().requires_grad_()
+    loss = average_precision_loss(leaf, LABELS)
+    loss.backward(retain_graph=True)
+    assert sum(codes.numel() for codes in loss.grad_fn.codes) == 0  # type: ignore[union-attr]
+    first = leaf.grad.clone()  # type: ignore[union-attr]
+    loss.backward()
+    torch.testing.assert_close(leaf.grad, 2 * first)
+
+
+def test_a_compiled_step_leaves_the_loss_as_it_is() -> None:
+    compiled = torch.compile(AveragePrecisionLoss(), backend="eager")
+    assert float(compiled(GOOD, LABELS)) == float(average_precision_loss(GOOD, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "labels", "options", "message"),
+    [
+        (GOOD, LABELS, {"score_range": (0,)}, "score_range must be finite"),
+        (GOOD, LABELS, {"score_range": None}, "score_range must be finite"),
+        (GOOD, LABELS, {"tile_size": 2.5}, "tile_size must be at least 1, got 2.5"),
+        (GOOD, LABELS, {"cache_bytes": "a"}, "cache_bytes must be at least 0, got 'a'"),
+        (GOOD, LABELS.tolist(), {}, "labels must be a tensor, got list"),
+        (GOOD.numpy(), LABELS, {}, "descriptors must be a tensor"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_in_words(
+    descriptors: Any, labels: Any, options: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        average_precision_loss(descriptors, labels, **options)

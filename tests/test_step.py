@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apdist.config import ModelConfig
+from apdist.loss import average_precision
 from apdist.loss.average_precision import AveragePrecisionLoss
 from apdist.loss.baselines import contrastive
 from apdist.model.descriptor import DescriptorNet
@@ -348,11 +349,15 @@ def test_collectives_are_a_fixed_list_and_never_between_two_chunks() -> None:
         assert [name for name in calls if name != "model"] == [
             "all_gather",  # numbers of images
             "all_gather",  # did the description go well
+            "all_gather",  # width and precision of the descriptors
             "all_gather",  # descriptors
             "all_gather",  # labels
             "all_gather",  # ids of junk
+            "all_gather",  # did the first pass of the loss go well
             "all_reduce",  # sums of the loss
+            "all_gather",  # may the slopes be sent
             "all_gather",  # slopes
+            "all_gather",  # did the second pass of the loss go well
             "all_gather",  # did the backward pass go well
             "all_reduce",  # gradients
         ]
@@ -367,8 +372,9 @@ def run_counted() -> list[int]:
 def test_a_step_counts_the_bytes_it_receives() -> None:
     (found,) = on_workers(2, run_counted)[0]
     rows, dim, bins = 14, 6, 20  # the larger part: gathers are padded to it
-    gathered = rows * 8 * (dim + 1 + 2 * (bins - 1)) + 3 * 8
-    summed = 8 * (6 + 2 * bins) + 8 * sum(p.numel() for p in Toy().parameters() if p.requires_grad)
+    gathered = rows * 8 * (dim + 1 + 2 * (bins - 1)) + 7 * 8
+    trainable = [p for p in Toy().parameters() if p.requires_grad]
+    summed = 8 * (6 + 2 * bins) + 8 * sum(p.numel() + 1 for p in trainable)
     assert found == gathered + summed
 
 
@@ -387,6 +393,12 @@ class Failing(Toy):
             self.how == "raise in the second pass" and torch.is_grad_enabled()
         ):
             raise KeyError("lost")
+        if self.how == "nan in the second pass" and torch.is_grad_enabled():
+            return super().forward(images) * torch.nan
+        if self.how == "rows":
+            return super().forward(images)[1:]
+        if self.how == "width":
+            return super().forward(images)[:, :4]
         if self.how == "memory":
             raise torch.OutOfMemoryError("CUDA out of memory")
         descriptors = super().forward(images)
@@ -405,16 +417,54 @@ FAILURES = {
         "worker 1 of 2 failed in the backward pass of step 7",
     ),
     "memory": (BatchError, "chunk_size 6 does not fit: try 1"),
-    "nan": (BatchError, "worker 1 of 2 .*3 descriptors are NaN.* its image 1; lower the learning"),
+    "nan": (BatchError, "worker 1 of 2 .*1 descriptors are NaN.* its image 1; lower the learning"),
     "random numbers of its own": (BatchError, "other descriptors than the first"),
+    "nan in the second pass": (BatchError, "other descriptors than the first"),
+    "rows": (BatchError, "must map 6 images to 6 descriptors"),
+    "width": (BatchError, r"differ in width or precision \(widths \[4, 6\]\)"),
+    "loss": (WorkerError, "worker 1 of 2 failed to score the batch of step 7: KeyError"),
+    "first pass of the loss": (BatchError, "failed to score the batch of step 7: out of memory"),
+    "second pass of the loss": (BatchError, "failed to score the batch of step 7: out of memory"),
+    "labels": (BatchError, "worker 1 of 2 .*labels must be 14 integers, one per image"),
 }
+
+
+def failing_loss(descriptors: Tensor, labels: Tensor) -> Tensor:
+    if Workers().rank == 1:
+        raise KeyError("lost")
+    return contrastive(descriptors, labels)
+
+
+def short_of_memory(*_: Any, **__: Any) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def run_one_that_fails(name: str) -> None:
+    if name == "loss":
+        run_step(Toy(), 6, loss=failing_loss, ignore=None)
+    elif name == "labels":
+        images, labels, _ = batch()
+        rows = own_rows(SIZE, 6, Workers().rank, 2)
+        labels = labels[rows][Workers().rank :]
+        global_step(Toy(), images[rows], labels, loss=contrastive, chunk_size=6, seed=0, step=STEP)
+    elif name.endswith("pass of the loss"):
+        attribute = "score_rows" if name.startswith("first") else "descriptor_gradient"
+        saved = getattr(average_precision, attribute)
+        if Workers().rank == 1:
+            setattr(average_precision, attribute, short_of_memory)
+        try:
+            run_step(Toy(), 6)
+        finally:
+            setattr(average_precision, attribute, saved)
+    else:
+        run_step(Failing(name), 6)
 
 
 def run_failing(names: list[str]) -> list[str]:
     told = []
     for name in names:
         try:
-            run_step(Failing(name), 6)
+            run_one_that_fails(name)
             told.append("nothing")
         except (WorkerError, BatchError) as error:
             told.append(f"{type(error).__name__}: {error}")
@@ -463,6 +513,81 @@ def test_odd_batches_end_alike_on_all_workers() -> None:
     assert first == pytest.approx(second)
     assert first[2:4] == [0, 0]
     assert min(first[0], first[4]) > 0
+
+
+class Half(nn.Module):
+    """Descriptors in bf16, and batch norm with statistics in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Linear(48, 128).double()
+        self.norm = nn.BatchNorm1d(128).double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.norm(self.inner(images.flatten(1))), dim=1).bfloat16()
+
+
+def run_half() -> float:
+    images, labels, _ = batch()
+    own = slice(0, SIZE * (1 - Workers().rank))  # worker 1 has none
+    model = Half().train()
+    result = global_step(
+        model,
+        images[own],
+        labels[own],
+        loss=AveragePrecisionLoss(),
+        chunk_size=13,
+        seed=0,
+        step=0,
+    )
+    return result.loss + float(model.norm.running_mean.sum())  # type: ignore[union-attr]
+
+
+def test_a_worker_without_images_follows_the_precision_of_the_others() -> None:
+    first, second = on_workers(2, run_half)
+    assert first == second
+
+
+def test_what_nobody_uses_has_no_gradient() -> None:
+    model = Toy()
+    run_step(model, 6)
+    assert model.unused.grad is None
+    assert on_workers(2, run_unused) == [True, True]
+
+
+def run_unused() -> bool:
+    model = Toy()
+    run_step(model, 26)  # worker 1 has no chunk
+    return model.unused.grad is None and model.last.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activations": "bogus"}, "activations must be one of recompute, store, offload"),
+        ({"activations": "auto"}, "choose_activations"),
+        ({"loss": lambda d, _: float(d.detach().sum())}, "one finite number as a tensor"),
+        ({"loss": lambda d, _: d.sum() * torch.nan}, "one finite number as a tensor"),
+        ({"ignore": torch.zeros(3, dtype=torch.int64)}, "ignore must be 26 integers"),
+    ],
+)
+def test_what_a_step_refuses(options: dict[str, Any], message: str) -> None:
+    ignored = {} if "loss" not in options else {"ignore": None}
+    with pytest.raises(ValueError, match=message):
+        run_step(Toy(), 6, **options | ignored)
+
+
+@pytest.mark.parametrize("chunk_size", [0, -1, 2.5])
+def test_a_chunk_has_a_whole_number_of_images(chunk_size: Any) -> None:
+    images, labels, _ = batch()
+    with pytest.raises(ValueError, match="chunk_size must be a whole number of at least 1, got"):
+        global_step(Toy(), images, labels, loss=contrastive, chunk_size=chunk_size, seed=0, step=0)
+
+
+def test_a_model_without_anything_to_train_is_refused() -> None:
+    with pytest.raises(ValueError, match="no parameter of the model is trainable"):
+        run_step(Toy().requires_grad_(False), 6)  # type: ignore[arg-type]
 
 
 # Other losses, other precision, random state.

@@ -12,8 +12,9 @@ from apdist.loss.average_precision import AveragePrecisionLoss, average_precisio
 from apdist.training.chunks import own_rows
 from apdist.training.collectives import Workers
 from apdist.training.randomness import chunk_seed, seeded
+from apdist.training.results import StepResult
 from apdist.training.sharding import whole
-from apdist.training.step import StepResult, global_step
+from apdist.training.step import global_step
 
 SIZE = 26
 SEED, STEP = 3, 7

@@ -53,6 +53,8 @@ class _TiledLoss(torch.autograd.Function):
             gradient = descriptor_gradient(
                 descriptors, ctx.pairs, slice(0, len(descriptors)), slopes, ctx.options, ctx.codes
             )
+            # A loss that is kept must not keep a byte a pair; another backward pass computes again.
+            ctx.codes = [codes.new_empty((0, 0)) for codes in ctx.codes]
             gradient.mul_(grad_output)
         # With create_graph=True this node makes a second derivative fail instead of being wrong.
         gradient = _Undifferentiable.apply(  # type: ignore[no-untyped-call]

@@ -57,7 +57,8 @@ def average_precision_loss(
         score_range: centres of the last and the first bin.
         variant: "ap", "tie_aware" or "tie_aware_simplified".
         include_self: a query is also its own positive, as in the published code.
-        query_weights: (n,) weights in the mean, normalised over the queries that have a positive.
+        query_weights: (n,) weights in the mean, normalised over the queries that have a positive;
+            constants, no gradient flows to them.
         ignore: (n,) integers; images that share a non-negative id but not a label are left out of
             each other's lists.
         tile_size: rows and columns of similarities held at once; None chooses by device.
@@ -98,7 +99,7 @@ def average_precision(
     """
     bins = Bins(num_bins=num_bins, score_range=score_range)
     options = LossOptions(bins, variant, include_self, tile_size, backend, 0, check_norm, precision)
-    with torch.no_grad(), torch.autocast(descriptors.device.type, enabled=False):
+    with torch.no_grad(), torch.autocast(checks.device_of(descriptors), enabled=False):
         descriptors = checks.checked_descriptors(descriptors, check_norm)
         pairs = _checked_pairs(descriptors, labels, ignore, options)
         every = slice(0, len(descriptors))
@@ -208,7 +209,7 @@ class AveragePrecisionLoss(nn.Module):
         """
         if self.options.backend == "dense":
             raise ValueError('backend "dense" serves one process; use "tiled" or "auto" for rows')
-        with torch.no_grad(), torch.autocast(descriptors.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(checks.device_of(descriptors), enabled=False):
             dtype = descriptors.dtype
             descriptors = checks.checked_descriptors(descriptors, self.options.check_norm)
             pairs = _checked_pairs(descriptors, labels, ignore, self.options)
@@ -224,6 +225,7 @@ class AveragePrecisionLoss(nn.Module):
         )
 
 
+@torch._disable_dynamo  # type: ignore[attr-defined]  # compiled kernels cannot be traced
 def _loss(
     descriptors: Tensor,
     labels: Tensor,
@@ -231,7 +233,7 @@ def _loss(
     ignore: Tensor | None,
     options: LossOptions,
 ) -> tuple[Tensor, Diagnostics | None]:
-    with torch.autocast(descriptors.device.type, enabled=False):
+    with torch.autocast(checks.device_of(descriptors), enabled=False):
         descriptors = checks.checked_descriptors(descriptors, options.check_norm)
         pairs = _checked_pairs(descriptors, labels, ignore, options)
         weights = _checked_weights(descriptors, query_weights)

@@ -154,6 +154,8 @@ def _scores(descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor
     """(n, n) similarities, which pairs are positive, and which negative."""
     descriptors = checked_descriptors(descriptors, check_norm=True)
     check_labels("labels", labels, descriptors)
+    if not len(labels):
+        raise ValueError("the batch is empty; a loss needs images")
     with torch.autocast(descriptors.device.type, enabled=False):
         scores = descriptors @ descriptors.T
     same = labels[:, None] == labels[None, :]

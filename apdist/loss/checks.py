@@ -26,6 +26,7 @@ def checked_descriptors(descriptors: Tensor, check_norm: bool) -> Tensor:
     Raises:
         ValueError: wrong shape or dtype, a value that is not finite, a row not of unit length.
     """
+    tolerance = _NORM_TOLERANCE
     if descriptors.dim() != 2 or not descriptors.is_floating_point():
         raise ValueError(
             "descriptors must be floating point of shape (n, d), "
@@ -33,9 +34,25 @@ def checked_descriptors(descriptors: Tensor, check_norm: bool) -> Tensor:
         )
     if descriptors.dtype not in (torch.float32, torch.float64):
         _warn_of_upcast(descriptors.dtype)
+        # Its rounding alone moves the length of a unit vector.
+        tolerance = max(tolerance, 2 * torch.finfo(descriptors.dtype).eps)
         descriptors = descriptors.float()
-    _check_rows(descriptors.detach(), check_norm)
+    _check_rows(descriptors.detach(), tolerance if check_norm else None)
     return descriptors
+
+
+def device_of(descriptors: Tensor) -> str:
+    """Kind of device that ``descriptors`` lie on.
+
+    Raises:
+        ValueError: they are no tensor.
+    """
+    if not isinstance(descriptors, Tensor):
+        raise ValueError(
+            f"descriptors must be a tensor (n, d), got {type(descriptors).__name__}; "
+            "use torch.as_tensor"
+        )
+    return descriptors.device.type
 
 
 def check_backend(options: LossOptions, descriptors: Tensor) -> None:
@@ -130,6 +147,10 @@ def own_rows(rows: slice, num_images: int) -> slice:
 
 
 def _check_one_per_image(name: str, values: Tensor, descriptors: Tensor) -> None:
+    if not isinstance(values, Tensor):
+        raise ValueError(
+            f"{name} must be a tensor, got {type(values).__name__}; use torch.as_tensor({name})"
+        )
     if values.shape != descriptors.shape[:1]:
         raise ValueError(
             f"{name} must have shape ({len(descriptors)},), one per descriptor, "
@@ -142,7 +163,7 @@ def _check_one_per_image(name: str, values: Tensor, descriptors: Tensor) -> None
         )
 
 
-def _check_rows(descriptors: Tensor, check_norm: bool) -> None:
+def _check_rows(descriptors: Tensor, tolerance: float | None) -> None:
     norms = torch.linalg.vector_norm(descriptors, dim=1)  # (n,)
     suspects = (~norms.isfinite()).nonzero()[:, 0]
     # A finite row whose norm overflows is long, not infinite.
@@ -152,13 +173,15 @@ def _check_rows(descriptors: Tensor, check_norm: bool) -> None:
             f"descriptors must be finite, got NaN or infinity in {len(broken)} rows, "
             f"the first is row {int(broken[0])}; lower the learning rate or look at that image"
         )
-    off = ((norms - 1).abs() > _NORM_TOLERANCE).nonzero()[:, 0]
-    if check_norm and len(off) > 0:
+    if tolerance is None:
+        return
+    off = ((norms - 1).abs() > tolerance).nonzero()[:, 0]
+    if len(off) > 0:
         row = int(off[0])
         raise ValueError(
-            f"descriptors must have unit length within {_NORM_TOLERANCE}, got norm "
+            f"descriptors must have unit length within {tolerance:.4g}, got norm "
             f"{norms[row].item():.6g} at row {row} ({len(off)} such rows); use "
-            "torch.nn.functional.normalize(descriptors), or check_norm=False"
+            "torch.nn.functional.normalize(descriptors.float()), or check_norm=False"
         )
 
 

@@ -29,10 +29,15 @@ class Bins:
             raise ValueError(f"num_bins must be an int, got {self.num_bins!r}; use 20, for example")
         if self.num_bins < 2:
             raise ValueError(f"num_bins must be at least 2, got {self.num_bins}; the usual is 20")
-        low, high = self.score_range
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        pair = self.score_range
+        if not (
+            isinstance(pair, tuple | list)
+            and len(pair) == 2
+            and all(isinstance(end, int | float) and math.isfinite(end) for end in pair)
+            and pair[0] < pair[1]
+        ):
             raise ValueError(
-                f"score_range must be finite and (low, high) with low < high, got {(low, high)}; "
+                f"score_range must be finite and (low, high) with low < high, got {pair!r}; "
                 "cosine similarity spans (-1.0, 1.0)"
             )
 
@@ -85,10 +90,16 @@ class LossOptions:
         _check_choice("variant", self.variant, VARIANTS)
         _check_choice("backend", self.backend, BACKENDS)
         _check_choice("precision", self.precision, PRECISIONS)
-        if self.tile_size is not None and self.tile_size < 1:
-            raise ValueError(f"tile_size must be at least 1, got {self.tile_size}; try 1024")
-        if self.cache_bytes < 0:
-            raise ValueError(f"cache_bytes must be at least 0, got {self.cache_bytes}")
+        if self.tile_size is not None and not _is_whole(self.tile_size, 1):
+            raise ValueError(f"tile_size must be at least 1, got {self.tile_size!r}; try 1024")
+        if not _is_whole(self.cache_bytes, 0):
+            raise ValueError(
+                f"cache_bytes must be at least 0, got {self.cache_bytes!r}; 0 keeps nothing"
+            )
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -87,6 +87,10 @@ def score_rows(
     leaf = descriptors.detach().requires_grad_()
     with torch.enable_grad(), torch.autocast(leaf.device.type, enabled=False):
         value = loss(leaf, labels)
+        if not isinstance(value, Tensor) or value.dim() != 0 or not bool(value.isfinite()):
+            raise ValueError(
+                f"a loss must return one finite number as a tensor, got {_shown(value)}"
+            )
         (gradient,) = torch.autograd.grad(value, leaf)
     return RowScores(
         value.detach().double(),
@@ -94,6 +98,10 @@ def score_rows(
         gradient[rows],
         _counts(labels),
     )
+
+
+def _shown(value: object) -> str:
+    return str(value.detach()) if isinstance(value, Tensor) else repr(value)
 
 
 def _counts(labels: Tensor) -> Diagnostics:

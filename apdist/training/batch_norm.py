@@ -52,10 +52,11 @@ class ChunkStatistics:
         if self.layers:
             self.tables.append(torch.cat([t.clone() for m in self.layers for t in _running(m)]))
 
-    def table(self, like: Tensor) -> Tensor:
+    def table(self) -> Tensor:
         """(k, S) statistics of this worker's chunks, in order."""
         if self.tables:
             return torch.stack(self.tables)
+        like, _ = _running(self.layers[0])
         return like.new_zeros((0, sum(2 * m.num_features for m in self.layers)))
 
     def apply(self, table: Tensor) -> None:

@@ -18,7 +18,8 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
-    set_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
 )
 
 from apdist.data import storage
@@ -99,13 +100,11 @@ def load_checkpoint(
     data = io.BytesIO(storage.read_bytes(storage.join(uri, STATE_NAME)))
     try:
         state: dict[str, Any] = torch.load(data, map_location="cpu", weights_only=True)
-        set_state_dict(
-            model,
-            optimizer,
-            model_state_dict=state["model"],
-            optim_state_dict=state["optimizer"],
-            options=StateDictOptions(full_state_dict=True),
-        )
+        whole = StateDictOptions(full_state_dict=True)
+        set_model_state_dict(model, state["model"], options=whole)
+        # Not strict: the optimiser has nothing to say of a parameter that was never used.
+        lenient = StateDictOptions(full_state_dict=True, strict=False)
+        set_optimizer_state_dict(model, optimizer, state["optimizer"], options=lenient)
     except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
         raise _damaged(uri, error) from error
     return meta.step

@@ -56,16 +56,23 @@ class Workers:
     def gather_descriptors(
         self, rows: Tensor | None, sizes: Sequence[int], device: torch.device
     ) -> Tensor:
-        """Descriptors (b, d) of all workers, (n, d); a worker without images has None."""
-        if 0 in sizes:  # that worker does not know the width of what it must send
-            width = max(self.gather_numbers(0 if rows is None else rows.shape[1], device))
-            wide = 0 if rows is None else rows.element_size()
-            double = max(self.gather_numbers(wide, device)) == torch.float64.itemsize
-            if rows is None:
-                dtype = torch.float64 if double else torch.float32
-                rows = torch.zeros((0, width), dtype=dtype, device=device)
-        assert rows is not None
-        return self.gather_rows(rows, sizes)
+        """Descriptors (b, d) of all workers, (n, d), float64 or float32; without images None.
+
+        Raises:
+            ValueError: they differ in width or precision; on all workers.
+        """
+        kind = 0 if rows is None else 2 * rows.shape[1] + (rows.dtype == torch.float64)
+        kinds = {kind for kind in self.gather_numbers(kind, device) if kind} or {0}
+        if len(kinds) > 1:
+            widths = sorted(kind // 2 for kind in kinds)
+            raise ValueError(
+                f"the workers' descriptors differ in width or precision (widths {widths}); "
+                "all must have the same network"
+            )
+        (kind,) = kinds
+        dtype = torch.float64 if kind % 2 else torch.float32
+        own = torch.zeros((0, kind // 2), device=device) if rows is None else rows
+        return self.gather_rows(own.to(dtype), sizes)
 
     def gather_texts(self, text: str, device: torch.device) -> list[str]:
         """``text`` of every worker."""
@@ -77,22 +84,28 @@ class Workers:
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum ``.grad`` over the workers in one coalesced all-reduce per dtype.
 
-        A worker without a gradient (it had no chunk) contributes zeros, so that all send the same.
+        A worker without a gradient (it had no chunk) contributes zeros, so that all send the same;
+        a parameter without one on all workers keeps none.
         """
         # The backward pass has summed the gradients of sharded parameters already.
         trainable = [p for p in parameters if p.requires_grad and not isinstance(p, DTensor)]
-        for parameter in trainable:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
         if self.size == 1:
             return
         for dtype in dict.fromkeys(p.dtype for p in trainable):
-            gradients = [p.grad for p in trainable if p.dtype == dtype and p.grad is not None]
-            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            self._all_reduce(flat)
-            parts = flat.split([gradient.numel() for gradient in gradients])
-            for gradient, part in zip(gradients, parts, strict=True):
-                gradient.copy_(part.view_as(gradient))
+            self._sum_gradients([p for p in trainable if p.dtype == dtype])
+
+    def _sum_gradients(self, parameters: list[nn.Parameter]) -> None:
+        used = [float(p.grad is not None) for p in parameters]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        counts = gradients[0].new_tensor(used)
+        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), counts])
+        self._all_reduce(flat)
+        *sums, counts = flat.split([*(g.numel() for g in gradients), len(used)])
+        for parameter, gradient, total, count in zip(
+            parameters, gradients, sums, counts.tolist(), strict=True
+        ):
+            # As in one graph: a parameter that nobody used has no gradient, not one of zero.
+            parameter.grad = gradient.copy_(total.view_as(gradient)) if count else None
 
     def broadcast_state(self, module: nn.Module) -> None:
         """Give every worker the parameters and buffers of worker 0."""

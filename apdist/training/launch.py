@@ -4,6 +4,7 @@ import functools
 import logging
 import math
 import os
+import re
 import shlex
 import signal
 import threading
@@ -231,12 +232,18 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
         raise error
     log = storage.join(job.run, "error.log")
     storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
-    lines = [line for line in str(error).splitlines() if line.strip()]
     raise TrainingError(
-        f"training failed: {lines[-1].strip() if lines else type(error).__name__}; the whole "
+        f"training failed: {_gist(error)}; the whole "
         f"report is in {log}; `apdist train --resume {shlex.quote(job.run)}` goes on from the last "
         "checkpoint"
     ) from error
+
+
+def _gist(error: BaseException) -> str:
+    """The line of a long report that names the exception: the last such line, or the last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return (named or lines or [type(error).__name__])[-1]
 
 
 class _Counter(list[int]):

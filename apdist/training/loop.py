@@ -44,9 +44,10 @@ from apdist.training.collectives import Workers
 from apdist.training.events import Link
 from apdist.training.memory import choose_activations
 from apdist.training.optimizers import build_optimizer, learning_rate_at
+from apdist.training.results import StepResult
 from apdist.training.runs import evaluation_name
 from apdist.training.sharding import is_sharded, shard_parameters, whole
-from apdist.training.step import StepResult, global_step
+from apdist.training.step import global_step
 
 logger = logging.getLogger(__name__)
 

@@ -11,39 +11,32 @@ random state is seeded by (run seed, step, number of the chunk).
 Shapes: n images in the global batch, b on this worker, c in a chunk, d descriptor size.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from apdist.loss.average_precision import AveragePrecisionLoss, Diagnostics, RowScores
+from apdist.loss.average_precision import AveragePrecisionLoss, RowScores
 from apdist.loss.baselines import BatchLoss
 from apdist.loss.plugged import score_rows
-from apdist.training.activations import Activations, keeping
+from apdist.training.activations import Activations, check_options, keeping
 from apdist.training.batch_norm import ChunkStatistics
 from apdist.training.chunks import Chunk, chunk_counts, numbered_chunks, padded
 from apdist.training.collectives import Workers
-from apdist.training.failures import check_finite, check_replay, shortage_advice, together
+from apdist.training.failures import (
+    after,
+    check_arguments,
+    check_descriptors,
+    check_replay,
+    meet,
+    shortage_advice,
+    together,
+)
 from apdist.training.gradients import add_gradients, take_gradients
+from apdist.training.results import StepResult
 from apdist.training.sharding import is_sharded
 from apdist.training.stopwatch import Stopwatch
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step found; the gradient itself is in ``.grad`` of the parameters."""
-
-    loss: float
-    """Of the global batch, the same on every worker; 1 - binned mAP."""
-    average_precision: Tensor
-    """(b,) binned AP of the own queries; NaN where undefined, and for any other loss."""
-    diagnostics: Diagnostics
-    """Counts and histograms of the global batch, the same on every worker."""
-    seconds: tuple[float, float, float]
-    """Of the three stages."""
-    num_bytes: int
-    """Received by this worker; without those of sharded parameters."""
 
 
 def global_step(
@@ -79,6 +72,7 @@ def global_step(
         BatchError: bad input or too little memory on one worker; raised on all.
         WorkerError: any other failure on one worker; raised on all.
     """
+    check_options(activations, chunk_size)
     workers, watch = Workers(group), Stopwatch(images.device)
     sizes = workers.gather_numbers(len(images), images.device)
     counts = chunk_counts(sizes, chunk_size)
@@ -88,22 +82,27 @@ def global_step(
     statistics, earlier = ChunkStatistics(model), take_gradients(model)
     advice = shortage_advice(chunk_size, activations)
 
-    with together(workers, images.device, f"to describe its images of step {step}", advice):
+    def stage(doing: str) -> tuple[Workers, torch.device, str, str]:
+        return workers, images.device, f"{doing} of step {step}", advice
+
+    with together(*stage("to describe its images")):
+        check_arguments(images, labels, ignore, model)
         with keeping(activations, model), statistics.recording():
             described = [c.describe(model, bf16, statistics.note_chunk) for c in chunks]
+        check_descriptors(described, [len(chunk.images) for chunk in chunks])
         own = torch.cat([d.detach() for d in described])[: len(images)] if chunks else None
-        check_finite(own)
     watch.lap()
 
-    scores = _score(own, labels, ignore, sizes, loss, workers)
+    scoring = stage("to score the batch")
+    with together(*scoring):
+        scores = _score(own, labels, ignore, sizes, loss, lambda: meet(*scoring, None), workers)
     watch.lap()
 
-    doing = f"in the backward pass of step {step}"
-    with together(workers, images.device, doing, advice), statistics.recording():
+    with together(*stage("in the backward pass")), statistics.recording(), torch.enable_grad():
         _backprop(model, chunks, described, scores.gradient, bf16)
     workers.sum_gradients(model.parameters())
     if statistics.layers:
-        statistics.apply(workers.gather_rows(statistics.table(scores.gradient), counts))
+        statistics.apply(workers.gather_rows(statistics.table(), counts))
     add_gradients(model, earlier)
     watch.lap()
     return StepResult(
@@ -121,6 +120,7 @@ def _score(
     ignore: Tensor | None,
     sizes: list[int],
     loss: AveragePrecisionLoss | BatchLoss,
+    meet: Callable[[], None],
     workers: Workers,
 ) -> RowScores:
     """Stage 2: the own rows of the gathered batch against all of it."""
@@ -128,11 +128,11 @@ def _score(
     return score_rows(
         loss,
         workers.gather_descriptors(own, sizes, labels.device),  # (n, d)
-        workers.gather_rows(labels, sizes),
+        workers.gather_rows(labels.long(), sizes),
         slice(start, start + len(labels)),
-        ignore=None if ignore is None else workers.gather_rows(ignore, sizes),
-        sum_over_workers=workers.sum,
-        gather_rows=lambda rows: workers.gather_rows(rows, sizes),
+        ignore=None if ignore is None else workers.gather_rows(ignore.long(), sizes),
+        sum_over_workers=after(meet, workers.sum),
+        gather_rows=after(meet, lambda rows: workers.gather_rows(rows, sizes)),
     )
 
 
@@ -145,4 +145,4 @@ def _backprop(
         again = first if first.requires_grad else chunk.describe(model, bf16)  # (c, d)
         if number == 0:
             check_replay(first, again)
-        again.backward(torch.zeros_like(again) if chunk.padding else own)
+        again.backward(torch.zeros_like(again) if chunk.padding else own.to(again.dtype))
