@@ -8,6 +8,7 @@ another one but for rounding, which training amplifies step by step (so the lear
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -261,7 +262,8 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_goes_on_exactly(
             command.process.send_signal(signal.SIGINT)
         code, out, err = command.end()
     assert code == 130, f"{out}\n{err}"
-    (done,) = re.findall(rf"stopped after step (\d+); go on with: apdist train --resume {run}", out)
+    command_line = re.escape(f"apdist train --resume {shlex.quote(str(run))}")
+    (done,) = re.findall(rf"stopped after step (\d+); go on with: {command_line}", out)
     assert 5 <= int(done) < STEPS
     assert (run / f"checkpoints/step-{int(done):06}/meta.json").exists()
     assert not processes_left(mark)
