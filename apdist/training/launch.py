@@ -262,6 +262,8 @@ def counted_signals() -> Iterator[list[int]]:
     """
     outer = signal.getsignal(signal.SIGINT)
     if isinstance(outer, _Counter):
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, outer)  # Ray's core has put its own in place when it started
         yield outer
         return
     signals = _Counter()
