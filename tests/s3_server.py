@@ -61,7 +61,7 @@ class S3Server:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command(self.data, self.ports, self.bucket),
-                env={**os.environ, **keys, "HOME": str(self.folder), "GOMEMLIMIT": "200MiB"},
+                env={**os.environ, **keys, "HOME": str(self.folder), "GOMEMLIMIT": "1GiB"},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
