@@ -45,10 +45,13 @@ class DataConfig:
     """What to do with an image that cannot be read: stop, or take another one of its class."""
     loader_processes: int = 2
     """Processes per worker that read and decode images; 0: threads of the worker itself."""
-    loader_threads: int = 2
-    """Threads in each of them: one reads while another decodes."""
+    loader_threads: int = 1
+    """Images that each of them decodes at once."""
+    loader_reads: int = 8
+    """Reads that each of them has under way meanwhile: they hide the latency of object storage."""
     read_ahead_mib: int = 1024
-    """Memory per worker for images that are decoded before they are needed, beside those in use."""
+    """Memory per worker for images that are read before they are needed, beside those in use: a
+    quarter of it for encoded ones, the rest for whole batches of decoded ones."""
     read_deadline_s: float = 120.0
     """Seconds after which a read that keeps failing ends the run."""
     cache_dir: str = ""
@@ -64,12 +67,18 @@ class DataConfig:
         if not 0 <= self.holdout_share < 1:
             raise ValueError(f"data.holdout_share must lie in [0, 1), got {self.holdout_share}")
         _at_least("data.loader_threads", self.loader_threads, 1)
+        _at_least("data.loader_reads", self.loader_reads, 1)
         _at_least("data.loader_processes", self.loader_processes, 0)
         _at_least("data.read_ahead_mib", self.read_ahead_mib, 1)
         _in_range("data.read_deadline_s", self.read_deadline_s, 0.1, 86400)
         _in_range("data.cache_gib", self.cache_gib, 0.001, float("inf"))
         if not self.shards:
             raise ValueError("data.shards is empty; give the folder that `apdist prepare` wrote")
+
+    @property
+    def num_decoders(self) -> int:
+        """Images that a worker decodes at once."""
+        return max(1, self.loader_processes) * self.loader_threads
 
 
 @dataclass(frozen=True, kw_only=True)

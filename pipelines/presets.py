@@ -16,7 +16,13 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "glyphs": (
         "the embedded data set with a small network, minutes on a laptop",
         Config(
-            data=DataConfig(shards="data/glyphs", image_size=48, group_size=8, loader_processes=0),
+            data=DataConfig(
+                shards="data/glyphs",
+                image_size=48,
+                group_size=8,
+                loader_processes=0,
+                loader_threads=2,
+            ),
             augment=AugmentConfig(
                 min_scale=0.9, max_scale=1.25, rotation_degrees=10, colour_jitter=0.15
             ),
@@ -27,7 +33,13 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "folder": (
         "your own pictures with the pretrained EfficientNet-lite0 (needs the extra lite0)",
         Config(
-            data=DataConfig(shards="data/folder", image_size=128, group_size=4, loader_processes=0),
+            data=DataConfig(
+                shards="data/folder",
+                image_size=128,
+                group_size=4,
+                loader_processes=0,
+                loader_threads=2,
+            ),
             augment=AugmentConfig(min_scale=0.6, flip_probability=0.5),
             model=ModelConfig(backbone="efficientnet_lite0", dim=256),
             training=TrainingConfig(

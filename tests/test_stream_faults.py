@@ -52,7 +52,7 @@ def index(
 
 
 def batches(index: Index, stop: int, start: int = 0, **options: object) -> list[Batch]:
-    options = {"loader_processes": 0, "loader_threads": 8, "read_ahead_mib": 1} | options
+    options = {"loader_processes": 0, "loader_reads": 8, "read_ahead_mib": 1} | options
     data = DataConfig(image_size=SIDE, group_size=4, **options)  # type: ignore[arg-type]
     plan = Plan(index.labels, batch_size=16, group_size=4, seed=0)
     stream = TrainingStream(index, plan, data, AugmentConfig(), lambda rows: rows)
@@ -98,7 +98,7 @@ def test_warnings_of_loader_processes_are_heard(
     index: Index, proxy: FaultyProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy.begin(first(*[Fault("reset")] * 4))
-    batches(index, 1, loader_processes=1, loader_threads=1)
+    batches(index, 1, loader_processes=1, loader_reads=1)
     assert "connection broken" in caplog.text
 
 
@@ -133,7 +133,7 @@ def test_a_shard_replaced_since_it_was_indexed_is_named(index: Index) -> None:
 
 def test_the_second_epoch_comes_from_the_disk_cache(index: Index, tmp_path: Path) -> None:
     plain = batches(index, 12)
-    cached = batches(index, 12, cache_dir=str(tmp_path), loader_threads=1)
+    cached = batches(index, 12, cache_dir=str(tmp_path), loader_reads=1)
     assert_equal(cached, plain)
     hits = [batch.figures.num_hits for batch in cached]
     assert sum(batch.figures.num_misses for batch in cached) == len(os.listdir(tmp_path)) - 1

@@ -1,4 +1,4 @@
-"""Fill a part of a batch: read, check, decode, augment. Runs in threads or in loader processes.
+"""Fill a part of a batch: check, decode, augment. Runs in threads or in loader processes.
 
 Importing this must stay cheap (no torch): each loader process does.
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from apdist.config import AugmentConfig
 from apdist.data.images import ImageError, image_seed, training_image
-from apdist.data.reader import Piece, ReadRange, read_piece
+from apdist.data.reader import Piece
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class Filled:
     """Number in the piece and reason, of images that could not be decoded."""
 
 
-def fill(order: Order, out: np.ndarray, augment: AugmentConfig, read_range: ReadRange) -> Filled:
+def fill(order: Order, encoded: list[bytes], out: np.ndarray, augment: AugmentConfig) -> Filled:
     """Write the augmented images of a piece into ``out`` (p, 3, s, s) uint8.
 
-    Raises:
-        StorageError: a shard cannot be read, or is not what was indexed.
+    Args:
+        order: the piece, and what its chance comes from.
+        encoded: its images as they were read.
+        out: gets the images; that of a corrupt one is left as it is.
+        augment: random changes.
     """
-    piece = order.piece
-    started = time.perf_counter()
-    encoded = read_piece(piece, read_range)
-    read = time.perf_counter()
-    filled = Filled(len(piece), sum(map(len, encoded)), read_s=read - started)
+    piece, started = order.piece, time.perf_counter()
+    filled = Filled(len(piece), sum(map(len, encoded)))
     for number, data in enumerate(encoded):
         try:
             piece.check(number, data)
@@ -59,7 +59,7 @@ def fill(order: Order, out: np.ndarray, augment: AugmentConfig, read_range: Read
             out[number] = training_image(data, out.shape[-1], augment, seed)
         except ImageError as error:
             filled.corrupt[number] = str(error)
-    filled.decode_s = time.perf_counter() - read
+    filled.decode_s = time.perf_counter() - started
     return filled
 
 

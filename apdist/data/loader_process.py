@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -15,9 +16,11 @@ import numpy as np
 
 from apdist.config import AugmentConfig
 from apdist.data import storage
+from apdist.data.allowance import Allowance
 from apdist.data.buffers import mapped
 from apdist.data.cache import CacheCounters, ShardCache
 from apdist.data.filling import Filled, Order, fill
+from apdist.data.reader import read_piece
 from apdist.data.retries import RetryPolicy
 
 WARNING = -1
@@ -35,6 +38,11 @@ class Settings:
 
     augment: AugmentConfig
     num_threads: int
+    """Pieces that a loader decodes at once."""
+    num_reads: int
+    """Pieces that it reads meanwhile."""
+    encoded_bytes: int
+    """Most bytes of pieces that were read or are being read; a larger piece comes alone."""
     cache_dir: str = ""
     cache_bytes: int = 0
     deadline_s: float = 120.0
@@ -59,7 +67,7 @@ class Task:
 
 
 class Loader:
-    """Reads and decodes, and counts what this process has read."""
+    """Reads and decodes in many threads, and counts what this process has read."""
 
     def __init__(self, settings: Settings) -> None:
         storage.configure(RetryPolicy(deadline_s=settings.deadline_s))
@@ -67,6 +75,9 @@ class Loader:
         self.cache = (
             ShardCache(settings.cache_dir, settings.cache_bytes) if settings.cache_dir else None
         )
+        # More at once than CPUs to decode them would only take each other's caches.
+        self.decoding = threading.Semaphore(settings.num_threads)
+        self.allowance = Allowance(settings.encoded_bytes)
         self.lock = threading.Lock()
         self.counted = self._counts()
 
@@ -75,12 +86,14 @@ class Loader:
         # What lies on this machine's disk needs no cache.
         remote = storage.is_remote(order.piece.shards[0][0])
         cached = self.cache is not None and remote
-        filled = fill(
-            order,
-            out,
-            self.augment,
-            self.cache.read_range if cached else storage.read_range,  # type: ignore[union-attr]
-        )
+        read_range = self.cache.read_range if cached else storage.read_range  # type: ignore[union-attr]
+        with self.allowance.of(order.piece.num_bytes):
+            started = time.perf_counter()
+            encoded = read_piece(order.piece, read_range)
+            read_s = time.perf_counter() - started
+            with self.decoding:
+                filled = fill(order, encoded, out, self.augment)
+        filled.read_s = read_s
         with self.lock:
             now = self._counts()
             before, self.counted = self.counted, now
@@ -117,7 +130,7 @@ def run(connection: Connection, settings: Settings) -> None:
         with lock:
             connection.send((task.number, answer))
 
-    with ThreadPoolExecutor(settings.num_threads) as pool:
+    with threads(settings) as pool:
         while (message := _next(connection)) is not None:
             if isinstance(message, NewBuffer):
                 descriptor = recv_handle(connection)
@@ -127,6 +140,12 @@ def run(connection: Connection, settings: Settings) -> None:
                 pool.submit(work, message)
         # Nobody waits for what is still being done.
         os._exit(0)
+
+
+def threads(settings: Settings) -> ThreadPoolExecutor:
+    """As many as a loader keeps busy."""
+    number = settings.num_reads + settings.num_threads
+    return ThreadPoolExecutor(number, thread_name_prefix="loader")
 
 
 class _Telling(logging.Handler):

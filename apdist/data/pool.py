@@ -8,7 +8,7 @@ import itertools
 import logging
 import multiprocessing
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from apdist.data.loader_process import (
     Settings,
     Task,
     run,
+    threads,
 )
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Threads:
 
     def __init__(self, settings: Settings) -> None:
         self.loader = Loader(settings)
-        self.pool = ThreadPoolExecutor(settings.num_threads, thread_name_prefix="loader")
+        self.pool = threads(settings)
 
     def submit(self, order: Order, buffer: Buffer, start: int) -> "Future[Filled]":
         """Fill ``buffer`` from image ``start`` on."""

@@ -34,6 +34,11 @@ class Piece:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def num_bytes(self) -> int:
+        """Encoded bytes of the images."""
+        return int(self.places[:, 2].sum())
+
     def describe(self, number: int) -> str:
         """Shard, key and offset of an image, for error messages."""
         shard, offset = self.places[number, :2].tolist()

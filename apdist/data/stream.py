@@ -5,6 +5,7 @@ Shapes: B images in a global batch, b on this worker, s side of the crop in pixe
 """
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor
 
 from apdist.config import AugmentConfig, DataConfig
-from apdist.data import storage
 from apdist.data.buffers import Buffer, Buffers
 from apdist.data.filling import Filled, Order, explain, fill
 from apdist.data.images import ImageError
@@ -24,11 +24,13 @@ from apdist.data.index import Index
 from apdist.data.loader_process import Settings
 from apdist.data.plan import Plan
 from apdist.data.pool import Pool, new_pool
-from apdist.data.reader import ImageReader, Piece
+from apdist.data.reader import ImageReader, Piece, read_piece
 from apdist.data.telemetry import StreamFigures, figures_of
 
 logger = logging.getLogger(__name__)
 
+_ENCODED_SHARE = 0.25
+"""Of the memory for reading ahead."""
 # More would bring nothing: a loader that is slower on the whole is not helped by a longer queue.
 _MOST_STEPS_AHEAD = 16
 
@@ -84,6 +86,8 @@ class TrainingStream:
         self.settings = Settings(
             augment=augment,
             num_threads=data.loader_threads,
+            num_reads=data.loader_reads,
+            encoded_bytes=_encoded_bytes(data) // max(1, data.loader_processes),
             cache_dir=data.cache_dir,
             cache_bytes=int(data.cache_gib * 2**30),
             deadline_s=data.read_deadline_s,
@@ -138,12 +142,14 @@ class TrainingStream:
         """
         num_images = len(self.own_rows(np.arange(self.plan.demand.batch_size)))
         size = max(1, num_images * 3 * self.data.image_size**2)
-        number = (self.data.read_ahead_mib << 20) // size
+        room = (self.data.read_ahead_mib << 20) - _encoded_bytes(self.data)
+        number = room // size
         if number < 1:
+            needed = math.ceil(size / 2**20 / (1 - _ENCODED_SHARE))
             raise ValueError(
                 f"data.read_ahead_mib {self.data.read_ahead_mib} holds no batch: the "
-                f"{num_images} images of a step take {-(-size >> 20)} MiB on this worker; "
-                f"use --data.read-ahead-mib {-(-size >> 20)} or more"
+                f"{num_images} images of a step take {size / 2**20:.1f} MiB on this worker, and "
+                f"encoded ones a quarter of it all; use --data.read-ahead-mib {needed} or more"
             )
         return min(number, _MOST_STEPS_AHEAD)
 
@@ -179,7 +185,12 @@ class TrainingStream:
         others = np.flatnonzero(self.labels == self.labels[row])
         for other in np.roll(others, -1 - int(np.searchsorted(others, row)))[:-1]:
             order = Order(self.reader.piece(np.array([other])), self.plan.seed, epoch)
-            if not fill(order, out, self.augment, storage.read_range).corrupt:
+            if not fill(order, read_piece(order.piece), out, self.augment).corrupt:
                 return
         piece: Piece = self.reader.piece(np.array([row]))
         raise ImageError(f"{piece.describe(0)} is corrupt, and so is all of its class")
+
+
+def _encoded_bytes(data: DataConfig) -> int:
+    """Memory of a worker for images that are read and not yet decoded."""
+    return int((data.read_ahead_mib << 20) * _ENCODED_SHARE)

@@ -10,6 +10,8 @@ from apdist.data.filling import Filled
 
 _STEPS_LOOKED_AT = 10
 _TOLERABLE_SHARE = 0.2
+_BUSY_SHARE = 0.7
+"""Of the time of all decoding threads, from which on decoding is the bottleneck."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +98,17 @@ class Waiting:
         return f"{share:.0%} of the time the training waits for images: {self._reason()}"
 
     def _reason(self) -> str:
-        read_s = sum(figures.read_s for figures, _ in self.recent)
-        decode_s = sum(figures.decode_s for figures, _ in self.recent)
         config = self.config
+        loaders = max(1, config.loader_processes)
+        decode_s = sum(figures.decode_s for figures, _ in self.recent)
+        time_s = sum(seconds for _, seconds in self.recent) * loaders * config.loader_threads
         if any(figures.num_retries for figures, _ in self.recent):
             return "reads fail and are tried again; look at the network and the server"
-        if read_s > decode_s:
+        if decode_s < _BUSY_SHARE * time_s:
             cache = "" if config.cache_dir else ", or keep shards on disk with --data.cache-dir"
             return (
-                f"reading takes most of it; try --data.loader-threads {2 * config.loader_threads}"
-                f"{cache}"
+                f"loaders wait for bytes; try --data.loader-reads {2 * config.loader_reads}{cache}"
             )
-        loaders = max(1, config.loader_processes)
         if loaders < (os.cpu_count() or 1):
             return (
                 "decoding takes most of it and CPUs are left; "

@@ -213,7 +213,7 @@ class _Worker:
             split,
             image_size=self.config.data.image_size,
             batch_size=size,
-            num_threads=self.config.data.loader_threads,
+            num_threads=self.config.data.num_decoders,
             shards=own,
             min_passes=max(num_passes) if is_sharded(self.network) else 0,
         )
