@@ -32,6 +32,8 @@ class S3Server:
     ports: list[int]
     access_key: str = "tester"
     secret_key: str = "only-for-this-server"
+    options: tuple[str, ...] = ()
+    """Further options of SeaweedFS."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -60,7 +62,7 @@ class S3Server:
         log = self.folder / "log.txt"
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command(self.data, self.ports, self.bucket),
+                [*command(self.data, self.ports, self.bucket), *self.options],
                 env={**os.environ, **keys, "HOME": str(self.folder), "GOMEMLIMIT": "1GiB"},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -108,14 +110,14 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(bucket: str = "apdist") -> Iterator[S3Server]:
+def s3_server(bucket: str = "apdist", options: tuple[str, ...] = ()) -> Iterator[S3Server]:
     """Start SeaweedFS with an empty ``bucket``; end its process, and no other, afterwards.
 
     Raises:
         RuntimeError: it does not answer in time; the message holds its log.
     """
     with tempfile.TemporaryDirectory(prefix="weed-") as folder:
-        server = S3Server(folder=Path(folder), bucket=bucket, ports=free_ports(10))
+        server = S3Server(Path(folder), bucket, free_ports(10), options=options)
         try:
             server.start()
             yield server

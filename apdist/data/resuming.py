@@ -1,6 +1,7 @@
 """Read a file of a server as one stream, whatever happens to the connections below it."""
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 from apdist.data import s3
@@ -40,20 +41,17 @@ class ResumingReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill ``buffer``, or what is left to read of it; 0 at the end."""
+        filled = 0
         with memoryview(buffer) as view:
-            filled = 0
-            while filled < len(view):
-                more = self._fill(view[filled : filled + DEADLINE_BYTES])
-                if more == 0:
-                    break
-                filled += more
+            for block in self._blocks(len(view)):
+                view[filled : filled + len(block)] = block
+                filled += len(block)
         return filled
 
     def readall(self) -> bytes:
         """All bytes to the end."""
         self.connect()
-        block = bytearray(self.end - self.position)
-        return bytes(memoryview(block)[: self.readinto(block)])
+        return b"".join(self._blocks(self.end - self.position))
 
     def connect(self) -> None:
         """Ask now, so that ``etag``, ``end`` and ``file_bytes`` are known before the first read."""
@@ -69,23 +67,25 @@ class ResumingReader(io.RawIOBase):
         self._leave()
         super().close()
 
-    def _fill(self, view: memoryview) -> int:
-        """Fill ``view``, or what is left to read of it, before one deadline."""
-        attempts, filled = Attempts(self.uri), 0
-        while filled < len(view) and not 0 <= self.end <= self.position:
+    def _blocks(self, size: int) -> Iterator[bytes]:
+        """The next ``size`` bytes, or what is left, as they arrive."""
+        attempts, left, deadline_left = Attempts(self.uri), size, DEADLINE_BYTES
+        while left and not 0 <= self.end <= self.position:
             try:
-                block = self._receive(min(len(view) - filled, MAX_RECEIVED_BYTES), attempts)
+                block = self._receive(min(left, deadline_left, MAX_RECEIVED_BYTES), attempts)
             except TransientError as error:
                 self._leave()
                 attempts.wait(TransientError(f"{error} at byte {self.position}"))
                 continue
-            view[filled : filled + len(block)] = block
-            filled += len(block)
             self.position += len(block)
+            left -= len(block)
+            deadline_left -= len(block)
             attempts.progressed()
+            if not deadline_left:
+                attempts, deadline_left = Attempts(self.uri), DEADLINE_BYTES
+            yield block
         if self.position == self.end:
             self._leave()
-        return filled
 
     def _receive(self, limit: int, attempts: Attempts) -> bytes:
         part = self.part or self._connect(attempts)
