@@ -1,8 +1,6 @@
 import threading
 import time
 
-import pytest
-
 from apdist.data.allowance import Allowance
 
 
@@ -12,13 +10,14 @@ def test_no_more_than_the_limit_is_held_at_once_and_all_get_their_turn() -> None
 
     def hold(size: int) -> None:
         nonlocal held, most
-        with allowance.of(size):
-            with lock:
-                held += size
-                most = max(most, held)
-            time.sleep(0.001)
-            with lock:
-                held -= size
+        allowance.take(size)
+        with lock:
+            held += size
+            most = max(most, held)
+        time.sleep(0.001)
+        with lock:
+            held -= size
+        allowance.give(size)
 
     threads = [threading.Thread(target=hold, args=(size,)) for size in sizes]
     for thread in threads:
@@ -35,19 +34,13 @@ def test_what_exceeds_the_limit_is_held_alone() -> None:
     entered = threading.Event()
 
     def large() -> None:
-        with allowance.of(500):
-            entered.set()
+        allowance.take(500)
+        entered.set()
 
-    with allowance.of(1):
-        thread = threading.Thread(target=large)
-        thread.start()
-        assert not entered.wait(0.05)
+    allowance.take(1)
+    thread = threading.Thread(target=large)
+    thread.start()
+    assert not entered.wait(0.05)
+    allowance.give(1)
     assert entered.wait(5)
     thread.join()
-
-
-def test_what_fails_gives_back_what_it_held() -> None:
-    allowance = Allowance(100)
-    with pytest.raises(OSError, match="broken"), allowance.of(60):
-        raise OSError("broken")
-    assert allowance.taken == 0

@@ -267,10 +267,16 @@ def test_a_loader_reads_on_while_it_decodes_one_piece(
 
     monkeypatch.setattr(loader_process, "fill", filling)
     monkeypatch.setattr(loader_process, "read_piece", reading)
-    assert len(all_batches(stream_of(index, loader_threads=1, loader_reads=3))) == 5
+
+    def read(num_threads: int) -> None:
+        stream = stream_of(index)
+        stream.settings = dataclasses.replace(stream.settings, num_threads=num_threads, num_reads=3)
+        assert len(all_batches(stream)) == 5
+
+    read(num_threads=1)
     assert most == 1
     assert read_meanwhile > 0
-    all_batches(stream_of(index, loader_threads=3, loader_reads=3))
+    read(num_threads=3)
     assert most == 3
 
 

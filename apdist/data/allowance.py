@@ -1,8 +1,6 @@
 """Bytes that several threads may hold at once."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class Allowance:
@@ -12,15 +10,14 @@ class Allowance:
         self.limit, self.taken = limit, 0
         self.changed = threading.Condition()
 
-    @contextmanager
-    def of(self, num_bytes: int) -> Iterator[None]:
-        """Hold ``num_bytes`` for a block, as soon as they are to be had."""
+    def take(self, num_bytes: int) -> None:
+        """Wait until ``num_bytes`` are to be had, and have them."""
         with self.changed:
             self.changed.wait_for(lambda: not self.taken or self.taken + num_bytes <= self.limit)
             self.taken += num_bytes
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.taken -= num_bytes
-                self.changed.notify_all()
+
+    def give(self, num_bytes: int) -> None:
+        """Give back what was taken."""
+        with self.changed:
+            self.taken -= num_bytes
+            self.changed.notify_all()

@@ -2,12 +2,13 @@
 
 import contextlib
 import ctypes
+import functools
 import logging
 import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
@@ -20,7 +21,7 @@ from apdist.data.allowance import Allowance
 from apdist.data.buffers import mapped
 from apdist.data.cache import CacheCounters, ShardCache
 from apdist.data.filling import Filled, Order, fill
-from apdist.data.reader import read_piece
+from apdist.data.reader import Piece, ReadRange, read_piece
 from apdist.data.retries import RetryPolicy
 
 WARNING = -1
@@ -67,7 +68,7 @@ class Task:
 
 
 class Loader:
-    """Reads and decodes in many threads, and counts what this process has read."""
+    """Reads in some threads, decodes in others, and counts what this process has read."""
 
     def __init__(self, settings: Settings) -> None:
         storage.configure(RetryPolicy(deadline_s=settings.deadline_s))
@@ -75,32 +76,64 @@ class Loader:
         self.cache = (
             ShardCache(settings.cache_dir, settings.cache_bytes) if settings.cache_dir else None
         )
-        # More at once than CPUs to decode them would only take each other's caches.
-        self.decoding = threading.Semaphore(settings.num_threads)
         self.allowance = Allowance(settings.encoded_bytes)
+        self.readers = ThreadPoolExecutor(settings.num_reads, "reader")
+        # Threads of their own: decoding is a tenth faster where it has its memory and its caches.
+        self.decoders = ThreadPoolExecutor(settings.num_threads, "decoder")
         self.lock = threading.Lock()
         self.counted = self._counts()
 
-    def fill(self, order: Order, out: np.ndarray) -> Filled:
+    def submit(self, order: Order, out: np.ndarray) -> "Future[Filled]":
         """Fill ``out`` (p, 3, s, s); counts are those since the last time, of all threads."""
-        # What lies on this machine's disk needs no cache.
-        remote = storage.is_remote(order.piece.shards[0][0])
-        cached = self.cache is not None and remote
-        read_range = self.cache.read_range if cached else storage.read_range  # type: ignore[union-attr]
-        with self.allowance.of(order.piece.num_bytes):
+        future: Future[Filled] = Future()
+        self.readers.submit(self._read, order, out, future)
+        return future
+
+    def close(self) -> None:
+        """End the threads; what was not begun is dropped."""
+        self.readers.shutdown(cancel_futures=True)
+        self.decoders.shutdown(cancel_futures=True)
+
+    def _read(self, order: Order, out: np.ndarray, future: "Future[Filled]") -> None:
+        self.allowance.take(order.piece.num_bytes)
+        try:
             started = time.perf_counter()
-            encoded = read_piece(order.piece, read_range)
-            read_s = time.perf_counter() - started
-            with self.decoding:
-                filled = fill(order, encoded, out, self.augment)
-        filled.read_s = read_s
-        with self.lock:
-            now = self._counts()
-            before, self.counted = self.counted, now
-        filled.num_retries, filled.num_hits, filled.num_misses = (
-            b - a for a, b in zip(before, now, strict=True)
-        )
-        return filled
+            encoded = read_piece(order.piece, self._read_range(order.piece))
+            seconds = time.perf_counter() - started
+            self.decoders.submit(self._decode, order, encoded, out, seconds, future)
+        except BaseException as error:
+            self.allowance.give(order.piece.num_bytes)
+            future.set_exception(error)
+
+    def _decode(
+        self,
+        order: Order,
+        encoded: list[bytes],
+        out: np.ndarray,
+        read_s: float,
+        future: "Future[Filled]",
+    ) -> None:
+        try:
+            filled = fill(order, encoded, out, self.augment)
+            filled.read_s = read_s
+            with self.lock:
+                now = self._counts()
+                before, self.counted = self.counted, now
+            filled.num_retries, filled.num_hits, filled.num_misses = (
+                b - a for a, b in zip(before, now, strict=True)
+            )
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(filled)
+        finally:
+            self.allowance.give(order.piece.num_bytes)
+
+    def _read_range(self, piece: Piece) -> ReadRange:
+        # What lies on this machine's disk needs no cache.
+        if self.cache is not None and storage.is_remote(piece.shards[0][0]):
+            return self.cache.read_range
+        return storage.read_range
 
     def _counts(self) -> tuple[int, int, int]:
         cached = self.cache.counters() if self.cache else CacheCounters()
@@ -118,34 +151,24 @@ def run(connection: Connection, settings: Settings) -> None:
     loader = Loader(settings)
     buffers: dict[int, np.ndarray] = {}
 
-    def work(task: Task) -> None:
-        answer: Filled | Exception
-        try:
-            out = buffers[task.buffer][task.start : task.start + len(task.order.piece)]
-            answer = loader.fill(task.order, out)
-        except (ValueError, OSError) as error:  # raised by the parent, who waits for it
-            answer = error
-        except Exception as error:  # another kind may not survive the way
-            answer = LoaderError(f"{type(error).__name__}: {error}")
+    def answer(number: int, future: "Future[Filled]") -> None:
+        error = future.exception()
+        if error is not None and not isinstance(error, (ValueError, OSError)):
+            error = LoaderError(f"{type(error).__name__}: {error}")  # it may not survive the way
         with lock:
-            connection.send((task.number, answer))
+            connection.send((number, error or future.result()))
 
-    with threads(settings) as pool:
-        while (message := _next(connection)) is not None:
-            if isinstance(message, NewBuffer):
-                descriptor = recv_handle(connection)
-                buffers[message.number] = mapped(descriptor, message.shape)
-                os.close(descriptor)
-            else:
-                pool.submit(work, message)
-        # Nobody waits for what is still being done.
-        os._exit(0)
-
-
-def threads(settings: Settings) -> ThreadPoolExecutor:
-    """As many as a loader keeps busy."""
-    number = settings.num_reads + settings.num_threads
-    return ThreadPoolExecutor(number, thread_name_prefix="loader")
+    while (message := _next(connection)) is not None:
+        if isinstance(message, NewBuffer):
+            descriptor = recv_handle(connection)
+            buffers[message.number] = mapped(descriptor, message.shape)
+            os.close(descriptor)
+        else:
+            out = buffers[message.buffer][message.start : message.start + len(message.order.piece)]
+            future = loader.submit(message.order, out)
+            future.add_done_callback(functools.partial(answer, message.number))
+    # Nobody waits for what is still being done.
+    os._exit(0)
 
 
 class _Telling(logging.Handler):

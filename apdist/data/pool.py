@@ -23,7 +23,6 @@ from apdist.data.loader_process import (
     Settings,
     Task,
     run,
-    threads,
 )
 
 logger = logging.getLogger(__name__)
@@ -44,16 +43,15 @@ class Threads:
 
     def __init__(self, settings: Settings) -> None:
         self.loader = Loader(settings)
-        self.pool = threads(settings)
 
     def submit(self, order: Order, buffer: Buffer, start: int) -> "Future[Filled]":
         """Fill ``buffer`` from image ``start`` on."""
         out = buffer.images[start : start + len(order.piece)]
-        return self.pool.submit(self.loader.fill, order, out)
+        return self.loader.submit(order, out)
 
     def close(self) -> None:
         """End the threads."""
-        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.loader.close()
 
 
 class Processes:

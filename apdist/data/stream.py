@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from apdist.config import AugmentConfig, DataConfig
-from apdist.data import storage
 from apdist.data.buffers import Buffer, Buffers
 from apdist.data.filling import Filled, Order, explain, fill
 from apdist.data.images import ImageError
@@ -87,8 +86,7 @@ class TrainingStream:
         self.settings = Settings(
             augment=augment,
             num_threads=data.loader_threads,
-            # A local disk has no latency to hide, and what is read early leaves the CPU's caches.
-            num_reads=data.loader_reads if storage.is_remote(index.root) else 1,
+            num_reads=data.loader_reads,
             encoded_bytes=_encoded_bytes(data) // max(1, data.loader_processes),
             cache_dir=data.cache_dir,
             cache_bytes=int(data.cache_gib * 2**30),
