@@ -21,7 +21,7 @@ from apdist.data.passes import _image_member, evaluation_batches, shard_names
 from apdist.data.plan import Plan
 from apdist.data.reader import ImageReader, Piece, read_piece
 from apdist.data.storage import StorageError
-from apdist.data.stream import Batch, TrainingStream
+from apdist.data.stream import Batch, TrainingStream, piece_ends
 from apdist.data.telemetry import StreamFigures, Waiting
 from tests.pictures import SIDE, encoded, picture, write_small_set
 
@@ -110,6 +110,22 @@ def test_neighbours_come_with_one_read(shards: Path) -> None:
     for number, data in enumerate(read_piece(apart, counting)):
         apart.check(number, data)
     assert len(reads) == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([1, 1, 1, 2, 2, 3, 3, 3, 4, 4], [5, 8]),  # after 4 and 8; never inside a class
+        ([1, 1, 2, 2, 1, 1, 2, 2], [4]),
+        ([1, 1, 1, 1, 1, 1, 1, 1, 1, 2], [9]),
+        ([1] * 9, []),
+        ([1, 2], []),
+        ([1], []),
+        ([], []),
+    ],
+)
+def test_pieces_end_between_classes(labels: list[int], expected: list[int]) -> None:
+    assert piece_ends(np.array(labels, dtype=np.int64), 4).tolist() == expected
 
 
 def test_a_damaged_image_is_an_error_that_names_it(damaged: tuple[Index, int]) -> None:

@@ -104,12 +104,12 @@ class ImageReader:
             for name in self.shard_names
         ]
 
-    def pieces(self, rows: np.ndarray, num_pieces: int) -> list[Piece]:
-        """The images of ``rows`` in ``num_pieces`` of nearly equal size, to be read."""
+    def pieces(self, rows: np.ndarray, cuts: np.ndarray) -> list[Piece]:
+        """The images of ``rows`` (b,), to be read; the first piece ends before ``cuts``[0]."""
         places = np.stack([column[rows].astype(np.int64) for column in self.columns], axis=1)
         keys = self.keys.take(rows).to_pylist()
         found, start = [], 0
-        for part in np.array_split(places, num_pieces):
+        for part in np.split(places, cuts):
             codes, part[:, 0] = np.unique(part[:, 0], return_inverse=True)
             shards = tuple(self.shard_list[code] for code in codes.tolist())
             found.append(Piece(shards, part, tuple(keys[start : start + len(part)])))
@@ -118,7 +118,7 @@ class ImageReader:
 
     def piece(self, rows: np.ndarray) -> Piece:
         """The images of ``rows`` (p,), to be read."""
-        return self.pieces(rows, 1)[0]
+        return self.pieces(rows, np.empty(0, np.int64))[0]
 
     def read_one(self, row: int) -> bytes:
         """The encoded image of ``row``."""
