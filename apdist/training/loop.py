@@ -42,6 +42,7 @@ from apdist.training.checkpoint import (
 from apdist.training.chunks import own_rows
 from apdist.training.collectives import Workers
 from apdist.training.events import Link
+from apdist.training.feed import on_device
 from apdist.training.memory import choose_activations
 from apdist.training.optimizers import build_optimizer, learning_rate_at
 from apdist.training.results import StepResult
@@ -133,7 +134,8 @@ class _Worker:
         """Steps from ``start`` on; returns the number of steps done altogether."""
         config = self.config
         size, done, waiting = config.training.accumulate, start, Waiting(config.data)
-        with closing(stream.batches(start * size, config.training.steps * size)) as batches:
+        streamed = stream.batches(start * size, config.training.steps * size)
+        with closing(on_device(streamed, self.device)) as batches:
             while done < config.training.steps:
                 figures = self.one_step(done, batches, waiting)
                 done += 1
@@ -172,7 +174,7 @@ class _Worker:
         options = self.config.training
         return global_step(
             self.network,
-            batch.images.to(self.device, non_blocking=True),
+            batch.images.to(self.device),  # another accelerator than CUDA
             batch.labels.to(self.device),
             loss=self.loss,
             chunk_size=options.chunk_size,
