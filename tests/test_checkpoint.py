@@ -14,7 +14,7 @@ from apdist.training.checkpoint import (
     whole_state,
 )
 
-HASH = "abc"
+ORIGIN = {"config_hash": "abc", "data_hash": "def"}
 
 
 def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -27,14 +27,14 @@ def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
 
 def save(run: Path, step: int) -> str:
     state = whole_state(*trained())
-    return save_checkpoint(str(run), state, CheckpointMeta(step=step, config_hash=HASH))
+    return save_checkpoint(str(run), state, CheckpointMeta(step=step, **ORIGIN))
 
 
 def test_training_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
     model, optimizer = trained()
-    uri = save_checkpoint(str(tmp_path), whole_state(model, optimizer), CheckpointMeta(7, HASH))
+    uri = save_checkpoint(str(tmp_path), whole_state(model, optimizer), CheckpointMeta(7, **ORIGIN))
     other, other_optimizer = trained()
-    assert load_checkpoint(uri, other, other_optimizer, HASH) == 7
+    assert load_checkpoint(uri, other, other_optimizer, **ORIGIN) == 7
     for m, o in ((model, optimizer), (other, other_optimizer)):
         o.zero_grad()
         m(torch.ones(4, 3)).pow(2).sum().backward()
@@ -67,7 +67,9 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
 def test_other_options_are_refused(tmp_path: Path) -> None:
     uri = save(tmp_path, 5)
     with pytest.raises(ValueError, match="other data, model, loss or training options"):
-        load_checkpoint(uri, *trained(), "another")
+        load_checkpoint(uri, *trained(), **ORIGIN | {"config_hash": "another"})
+    with pytest.raises(ValueError, match="training on other images"):
+        load_checkpoint(uri, *trained(), **ORIGIN | {"data_hash": "another"})
 
 
 @pytest.mark.parametrize("name", ["state.pt", "meta.json"])
@@ -76,8 +78,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str) -> None:
     path = Path(uri, name)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="step-000005 is damaged"):
-        load_checkpoint(uri, *trained(), HASH)
+        load_checkpoint(uri, *trained(), **ORIGIN)
 
 
 def test_the_meta_data_comes_back(tmp_path: Path) -> None:
-    assert read_meta(save(tmp_path, 5)) == CheckpointMeta(step=5, config_hash=HASH)
+    assert read_meta(save(tmp_path, 5)) == CheckpointMeta(step=5, **ORIGIN)

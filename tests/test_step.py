@@ -250,7 +250,9 @@ def train_steps(start: int, stop: int, run: str, sharded: bool = False) -> dict[
     # The bias before a batch norm has gradient 0: the usual eps would blow up its rounding errors.
     optimizer = torch.optim.Adam(trainable, lr=0.01, eps=1e-6)
     if start:
-        load_checkpoint(f"{run}/checkpoints/step-{start:06d}", model, optimizer, "x")
+        load_checkpoint(
+            f"{run}/checkpoints/step-{start:06d}", model, optimizer, config_hash="x", data_hash="y"
+        )
     for number in range(start, stop):
         images, labels, _ = batch(number)
         rows = own_rows(SIZE, 6, workers.rank, workers.size)
@@ -267,7 +269,7 @@ def train_steps(start: int, stop: int, run: str, sharded: bool = False) -> dict[
         optimizer.step()
     state = whole_state(model, optimizer)
     if workers.rank == 0:
-        save_checkpoint(run, state, CheckpointMeta(step=stop, config_hash="x"))
+        save_checkpoint(run, state, CheckpointMeta(stop, "x", "y"))
     found: dict[str, Tensor] = state["model"]
     return found
 

@@ -19,12 +19,14 @@ from apdist.model.pretrained import build_model, load_model
 from apdist.training import loop
 from apdist.training.checkpoint import latest_checkpoint
 from apdist.training.events import Mailbox, WarningForwarder
+from apdist.training.feed import feed
 from apdist.training.launch import Interrupted, TrainingError, run_training
 from apdist.training.loop import Job, train
 from apdist.training.optimizers import build_optimizer, learning_rate_at
 from apdist.training.runs import Run, create_run, open_run
 from pipelines.train import Listener, check_data, train_run
 from tests.pictures import write_small_set
+from tests.test_feed import PromptLane
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
 CPU = torch.device("cpu")
@@ -323,6 +325,58 @@ def test_other_options_are_refused_when_a_run_goes_on(small_config: Config) -> N
     run.config = override(run.config, {"training.learning_rate": 1.0})
     with pytest.raises(ValueError, match="other data, model, loss or training options"):
         gone_on(run)
+
+
+def test_other_images_are_refused_when_a_run_goes_on(small_config: Config, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    write_small_set(shards)
+    config = override(small_config, {"data.shards": str(shards)})
+    run, _ = trained(config, "a", StopAfter(2))
+    first = shards.rename(tmp_path / "first")
+    write_small_set(shards, num_classes=13)
+    with pytest.raises(ValueError, match="training on other images; .* put it back, or start anew"):
+        gone_on(run)
+    shards.rename(tmp_path / "second")
+    first.rename(shards)
+    assert len(losses(gone_on(run))) == 3
+
+
+def test_a_list_of_exclusions_that_changed_is_refused_when_a_run_goes_on(
+    small_config: Config, tmp_path: Path
+) -> None:
+    listed = tmp_path / "exclude.txt"
+    listed.write_text("class:class 7\n")
+    run, events = trained(override(small_config, {"data.exclude": str(listed)}), "a", StopAfter(2))
+    index = read_index(small_config.data.shards)
+    start = next(event for event in events if event["kind"] == "start")
+    assert start["num_images"] == index.splits()["train"] - 6
+    listed.write_text("class:class 8\n")
+    with pytest.raises(ValueError, match="the list of excluded images has changed"):
+        gone_on(run)
+
+
+@pytest.mark.parametrize("by", ["class", "image"])
+def test_a_held_out_share_is_evaluated_and_not_trained_on(small_config: Config, by: str) -> None:
+    changes = {"data.holdout_share": 0.25, "data.holdout_by": by, "data.eval_split": "holdout"}
+    _, events = trained(override(small_config, changes), "a")
+    num_images = read_index(small_config.data.shards).splits()["train"]
+    start = next(event for event in events if event["kind"] == "start")
+    assert start["num_images"] == pytest.approx(0.75 * num_images, abs=6)
+    evaluations = [event for event in events if event["kind"] == "evaluation"]
+    assert [event["step"] for event in evaluations] == [0, 3, 6]
+    assert evaluations[0]["num_queries"] == pytest.approx(0.25 * num_images, abs=6)
+
+
+def test_a_network_that_is_fed_by_a_thread_learns_the_same(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = weights(trained(small_config, "a")[0])
+    monkeypatch.setattr(loop, "on_device", lambda batches, _: feed(batches, PromptLane()))
+    stopped, events = trained(small_config, "b", StopAfter(2))
+    assert len(losses(events)) == 3
+    gone_on(stopped)
+    found = weights(stopped)
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
 
 
 def test_the_learning_rate_rises_falls_and_depends_on_the_step_alone(small_config: Config) -> None:

@@ -1,6 +1,7 @@
 """The catalogue of the shards: one row per image, in one Parquet file beside them."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import shlex
@@ -69,6 +70,13 @@ class Index:
     def shard_uri(self, row: int) -> str:
         """Where the shard of image ``row`` lies."""
         return storage.join(self.root, self.column("shard")[row].as_py())
+
+    def fingerprint(self) -> str:
+        """Hash of what the images are and of how they are labelled, in their order."""
+        found = hashlib.sha256()
+        for name in ("label", "crc32"):
+            found.update(self.column(name).to_numpy().tobytes())
+        return found.hexdigest()[:16]
 
     def splits(self) -> dict[str, int]:
         """Number of images in each split."""

@@ -37,6 +37,8 @@ class CheckpointMeta:
     """Steps done; also the number of the next one."""
     config_hash: str
     """Of the options that decide the result; see `apdist.config.config_hash`."""
+    data_hash: str
+    """Of the images that are trained on; see `apdist.data.index.Index.fingerprint`."""
 
 
 def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -84,18 +86,28 @@ def read_meta(uri: str) -> CheckpointMeta:
 
 
 def load_checkpoint(
-    uri: str, model: nn.Module, optimizer: torch.optim.Optimizer, config_hash: str
+    uri: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    config_hash: str,
+    data_hash: str,
 ) -> int:
     """Restore model and optimiser; returns the number of steps done. All workers must call it.
 
     Raises:
-        ValueError: the checkpoint is damaged or was written with other options.
+        ValueError: the checkpoint is damaged or was written with other options or images.
     """
     meta = read_meta(uri)
     if meta.config_hash != config_hash:
         raise ValueError(
             f"{uri} was written with other data, model, loss or training options "
             f"({meta.config_hash}, now {config_hash}); resume without changing them, or start anew"
+        )
+    if meta.data_hash != data_hash:
+        raise ValueError(
+            f"{uri} was written while training on other images; the index or the list of excluded "
+            "images has changed since: put it back, or start anew"
         )
     data = io.BytesIO(storage.read_bytes(storage.join(uri, STATE_NAME)))
     try:

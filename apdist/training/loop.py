@@ -82,10 +82,9 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     training_index = training_images(index, config.data, options.seed)
     plan = build_plan(training_index.labels, config)
     checkpoint = latest_checkpoint(job.run)
-    start = (
-        load_checkpoint(checkpoint, network, optimizer, config_hash(config)) if checkpoint else 0
-    )
-    worker = _Worker(job, link, network, optimizer, index)
+    origin = {"config_hash": config_hash(config), "data_hash": training_index.fingerprint()}
+    start = load_checkpoint(checkpoint, network, optimizer, **origin) if checkpoint else 0
+    worker = _Worker(job, link, network, optimizer, index, origin)
     worker.post(kind="start", step=start, **vars(plan.summary), **worker.explain())
     if options.compile:
         network.compile()
@@ -113,8 +112,10 @@ class _Worker:
         network: DescriptorNet,
         optimizer: torch.optim.Optimizer,
         index: Index,
+        origin: dict[str, str],
     ) -> None:
         self.job, self.link, self.network, self.optimizer = job, link, network, optimizer
+        self.origin = origin
         self.config = job.config
         self.index = index
         self.workers = Workers()
@@ -247,7 +248,7 @@ class _Worker:
         state = whole_state(self.network, self.optimizer)
         if self.workers.rank != 0:
             return
-        meta = CheckpointMeta(step=step, config_hash=config_hash(self.config))
+        meta = CheckpointMeta(step=step, **self.origin)
         uri = save_checkpoint(self.job.run, state, meta)
         prune_checkpoints(self.job.run, self.config.checkpoint.keep)
         self.post(kind="checkpoint", step=step, uri=uri)
