@@ -96,7 +96,7 @@ def ways_to_read(
 ) -> dict[str, Callable[[], Measured]]:
     """What is compared, by the name it has in the table."""
     reader = ImageReader(index)
-    encoded = read_piece(reader.piece(np.arange(len(index))))
+    encoded = [bytes(data) for data in read_piece(reader.piece(np.arange(len(index))))]
     passes = math.ceil(arguments.steps * BATCH / len(index))
     return {
         "plain loop": lambda: plain(encoded, arguments.processes, passes),

@@ -6,6 +6,7 @@ Shapes: p images of a piece, s side of the crop in pixels.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,7 +42,9 @@ class Filled:
     """Number in the piece and reason, of images that could not be decoded."""
 
 
-def fill(order: Order, encoded: list[bytes], out: np.ndarray, augment: AugmentConfig) -> Filled:
+def fill(
+    order: Order, encoded: Sequence[bytes | memoryview], out: np.ndarray, augment: AugmentConfig
+) -> Filled:
     """Write the augmented images of a piece into ``out`` (p, 3, s, s) uint8.
 
     Args:

@@ -36,7 +36,7 @@ class ImageError(ValueError):
     """The bytes are no image that can be used; the message says why."""
 
 
-def open_image(data: bytes, min_side: int = 0) -> Image.Image:
+def open_image(data: bytes | memoryview, min_side: int = 0) -> Image.Image:
     """Decode ``data`` to RGB, upright, on white where it is transparent.
 
     Args:
@@ -77,7 +77,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes | memoryview) -> Image.Image:
     """The image with its header read."""
     if not data:
         raise ImageError("is empty (0 bytes)")
@@ -149,7 +149,9 @@ def evaluation_image(data: bytes, side: int) -> np.ndarray:
     return to_array(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
 
 
-def training_image(data: bytes, side: int, augment: AugmentConfig, seed: int) -> np.ndarray:
+def training_image(
+    data: bytes | memoryview, side: int, augment: AugmentConfig, seed: int
+) -> np.ndarray:
     """A random crop, rotated and with other colours, (3, s, s) uint8; equal for equal ``seed``."""
     random = np.random.default_rng(seed)
     crop = _draw_crop(augment, random)

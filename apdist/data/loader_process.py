@@ -26,7 +26,7 @@ from apdist.data.retries import RetryPolicy
 
 WARNING = -1
 """Number of an answer that is a warning."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # numbers of malloc.h
 
 
 class LoaderError(RuntimeError):
@@ -108,7 +108,7 @@ class Loader:
     def _decode(
         self,
         order: Order,
-        encoded: list[bytes],
+        encoded: list[memoryview],
         out: np.ndarray,
         read_s: float,
         future: "Future[Filled]",
@@ -191,8 +191,9 @@ def keep_freed_memory() -> None:
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_TRIM_THRESHOLD, 256 << 20)
+        mallopt(_TRIM_THRESHOLD, 64 << 20)
         mallopt(_MMAP_THRESHOLD, 64 << 20)
+        mallopt(_ARENA_MAX, 1)  # or each thread would keep its own
 
 
 def _next(connection: Connection) -> NewBuffer | Task | None:

@@ -44,7 +44,7 @@ class Piece:
         shard, offset = self.places[number, :2].tolist()
         return f"image {self.keys[number]!r} at byte {offset} of {self.shards[shard][0]}"
 
-    def check(self, number: int, data: bytes) -> None:
+    def check(self, number: int, data: bytes | memoryview) -> None:
         """Compare ``data`` with the checksum in the index.
 
         Raises:
@@ -54,21 +54,18 @@ class Piece:
             raise ImageError("differs from its checksum; the shard was damaged or replaced")
 
 
-def read_piece(piece: Piece, read_range: ReadRange = storage.read_range) -> list[bytes]:
-    """The encoded images of ``piece``, in its order."""
-    found: dict[int, bytes] = {}
+def read_piece(piece: Piece, read_range: ReadRange = storage.read_range) -> list[memoryview]:
+    """The encoded images of ``piece``, in its order; neighbours are views of the same bytes."""
+    found: dict[int, memoryview] = {}
     for stretch in _stretches(piece.places):
         first, last = piece.places[stretch[0]], piece.places[stretch[-1]]
         start, end = int(first[1]), int(last[1] + last[2])
-        block = read_range(piece.shards[int(first[0])][0], start, end - start, _etag(piece, first))
+        uri, etag = piece.shards[int(first[0])]
+        block = memoryview(read_range(uri, start, end - start, etag))
         for number in stretch:
             begin = int(piece.places[number, 1]) - start
             found[number] = block[begin : begin + int(piece.places[number, 2])]
     return [found[number] for number in range(len(piece))]
-
-
-def _etag(piece: Piece, place: np.ndarray) -> str:
-    return piece.shards[int(place[0])][1]
 
 
 def _stretches(places: np.ndarray) -> Iterator[list[int]]:
@@ -122,7 +119,7 @@ class ImageReader:
 
     def read_one(self, row: int) -> bytes:
         """The encoded image of ``row``."""
-        return read_piece(self.piece(np.array([row])))[0]
+        return bytes(read_piece(self.piece(np.array([row])))[0])
 
     def rows_of_shards(self, names: Sequence[str]) -> np.ndarray:
         """Rows of the images that lie in the shards ``names``, in the order of the index."""

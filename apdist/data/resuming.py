@@ -10,7 +10,7 @@ from apdist.data.retries import Attempts
 from apdist.data.s3_clients import signed_get
 from apdist.data.storage_errors import StorageError, TransientError, shown
 
-MAX_RECEIVED_BYTES = 1 << 20
+MAX_RECEIVED_BYTES = 256 << 10
 """Bytes taken from a socket at once."""
 DEADLINE_BYTES = 8 << 20
 """Bytes that each have the policy's deadline: a whole shard may take longer than one."""
