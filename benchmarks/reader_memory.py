@@ -10,7 +10,6 @@ is told is the growth over loaders that have read one image each (65 MiB a loade
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import tempfile
 import threading
 from contextlib import ExitStack, suppress
@@ -92,11 +91,19 @@ def idle_bytes(stream: TrainingStream) -> int:
     return found
 
 
+def loaders() -> list[str]:
+    """Numbers of the loader processes."""
+    tasks = Path("/proc/self/task").iterdir()
+    children = [pid for task in tasks for pid in (task / "children").read_text().split()]
+    return [
+        pid for pid in children if b"loader_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
 def proportional_bytes() -> int:
     """Memory of this process and of its children."""
-    children = [child.pid for child in multiprocessing.active_children()]
     total = 0
-    for pid in ["self", *children]:
+    for pid in ["self", *loaders()]:
         with suppress(OSError):  # it ends
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))

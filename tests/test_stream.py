@@ -1,5 +1,4 @@
 import dataclasses
-import multiprocessing
 import re
 import time
 import zlib
@@ -7,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 import torch
@@ -31,6 +31,12 @@ def stream_of(index: Index, part: slice = slice(None), **options: object) -> Tra
     data = DataConfig(image_size=SIDE, group_size=4, **options)  # type: ignore[arg-type]
     plan = Plan(index.labels, batch_size=16, group_size=4, seed=0)
     return TrainingStream(index, plan, data, AugmentConfig(), lambda rows: rows[part])
+
+
+def loaders() -> list[psutil.Process]:
+    """Loader processes of this one."""
+    children = psutil.Process().children()
+    return [child for child in children if "loader_process" in " ".join(child.cmdline())]
 
 
 def all_batches(stream: TrainingStream, start: int = 0, stop: int = 5) -> list[Batch]:
@@ -204,13 +210,12 @@ def test_a_loader_that_is_killed_is_an_error_and_no_hang(shards: Path) -> None:
     index = read_index(str(shards)).select("train")
     batches = stream_of(index, loader_processes=2).batches(0, 10_000)
     next(batches)
-    for process in multiprocessing.active_children():
-        if process.name.startswith("loader-"):
-            process.kill()
+    for process in loaders():
+        process.kill()
     with pytest.raises(LoaderError, match="a loader process ended unexpectedly"):
         for _ in batches:
             pass
-    assert not [p for p in multiprocessing.active_children() if p.name.startswith("loader-")]
+    assert not loaders()
 
 
 def test_a_stream_that_is_left_ends_its_loaders(shards: Path) -> None:
@@ -218,7 +223,7 @@ def test_a_stream_that_is_left_ends_its_loaders(shards: Path) -> None:
     batches = stream_of(index, loader_processes=2).batches(0, 100)
     kept = next(batches).images
     batches.close()
-    assert not [p for p in multiprocessing.active_children() if p.name.startswith("loader-")]
+    assert not loaders()
     assert kept.sum() > 0  # its memory is still there
 
 

@@ -5,7 +5,6 @@ import ctypes
 import functools
 import logging
 import os
-import signal
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,15 @@ from apdist.data.filling import Filled, Order, fill
 from apdist.data.reader import Piece, ReadRange, read_piece
 from apdist.data.retries import RetryPolicy
 
+BEGIN = """
+import sys
+sys.path[:] = {path!r}
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from apdist.data.loader_process import run
+run({descriptor})
+"""
+"""Program of a loader process: Ctrl-C goes to the whole group, the parent decides when it ends."""
 WARNING = -1
 """Number of an answer that is a warning."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # numbers of malloc.h
@@ -140,11 +148,15 @@ class Loader:
         return storage.counters().retries, cached.hits, cached.misses + cached.direct
 
 
-def run(connection: Connection, settings: Settings) -> None:
-    """Do tasks from ``connection`` until it ends; answers are (number, `Filled` or exception)."""
-    # Ctrl-C goes to the whole group: the parent decides when loaders end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def run(descriptor: int) -> None:
+    """Do tasks from a connection until it ends; answers are (number, `Filled` or exception).
+
+    Args:
+        descriptor: of the connection; `Settings` come first.
+    """
     keep_freed_memory()
+    connection = Connection(descriptor)
+    settings = connection.recv()
     lock = threading.Lock()
     logging.getLogger("apdist").addHandler(_Telling(connection, lock))
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # ours tell of failed reads

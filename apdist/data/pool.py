@@ -6,26 +6,30 @@ Python; processes do not.
 
 import itertools
 import logging
-import multiprocessing
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future
-from multiprocessing.connection import Connection, wait
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 from typing import Any, Protocol
 
 from apdist.data.buffers import Buffer
 from apdist.data.filling import Filled, Order
 from apdist.data.loader_process import (
+    BEGIN,
     WARNING,
     Loader,
     LoaderError,
     NewBuffer,
     Settings,
     Task,
-    run,
 )
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_END_S = 2.0
 
 
 class Pool(Protocol):
@@ -58,23 +62,19 @@ class Processes:
     """Loaders that are processes; one that dies is an error, not a hang."""
 
     def __init__(self, number: int, settings: Settings) -> None:
-        # spawn: a fork of a process that holds threads (torch, Ray) can deadlock.
-        context = multiprocessing.get_context("spawn")
         self.waiting: list[dict[int, Future[Filled]]] = [{} for _ in range(number)]
         self.shown: list[set[int]] = [set() for _ in range(number)]
         self.lock = threading.Lock()
         self.numbers = itertools.count()
         self.connections: list[Connection] = []
         self.processes = []
-        for place in range(number):
-            here, there = context.Pipe()
-            process = context.Process(
-                target=run, args=(there, settings), name=f"loader-{place}", daemon=True
-            )
-            process.start()
+        for _ in range(number):
+            here, there = Pipe()
+            self.processes.append(_started(there.fileno()))
             there.close()  # ours: when the process dies, reading from ``here`` must end
+            with suppress(OSError):  # it died at once; whoever submits will hear of it
+                here.send(settings)
             self.connections.append(here)
-            self.processes.append(process)
         self.listener = threading.Thread(target=self._listen, name="loaders", daemon=True)
         self.listener.start()
 
@@ -100,10 +100,11 @@ class Processes:
             except OSError:
                 continue
         for process in self.processes:
-            process.join(timeout=2)
-            if process.is_alive():
-                process.terminate()
-                process.join()
+            try:
+                process.wait(_LONGEST_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self.listener.join()
         for connection in self.connections:
             connection.close()
@@ -146,6 +147,18 @@ class Processes:
                     "use fewer --data.loader-processes or less --data.read-ahead-mib"
                 ),
             )
+
+
+def _started(descriptor: int) -> subprocess.Popen[bytes]:
+    """A loader process that talks by ``descriptor``.
+
+    Not by multiprocessing: its fork of a process that holds threads can deadlock, and its spawn
+    imports the parent's main module again, Ray and torch with it.
+    """
+    program = BEGIN.format(path=sys.path, descriptor=descriptor)
+    return subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.DEVNULL, pass_fds=[descriptor]
+    )
 
 
 def _settle(future: "Future[Filled]", answer: Any) -> None:
