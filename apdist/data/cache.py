@@ -75,7 +75,7 @@ class ShardCache:
         with self.counting:
             return CacheCounters(**self.counts)
 
-    def read_range(self, uri: str, offset: int, size: int, etag: str = "") -> bytes:
+    def read_range(self, uri: str, offset: int, size: int, etag: str = "") -> bytes | bytearray:
         """``size`` bytes from ``offset`` of a shard, which is fetched whole if it is not there.
 
         Raises:
@@ -84,7 +84,7 @@ class ShardCache:
         if not storage.is_remote(uri):
             return storage.read_range(uri, offset, size, etag)
         path = self.folder / file_name(uri, etag)
-        block = _read(path, offset, size)
+        block: bytes | bytearray | None = _read(path, offset, size)
         outcome = "hits"
         if block is None and self._fetch(uri, etag, path):
             block, outcome = _read(path, offset, size), "misses"

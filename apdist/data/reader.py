@@ -16,7 +16,7 @@ from apdist.data.index import Index, encoded
 LARGEST_GAP_BYTES = 64 << 10
 """Images this close together in a shard are read in one request."""
 
-ReadRange = Callable[[str, int, int, str], bytes]
+ReadRange = Callable[[str, int, int, str], bytes | bytearray]
 """URI, offset, size, ETag -> bytes; `storage.read_range`, or that of a cache."""
 
 

@@ -106,7 +106,7 @@ def read_bytes(uri: str) -> bytes:
         return Path(uri).read_bytes()
 
 
-def read_range(uri: str, offset: int, size: int, etag: str = "") -> bytes:
+def read_range(uri: str, offset: int, size: int, etag: str = "") -> bytes | bytearray:
     """``size`` bytes from ``offset``.
 
     Raises:
@@ -114,12 +114,14 @@ def read_range(uri: str, offset: int, size: int, etag: str = "") -> bytes:
     """
     if size == 0:
         return b""
+    block: bytes | bytearray
     if not is_remote(uri):
         with _explained(uri), open(uri, "rb") as file:
             block = os.pread(file.fileno(), size, offset)
     else:
         with ResumingReader(uri, offset=offset, size=size, etag=etag) as reader:
-            block = reader.readall()
+            block = bytearray(size)  # all at once: pieces put together would take it twice
+            del block[reader.readinto(block) :]
     if len(block) != size:
         raise StorageError(
             f"{shown(uri)} ends {size - len(block)} bytes early (wanted {size} bytes at {offset}); "
