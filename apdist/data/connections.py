@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from apdist.data.once import once_per_process
+
 NUM_CONNECTIONS = 32
 """Idle connections kept open to one server."""
 
@@ -17,12 +19,11 @@ def pool_for(url: str) -> urllib3.PoolManager:
     """The connections by which ``url`` is reached."""
     parts = urlsplit(url)
     proxy = _proxy_of(parts.scheme, parts.hostname or "")
-    return _pool(os.getpid(), proxy, os.environ.get("AWS_CA_BUNDLE", ""))
+    return _pool(proxy, os.environ.get("AWS_CA_BUNDLE", ""))
 
 
-@functools.lru_cache(maxsize=8)
-def _pool(_pid: int, proxy: str, bundle: str) -> urllib3.PoolManager:
-    """One per process: a forked child must not share its parent's sockets."""
+@once_per_process
+def _pool(proxy: str, bundle: str) -> urllib3.PoolManager:
     from botocore.httpsession import get_cert_path
 
     logging.getLogger("urllib3.connectionpool").addFilter(_without_query)

@@ -1,12 +1,12 @@
 """boto3's clients for this process, their signatures, and their errors in our words."""
 
-import functools
 import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from apdist.data.once import once_per_process
 from apdist.data.storage_errors import (
     StorageError,
     TransientError,
@@ -26,12 +26,12 @@ _SETTINGS = (
 
 def clients_now() -> "_Clients":
     """The clients for the environment as it is now."""
-    return _clients(os.getpid(), tuple(os.environ.get(name, "") for name in _SETTINGS))
+    return _clients(tuple(os.environ.get(name, "") for name in _SETTINGS))
 
 
-@functools.lru_cache(maxsize=4)
-def _clients(_pid: int, _settings: tuple[str, ...]) -> "_Clients":
-    return _Clients()  # a forked child must not share its parent's sockets
+@once_per_process
+def _clients(_settings: tuple[str, ...]) -> "_Clients":
+    return _Clients()
 
 
 class _Clients:

@@ -1,9 +1,9 @@
 """Counts of what storage has transferred in this process: requests, retries and bytes."""
 
-import functools
-import os
 import threading
 from dataclasses import dataclass
+
+from apdist.data.once import once_per_process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +31,14 @@ class Counters:
 
 def counters() -> Counters:
     """A snapshot of this process's counters."""
-    tally = _tally(os.getpid())
+    tally = _tally()
     with tally.lock:
         return Counters(**tally.counts)
 
 
 def count(**more: int) -> None:
     """Add to the counters of these names."""
-    tally = _tally(os.getpid())
+    tally = _tally()
     with tally.lock:
         for name, number in more.items():
             tally.counts[name] += number
@@ -50,6 +50,6 @@ class _Tally:
         self.counts = {"requests": 0, "retries": 0, "bytes_read": 0, "bytes_written": 0}
 
 
-@functools.lru_cache(maxsize=2)
-def _tally(_pid: int) -> _Tally:  # a forked child must not meet a lock that nobody will open
+@once_per_process
+def _tally() -> _Tally:
     return _Tally()
