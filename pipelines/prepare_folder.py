@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from apdist.data.storage import is_remote
 from pipelines.console import say, warn
 from pipelines.options import shown_default
 from pipelines.prepare_write import Writing, write
@@ -44,6 +45,8 @@ def prepare_folder(options: PrepareFolder) -> int:
     from apdist.data import folder
 
     root = options.images
+    if not is_remote(options.out) and Path(options.out).resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"--out {options.out} lies in {root}, which is read; choose another")
     found = folder.scan_folder(root)
     if found.num_beside:
         warn(f"{found.num_beside} files lie beside the class folders of {root} and are not used")

@@ -64,6 +64,8 @@ class PrepareIndex:
 def prepare_index(options: PrepareIndex) -> int:
     """Index, and say what was found."""
     root, patterns = options.uri.rstrip("/"), options.shards
+    if root == "s3:":
+        raise ValueError(f"{options.uri!r} names no bucket; expected s3://BUCKET/PREFIX")
     if root.endswith(".tar"):
         root, _, name = root.rpartition("/")
         root, patterns = root or ".", (name,)

@@ -34,6 +34,11 @@ class Listed(Pictures):
         super().__post_init__()
         if not self.tables:
             raise ValueError("TABLE is missing; name one or more files")
+        known: set[Path] = set()
+        for table in self.tables:
+            if table.resolve() in known:
+                raise ValueError(f"TABLE {table} is named twice; its images would be there twice")
+            known.add(table.resolve())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,8 @@ def check_data(config: Config) -> str:
     from apdist.data.plan import build_plan
     from apdist.data.selection import evaluation_images, training_images
 
+    if config.data.cache_dir and os.path.isfile(config.data.cache_dir):
+        raise ValueError(f"data.cache_dir {config.data.cache_dir} is a file; give a folder")
     index, seed = read_index(config.data.shards), config.training.seed
     if config.data.eval_split:
         evaluation_images(index, config.data, seed)

@@ -116,6 +116,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["prepare", "folder"], "needs IMAGES and --out STR"),
         (["prepare", "folder", "x", "--out", "y", "--max-side", "-3"], "--max-side must be 0"),
         (["prepare", "folder", "nowhere", "--out", "x"], "nowhere is no folder"),
+        (["prepare", "folder", ".", "--out", "./x"], "--out ./x lies in ."),
+        (["prepare", "glyphs", "--out", "gs://b/x"], "gs:// is not known (in 'gs://b/x'); use s3"),
+        (["prepare", "index", "s3://"], "'s3://' names no bucket"),
+        (["prepare", "parquet", "a", "./a", "--out", "x"], "TABLE a is named twice"),
     ],
 )
 def test_bad_input_is_refused_with_a_remedy(
@@ -177,7 +181,9 @@ def test_an_output_folder_with_content_is_refused(
 ) -> None:
     write_folder(tmp_path / "images", {"a": 2, "b": 2})
     command = ["prepare", "folder", str(tmp_path / "images"), "--split-by-class", "0.5"]
-    assert "is not empty" in refused([*command, "--out", str(tmp_path / "images")], capsys)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    assert "is not empty" in refused([*command, "--out", str(tmp_path / "out")], capsys)
 
 
 @pytest.mark.parametrize(

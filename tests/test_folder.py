@@ -1,4 +1,6 @@
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -122,6 +124,31 @@ def test_large_images_are_shrunk_where_asked(tmp_path: Path) -> None:
     path.write_bytes(encoded(Image.new("RGB", (200, 100))))
     image = encode_file(StoredImage(str(path), 50))
     assert (image.width, image.height, image.extension) == (50, 25, "jpg")
+
+
+def test_a_link_to_nothing_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 2})
+    (tmp_path / "a" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    (found,) = scan_folder(tmp_path).files.values()
+    assert [path.name for path in found] == ["0.png", "1.png", "lost.png"]
+    refused = encode_file(StoredImage(str(found[2]), 0)).refused
+    assert refused == "cannot be read (no such file or directory)"
+
+
+def test_a_folder_that_may_not_be_read_is_an_error_and_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path, {"a": 2, "b": 2})
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:  # root may read everything
+        if os.fspath(path) == str(tmp_path / "b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="b'"):
+        scan_folder(tmp_path)
 
 
 def test_a_file_that_is_no_image_is_refused_with_the_reason(tmp_path: Path) -> None:

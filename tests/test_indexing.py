@@ -381,7 +381,13 @@ def test_braces_are_spelled_out() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("a-{0..1", "without its other half"), ("a-{x}", "expected {000..031} or {a,b}, got {x}")],
+    [
+        ("a-{0..1", "without its other half"),
+        ("a-{x}", "expected {000..031} or {a,b}, got {x}"),
+        ("a-{5..3}.tar", "the range {5..3} runs backwards"),
+        ("a-{0..999999999}.tar", "spells out more than 1000000 names"),
+        ("{0..9999}-{0..9999}.tar", "spells out more than 1000000 names"),
+    ],
 )
 def test_bad_braces_are_refused(pattern: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

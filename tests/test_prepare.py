@@ -184,6 +184,26 @@ def test_ctrl_c_ends_indexing_and_what_was_read_is_kept(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / PARTS).iterdir() if path.name.startswith(".")]
 
 
+def test_sigterm_ends_preparing_like_ctrl_c(tmp_path: Path) -> None:
+    command = ["prepare", "glyphs", "--out", str(tmp_path / "out"), "--processes", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-c", APDIST, *command],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            until(lambda: (tmp_path / "out").exists() and any((tmp_path / "out").iterdir()))
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=DEADLINE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert re.fullmatch(r"apdist: stopped; nothing was written to \S+\n", err)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
 @pytest.mark.s3
 @pytest.mark.timeout(180)
 def test_shards_in_object_storage(

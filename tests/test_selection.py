@@ -96,7 +96,7 @@ def test_a_share_that_holds_out_nothing_or_all_is_refused(index: Index) -> None:
 
 
 def test_the_name_holdout_without_a_share_is_a_split_like_any_other(index: Index) -> None:
-    with pytest.raises(ValueError, match="split 'holdout' is not in"):
+    with pytest.raises(ValueError, match="'holdout' needs a share: --data.holdout-share"):
         evaluation_images(index, DataConfig(eval_split="holdout"), 0)
 
 

@@ -202,8 +202,14 @@ def test_a_truncated_shard_is_an_error_in_training(tmp_path: Path) -> None:
     index = read_index(str(tmp_path)).select("train")
     path = tmp_path / "train-000000.tar"
     path.write_bytes(path.read_bytes()[:-20_000])
-    with pytest.raises(StorageError, match="bytes early"):
+    message = r"image '\S+' at byte \d+ of \S+train-000000.tar is cut off; .*on-corrupt replace"
+    with pytest.raises(ImageError, match=message):
         all_batches(stream_of(index))
+    ends = index.table["offset"].to_numpy() + index.table["size"].to_numpy()
+    cut = set(np.flatnonzero(ends > path.stat().st_size).tolist())
+    batches = all_batches(stream_of(index, on_corrupt="replace"))
+    used = [row for batch in batches for row in stream_of(index).plan.rows(batch.step).tolist()]
+    assert sum(batch.figures.num_replaced for batch in batches) == sum(r in cut for r in used) > 0
 
 
 def test_a_loader_that_is_killed_is_an_error_and_no_hang(shards: Path) -> None:

@@ -67,6 +67,10 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
         ("path,label,split\na/0.png,1,\n", "row 1: the split is empty"),
         ("path,label,split\na/0.png,1,my split\n", "row 1: split 'my split' is no plain word"),
         ('path,label\n"a/0.png,1\n', "cannot be read"),
+        ("path,label\na/0.png,Rose, red\n", "row 1 has more cells than the header"),
+        ("path,label,label\na/0.png,a,b\n", "has two columns 'label'"),
+        ("path,label\ns3://b/0.png,a\n", "row 1: 's3://b/0.png' is no local file"),
+        ("path,label\na,a\n", "row 1: .*a is a folder"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -77,8 +81,8 @@ def test_a_row_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message
 
 def test_a_file_that_is_no_text_or_missing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
-    for name in ("t.csv", "nothing.csv"):
-        with pytest.raises(ValueError, match=f"{name} cannot be read"):
+    for name, fault in (("t.csv", "is not a text file in UTF-8"), ("nothing.csv", "cannot be rea")):
+        with pytest.raises(ValueError, match=f"{name} {fault}"):
             read_csv(tmp_path / name, Columns(), tmp_path, 0)
 
 
@@ -98,6 +102,15 @@ def test_structs_and_class_names_of_hugging_face_are_understood(tmp_path: Path) 
         ("t/1/x.png", "1", "dog"),
         ("t/2/x.png", "0", "cat"),
     ]
+    more = pa.table({"image": images, "label": [1, 2]})
+    with pytest.raises(ValueError, match="row 2: label 2 has no name among the 2"):
+        parquet_rows(tmp_path, more.replace_schema_metadata({"huggingface": json.dumps(features)}))
+
+
+def test_an_image_column_that_is_named_must_be_there(tmp_path: Path) -> None:
+    table = pa.table({"path": ["a/0.png"], "label": ["a"]})
+    with pytest.raises(ValueError, match="no column 'jpg' for the image"):
+        parquet_rows(tmp_path, table, image="jpg")
     write_folder(tmp_path, {"a": 1})
     paths = pa.table({"image": [{"bytes": None, "path": "a/0.png"}], "label": [1]})
     pq.write_table(paths.cast(pa.schema([("image", pa.struct([("bytes", pa.binary()),
@@ -126,7 +139,7 @@ def test_a_parquet_file_may_list_paths(tmp_path: Path) -> None:
         (pa.table({"image": pa.array([None], pa.binary()), "label": ["a"]}), "row 1: the path is"),
         (pa.table({"image": IMAGES[:1], "label": ["a"], "split": ["a b"]}), "no plain word"),
         (pa.table({"path": ["no.png"], "label": ["a"]}), "row 1: .*no.png does not exist"),
-        (pa.table({"image": [5], "label": ["a"]}), "row 1: the image is an int, not bytes"),
+        (pa.table({"image": [5], "label": ["a"]}), "row 1: the image is of type int, not"),
     ],
 )
 def test_a_parquet_row_that_cannot_be_used_is_refused(

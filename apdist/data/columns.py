@@ -103,6 +103,8 @@ class StoredColumns:
             return read()
         except storage.StorageError:
             raise
+        except PermissionError as error:
+            raise storage.StorageError(f"{self.uri}: permission denied") from error
         # Arrow's own errors are ValueErrors, or, for damaged pages, plain OSErrors.
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(

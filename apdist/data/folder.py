@@ -1,7 +1,8 @@
 """A person's own pictures: IMAGES/<class>/<image> to items for the shard writer."""
 
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def scan_folder(root: Path) -> Folder:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            found = sorted(p for p in entry.rglob("*") if p.is_file() and not _hidden(p, root))
+            found = sorted(_files_below(entry))
             if found:
                 files[entry.name] = found
         else:
@@ -96,7 +97,8 @@ def encode_file(content: StoredImage) -> Encoded:
         data = content.read()
         picture = open_image(data)
     except (ImageError, OSError) as error:
-        return Encoded(refused=str(error))
+        reason = getattr(error, "strerror", None)
+        return Encoded(refused=f"cannot be read ({reason.lower()})" if reason else str(error))
     with Image.open(io.BytesIO(data)) as header:
         extension = KEPT_FORMATS.get(header.format or "", "")
     if content.max_side and max(picture.size) > content.max_side:
@@ -113,5 +115,15 @@ def _encode(picture: Image.Image, kind: str) -> bytes:
     return target.getvalue()
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files, and links that lead nowhere: those are refused when they are read."""
+
+    def fail(error: OSError) -> None:
+        raise error  # or a folder that may not be read would look like an empty one
+
+    for here, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(here, name)
+            if not name.startswith(".") and (path.is_file() or not path.exists()):
+                yield path

@@ -176,6 +176,7 @@ def refuse_cut_off(root: str) -> None:
     names = storage.list_files(root)
     if INDEX_NAME not in names and any(name.endswith((".tar", ".tmp")) for name in names):
         raise ValueError(
-            f"{root} holds shards but no {INDEX_NAME}: an earlier `apdist prepare` was cut off and "
-            "nothing in it can be used; remove it and prepare again, or choose another folder"
+            f"{root} holds shards but no {INDEX_NAME}: index the shards of others with "
+            f"`apdist prepare index {shlex.quote(root)}`; what an `apdist prepare` left that was "
+            "cut off is of no use, remove it and prepare again"
         )

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,8 @@ from apdist.data.scanning import Job, ShardRows, Version, scan_shard, version_of
 
 PARTS = ".apdist-index"
 PART_VERSION = 1
+MOST_NAMES = 1_000_000
+"""Shards that one pattern may spell out: more is a slip of the keyboard."""
 
 
 @dataclass
@@ -42,7 +45,10 @@ def find_shards(root: str, patterns: tuple[str, ...] = ()) -> list[str]:
     Raises:
         ValueError: there is none, or the same one twice.
     """
-    names = [name for p in patterns for name in expand_braces(p)] or sorted(_tars_below(root, ""))
+    if patterns:
+        names = [name for pattern in patterns for name in expand_braces(pattern)]
+    else:
+        names = sorted(_tars_below(root, ""))
     if not names:
         raise ValueError(f"no .tar file lies under {root}; check the path, or name them: --shards")
     if len(set(names)) < len(names):
@@ -61,11 +67,17 @@ def expand_braces(pattern: str) -> list[str]:
     if any("{" in text or "}" in text for text in parts[::2]):
         raise ValueError(f"--shards {pattern!r} has a brace without its other half")
     choices = [[part] if i % 2 == 0 else _choices(part, pattern) for i, part in enumerate(parts)]
+    if math.prod(map(len, choices)) > MOST_NAMES:
+        raise _too_many(pattern)
     return ["".join(choice) for choice in product(*choices)]
 
 
 def _choices(inside: str, pattern: str) -> list[str]:
     if match := re.fullmatch(r"(\d+)\.\.(\d+)", inside):
+        if int(match[2]) < int(match[1]):
+            raise ValueError(f"--shards {pattern!r}: the range {{{inside}}} runs backwards")
+        if int(match[2]) - int(match[1]) >= MOST_NAMES:
+            raise _too_many(pattern)
         width = len(match[1]) if match[1].startswith("0") else 0
         return [f"{n:0{width}d}" for n in range(int(match[1]), int(match[2]) + 1)]
     if "," not in inside:
@@ -73,6 +85,10 @@ def _choices(inside: str, pattern: str) -> list[str]:
             f"--shards {pattern!r}: expected {{000..031}} or {{a,b}}, got {{{inside}}}"
         )
     return inside.split(",")
+
+
+def _too_many(pattern: str) -> ValueError:
+    return ValueError(f"--shards {pattern!r} spells out more than {MOST_NAMES} names")
 
 
 def _tars_below(root: str, below: str) -> Iterator[str]:
@@ -136,7 +152,8 @@ def _merge(out: str, shards: list[str], parts: list[ShardRows]) -> tuple[Index, 
     """All rows with labels as integers; also how many keys come again in another shard."""
     table = pa.concat_tables([part.table for part in parts])
     if not table.num_rows:
-        raise ValueError(f"none of the {len(parts)} shards holds an image that can be used")
+        first = next((f": {part.problems[0]}" for part in parts if part.problems), "")
+        raise ValueError(f"none of the {len(parts)} shards holds an image that can be used{first}")
     numbers = number_labels(table["label"].unique().to_pylist())
     named = _class_names(table)
     counts = [part.table.num_rows for part in parts]

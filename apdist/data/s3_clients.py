@@ -49,7 +49,7 @@ class _Clients:
     def client(self, timeout_s: float) -> Any:
         from botocore.config import Config
 
-        with self.lock:
+        with self.lock, _endpoint_named():
             if timeout_s not in self.by_timeout:
                 once: Any = {"mode": "standard", "total_max_attempts": 1}
                 self.by_timeout[timeout_s] = self.session.client(
@@ -91,6 +91,16 @@ def signed_get(
         request = AWSRequest("GET", url, headers=dict(headers))
         S3SigV4Auth(credentials.get_frozen_credentials(), "s3", clients.region).add_auth(request)
     return url, dict(request.headers.items())
+
+
+@contextmanager
+def _endpoint_named() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise StorageError(
+            f"AWS_ENDPOINT_URL: {error}; expected http://HOST:PORT or https://HOST"
+        ) from error
 
 
 @contextmanager

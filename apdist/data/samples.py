@@ -142,7 +142,10 @@ def image_of(sample: Sample, rules: Rules) -> Member:
             return sample.members[extension]
     longer = [e for e in sample.members if e.rpartition(".")[2] in IMAGE_EXTENSIONS]
     if not longer:
-        raise SampleError(f"has no image member; it has {there}")
+        raise SampleError(
+            f"has no image member; it has {there}, and members of one sample must be neighbours in "
+            "the tar (tar --sort=name)"
+        )
     if len(longer) > 1:
         raise SampleError(f"has several images ({there}); say which with --image-extension")
     return sample.members[longer[0]]

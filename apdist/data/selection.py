@@ -34,6 +34,8 @@ def evaluation_images(index: Index, data: DataConfig, seed: int) -> Index:
     Raises:
         ValueError: the split is missing.
     """
+    if data.eval_split == HOLDOUT and not data.holdout_share and HOLDOUT not in index.splits():
+        raise ValueError("data.eval_split 'holdout' needs a share: --data.holdout-share 0.1")
     if data.eval_split != HOLDOUT or not data.holdout_share:
         return index.select(data.eval_split)
     return _divided(index, data, seed)[1]
@@ -44,6 +46,8 @@ def _divided(index: Index, data: DataConfig, seed: int) -> tuple[Index, Index]:
     split = index.select(data.train_split)
     if data.exclude:
         split = split.subset(np.flatnonzero(~_excluded(index, split, data)))
+        if not len(split):
+            raise ValueError(f"data.exclude: {data.exclude} excludes all training images")
     if data.holdout_share and HOLDOUT in index.splits():
         raise ValueError(
             f"{index.root} has a split {HOLDOUT!r} of its own; leave out data.holdout_share"

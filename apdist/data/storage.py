@@ -8,6 +8,7 @@ read that breaks off is resumed at the byte it reached.
 import io
 import os
 import random
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from apdist.data.transfers import Counters, counters
 __all__ = [
     "Counters",
     "MissingError",
+    "RangeError",
     "RetryPolicy",
     "StorageError",
     "configure",
@@ -33,11 +35,23 @@ __all__ = [
 
 BLOCK_BYTES = 1 << 20
 _WEB = ("https://", "http://")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def is_remote(uri: str) -> bool:
-    """Whether ``uri`` lies on a server and not in the file system."""
-    return uri.startswith(("s3://", *_WEB))
+    """Whether ``uri`` lies on a server and not in the file system.
+
+    Raises:
+        StorageError: it names a kind of server that is not known.
+    """
+    if uri.startswith(("s3://", *_WEB)):
+        return True
+    if found := _SCHEME.match(uri):
+        raise StorageError(
+            f"{found[0]} is not known (in {uri!r}); use s3:// (AWS_ENDPOINT_URL for other "
+            "providers), https:// to read, or a local path"
+        )
+    return False
 
 
 def join(root: str, name: str) -> str:
@@ -123,7 +137,7 @@ def read_range(uri: str, offset: int, size: int, etag: str = "") -> bytes | byte
             block = bytearray(size)  # all at once: pieces put together would take it twice
             del block[reader.readinto(block) :]
     if len(block) != size:
-        raise StorageError(
+        raise RangeError(
             f"{shown(uri)} ends {size - len(block)} bytes early (wanted {size} bytes at {offset}); "
             "the shard was truncated or replaced: prepare or index the data again"
         )

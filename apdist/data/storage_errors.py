@@ -15,7 +15,7 @@ class MissingError(StorageError):
 
 
 class RangeError(StorageError):
-    """The file ends before the first byte that was asked for."""
+    """The file ends before the last byte that was asked for."""
 
 
 class TransientError(Exception):
@@ -63,12 +63,13 @@ def cause(error: BaseException) -> str:
         return f"the name{name} cannot be resolved; check the address and DNS"
     if isinstance(error, urllib3.ProxyError):
         return f"the proxy failed ({cause(error.original_error)}); check HTTPS_PROXY, HTTP_PROXY"
+    if isinstance(error, urllib3.NewConnectionError):  # a kind of the next one
+        reason = getattr(error.__cause__, "strerror", "") or "failed"
+        return f"no connection ({reason.lower()})"
     if isinstance(error, urllib3.ConnectTimeoutError):
         return "no connection in time"
     if isinstance(error, urllib3.ReadTimeoutError | TimeoutError):
         return "the server went silent"
-    if isinstance(error, urllib3.NewConnectionError):
-        return f"no connection ({getattr(error.__cause__, 'strerror', '') or 'failed'})"
     return f"connection broken ({type(error).__name__})"
 
 

@@ -15,6 +15,7 @@ from apdist.data.folder import StoredImage
 from apdist.data.labels import number_labels
 from apdist.data.shards import Item
 from apdist.data.splits import SPLIT_PATTERN
+from apdist.data.storage import is_remote
 
 BATCH_ROWS = 256
 
@@ -62,9 +63,12 @@ class Table:
         where = f"{self.path} row {number}"
         if not path:
             raise ValueError(f"{where}: the path is empty")
+        if is_remote(path):
+            raise ValueError(f"{where}: {path!r} is no local file; copy the images here first")
         file = os.path.normpath(self.root / path)
         if not os.path.isfile(file):
-            raise ValueError(f"{where}: {file} does not exist; check the path or --root")
+            fault = "is a folder" if os.path.isdir(file) else "does not exist"
+            raise ValueError(f"{where}: {file} {fault}; check the path or --root")
         if (before := self.seen.setdefault(file, number)) != number:
             raise ValueError(f"{where}: {path!r} is in row {before} already; keep one of the rows")
         return self.row(number, path, label, name, split, StoredImage(file, self.max_side))
@@ -99,14 +103,24 @@ def read_csv(path: Path, columns: Columns, root: Path, max_side: int) -> list[Ro
             rows = csv.DictReader(file, delimiter=delimiter, strict=True)
             there = list(rows.fieldnames or ())
             _require(path, there, ("path", columns.path), ("label", columns.label))
+            if len(set(there)) < len(there):
+                twice = next(name for name in there if there.count(name) > 1)
+                raise ValueError(f"{path} has two columns {twice!r}; keep one")
             table = Table(path, root, max_side)
             found = []
             for number, row in enumerate(rows, 1):
-                text = {name: (value or "").strip() for name, value in row.items() if name}
+                if None in row:
+                    raise ValueError(
+                        f"{path} row {number} has more cells than the header has columns; "
+                        'a text with a comma needs quotes: "Rose, red"'
+                    )
+                text = {name: (value or "").strip() for name, value in row.items()}
                 label = text[columns.label]
                 split = _split(table, number, text[columns.split]) if columns.split in there else ""
                 found.append(table.file_row(number, text[columns.path], label, label, split))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8; save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     return found
 
@@ -126,6 +140,8 @@ def read_parquet(
         file = pq.ParquetFile(path)
         there = file.schema_arrow.names
         has_images = columns.image in there
+        if not has_images and columns.image != Columns.image:  # asked for by name
+            _require(path, there, ("image", columns.image))
         needed = ("image", columns.image) if has_images else ("path or image", columns.path)
         _require(path, there, needed, ("label", columns.label))
         wanted = {columns.path, columns.label, columns.split, columns.image} & set(there)
@@ -145,6 +161,11 @@ def _parquet_rows(
         for row in batch.to_pylist():
             number += 1
             label = _label(table, number, row[columns.label])
+            if class_names and label not in class_names and label.lstrip("-").isdigit():
+                raise ValueError(
+                    f"{table.path} row {number}: label {label} has no name among the "
+                    f"{len(class_names)} that the file's Hugging Face metadata gives"
+                )
             name = class_names.get(label, label)
             split = ""
             if columns.split in wanted:
@@ -155,7 +176,9 @@ def _parquet_rows(
                 continue
             if not isinstance(data, bytes):
                 kind = type(data).__name__
-                raise ValueError(f"{table.path} row {number}: the image is an {kind}, not bytes")
+                raise ValueError(
+                    f"{table.path} row {number}: the image is of type {kind}, not bytes"
+                )
             stored = StoredImage(spool.name, table.max_side, spool.tell(), len(data))
             spool.write(data)
             # Paths in such tables are often just the file's name, the same one again and again.
