@@ -98,7 +98,7 @@ def test_a_kill_ends_all_processes_and_what_is_left_is_not_taken_for_a_data_set(
         ["train", "glyphs", "--data.shards", shards],
     ):
         assert main(command) == 2
-        assert "an earlier `apdist prepare` was cut off" in capsys.readouterr().err
+        assert "what an `apdist prepare` left that was cut off" in capsys.readouterr().err
 
 
 def work_until_stopped(seconds: float) -> float:
