@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -225,3 +226,18 @@ def test_numbered_keys_have_different_hashes() -> None:
     count = 2 * KEYS_AT_ONCE + 17
     hashes = key_hashes(pa.chunked_array([pa.array([f"a/{n}" for n in range(count)])]))
     assert len(np.unique(hashes)) == count
+
+
+def test_the_fingerprint_tells_labels_contents_and_their_order_apart(shards: Path) -> None:
+    index = read_index(str(shards))
+    table = index.table
+    known = {index.fingerprint()}
+    assert dataclasses.replace(index, columns=table).fingerprint() in known
+    for name in ("label", "crc32"):
+        values = table[name].to_numpy().copy()
+        values[[0, -1]] = values[[-1, 0]]
+        place = table.schema.get_field_index(name)
+        changed = table.set_column(place, table.schema.field(name), pa.array(values))
+        found = dataclasses.replace(index, columns=changed).fingerprint()
+        assert found not in known
+        known.add(found)

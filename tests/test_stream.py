@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import signal
 import time
 import zlib
 from pathlib import Path
@@ -224,6 +225,15 @@ def test_a_loader_that_is_killed_is_an_error_and_no_hang(shards: Path) -> None:
     assert not loaders()
 
 
+def test_loaders_leave_ctrl_c_to_their_parent(shards: Path) -> None:
+    index = read_index(str(shards)).select("train")
+    batches = stream_of(index, loader_processes=2).batches(0, 60)
+    next(batches)
+    for process in loaders():
+        process.send_signal(signal.SIGINT)
+    assert sum(1 for _ in batches) == 59
+
+
 def test_a_stream_that_is_left_ends_its_loaders(shards: Path) -> None:
     index = read_index(str(shards)).select("train")
     batches = stream_of(index, loader_processes=2).batches(0, 100)
@@ -295,9 +305,11 @@ def test_a_loader_reads_on_while_it_decodes_one_piece(
     monkeypatch.setattr(loader_process, "fill", filling)
     monkeypatch.setattr(loader_process, "read_piece", reading)
 
-    def read(num_threads: int) -> None:
+    def read(num_threads: int, **changes: int) -> None:
         stream = stream_of(index)
-        stream.settings = dataclasses.replace(stream.settings, num_threads=num_threads, num_reads=3)
+        stream.settings = dataclasses.replace(
+            stream.settings, num_threads=num_threads, num_reads=3, **changes
+        )
         assert len(all_batches(stream)) == 5
 
     read(num_threads=1)
@@ -305,6 +317,9 @@ def test_a_loader_reads_on_while_it_decodes_one_piece(
     assert read_meanwhile > 0
     read(num_threads=3)
     assert most == 3
+    read_meanwhile = 0
+    read(num_threads=1, encoded_bytes=1)
+    assert read_meanwhile == 0  # one piece at a time: there is no room for two
 
 
 def test_a_step_tells_what_was_read(shards: Path) -> None:
