@@ -4,7 +4,7 @@
     python benchmarks/reader_memory.py --s3        # from SeaweedFS on loopback (extra `dev`)
 
 Counted is the proportional share (PSS), so that memory that processes share is counted once. What
-is told is the growth over loaders that have read one image each (65 MiB a loader, 110 with boto3).
+is told is the growth over loaders that have read one image each.
 """
 
 from __future__ import annotations
