@@ -18,14 +18,20 @@ from tests.s3_server import S3Server, s3_server
 
 DATA = bytes(range(256)) * 20
 SIGNATURE = "X-Amz-Signature=5ec2e7"
-BRIEF = RetryPolicy(deadline_s=0.6, first_wait_s=0.05, longest_wait_s=0.1)
 
 
 @pytest.fixture(autouse=True)
-def brief() -> Iterator[None]:
-    previous = storage.configure(BRIEF)
+def policy() -> Iterator[None]:
+    """A deadline that a busy machine does not reach: what is refused is refused long before."""
+    previous = storage.configure(RetryPolicy(deadline_s=30))
     yield
     storage.configure(previous)
+
+
+@pytest.fixture
+def brief(policy: None) -> None:
+    """For what is only told when the deadline is over."""
+    storage.configure(RetryPolicy(deadline_s=0.6, first_wait_s=0.05, longest_wait_s=0.1))
 
 
 @pytest.fixture
@@ -42,7 +48,6 @@ def server() -> Iterator[S3Server]:
 
 @pytest.fixture
 def bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    storage.configure(RetryPolicy(deadline_s=30))
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
     storage.write_bytes("s3://apdist/there", b"0123456789")
@@ -140,7 +145,7 @@ def test_the_web_is_read_only() -> None:
         storage.remove(uri)
 
 
-def test_a_name_that_does_not_resolve_is_named() -> None:
+def test_a_name_that_does_not_resolve_is_named(brief: None) -> None:
     with pytest.raises(StorageError, match=r"the name nowhere\.invalid cannot be resolved"):
         storage.read_bytes("https://nowhere.invalid/file")
 
@@ -153,7 +158,6 @@ def test_an_address_that_is_none_is_refused() -> None:
 def test_a_certificate_that_nobody_knows_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage.configure(RetryPolicy(deadline_s=30))
     bundle = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(bundle)
@@ -209,7 +213,7 @@ def certificate(folder: Path) -> Path:
     ],
 )
 def test_a_signature_is_never_told(
-    web: WebFile, path: str, fault: Fault | None, caplog: pytest.LogCaptureFixture
+    web: WebFile, path: str, fault: Fault | None, caplog: pytest.LogCaptureFixture, brief: None
 ) -> None:
     caplog.set_level(logging.DEBUG)
     web.redirects = {"/file.tar": f"/gone?{SIGNATURE}"}
@@ -308,7 +312,7 @@ def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_an_endpoint_whose_name_does_not_resolve_is_named(
-    answers: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+    answers: FaultyProxy, monkeypatch: pytest.MonkeyPatch, brief: None
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://nowhere.invalid:1")
     for operation in (storage.read_bytes, storage.list_files):
