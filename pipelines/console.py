@@ -36,6 +36,11 @@ def warn(text: str) -> None:
     errors.print(f"warning: {text}", markup=False, style="yellow")
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 image``, ``2 images``; `many` where the plural is not made with an s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 class Update(Protocol):
     """Moves a progress bar."""
 

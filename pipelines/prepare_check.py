@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from apdist.data import storage
 from apdist.data.checking import check_shards
 from apdist.data.index import Index, read_index
-from pipelines.console import progress_bar, say, table, warn
+from pipelines.console import counted, progress_bar, say, table, warn
 
 MOST_SHOWN = 50
 
@@ -45,14 +45,13 @@ def prepare_check(options: PrepareCheck) -> int:
     warn_of_others(index)
     what = "every image" if options.deep else "size and ETag"
     if not found:
-        say(f"{options.uri}: {len(index.shards)} shards as indexed ({what} compared)")
+        say(f"{options.uri}: {counted(len(index.shards), 'shard')} as indexed ({what} compared)")
         return 0
     rows = [[d.shard, d.key, str(d.offset) if d.offset >= 0 else "", d.what] for d in found]
     table("what differs from the index", ["shard", "key", "at byte", "what"], rows[:MOST_SHOWN])
     shards = {d.shard for d in found}
-    say(
-        f"{len(found)} differences in {len(shards)} of {len(index.shards)} shards ({what} compared)"
-    )
+    differences, total = counted(len(found), "difference"), counted(len(index.shards), "shard")
+    say(f"{differences} in {len(shards)} of {total} ({what} compared)")
     say("bring the shards back, or index them again: apdist prepare index")
     return 1
 
@@ -63,4 +62,4 @@ def warn_of_others(index: Index) -> None:
         return  # nothing can be listed there, or the shards lie elsewhere
     beside = sorted(set(storage.list_files(index.root, ".tar")) - set(index.shards))
     if beside:
-        warn(f"{len(beside)} shards are not in the index, the first {beside[0]}")
+        warn(f"{counted(len(beside), 'shard')} not in the index, the first {beside[0]}")

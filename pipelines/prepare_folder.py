@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 from apdist.data.storage import is_remote
-from pipelines.console import say, warn
+from pipelines.console import counted, say, warn
 from pipelines.options import shown_default
 from pipelines.prepare_write import Writing, write
 
@@ -49,7 +49,8 @@ def prepare_folder(options: PrepareFolder) -> int:
         raise ValueError(f"--out {options.out} lies in {root}, which is read; choose another")
     found = folder.scan_folder(root)
     if found.num_beside:
-        warn(f"{found.num_beside} files lie beside the class folders of {root} and are not used")
+        files = counted(found.num_beside, "file")
+        warn(f"{files} beside the class folders of {root}: not used")
     splits = splits_of(folder.folder_classes(root, found), options)
     items = folder.folder_items(root, found, splits, options.max_side)
     write(items, folder.encode_file, options, skip=options.on_corrupt == "skip")
@@ -65,5 +66,5 @@ def splits_of(classes: dict[str, list[str]], options: Pictures) -> dict[str, str
     known = {source for sources in classes.values() for source in sources}
     splits = read_split_file(options.split_file, known)
     if num_left_out := len(known) - len(splits):
-        say(f"{num_left_out} files are not in {options.split_file} and are left out")
+        say(f"left out {counted(num_left_out, 'file')} that {options.split_file} does not name")
     return splits

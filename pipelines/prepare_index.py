@@ -11,7 +11,7 @@ from apdist.data import storage
 from apdist.data.index import INDEX_NAME
 from apdist.data.indexing import Indexed, find_shards, index_shards
 from apdist.data.samples import Rules
-from pipelines.console import progress_bar, say, warn
+from pipelines.console import counted, progress_bar, say, warn
 from pipelines.options import shown_default
 
 
@@ -74,7 +74,7 @@ def prepare_index(options: PrepareIndex) -> int:
     if storage.exists(index_uri) and not options.overwrite:
         raise ValueError(f"{index_uri} exists; add --overwrite to replace it, or choose --out")
     names = find_shards(root, patterns)
-    say(f"{len(names)} shards under {root}")
+    say(f"{counted(len(names), 'shard')} under {root}")
     last = 0
 
     def move(done: int, note: str) -> None:
@@ -106,15 +106,18 @@ def report(result: Indexed, uri: str) -> None:
     for line in result.problems[:5]:
         warn(f"skipped {line}")
     if result.num_problems:
-        warn(f"skipped {result.num_problems} samples or ends of shards that cannot be used")
+        parts = counted(result.num_problems, "sample or shard's end", "samples or shards' ends")
+        warn(f"skipped {parts}: of no use")
     if result.num_repeated_keys:
         warn(
-            f"{result.num_repeated_keys} keys are in several shards; shard and key together tell "
-            "such images apart"
+            f"{counted(result.num_repeated_keys, 'key')} in several shards; shard and key together "
+            "tell such images apart"
         )
     if result.num_reused:
-        say(f"{result.num_reused} shards are as an earlier run has read them")
+        say(f"{counted(result.num_reused, 'shard')} as an earlier run has read them")
     index = result.index
-    say(f"{uri}: {len(index)} images in {len(index.shards)} shards")
+    say(f"{uri}: {counted(len(index), 'image')} in {counted(len(index.shards), 'shard')}")
     for split, count in sorted(index.splits().items()):
-        say(f"  {split}: {count} images of {len(set(index.select(split).labels.tolist()))} classes")
+        num_classes = len(set(index.select(split).labels.tolist()))
+        images, classes = counted(count, "image"), counted(num_classes, "class", "classes")
+        say(f"  {split}: {images} of {classes}")

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from apdist.data.shards import Encoder, Item, write_shards
-from pipelines.console import progress_bar, say, warn
+from pipelines.console import counted, progress_bar, say, warn
 
 FEW_ITEMS = 500
 """Up to so many images, starting processes takes longer than it saves."""
@@ -57,11 +57,14 @@ def write(items: list[Item], encode: Encoder, options: Writing, *, skip: bool) -
     for line in refused[:5]:
         warn(f"skipped {line}")
     if refused:
-        warn(f"skipped {len(refused)} files that are no readable image")
+        warn(f"skipped {counted(len(refused), 'file')} without a readable image")
     mib = sum(size for size, _ in index.shards.values()) / (1 << 20)
-    say(f"{options.out}: {len(index)} images in {len(index.shards)} shards, {mib:.1f} MiB")
+    images, shards = counted(len(index), "image"), counted(len(index.shards), "shard")
+    say(f"{options.out}: {images} in {shards}, {mib:.1f} MiB")
     for split in sorted(index.splits()):
         counts = Counter(index.select(split).labels.tolist())
         lone = sum(count == 1 for count in counts.values())
-        note = f"; {lone} have a single image and are left out as queries" if lone else ""
-        say(f"  {split}: {sum(counts.values())} images of {len(counts)} classes{note}")
+        single = counted(lone, "class of a single image is", "classes of a single image are")
+        note = f"; {single} left out as queries" if lone else ""
+        images = counted(sum(counts.values()), "image")
+        say(f"  {split}: {images} of {counted(len(counts), 'class', 'classes')}{note}")

@@ -69,6 +69,19 @@ def test_a_shard_that_was_cut_has_another_size_and_lacks_its_last_images(root: P
     assert both[1].what == f"cut off: 5 of {last['size']} bytes"
 
 
+def test_images_behind_a_cut_are_counted_not_listed(root: Path) -> None:
+    index = read_index(str(root))
+    shard, rows = next(iter(rows_by_shard(index).items()))
+    second = index.table.slice(int(rows[1]), 1).to_pylist()[0]
+    (root / shard).write_bytes((root / shard).read_bytes()[: second["offset"] + 5])
+    done: list[int] = []
+    found = check_shards(index, deep=True, num_threads=1, progress=done.append)
+    assert [d.key for d in found] == ["", second["key"]]
+    what = f"cut off: 5 of {second['size']} bytes, and {len(rows) - 2} more behind it"
+    assert found[1].what == what
+    assert done[-1] == len(index)
+
+
 def test_a_replaced_object_is_told_by_its_etag(root: Path) -> None:
     index = read_index(str(root))
     name = next(iter(index.shards))

@@ -144,7 +144,7 @@ def test_preparing_says_what_it_wrote_and_which_classes_are_alone(
     )
     assert code == 0
     assert f"{out}: 10 images" in said.replace("\n", "")
-    assert "1 have a single image" in said
+    assert "1 class of a single image is left out" in said
 
 
 def test_a_file_that_is_no_image_is_named_or_skipped_and_counted(
@@ -160,7 +160,7 @@ def test_a_file_that_is_no_image_is_named_or_skipped_and_counted(
     assert not out.exists() or not list(out.iterdir())
     code, said, warned = run([*command, "--on-corrupt", "skip"], capsys)
     assert code == 0
-    assert "skipped 1 files" in warned
+    assert "skipped 1 file without a readable image" in warned
     assert "6 images" in said
 
 

@@ -271,7 +271,7 @@ def test_where_a_shard_was_cut_is_said(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", samples(1))
     row = index(tmp_path).index.table.to_pylist()[1]
     for size, message in (
-        (row["offset"] + 10, r"cut off .* at or after byte \d+ \(unexpected end of data\)"),
+        (row["offset"] + 10, r"after byte \d+, in or behind '.*1\.jpg' \(unexpected end of data\)"),
         (row["offset"] - 512, rf"ends at byte {row['offset'] - 512} without a tar's end mark"),
         (row["offset"] - 500, rf"cut off .* at or after byte {row['offset'] - 512}"),
     ):
@@ -288,7 +288,10 @@ def test_where_a_shard_was_cut_is_said(tmp_path: Path) -> None:
         (lambda data: b"hello" * 999, r"is no tar \(invalid header\)"),
         (gzip.compress, "is compressed with gzip; .* unpack it first"),
         (lambda data: data + data, "goes on behind its end mark, after byte"),
-        (lambda data: data[:1541] + b"\x7f" + data[1542:], r"at or after byte 1536 \(bad checksum"),
+        (
+            lambda data: data[:1541] + b"\x7f" + data[1542:],
+            r"at or after byte 1536, in or behind 'a.jpg' \(bad checksum",
+        ),
     ],
 )
 def test_what_is_no_sound_tar_is_refused(

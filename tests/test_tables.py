@@ -1,4 +1,4 @@
-"""Lists of images: every row that cannot be used is refused by its number."""
+"""Lists of images: every row that cannot be used is refused by its place."""
 
 import json
 import tempfile
@@ -59,18 +59,20 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
     [
         ("", "no column 'path' for the path; it has nothing: name one with --path-column"),
         ("path,x\n", "no column 'label' for the label; it has path, x: .* --label-column"),
-        ("path,label\na/0.png,1\na/9.png,1\n", r"row 2: .*9.png does not exist; .* --root"),
-        ("path,label\na/0.png,1\n,1\n", "row 2: the path is empty"),
-        ("path,label\na/0.png,\n", "row 1: the label is empty"),
-        ("path,label\na/0.png\n", "row 1: the label is empty"),
-        ("path,label\na/0.png,1\na/1.png,1\na/./0.png,2\n", "row 3: 'a/./0.png' is in row 1 alr"),
-        ("path,label,split\na/0.png,1,\n", "row 1: the split is empty"),
-        ("path,label,split\na/0.png,1,my split\n", "row 1: split 'my split' is no plain word"),
+        ("path,label\na/0.png,1\na/9.png,1\n", r"line 3: .*9.png does not exist; .* --root"),
+        ("path,label\na/0.png,1\n,1\n", "line 3: the path is empty"),
+        ("path,label\na/0.png,\n", "line 2: the label is empty"),
+        ("path,label\na/0.png\n", "line 2: the label is empty"),
+        ("path,label\na/0.png,1\na/1.png,1\na/./0.png,2\n", "line 4: 'a/./0.png' is in line 2 alr"),
+        ("path,label,split\na/0.png,1,\n", "line 2: the split is empty"),
+        ("path,label,split\na/0.png,1,my split\n", "line 2: split 'my split' is no plain word"),
         ('path,label\n"a/0.png,1\n', "cannot be read"),
-        ("path,label\na/0.png,Rose, red\n", "row 1 has more cells than the header"),
+        ("path,label\na/0.png,Rose, red\n", "line 2 has more cells than the header"),
         ("path,label,label\na/0.png,a,b\n", "has two columns 'label'"),
-        ("path,label\ns3://b/0.png,a\n", "row 1: 's3://b/0.png' is no local file"),
-        ("path,label\na,a\n", "row 1: .*a is a folder"),
+        ("path,label\ns3://b/0.png,a\n", "line 2: 's3://b/0.png' is no local file"),
+        ("path,label\na,a\n", "line 2: .*a is a folder"),
+        ("path,label\n\n\na/0.png,\n", "line 4: the label is empty"),
+        ('path,label\na/0.png,"a\nb"\na/1.png,\n', "line 4: the label is empty"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -159,5 +161,5 @@ def test_one_source_in_two_tables_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 1})
     rows = csv_rows(tmp_path, "path,label\na/0.png,1\n")
     again = [Row("other row 5", *([getattr(rows[0], n) for n in Row.__match_args__[1:]]))]
-    with pytest.raises(ValueError, match="other row 5: 'a/0.png' is in .*t.csv row 1 already"):
+    with pytest.raises(ValueError, match="other row 5: 'a/0.png' is in .*t.csv line 2 already"):
         table_items(rows + again, {})

@@ -130,7 +130,7 @@ def _check_images(
     """Read the shard once, front to back, and compare each image's checksum."""
     cells = zip(*(columns[name].take(rows).to_pylist() for name in COMPARED), strict=True)
     position = 0
-    for key, offset, size, crc32 in cells:
+    for number, (key, offset, size, crc32) in enumerate(cells, 1):
         if stop.is_set():
             return
         while position < offset and (skipped := stream.read(min(SKIP_BYTES, offset - position))):
@@ -138,7 +138,11 @@ def _check_images(
         data = stream.read(size) if position == offset else b""
         position += len(data)
         if len(data) < size:
-            yield Difference(shard, key, offset, f"cut off: {len(data)} of {size} bytes")
-        elif zlib.crc32(data) != crc32:
+            left = len(rows) - number
+            also = f", and {left} more behind it" if left else ""
+            yield Difference(shard, key, offset, f"cut off: {len(data)} of {size} bytes{also}")
+            tally.add(1 + left)
+            return
+        if zlib.crc32(data) != crc32:
             yield Difference(shard, key, offset, "other bytes: its checksum differs")
         tally.add(1)

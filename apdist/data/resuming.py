@@ -99,7 +99,8 @@ class ResumingReader(io.RawIOBase):
         if s3.is_s3(self.uri):
             if self.etag:
                 headers["If-Match"] = f'"{self.etag}"'
-            url, headers = signed_get(self.uri, *s3.split(self.uri), headers)
+            url, signature = signed_get(self.uri, *s3.split(self.uri))
+            headers |= signature
         part = request_part(self.uri, url, self.position, self.end, headers, attempts)
         try:
             self._check_version(part)

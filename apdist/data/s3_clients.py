@@ -1,9 +1,12 @@
 """boto3's clients for this process, their signatures, and their errors in our words."""
 
+import functools
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from apdist.data.once import once_per_process
@@ -22,6 +25,8 @@ _SETTINGS = (
     *("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
 )
 """Environment variables whose change takes effect at once."""
+_SIGNATURE_S = 60
+"""A signature is used so long: to make one takes a tenth of a read, and S3 takes it for 15 min."""
 
 
 def clients_now() -> "_Clients":
@@ -74,12 +79,12 @@ class _Clients:
         return self.urls[bucket, key]
 
 
-def signed_get(
-    uri: str, bucket: str, key: str, headers: Mapping[str, str]
-) -> tuple[str, dict[str, str]]:
-    """Address and headers of a GET request for the object ``uri``, with its signature."""
-    from botocore.auth import S3SigV4Auth
-    from botocore.awsrequest import AWSRequest
+def signed_get(uri: str, bucket: str, key: str) -> tuple[str, Mapping[str, str]]:
+    """Address of the object ``uri``, and headers that sign a GET request for any part of it.
+
+    Only the host and the x-amz headers are signed, as in a presigned address: what part is asked
+    for, and of which version, is compared with what comes back.
+    """
     from botocore.exceptions import NoCredentialsError
 
     clients = clients_now()
@@ -88,9 +93,18 @@ def signed_get(
         credentials = clients.session.get_credentials()
         if credentials is None:
             raise NoCredentialsError
-        request = AWSRequest("GET", url, headers=dict(headers))
-        S3SigV4Auth(credentials.get_frozen_credentials(), "s3", clients.region).add_auth(request)
-    return url, dict(request.headers.items())
+        now = int(time.time() // _SIGNATURE_S)
+        return url, _signature(url, credentials.get_frozen_credentials(), clients.region, now)
+
+
+@functools.lru_cache(maxsize=4096)
+def _signature(url: str, credentials: Any, region: str, _now: int) -> Mapping[str, str]:
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+
+    request = AWSRequest("GET", url)
+    S3SigV4Auth(credentials, "s3", region).add_auth(request)
+    return MappingProxyType(dict(request.headers.items()))
 
 
 @contextmanager

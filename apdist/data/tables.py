@@ -48,11 +48,22 @@ class Row:
 
 
 class Table:
-    """Checks what it is given row by row: the first row that cannot be used is named."""
+    """Checks what it is given row by row: the first row that cannot be used is named.
 
-    def __init__(self, path: Path, root: Path, max_side: int) -> None:
-        self.path, self.root, self.max_side = path, root, max_side
+    Args:
+        path: the table.
+        root: folder that paths start from.
+        max_side: most pixels of an image's longer side; 0 leaves it.
+        unit: what its numbers count, rows or lines of a text.
+    """
+
+    def __init__(self, path: Path, root: Path, max_side: int, unit: str = "row") -> None:
+        self.path, self.root, self.max_side, self.unit = path, root, max_side, unit
         self.seen: dict[str, int] = {}
+
+    def where(self, number: int) -> str:
+        """Table and place in it."""
+        return f"{self.path} {self.unit} {number}"
 
     def file_row(self, number: int, path: str, label: str, name: str, split: str) -> Row:
         """A row whose image is a file under the root.
@@ -60,7 +71,7 @@ class Table:
         Raises:
             ValueError: no path or label, no such file, the same file again.
         """
-        where = f"{self.path} row {number}"
+        where = self.where(number)
         if not path:
             raise ValueError(f"{where}: the path is empty")
         if is_remote(path):
@@ -70,7 +81,7 @@ class Table:
             fault = "is a folder" if os.path.isdir(file) else "does not exist"
             raise ValueError(f"{where}: {file} {fault}; check the path or --root")
         if (before := self.seen.setdefault(file, number)) != number:
-            raise ValueError(f"{where}: {path!r} is in row {before} already; keep one of the rows")
+            raise ValueError(f"{where}: {path!r} is in {self.unit} {before} already; keep one")
         return self.row(number, path, label, name, split, StoredImage(file, self.max_side))
 
     def row(
@@ -81,7 +92,7 @@ class Table:
         Raises:
             ValueError: no label, or a split that is no plain word.
         """
-        where = f"{self.path} row {number}"
+        where = self.where(number)
         if not label:
             raise ValueError(f"{where}: the label is empty")
         if split and not SPLIT_PATTERN.fullmatch(split):
@@ -90,7 +101,7 @@ class Table:
 
 
 def read_csv(path: Path, columns: Columns, root: Path, max_side: int) -> list[Row]:
-    """The rows of a .csv or .tsv file with a header; the first row after it has number 1.
+    """The rows of a .csv or .tsv file with a header.
 
     Raises:
         ValueError: the file cannot be read, lacks a column, or has a row that cannot be used.
@@ -106,12 +117,13 @@ def read_csv(path: Path, columns: Columns, root: Path, max_side: int) -> list[Ro
             if len(set(there)) < len(there):
                 twice = next(name for name in there if there.count(name) > 1)
                 raise ValueError(f"{path} has two columns {twice!r}; keep one")
-            table = Table(path, root, max_side)
+            table = Table(path, root, max_side, unit="line")
             found = []
-            for number, row in enumerate(rows, 1):
+            for row in rows:
+                number = rows.line_num  # blank lines count, as in an editor
                 if None in row:
                     raise ValueError(
-                        f"{path} row {number} has more cells than the header has columns; "
+                        f"{table.where(number)} has more cells than the header has columns; "
                         'a text with a comma needs quotes: "Rose, red"'
                     )
                 text = {name: (value or "").strip() for name, value in row.items()}
@@ -163,7 +175,7 @@ def _parquet_rows(
             label = _label(table, number, row[columns.label])
             if class_names and label not in class_names and label.lstrip("-").isdigit():
                 raise ValueError(
-                    f"{table.path} row {number}: label {label} has no name among the "
+                    f"{table.where(number)}: label {label} has no name among the "
                     f"{len(class_names)} that the file's Hugging Face metadata gives"
                 )
             name = class_names.get(label, label)
@@ -176,9 +188,7 @@ def _parquet_rows(
                 continue
             if not isinstance(data, bytes):
                 kind = type(data).__name__
-                raise ValueError(
-                    f"{table.path} row {number}: the image is of type {kind}, not bytes"
-                )
+                raise ValueError(f"{table.where(number)}: the image is of type {kind}, not bytes")
             stored = StoredImage(spool.name, table.max_side, spool.tell(), len(data))
             spool.write(data)
             # Paths in such tables are often just the file's name, the same one again and again.
@@ -196,17 +206,17 @@ def _path_and_bytes(row: dict[str, Any], columns: Columns) -> tuple[str, Any]:
 
 def _label(table: Table, number: int, value: Any) -> str:
     if value is None or value == "":
-        raise ValueError(f"{table.path} row {number}: the label is empty")
+        raise ValueError(f"{table.where(number)}: the label is empty")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(
-            f"{table.path} row {number}: label {value!r} is neither a text nor a whole number"
+            f"{table.where(number)}: label {value!r} is neither a text nor a whole number"
         )
     return str(value)
 
 
 def _split(table: Table, number: int, value: str) -> str:
     if not value:
-        raise ValueError(f"{table.path} row {number}: the split is empty")
+        raise ValueError(f"{table.where(number)}: the split is empty")
     return value
 
 

@@ -58,6 +58,8 @@ class _End:
 
     first_bytes: bytes = b""
     header_at: int = 0
+    name: str = ""
+    """Of the last member whose header was read."""
     is_tar: bool = False
     has_mark: bool = False
 
@@ -90,7 +92,7 @@ def _header(end: _End) -> type[tarfile.TarInfo]:
                 raise
             except tarfile.HeaderError as error:
                 raise DamageError(_refusal(end, error)) from error
-            end.is_tar = True
+            end.is_tar, end.name = True, header.name
             return header
 
     return Header
@@ -133,4 +135,5 @@ def _refusal(end: _End, error: tarfile.TarError) -> str:
             return f"is compressed with {name}; images are read by their place, so unpack it first"
     if not end.is_tar:
         return f"is no tar ({error})"
-    return f"is cut off or damaged at or after byte {end.header_at} ({error})"
+    where = f"byte {end.header_at}, in or behind {end.name!r}"
+    return f"is cut off or damaged at or after {where} ({error})"
