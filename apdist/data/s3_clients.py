@@ -26,7 +26,7 @@ _SETTINGS = (
 )
 """Environment variables whose change takes effect at once."""
 _SIGNATURE_S = 60
-"""A signature is used so long: to make one takes a seventh of a read, and S3 takes it for 15 min."""
+"""A signature is used so long; to make one takes a seventh of a read. S3 takes it for 15 min."""
 
 
 def clients_now() -> "_Clients":
