@@ -3,11 +3,9 @@
 import importlib
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from pipelines.stopping import stopped_by_signals
 
 VERBS = {
     "prepare": "write WebDataset shards and their index from your pictures, or draw the glyphs",
@@ -62,7 +60,7 @@ def _run(verb: str, argv: list[str]) -> int:
     # It tells of every broken answer with a traceback; the storage room tells of those that last.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
-        with _terminated_as_stopped():
+        with stopped_by_signals():
             code: int = importlib.import_module(f"pipelines.{verb}").main(argv)
     except (ValueError, OSError) as error:
         if os.environ.get("APDIST_TRACEBACK"):
@@ -75,23 +73,6 @@ def _run(verb: str, argv: list[str]) -> int:
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped", 130)
     return code
-
-
-@contextmanager
-def _terminated_as_stopped() -> Iterator[None]:
-    """SIGTERM, which batch systems and containers send, is taken as Ctrl-C."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _told(error: ValueError | OSError) -> str:

@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from pipelines.stopping import check_asked
+
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -53,7 +55,8 @@ def progress_bar(title: str, total: int) -> Iterator[Update]:
     """A bar with rate and remaining time; where no terminal is, a line now and then.
 
     Yields:
-        A function that takes the number done and a text to show beside it.
+        A function that takes the number done and a text to show beside it. It raises
+        `KeyboardInterrupt` after a Ctrl-C that got lost.
     """
     if not console.is_terminal:
         yield _line_writer(title, total)
@@ -72,6 +75,7 @@ def progress_bar(title: str, total: int) -> Iterator[Update]:
         pace = Pace()
 
         def update(done: int, note: str = "") -> None:
+            check_asked()
             pace.add(done, time.monotonic())
             bar.update(task, completed=done, note=note, left=pace.left(total))
 
@@ -123,6 +127,7 @@ def _line_writer(title: str, total: int) -> Update:
 
     def update(done: int, note: str = "") -> None:
         nonlocal written
+        check_asked()
         now = time.monotonic()
         is_start = pace.last < 0
         pace.add(done, now)

@@ -1,0 +1,57 @@
+"""A signal stops a verb, whatever a library makes of the exception."""
+
+import os
+import signal
+from contextlib import suppress
+
+import pytest
+
+from pipelines import console
+from pipelines.console import progress_bar
+from pipelines.stopping import check_asked, stopped_by_signals
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+def lose(kind: signal.Signals) -> None:
+    """As an optional import does that ends by the signal's exception."""
+    with suppress(BaseException):
+        os.kill(os.getpid(), kind)
+        pytest.fail("the signal raised nothing")
+
+
+@pytest.mark.parametrize("kind", SIGNALS)
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_lost_signal_is_raised_again_by_the_progress(
+    kind: signal.Signals, is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console.console, "_force_terminal", is_terminal)
+    with stopped_by_signals(), progress_bar("working", 3) as update:
+        update(1)
+        lose(kind)
+        with pytest.raises(KeyboardInterrupt):
+            update(2)
+
+
+def test_the_next_verb_of_the_process_starts_anew() -> None:
+    with stopped_by_signals():
+        lose(signal.SIGINT)
+    with stopped_by_signals():
+        check_asked()
+
+
+def test_handlers_are_put_back() -> None:
+    before = [signal.getsignal(kind) for kind in SIGNALS]
+    with stopped_by_signals():
+        assert [signal.getsignal(kind) for kind in SIGNALS] != before
+    assert [signal.getsignal(kind) for kind in SIGNALS] == before
+
+
+def test_an_ignored_ctrl_c_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stopped_by_signals():
+            os.kill(os.getpid(), signal.SIGINT)
+            check_asked()
+    finally:
+        signal.signal(signal.SIGINT, before)
