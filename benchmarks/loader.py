@@ -27,6 +27,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from apdist.config import AugmentConfig, DataConfig
@@ -171,7 +172,7 @@ def webdataset(folder: str, processes: int, passes: int) -> Measured:
     return num_images / (time.perf_counter() - started), 0.0
 
 
-def decoded(sample: tuple[bytes]) -> tuple[np.ndarray]:
+def decoded(sample: tuple[bytes]) -> tuple[NDArray[np.uint8]]:
     return (training_image(sample[0], SIDE, AUGMENT, 0),)
 
 

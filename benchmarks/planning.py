@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from apdist.data.index import FORMAT_VERSION, SCHEMA, read_index
 from apdist.data.plan import Plan
@@ -140,9 +141,13 @@ def write_synthetic(root: Path, num_images: int, order: str) -> None:
 
 
 def rows_of(
-    rows: np.ndarray, labels: np.ndarray, shards: list[str], names: pa.Array, schema: pa.Schema
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    shards: list[str],
+    names: pa.Array,
+    schema: pa.Schema,
 ) -> pa.Table:
-    def coded(codes: np.ndarray, values: pa.Array) -> pa.Array:
+    def coded(codes: NDArray[np.int64], values: pa.Array) -> pa.Array:
         return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), values)
 
     keys = [
@@ -154,7 +159,7 @@ def rows_of(
         "source": [f"{key}.jpg" for key in keys],
         "label": labels,
         "label_name": coded(labels, names),
-        "split": coded(np.zeros(len(rows)), pa.array(["train"])),
+        "split": coded(np.zeros_like(rows), pa.array(["train"])),
         "offset": rows % IMAGES_PER_SHARD * IMAGE_BYTES + 512,
         "size": np.full(len(rows), IMAGE_BYTES - 2048),
         "crc32": [zlib.crc32(key.encode()) for key in keys],

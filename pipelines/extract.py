@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from apdist.config import RayConfig
 from apdist.data import storage
@@ -12,7 +12,7 @@ from pipelines.options import parse, shown_default
 from pipelines.train import absolute
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class Describer:
         self.index = read_index(shards)
         self.out, self.batch_size = out, batch_size
 
-    def __call__(self, batch: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
+    def __call__(self, batch: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
         """Describe the shards named in ``batch``; tell why one cannot be, or an empty text."""
         import numpy as np
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 from tyro.conf import Positional
 
 from apdist.data.index import read_index
@@ -72,7 +73,7 @@ def row(figures: SplitStatistics) -> list[str]:
     ]
 
 
-def epoch(labels: np.ndarray, options: PrepareStats) -> str:
+def epoch(labels: NDArray[np.int64], options: PrepareStats) -> str:
     """What an epoch of training would use."""
     try:
         steps, used = images_per_epoch(labels, options.batch_size, options.group_size)

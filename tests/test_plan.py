@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from apdist.data.plan import Plan
 
@@ -14,15 +15,15 @@ class_sizes = st.lists(st.integers(1, 20), min_size=1, max_size=40)
 weights = st.sampled_from(["images", "classes", "sqrt"])
 
 
-def stored_in_runs(sizes: list[int]) -> np.ndarray:
+def stored_in_runs(sizes: list[int]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(sizes)), sizes)
 
 
-def scattered(sizes: list[int], seed: int) -> np.ndarray:
+def scattered(sizes: list[int], seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(stored_in_runs(sizes))
 
 
-def make_plan(labels: np.ndarray, **options: Any) -> Plan | None:
+def make_plan(labels: NDArray[np.int64], **options: Any) -> Plan | None:
     """None where the data cannot fill a batch."""
     try:
         return Plan(labels, **options)
@@ -30,12 +31,12 @@ def make_plan(labels: np.ndarray, **options: Any) -> Plan | None:
         return None
 
 
-def batches_of_epoch(plan: Plan, epoch: int = 0) -> list[np.ndarray]:
+def batches_of_epoch(plan: Plan, epoch: int = 0) -> list[NDArray[np.int64]]:
     steps = plan.summary.steps_per_epoch
     return [plan.rows(epoch * steps + position) for position in range(steps)]
 
 
-def counts_over(plan: Plan, labels: np.ndarray, num_epochs: int) -> np.ndarray:
+def counts_over(plan: Plan, labels: NDArray[np.int64], num_epochs: int) -> NDArray[np.int64]:
     """How often each image is used."""
     steps = range(num_epochs * plan.summary.steps_per_epoch)
     return np.bincount(np.concatenate([plan.rows(step) for step in steps]), minlength=len(labels))
@@ -327,7 +328,7 @@ def test_more_classes_a_batch_than_there_are_are_refused() -> None:
 
 
 @pytest.mark.parametrize("labels", [np.arange(10), np.empty(0, dtype=np.int64)])
-def test_data_without_any_pair_is_refused(labels: np.ndarray) -> None:
+def test_data_without_any_pair_is_refused(labels: NDArray[np.int64]) -> None:
     for class_weights in ("images", "classes", "sqrt"):
         with pytest.raises(ValueError, match="no class has two images"):
             Plan(labels, batch_size=4, group_size=2, seed=0, class_weights=class_weights)

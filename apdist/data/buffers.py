@@ -10,6 +10,7 @@ import os
 import tempfile
 
 import numpy as np
+from numpy.typing import NDArray
 
 _NUMBERS = itertools.count()
 
@@ -53,7 +54,7 @@ class Buffers:
             buffer.close()
 
 
-def mapped(descriptor: int, shape: tuple[int, ...]) -> np.ndarray:
+def mapped(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The memory of an open file as an array of ``shape``."""
     size = int(np.prod(shape))
     memory = mmap.mmap(descriptor, max(size, 1))

@@ -9,6 +9,7 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from apdist.data import storage
 from apdist.data.index import Index, encoded
@@ -83,7 +84,7 @@ class _Tally:
             self.count += number
 
 
-def rows_by_shard(index: Index) -> dict[str, np.ndarray]:
+def rows_by_shard(index: Index) -> dict[str, NDArray[np.int64]]:
     """Rows of the images of each shard, in the order in which they lie there."""
     codes, names = encoded(index.column("shard"))
     order = np.lexsort((index.column("offset").to_numpy(), codes))
@@ -97,7 +98,7 @@ def _check_shard(
     index: Index,
     columns: Columns,
     shard: str,
-    rows: np.ndarray,
+    rows: NDArray[np.int64],
     tally: _Tally,
     stop: threading.Event,
 ) -> Iterator[Difference]:
@@ -122,7 +123,7 @@ def _check_shard(
 def _check_images(
     columns: Columns,
     shard: str,
-    rows: np.ndarray,
+    rows: NDArray[np.int64],
     stream: IO[bytes],
     tally: _Tally,
     stop: threading.Event,

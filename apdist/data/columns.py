@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from apdist.data import storage
 
@@ -37,7 +38,7 @@ class StoredColumns:
             raise ValueError(
                 f"{uri} lacks the column {', '.join(sorted(missing))}; prepare the index again"
             )
-        self.rows: range | np.ndarray = range(self.file.metadata.num_rows)
+        self.rows: range | NDArray[np.int64] = range(self.file.metadata.num_rows)
         self._known: dict[str, pa.ChunkedArray] = {}
 
     def __len__(self) -> int:
@@ -48,7 +49,7 @@ class StoredColumns:
         text = (self.file.schema_arrow.metadata or {}).get(key.encode())
         return None if text is None else json.loads(text)
 
-    def subset(self, places: range | np.ndarray) -> "StoredColumns":
+    def subset(self, places: range | NDArray[np.int64]) -> "StoredColumns":
         """The rows at ``places``, in ascending order; nothing is read or copied."""
         part = object.__new__(StoredColumns)
         part.uri, part.schema, part.file = self.uri, self.schema, self.file

@@ -15,6 +15,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apdist.data.groups import UNIT, Blocks
 
@@ -42,16 +43,16 @@ class Demand:
 class Deal:
     """One epoch, dealt."""
 
-    blocks: np.ndarray
+    blocks: NDArray[np.integer]
     """(m,) the blocks in the order of the row."""
-    ends: np.ndarray
+    ends: NDArray[np.int64]
     """(m,) groups up to the end of each block."""
-    columns: np.ndarray
+    columns: NDArray[np.int64]
     """(S,) which of the S hands each batch takes."""
     num_groups: int
     """Groups that are dealt."""
 
-    def hand(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+    def hand(self, position: int) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
         """Blocks of the groups of a batch, and the number of each group in its block."""
         places = np.arange(self.columns[position], self.num_groups, len(self.columns))
         ranks = np.searchsorted(self.ends, places, side="right")
@@ -113,7 +114,7 @@ def deal(blocks: Blocks, demand: Demand, steps: int, random: np.random.PCG64) ->
     return Deal(order.astype(np.int32), ends, columns, num_groups)
 
 
-def fill(sizes: np.ndarray, batch_size: int, *, keep_all: bool) -> np.ndarray:
+def fill(sizes: NDArray[np.int64], batch_size: int, *, keep_all: bool) -> NDArray[np.int64]:
     """Sizes (g,) of the groups of a batch that has exactly ``batch_size`` images.
 
     Whole groups are left out at the end unless ``keep_all``; then the largest are made smaller, by
@@ -126,7 +127,7 @@ def fill(sizes: np.ndarray, batch_size: int, *, keep_all: bool) -> np.ndarray:
     level = int(sizes.max())
     while np.minimum(sizes, level).sum() > batch_size:
         level -= 1
-    filled: np.ndarray = np.minimum(sizes, level)
+    filled: NDArray[np.int64] = np.minimum(sizes, level)
     filled[np.flatnonzero(sizes > level)[: batch_size - filled.sum()]] += 1
     assert filled.sum() == batch_size
     return filled

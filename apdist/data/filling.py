@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apdist.config import AugmentConfig
 from apdist.data.images import ImageError, image_seed, training_image
@@ -43,7 +44,10 @@ class Filled:
 
 
 def fill(
-    order: Order, encoded: Sequence[bytes | memoryview], out: np.ndarray, augment: AugmentConfig
+    order: Order,
+    encoded: Sequence[bytes | memoryview],
+    out: NDArray[np.uint8],
+    augment: AugmentConfig,
 ) -> Filled:
     """Write the augmented images of a piece into ``out`` (p, 3, s, s) uint8.
 

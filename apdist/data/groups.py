@@ -10,6 +10,7 @@ Sizes: n images, c classes with two images or more, m blocks, K images in a grou
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 UNIT = 1 << 20
 """Groups an epoch are counted in integers of 1/UNIT: sums are exact, and equal on every machine."""
@@ -19,11 +20,11 @@ UNIT = 1 << 20
 class Classes:
     """The images of each class, side by side."""
 
-    order: np.ndarray
+    order: NDArray[np.integer]
     """(n,) rows of the index, class after class, inside a class in the order of the shards."""
-    starts: np.ndarray
+    starts: NDArray[np.int64]
     """(c,) where each class begins in ``order``."""
-    sizes: np.ndarray
+    sizes: NDArray[np.int64]
     """(c,) images of each class, at least 2."""
     num_lone: int
     """Classes with a single image; they have no place in ``starts``."""
@@ -33,13 +34,13 @@ class Classes:
 class Blocks:
     """Groups of one class and one size; blocks of large groups come first."""
 
-    classes: np.ndarray
+    classes: NDArray[np.int64]
     """(m,) class of the groups."""
-    sizes: np.ndarray
+    sizes: NDArray[np.int64]
     """(m,) images of each group, at least 2."""
-    offsets: np.ndarray
+    offsets: NDArray[np.int64]
     """(m,) where the block's first group begins in the rotated class, in images."""
-    amounts: np.ndarray
+    amounts: NDArray[np.int64]
     """(m,) groups that an epoch holds on average, in 1/UNIT."""
 
     @property
@@ -48,7 +49,7 @@ class Blocks:
         return int((self.sizes * (self.amounts / UNIT)).sum())
 
 
-def classes_of(labels: np.ndarray) -> Classes:
+def classes_of(labels: NDArray[np.int64]) -> Classes:
     """Sort the rows of ``labels`` (n,) by class; quick where equal labels lie side by side."""
     dtype = np.int32 if len(labels) < 2**31 else np.int64
     starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))[: len(labels)]
@@ -66,7 +67,7 @@ def classes_of(labels: np.ndarray) -> Classes:
     return Classes(order, begins[several], sizes[several], int((~several).sum()))
 
 
-def covering_blocks(sizes: np.ndarray, group_size: int) -> Blocks:
+def covering_blocks(sizes: NDArray[np.int64], group_size: int) -> Blocks:
     """All images of each class, in as few groups as hold them, of nearly equal size.
 
     K = 2 and an odd class give one group of three: a group of one would have no positive.
@@ -87,7 +88,7 @@ def covering_blocks(sizes: np.ndarray, group_size: int) -> Blocks:
     return _arranged(blocks)
 
 
-def drawn_blocks(sizes: np.ndarray, group_size: int, class_weights: str) -> Blocks:
+def drawn_blocks(sizes: NDArray[np.int64], group_size: int, class_weights: str) -> Blocks:
     """Groups of exactly K images (all of a smaller class), each class as often as its weight says.
 
     An epoch is as long as it can be without using an image twice: it is the class with the fewest

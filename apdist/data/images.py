@@ -10,6 +10,7 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from apdist.config import AugmentConfig
@@ -143,7 +144,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
 
 
-def evaluation_image(data: bytes, side: int) -> np.ndarray:
+def evaluation_image(data: bytes, side: int) -> NDArray[np.uint8]:
     """The centred square of the image, (3, s, s) uint8."""
     image = open_image(data, min_side=side)
     return to_array(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
@@ -151,7 +152,7 @@ def evaluation_image(data: bytes, side: int) -> np.ndarray:
 
 def training_image(
     data: bytes | memoryview, side: int, augment: AugmentConfig, seed: int
-) -> np.ndarray:
+) -> NDArray[np.uint8]:
     """A random crop, rotated and with other colours, (3, s, s) uint8; equal for equal ``seed``."""
     random = np.random.default_rng(seed)
     crop = _draw_crop(augment, random)
@@ -229,7 +230,7 @@ def _jitter_colours(
     return image.convert("RGB", tuple(matrix.ravel().tolist()))
 
 
-def to_array(image: Image.Image) -> np.ndarray:
+def to_array(image: Image.Image) -> NDArray[np.uint8]:
     """RGB image to (3, h, w) uint8."""
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 

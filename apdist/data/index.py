@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from apdist.data import storage
 from apdist.data.columns import StoredColumns
@@ -62,9 +63,9 @@ class Index:
         return pa.table([self.column(name) for name in SCHEMA.names], schema=SCHEMA)
 
     @property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> NDArray[np.int64]:
         """(n,) int64 class of each image."""
-        labels: np.ndarray = self.column("label").to_numpy()
+        labels: NDArray[np.int64] = self.column("label").to_numpy()
         return labels
 
     def shard_uri(self, row: int) -> str:
@@ -97,7 +98,7 @@ class Index:
             raise ValueError(f"split {split!r} is not in {self.root}; it has {there or 'no image'}")
         return self.subset(rows)
 
-    def subset(self, rows: np.ndarray) -> "Index":
+    def subset(self, rows: NDArray[np.int64]) -> "Index":
         """The images at ``rows``, in ascending order; neighbours are not copied."""
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
             first, stop = int(rows[0]), int(rows[-1]) + 1
@@ -109,7 +110,7 @@ class Index:
         return dataclasses.replace(self, columns=self.columns.subset(rows))
 
 
-def encoded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
     """A column of few names as codes (n,) and the names they stand for."""
     whole = column.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):  # no chunk at all

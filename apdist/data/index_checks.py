@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from apdist.data.columns import StoredColumns
 
@@ -59,14 +60,14 @@ def _check_present(part: _Part) -> None:
             raise part.refuse(row, f"has no {name}")
 
 
-def _check_places(part: _Part, shards: Mapping[str, tuple[int, str]]) -> np.ndarray:
+def _check_places(part: _Part, shards: Mapping[str, tuple[int, str]]) -> NDArray[np.int64]:
     """Number of each row's shard in ``shards``, (n,)."""
     column = part.table["shard"].combine_chunks()
     names = column.dictionary.to_pylist()
     numbers = {name: number for number, name in enumerate(shards)}
     known = np.array([numbers.get(name, -1) for name in names], dtype=np.int64)
     limits = np.array([shards.get(name, (0, ""))[0] for name in names], dtype=np.int64)
-    codes: np.ndarray = column.indices.to_numpy()
+    codes: NDArray[np.int32] = column.indices.to_numpy()
     lost = np.flatnonzero(known[codes] < 0)
     if len(lost):
         raise part.refuse(int(lost[0]), "lies in a shard that the index does not list")
@@ -77,11 +78,11 @@ def _check_places(part: _Part, shards: Mapping[str, tuple[int, str]]) -> np.ndar
         row = int(outside.argmax())
         place = f"{sizes[row]} bytes at {offsets[row]}"
         raise part.refuse(row, f"lies outside of it: {place}, of {limits[codes[row]]} bytes")
-    shard_numbers: np.ndarray = known[codes]
+    shard_numbers: NDArray[np.int64] = known[codes]
     return shard_numbers
 
 
-def _check_unique(columns: StoredColumns, hashes: np.ndarray) -> None:
+def _check_unique(columns: StoredColumns, hashes: NDArray[np.uint64]) -> None:
     ordered = np.sort(hashes)
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if not len(twice):
@@ -96,7 +97,7 @@ def _check_unique(columns: StoredColumns, hashes: np.ndarray) -> None:
         seen.add(pair)
 
 
-def key_hashes(keys: pa.ChunkedArray) -> np.ndarray:
+def key_hashes(keys: pa.ChunkedArray) -> NDArray[np.uint64]:
     """(n,) uint64 hash of each string.
 
     for each string: sum over its bytes i of byte * _FACTOR**i, modulo 2**64, then mixed
@@ -109,7 +110,7 @@ def key_hashes(keys: pa.ChunkedArray) -> np.ndarray:
     return np.concatenate(found) if found else np.empty(0, dtype=np.uint64)
 
 
-def _hashes_of(keys: pa.StringArray) -> np.ndarray:
+def _hashes_of(keys: pa.StringArray) -> NDArray[np.uint64]:
     # A string's sum is a difference of running sums; the inverse undoes where it started.
     _, offsets_buffer, bytes_buffer = keys.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int32, len(keys) + 1, 4 * keys.offset)
@@ -125,18 +126,18 @@ def _hashes_of(keys: pa.StringArray) -> np.ndarray:
     return mixed(np.diff(sums[places]) * _powers(_INVERSE, length + 1)[places[:-1]])
 
 
-def _powers(base: int, count: int) -> np.ndarray:
+def _powers(base: int, count: int) -> NDArray[np.uint64]:
     return _known_powers(base, 1 << count.bit_length())[:count]
 
 
 @functools.lru_cache(maxsize=4)
-def _known_powers(base: int, count: int) -> np.ndarray:
+def _known_powers(base: int, count: int) -> NDArray[np.uint64]:
     powers = np.full(count, base, dtype=np.uint64)
     powers[0] = 1
     return np.cumprod(powers, dtype=np.uint64)
 
 
-def mixed(numbers: np.ndarray) -> np.ndarray:
+def mixed(numbers: NDArray[np.integer]) -> NDArray[np.uint64]:
     """Spread (n,) integers over all 64 bits (the last steps of MurmurHash3)."""
     bits = numbers.astype(np.uint64) + np.uint64(1)
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):

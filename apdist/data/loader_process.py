@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apdist.config import AugmentConfig
 from apdist.data import storage
@@ -91,7 +92,7 @@ class Loader:
         self.lock = threading.Lock()
         self.counted = self._counts()
 
-    def submit(self, order: Order, out: np.ndarray) -> "Future[Filled]":
+    def submit(self, order: Order, out: NDArray[np.uint8]) -> "Future[Filled]":
         """Fill ``out`` (p, 3, s, s); counts are those since the last time, of all threads."""
         future: Future[Filled] = Future()
         self.readers.submit(self._read, order, out, future)
@@ -102,7 +103,7 @@ class Loader:
         self.readers.shutdown(cancel_futures=True)
         self.decoders.shutdown(cancel_futures=True)
 
-    def _read(self, order: Order, out: np.ndarray, future: "Future[Filled]") -> None:
+    def _read(self, order: Order, out: NDArray[np.uint8], future: "Future[Filled]") -> None:
         self.allowance.take(order.piece.num_bytes)
         try:
             started = time.perf_counter()
@@ -117,7 +118,7 @@ class Loader:
         self,
         order: Order,
         encoded: list[memoryview],
-        out: np.ndarray,
+        out: NDArray[np.uint8],
         read_s: float,
         future: "Future[Filled]",
     ) -> None:
@@ -161,7 +162,7 @@ def run(descriptor: int) -> None:
     logging.getLogger("apdist").addHandler(_Telling(connection, lock))
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # ours tell of failed reads
     loader = Loader(settings)
-    buffers: dict[int, np.ndarray] = {}
+    buffers: dict[int, NDArray[np.uint8]] = {}
 
     def answer(number: int, future: "Future[Filled]") -> None:
         error = future.exception()

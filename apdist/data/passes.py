@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.data import storage
@@ -21,7 +22,7 @@ from apdist.data.reader import ImageReader, Piece
 
 def evaluation_batches(
     index: Index, *, side: int, batch_size: int, num_threads: int, shards: Iterable[str]
-) -> Iterator[tuple[np.ndarray, Tensor]]:
+) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
     """Rows (b,) and images (b, 3, s, s) of ``index``, shard after shard, front to back.
 
     Args:
@@ -38,7 +39,7 @@ def evaluation_batches(
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decoder")
     try:
         rows: list[int] = []
-        futures: list[Future[np.ndarray]] = []
+        futures: list[Future[NDArray[np.uint8]]] = []
         for piece, row, data in _shard_samples(reader, sorted(shards)):
             rows.append(row)
             futures.append(pool.submit(_decode_checked, piece, data, side))
@@ -97,7 +98,7 @@ def _image_member(sample: dict[str, Any], piece: Piece) -> bytes:
     return (alike or members or [b""])[0]
 
 
-def _decode_checked(piece: Piece, data: bytes, side: int) -> np.ndarray:
+def _decode_checked(piece: Piece, data: bytes, side: int) -> NDArray[np.uint8]:
     try:
         piece.check(0, data)
         return evaluation_image(data, side)
@@ -105,5 +106,7 @@ def _decode_checked(piece: Piece, data: bytes, side: int) -> np.ndarray:
         raise ImageError(explain(piece.describe(0), error)) from error
 
 
-def _collect(rows: list[int], futures: list[Future[np.ndarray]]) -> tuple[np.ndarray, Tensor]:
+def _collect(
+    rows: list[int], futures: list[Future[NDArray[np.uint8]]]
+) -> tuple[NDArray[np.int64], Tensor]:
     return np.array(rows), torch.from_numpy(np.stack([future.result() for future in futures]))

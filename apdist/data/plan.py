@@ -11,6 +11,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apdist.config import Config
 from apdist.data.dealing import Deal, Demand, deal, fill, smallest_hand, steps_per_epoch
@@ -39,7 +40,7 @@ class PlanSummary:
 @dataclass(frozen=True)
 class _Epoch:
     deal: Deal
-    rotations: np.ndarray
+    rotations: NDArray[np.int64]
     """(c,) image of each class that its first group begins with."""
 
 
@@ -70,7 +71,7 @@ class Plan:
 
     def __init__(
         self,
-        labels: np.ndarray,
+        labels: NDArray[np.int64],
         *,
         batch_size: int,
         group_size: int,
@@ -100,7 +101,7 @@ class Plan:
         # Two epochs, because the loader reads ahead into the next one.
         self._epoch = functools.lru_cache(maxsize=2)(self._plan_epoch)
 
-    def rows(self, step: int) -> np.ndarray:
+    def rows(self, step: int) -> NDArray[np.int64]:
         """(B,) positions in ``labels`` of the global batch of ``step``, groups together."""
         epoch, position = self.epoch_of(step)
         now = self._epoch(epoch)
@@ -116,7 +117,7 @@ class Plan:
         inside = np.arange(self.demand.batch_size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         turned = (np.repeat(firsts, sizes) + inside) % np.repeat(self.classes.sizes[classes], sizes)
         places = np.repeat(self.classes.starts[classes], sizes) + turned
-        rows: np.ndarray = self.classes.order[places].astype(np.int64)
+        rows: NDArray[np.int64] = self.classes.order[places].astype(np.int64)
         return rows
 
     def epoch_of(self, step: int) -> tuple[int, int]:
@@ -134,7 +135,7 @@ class Plan:
         return np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=stream))
 
 
-def build_plan(labels: np.ndarray, config: Config) -> Plan:
+def build_plan(labels: NDArray[np.int64], config: Config) -> Plan:
     """The plan that ``config`` asks for.
 
     Raises:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apdist.data import storage
 from apdist.data.images import ImageError
@@ -26,7 +27,7 @@ class Piece:
 
     shards: tuple[tuple[str, str], ...]
     """URI and ETag of the shards they lie in."""
-    places: np.ndarray
+    places: NDArray[np.int64]
     """(p, 4) int64: number of the shard, offset, size, CRC32."""
     keys: tuple[str, ...]
     """(p,) keys of the samples."""
@@ -85,7 +86,7 @@ def _there(piece: Piece, number: int, read_range: ReadRange) -> memoryview:
         return memoryview(b"")
 
 
-def _stretches(places: np.ndarray) -> Iterator[list[int]]:
+def _stretches(places: NDArray[np.int64]) -> Iterator[list[int]]:
     """Numbers of images that one request brings, in the order of their bytes."""
     stretch: list[int] = []
     for number in np.lexsort((places[:, 1], places[:, 0])).tolist():
@@ -97,7 +98,7 @@ def _stretches(places: np.ndarray) -> Iterator[list[int]]:
         yield stretch
 
 
-def _close(left: np.ndarray, right: np.ndarray) -> bool:
+def _close(left: NDArray[np.int64], right: NDArray[np.int64]) -> bool:
     gap = right[1] - left[1] - left[2]
     return bool(left[0] == right[0] and gap <= LARGEST_GAP_BYTES)
 
@@ -118,7 +119,7 @@ class ImageReader:
             for name in self.shard_names
         ]
 
-    def pieces(self, rows: np.ndarray, cuts: np.ndarray) -> list[Piece]:
+    def pieces(self, rows: NDArray[np.int64], cuts: NDArray[np.int64]) -> list[Piece]:
         """The images of ``rows`` (b,), to be read; the first piece ends before ``cuts``[0]."""
         places = np.stack([column[rows].astype(np.int64) for column in self.columns], axis=1)
         keys = self.keys.take(rows).to_pylist()
@@ -130,7 +131,7 @@ class ImageReader:
             start += len(part)
         return found
 
-    def piece(self, rows: np.ndarray) -> Piece:
+    def piece(self, rows: NDArray[np.int64]) -> Piece:
         """The images of ``rows`` (p,), to be read."""
         return self.pieces(rows, np.empty(0, np.int64))[0]
 
@@ -145,8 +146,8 @@ class ImageReader:
         piece.check(0, data)
         return data
 
-    def rows_of_shards(self, names: Sequence[str]) -> np.ndarray:
+    def rows_of_shards(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Rows of the images that lie in the shards ``names``, in the order of the index."""
         wanted = np.flatnonzero(np.isin(self.shard_names, list(names)))
-        rows: np.ndarray = np.flatnonzero(np.isin(self.columns[0], wanted))
+        rows: NDArray[np.int64] = np.flatnonzero(np.isin(self.columns[0], wanted))
         return rows

@@ -6,6 +6,7 @@ The training split, less what a list excludes, less a share that is held out for
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from apdist.config import DataConfig
 from apdist.data import storage
@@ -64,7 +65,9 @@ def _divided(index: Index, data: DataConfig, seed: int) -> tuple[Index, Index]:
     return split.subset(np.flatnonzero(~held_out)), split.subset(np.flatnonzero(held_out))
 
 
-def held_out_images(labels: np.ndarray, share: float, by: str, seed: int) -> np.ndarray:
+def held_out_images(
+    labels: NDArray[np.int64], share: float, by: str, seed: int
+) -> NDArray[np.bool_]:
     """(n,) bool: which images of ``labels`` (n,) are held out; as many of ``by`` as ``share`` says.
 
     Equal for equal labels, share and seed; a larger share holds out more images, never others.
@@ -78,7 +81,7 @@ def held_out_images(labels: np.ndarray, share: float, by: str, seed: int) -> np.
     return np.asarray(chosen)
 
 
-def _excluded(index: Index, split: Index, data: DataConfig) -> np.ndarray:
+def _excluded(index: Index, split: Index, data: DataConfig) -> NDArray[np.bool_]:
     """(n,) bool: which images of ``split`` the list names.
 
     Raises:
@@ -90,7 +93,7 @@ def _excluded(index: Index, split: Index, data: DataConfig) -> np.ndarray:
     names = [entry.removeprefix(_CLASS).strip() for entry in entries if entry.startswith(_CLASS)]
     _refuse_unknown(keys, _known(index, "key", keys), data.exclude, "image has the key")
     _refuse_unknown(names, _known(index, "label_name", names), data.exclude, "class is named")
-    named: np.ndarray = _named(split, "key", keys) | _named(split, "label_name", names)
+    named: NDArray[np.bool_] = _named(split, "key", keys) | _named(split, "label_name", names)
     return named
 
 
@@ -103,7 +106,7 @@ def _text(uri: str) -> str:
         raise ValueError(f"data.exclude: {uri} is not a text file in UTF-8") from error
 
 
-def _named(index: Index, column: str, wanted: list[str]) -> np.ndarray:
+def _named(index: Index, column: str, wanted: list[str]) -> NDArray[np.bool_]:
     """(n,) bool: where ``column`` is one of ``wanted``."""
     if column == "key":
         found = pc.is_in(index.column(column), pa.array(wanted, pa.string()))

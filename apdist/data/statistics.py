@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apdist.data.index import Index, encoded
 
@@ -14,7 +15,7 @@ class SplitStatistics:
     num_images: int
     num_bytes: int
     num_shards: int
-    class_sizes: np.ndarray
+    class_sizes: NDArray[np.int64]
     """(c,) images of each class."""
 
     @property
@@ -33,7 +34,7 @@ def split_statistics(index: Index) -> SplitStatistics:
     )
 
 
-def histogram(sizes: np.ndarray) -> list[tuple[int, int, int]]:
+def histogram(sizes: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     """Bins 1, 2-3, 4-7, ...: first and last size of each, and the classes in it.
 
     Args:
@@ -56,7 +57,9 @@ def bars(rows: list[tuple[int, int, int]], width: int = 40) -> list[str]:
     return lines
 
 
-def images_per_epoch(labels: np.ndarray, batch_size: int, group_size: int) -> tuple[int, int]:
+def images_per_epoch(
+    labels: NDArray[np.int64], batch_size: int, group_size: int
+) -> tuple[int, int]:
     """Batches of an epoch, and the images in them.
 
     Args:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.config import AugmentConfig, DataConfig
@@ -54,7 +55,7 @@ class _Ahead:
     """A batch that is being read."""
 
     step: int
-    rows: np.ndarray
+    rows: NDArray[np.int64]
     buffer: Buffer
     pieces: list[tuple[int, Order, "Future[Filled]"]]
     """Place of its first image, what was ordered, what came of it."""
@@ -80,7 +81,7 @@ class TrainingStream:
         plan: Plan,
         data: DataConfig,
         augment: AugmentConfig,
-        own_rows: Callable[[np.ndarray], np.ndarray],
+        own_rows: Callable[[NDArray[np.int64]], NDArray[np.int64]],
     ) -> None:
         self.reader, self.plan, self.data, self.augment = ImageReader(index), plan, data, augment
         self.own_rows = own_rows
@@ -183,7 +184,7 @@ class TrainingStream:
             self._substitute(row, order.epoch, one.buffer.images[place : place + 1])
         return len(corrupt)
 
-    def _substitute(self, row: int, epoch: int, out: np.ndarray) -> None:
+    def _substitute(self, row: int, epoch: int, out: NDArray[np.uint8]) -> None:
         """Fill ``out`` (1, 3, s, s) with the next readable image of the same class."""
         others = np.flatnonzero(self.labels == self.labels[row])
         for other in np.roll(others, -1 - int(np.searchsorted(others, row)))[:-1]:
@@ -194,11 +195,11 @@ class TrainingStream:
         raise ImageError(f"{piece.describe(0)} is corrupt, and so is all of its class")
 
 
-def piece_ends(labels: np.ndarray, num_images: int) -> np.ndarray:
+def piece_ends(labels: NDArray[np.int64], num_images: int) -> NDArray[np.int64]:
     """Where to cut ``labels`` (b,) between two classes, each about ``num_images`` later."""
     changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
     wanted = np.searchsorted(changes, np.arange(num_images, len(labels), num_images))
-    ends: np.ndarray = changes[np.unique(wanted[wanted < len(changes)])]
+    ends: NDArray[np.int64] = changes[np.unique(wanted[wanted < len(changes)])]
     return ends
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apdist.data.index import Index, encoded
@@ -23,7 +24,7 @@ def describe_images(
     shards: Iterable[str] | None = None,
     min_passes: int = 0,
     progress: Callable[[int], None] = lambda _: None,
-) -> tuple[np.ndarray, Tensor]:
+) -> tuple[NDArray[np.int64], Tensor]:
     """Describe the images of ``index``; the network's mode is left as it was found.
 
     Args:
@@ -44,7 +45,7 @@ def describe_images(
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
-    rows: list[np.ndarray] = []
+    rows: list[NDArray[np.int64]] = []
     descriptors: list[Tensor] = []
     try:
         with torch.no_grad():

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apdist.config import Config, config_hash
@@ -230,7 +231,7 @@ class _Worker:
             self.post(kind="evaluation", **(metrics | {"step": step, "seconds": seconds}))
         self.job.report(metrics)
 
-    def _gather(self, rows: np.ndarray, descriptors: Tensor) -> Tensor:
+    def _gather(self, rows: NDArray[np.int64], descriptors: Tensor) -> Tensor:
         """All workers' descriptors in the order of the split, (n, d)."""
         sizes = self.workers.gather_numbers(len(rows), self.device)
         places = torch.from_numpy(rows).to(self.device)
