@@ -14,10 +14,12 @@ import tyro
 from apdist.config import Config, flatten, override
 from apdist.data import storage
 from apdist.training.launch import (
+    Inbox,
     Interrupted,
     RemoteLink,
     build_trainer,
     counted_signals,
+    loss_explained,
     ray_cluster,
     remote_mailbox,
 )
@@ -94,7 +96,11 @@ def sweep(options: Options, preset_name: str) -> int:
     board = Board(run, parent, config, preset_name)
     status = "FAILED"
     try:
-        with ray_cluster(config.ray):
+        with (
+            counted_signals(),
+            ray_cluster(config.ray),
+            loss_explained(f"finished trials lie in {run.uri}"),
+        ):
             results = search(options, config, dimensions, board)
         board.show(results)
         status = "FINISHED"
@@ -109,7 +115,6 @@ def sweep(options: Options, preset_name: str) -> int:
 
 def search(options: Options, config: Config, dimensions: list[Dimension], board: "Board") -> Any:
     """Run the trials; returns Tune's result grid."""
-    import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
@@ -147,7 +152,7 @@ def search(options: Options, config: Config, dimensions: list[Dimension], board:
             callbacks=[board.releaser()],
         ),
     )
-    return board.watch(tuner.fit, lambda: ray.get(mailbox.take.remote()))
+    return board.watch(tuner.fit, Inbox(mailbox))
 
 
 def concurrent_trials(config: Config) -> int:
@@ -231,7 +236,7 @@ class Board:
                 if signals:
                     raise Interrupted
                 finished = not thread.is_alive()
-                for event in take():
+                for event in take(finished):
                     self.on_event(event)
                 thread.join(0.2)
         if failure:

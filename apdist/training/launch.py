@@ -80,12 +80,13 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
     else:
         refuse_if_unreachable(address)
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if address == "local" else None,
-        )
+        with _handlers_kept():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False if address == "local" else None,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"no Ray cluster at ray.address {address!r} ({str(error).splitlines()[0]}); "
@@ -144,13 +145,13 @@ def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:
     # From here on: a KeyboardInterrupt while Ray starts could be lost in a callback of a library.
     with counted_signals():
         if job.config.ray.num_workers == 0:
-            _watch(job, Mailbox(), Mailbox.take, on_event)
+            mailbox = Mailbox()
+            _watch(job, mailbox, lambda _: mailbox.take(), on_event)
             return
-        with ray_cluster(job.config.ray):
-            import ray
-
-            mailbox = remote_mailbox()
-            _watch(job, RemoteLink(mailbox), lambda _: ray.get(mailbox.take.remote()), on_event)
+        resume = f"`apdist train --resume {shlex.quote(job.run)}` goes on from the last checkpoint"
+        with ray_cluster(job.config.ray), loss_explained(resume):
+            actor = remote_mailbox()
+            _watch(job, RemoteLink(actor), Inbox(actor), on_event)
 
 
 def remote_mailbox() -> Any:
@@ -191,8 +192,48 @@ class RemoteLink:
         return answer
 
 
+class Inbox:
+    """The driver's end of a mailbox that is a Ray actor."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self._answer: Any = None
+
+    def __call__(self, last: bool) -> list[Event]:
+        """The events that have come; with ``last`` surely all.
+
+        Else it waits for a moment only: where the cluster is gone nobody could stop it.
+
+        Raises:
+            ray.exceptions.RayError: the actor is gone.
+        """
+        import ray
+
+        if self._answer is None:
+            self._answer = self.actor.take.remote()
+        ready, _ = ray.wait([self._answer], timeout=None if last else POLL_S)
+        if not ready:
+            return []
+        events: list[Event] = ray.get(self._answer)
+        self._answer = None
+        if last:  # what came after the question was asked
+            events += ray.get(self.actor.take.remote())
+        return events
+
+
+@contextmanager
+def loss_explained(remedy: str) -> Iterator[None]:
+    """`TrainingError` with ``remedy`` where the cluster ends while it is used."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise TrainingError(f"lost the Ray cluster ({_gist(error)}); {remedy}") from error
+
+
 def _watch(
-    job: "Job", link: Any, take: Callable[[Any], list[Event]], on_event: Callable[[Event], None]
+    job: "Job", link: Any, take: Callable[[bool], list[Event]], on_event: Callable[[Event], None]
 ) -> None:
     """Run the trainer in a thread; this one handles signals and hands on events."""
     failures: list[BaseException] = []
@@ -209,7 +250,7 @@ def _watch(
             if len(signals) > 1:
                 raise KeyboardInterrupt
             finished = not thread.is_alive()  # before the last events are taken
-            for event in take(link):
+            for event in take(finished):
                 if event["kind"] == "error":
                     raise ValueError(event["text"])
                 on_event(event)
@@ -246,6 +287,22 @@ def _gist(error: BaseException) -> str:
     return (named or lines or [type(error).__name__])[-1]
 
 
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Ray puts its own in place when it starts: a SIGTERM would end the process without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except SystemExit:  # that is what Ray's own does
+        raise KeyboardInterrupt from None
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
 class _Counter(list[int]):
     """A signal handler that notes the signals it gets."""
 
@@ -262,8 +319,6 @@ def counted_signals() -> Iterator[list[int]]:
     """
     outer = signal.getsignal(signal.SIGINT)
     if isinstance(outer, _Counter):
-        for kind in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(kind, outer)  # Ray's core has put its own in place when it started
         yield outer
         return
     signals = _Counter()
