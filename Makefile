@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c c
 .PHONY: demo test test-all check clean
 
 demo: $(VENV)/installed
-	@$(BIN)/python -m pipelines.demo
+	@$(BIN)/apdist demo
 
 test: $(VENV)/installed-dev check
 	$(BIN)/python -m pytest -q

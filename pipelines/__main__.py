@@ -1,13 +1,12 @@
 """The ``apdist`` command: one verb per job, each in its own file."""
 
 import importlib
-import logging
-import os
 import sys
 
-from pipelines.stopping import stopped_by_signals
+from pipelines.ending import exit_code_of, fail
 
 VERBS = {
+    "demo": "all of it once, on characters drawn for it: a few minutes on a laptop",
     "prepare": "write WebDataset shards and their index from your pictures, or draw the glyphs",
     "train": "train a model from a preset, or go on with a run",
     "sweep": "search hyper-parameters with Ray Tune",
@@ -51,40 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
         from apdist.config import suggestion
 
         hint = suggestion(argv[0], list(VERBS)) or f"; expected one of {', '.join(VERBS)}"
-        return _fail(f"unknown verb {argv[0]!r}{hint}", 2)
-    return _run(argv[0], argv[1:])
+        return fail(f"unknown verb {argv[0]!r}{hint}", 2)
 
+    def run() -> int:
+        code: int = importlib.import_module(f"pipelines.{argv[0]}").main(argv[1:])
+        return code
 
-def _run(verb: str, argv: list[str]) -> int:
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    # It tells of every broken answer with a traceback; the storage room tells of those that last.
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
-    try:
-        with stopped_by_signals():
-            code: int = importlib.import_module(f"pipelines.{verb}").main(argv)
-    except (ValueError, OSError) as error:
-        if os.environ.get("APDIST_TRACEBACK"):
-            raise
-        return _fail(_told(error), 2)
-    except RuntimeError as error:
-        if os.environ.get("APDIST_TRACEBACK") or type(error).__name__ != "TrainingError":
-            raise
-        return _fail(str(error), 1)
-    except KeyboardInterrupt as stop:
-        return _fail(str(stop) or "stopped", 130)
-    return code
-
-
-def _told(error: ValueError | OSError) -> str:
-    """Its message; an error of the file system itself gets path and remedy."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror.lower()}; check the path and who may write there"
-    return str(error)
-
-
-def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"apdist: {' '.join(message.split())}\n")
-    return code
+    return exit_code_of(run)
 
 
 if __name__ == "__main__":

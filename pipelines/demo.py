@@ -1,88 +1,18 @@
-"""``make demo``: every verb in turn on the embedded data set, and what came of it."""
+"""``apdist demo``: every verb in turn, on characters drawn for it."""
 
-import os
-import shlex
-import sys
-import time
-from pathlib import Path
+from dataclasses import dataclass
 
-from apdist.data import storage
-from apdist.data.index import INDEX_NAME
-from apdist.data.reader import ImageReader
-from apdist.retrieval.metrics import RetrievalScores
-from apdist.training.runs import Run
-from pipelines import index, prepare, report, search
-from pipelines.console import say, table
-from pipelines.described import Described, describe, trained_model
-from pipelines.evaluate import evaluate, figures, scores_before
-from pipelines.presets import preset
-from pipelines.train import new_run, train_run, with_absolute_paths
+from pipelines.options import parse
 
 
-def main() -> int:
-    """Draw, train, evaluate, index, search, report; returns the exit code."""
-    started = time.monotonic()
-    config = with_absolute_paths(preset("glyphs"))
-    if not storage.exists(storage.join(config.data.shards, INDEX_NAME)):
-        _heading("1. draw the data set: characters in the typefaces that matplotlib ships")
-        prepare.main(["glyphs", "--out", config.data.shards])
-    _heading("2. train on two Ray workers: one global AP batch a step, in three stages")
-    run = new_run(config, "glyphs")
-    if code := train_run(run):
-        return code
-    _heading("3. evaluate, index and search characters that were never trained on")
-    after = evaluate(run)
-    folder = index.make_index(run, index.Options(run=run.uri))
-    query = example_query(run)
-    search.search(run, search.Options(query=query, run=run.uri, k=5))
-    page = report.make_report(run, report.Options(run=run.uri))
-    show(run, scores_before(run), after, [page, folder, run.uri])
-    say(f"\nall of it took {time.monotonic() - started:.0f} s; try next:")
-    for command in (
-        ["mlflow", "ui", "--backend-store-uri", run.config.tracking.uri],
-        ["apdist", "search", os.path.relpath(query), "--run", os.path.relpath(run.uri)],
-        ["apdist", "prepare", "folder", "YOUR_IMAGES", "--out", "data/mine"],
-    ):
-        say(f"  .venv/bin/{shlex.join(command)}")
-    return 0
+@dataclass(frozen=True)
+class Options:
+    """Draw characters, train on them, evaluate, index, search and report: a few minutes."""
 
 
-def example_query(run: Run) -> Path:
-    """Write one image of the test split beside the run, to search with."""
-    found = _described(run)
-    row = len(found.index) // 2
-    path = Path(run.uri, "example-query.jpg")
-    path.write_bytes(ImageReader(found.index).read_one(row))
-    say(f"query: {found.index.table['label_name'][row].as_py()}")
-    return path
+def main(argv: list[str]) -> int:
+    """Parse and run."""
+    parse(Options, argv, "apdist demo")
+    from pipelines.demo_tour import tour
 
-
-def show(
-    run: Run, before: RetrievalScores | None, after: RetrievalScores, paths: list[str]
-) -> None:
-    """The table of the demo and where everything lies."""
-    assert before is not None
-    old, new = figures(before), figures(after)
-    say("")
-    table(
-        f"{after.num_queries} images of unseen characters, each against the rest",
-        ["", "untrained", "trained"],
-        [[name, f"{old[name]:.4f}", f"{new[name]:.4f}"] for name in new],
-    )
-    seconds = sum(step["seconds"] for step in run.of_kind("step"))
-    say(f"training steps took {seconds:.0f} s")
-    for what, path in zip(("report", "index", "run"), paths, strict=True):
-        say(f"{what}: {path}")
-
-
-def _described(run: Run) -> Described:
-    model = trained_model(run)
-    return describe(run.uri, model.model_id, run.config.data.shards, run.config.data.eval_split)
-
-
-def _heading(text: str) -> None:
-    say(f"\n{text}\n{'-' * len(text)}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return tour()
