@@ -13,17 +13,10 @@ import tyro
 
 from apdist.config import Config, flatten, override
 from apdist.data import storage
-from apdist.training.launch import (
-    Inbox,
-    Interrupted,
-    RemoteLink,
-    build_trainer,
-    counted_signals,
-    loss_explained,
-    ray_cluster,
-    remote_mailbox,
-)
+from apdist.training.launch import Interrupted, build_trainer, loss_explained, ray_cluster
+from apdist.training.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.runs import SWEEP, Run, create_run
+from apdist.training.signals import counted_signals
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking import Tracker
 from pipelines.console import say, table, warn

@@ -11,7 +11,8 @@ import ray
 from apdist.config import RayConfig
 from apdist.training import launch
 from apdist.training.events import Mailbox
-from apdist.training.launch import Inbox, TrainingError, loss_explained, ray_cluster
+from apdist.training.launch import TrainingError, loss_explained, ray_cluster
+from apdist.training.remote import Inbox
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import math
 import os
 import re
 import shlex
-import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from apdist.config import Config, RayConfig
 from apdist.data import storage
 from apdist.training.address import refuse_if_unreachable
 from apdist.training.events import Event, Link, Mailbox, WarningForwarder
+from apdist.training.remote import Inbox, RemoteLink, remote_mailbox
+from apdist.training.signals import counted_signals, handlers_kept
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -80,7 +81,7 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
     else:
         refuse_if_unreachable(address)
     try:
-        with _handlers_kept():
+        with handlers_kept():
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -148,77 +149,9 @@ def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:
             mailbox = Mailbox()
             _watch(job, mailbox, lambda _: mailbox.take(), on_event)
             return
-        resume = f"`apdist train --resume {shlex.quote(job.run)}` goes on from the last checkpoint"
-        with ray_cluster(job.config.ray), loss_explained(resume):
+        with ray_cluster(job.config.ray), loss_explained(_going_on(job)):
             actor = remote_mailbox()
             _watch(job, RemoteLink(actor), Inbox(actor), on_event)
-
-
-def remote_mailbox() -> Any:
-    """A mailbox actor on the driver's node: it lives as long as the driver does."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-
-
-class RemoteLink:
-    """A worker's end of a mailbox that is a Ray actor; never makes a step wait."""
-
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
-        self._answer: Any = None
-
-    def post(self, event: Event) -> None:
-        """Send without waiting."""
-        self.actor.post.remote(event)
-
-    def request_stop(self) -> None:
-        """Ask the workers to end."""
-        self.actor.request_stop.remote()
-
-    def stop_requested(self) -> bool:
-        """The newest answer that has arrived; asks again for the next step."""
-        import ray
-
-        if self._answer is None:
-            self._answer = self.actor.stop_requested.remote()
-        ready, _ = ray.wait([self._answer], timeout=0)
-        if not ready:
-            return False
-        answer = bool(ray.get(self._answer))
-        self._answer = None
-        return answer
-
-
-class Inbox:
-    """The driver's end of a mailbox that is a Ray actor."""
-
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
-        self._answer: Any = None
-
-    def __call__(self, last: bool) -> list[Event]:
-        """The events that have come; with ``last`` surely all.
-
-        Else it waits for a moment only: where the cluster is gone nobody could stop it.
-
-        Raises:
-            ray.exceptions.RayError: the actor is gone.
-        """
-        import ray
-
-        if self._answer is None:
-            self._answer = self.actor.take.remote()
-        ready, _ = ray.wait([self._answer], timeout=None if last else POLL_S)
-        if not ready:
-            return []
-        events: list[Event] = ray.get(self._answer)
-        self._answer = None
-        if last:  # what came after the question was asked
-            events += ray.get(self.actor.take.remote())
-        return events
 
 
 @contextmanager
@@ -274,10 +207,12 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
     log = storage.join(job.run, "error.log")
     storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
     raise TrainingError(
-        f"training failed: {_gist(error)}; the whole "
-        f"report is in {log}; `apdist train --resume {shlex.quote(job.run)}` goes on from the last "
-        "checkpoint"
+        f"training failed: {_gist(error)}; the whole report is in {log}; {_going_on(job)}"
     ) from error
+
+
+def _going_on(job: "Job") -> str:
+    return f"`apdist train --resume {shlex.quote(job.run)}` goes on from the last checkpoint"
 
 
 def _gist(error: BaseException) -> str:
@@ -285,52 +220,6 @@ def _gist(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     return (named or lines or [type(error).__name__])[-1]
-
-
-@contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Ray puts its own in place when it starts: a SIGTERM would end the process without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except SystemExit:  # that is what Ray's own does
-        raise KeyboardInterrupt from None
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
-
-
-class _Counter(list[int]):
-    """A signal handler that notes the signals it gets."""
-
-    def __call__(self, number: int, _frame: object) -> None:
-        self.append(number)
-
-
-@contextmanager
-def counted_signals() -> Iterator[list[int]]:
-    """A list that grows with each SIGINT or SIGTERM (they are left alone outside the main thread).
-
-    A handler that raised could interrupt Ray in the middle of a call; the caller looks instead.
-    Inside another such block the list is the outer one's.
-    """
-    outer = signal.getsignal(signal.SIGINT)
-    if isinstance(outer, _Counter):
-        yield outer
-        return
-    signals = _Counter()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
-    before = {kind: signal.signal(kind, signals) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
 
 
 def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) -> "TorchTrainer":

@@ -1,0 +1,75 @@
+"""The mailbox as a Ray actor: the ends that workers and driver have of it."""
+
+from typing import Any
+
+from apdist.training.events import Event, Mailbox
+
+ANSWER_S = 0.1
+"""How long the driver waits for an answer before it looks around again."""
+
+
+def remote_mailbox() -> Any:
+    """A mailbox actor on the driver's node: it lives as long as the driver does."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+class RemoteLink:
+    """A worker's end of a mailbox that is a Ray actor; never makes a step wait."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self._answer: Any = None
+
+    def post(self, event: Event) -> None:
+        """Send without waiting."""
+        self.actor.post.remote(event)
+
+    def request_stop(self) -> None:
+        """Ask the workers to end."""
+        self.actor.request_stop.remote()
+
+    def stop_requested(self) -> bool:
+        """The newest answer that has arrived; asks again for the next step."""
+        import ray
+
+        if self._answer is None:
+            self._answer = self.actor.stop_requested.remote()
+        ready, _ = ray.wait([self._answer], timeout=0)
+        if not ready:
+            return False
+        answer = bool(ray.get(self._answer))
+        self._answer = None
+        return answer
+
+
+class Inbox:
+    """The driver's end of a mailbox that is a Ray actor."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self._answer: Any = None
+
+    def __call__(self, last: bool) -> list[Event]:
+        """The events that have come; with ``last`` surely all.
+
+        Else it waits for a moment only: where the cluster is gone nobody could stop it.
+
+        Raises:
+            ray.exceptions.RayError: the actor is gone.
+        """
+        import ray
+
+        if self._answer is None:
+            self._answer = self.actor.take.remote()
+        ready, _ = ray.wait([self._answer], timeout=None if last else ANSWER_S)
+        if not ready:
+            return []
+        events: list[Event] = ray.get(self._answer)
+        self._answer = None
+        if last:  # what came after the question was asked
+            events += ray.get(self.actor.take.remote())
+        return events
