@@ -2,75 +2,166 @@
 
     python -m tests.triton_to_ptx
 
-Triton must not be in its interpreter's mode. Prints a line per kernel.
+Triton must not be in its interpreter's mode. Prints a line of JSON per kernel. What is counted are
+instructions of the machine code for sm_90, as ``nvdisasm`` prints them:
+
+- ``loop``: instructions from the target of a backward branch up to that branch, of the innermost
+  loop with the most of them, divided by the scores that a thread handles in one turn of it. Loads,
+  address arithmetic and the branch itself count.
+- ``straight``: instructions of the longest stretch without a label or a branch, divided likewise:
+  for a kernel without a loop, which comes there once.
+- ``barriers``: those inside the loop.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from apdist.loss import triton_axis as axis
+from apdist.loss import triton_binning as binning
 from apdist.loss import triton_histogram as histogram
-from apdist.loss import triton_kernels as kernels
+from apdist.loss import triton_sloping as sloping
 
 HOPPER = 90
+WARP = 32
 TYPES = {
     "scores": "*fp32",
+    "change": "*fp32",
+    "low_change": "*fp32",
+    "slopes": "*fp32",
     "codes": "*u8",
+    "related": "*u8",
     "labels": "*i64",
     "ignore": "*i64",
-    "slopes": "*fp32",
+    "counts": "*i64",
     "everything": "*fp64",
     "positives": "*fp64",
-    "counts": "*i64",
     "high": "fp32",
     "scale": "fp32",
 }
+INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)(.*)$")
+LABEL = re.compile(r"^\s*(\.L\w+):")
 
 
-def ptx_of(function: Any, num_warps: int = 4, **constants: Any) -> str:
+def compiled(function: Any, types: dict[str, str], num_warps: int, **constants: Any) -> Any:
     names = [parameter.name for parameter in function.params]
-    signature = {n: "constexpr" if n in constants else TYPES.get(n, "i32") for n in names}
-    aligned = [n for n in names if signature[n].startswith("*")]
+    types = TYPES | types
+    signature = {n: "constexpr" if n in constants else types.get(n, "i32") for n in names}
+    # What Triton finds out at a launch: torch's memory is aligned, and so are rows of scores.
+    aligned = [n for n in names if signature[n].startswith("*") or n == "stride"]
     attributes = {(names.index(n),): [["tt.divisibility", 16]] for n in aligned}
     source = ASTSource(function, signature, constexprs=constants, attrs=attributes)
-    target = GPUTarget("cuda", HOPPER, 32)
-    compiled = triton.compile(source, target=target, options={"num_warps": num_warps})
-    assert len(compiled.asm["cubin"]) > 0
-    return compiled.asm["ptx"]
+    target = GPUTarget("cuda", HOPPER, WARP)
+    return triton.compile(source, target=target, options={"num_warps": num_warps})
 
 
-def num_atomics(ptx: str) -> int:
-    return len(re.findall(r"\b(?:atom|red)\.", ptx))
+def machine_code(kernel: Any) -> list[tuple[str, str]]:
+    """(operation, operands) of each instruction; ("", name) for a label."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/nvdisasm"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        command = [str(tool), "-c", file.name]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    code = []
+    for line in text.splitlines():
+        if label := LABEL.match(line):
+            code.append(("", label[1]))
+        elif instruction := INSTRUCTION.match(line):
+            code.append((instruction[1], instruction[2]))
+    return code
+
+
+def innermost_loops(code: list[tuple[str, str]]) -> list[list[str]]:
+    """Operations of each loop that has none inside, without ones that do nothing."""
+    at = {name: place for place, (operation, name) in enumerate(code) if not operation}
+    spans = []
+    for place, (operation, operands) in enumerate(code):
+        found = re.search(r"`\((\.L\w+)\)", operands)
+        # The last branch of a kernel jumps to itself.
+        if operation == "BRA" and found and at[found[1]] < place - 1:
+            spans.append((at[found[1]], place))
+    inner = [a for a in spans if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in spans)]
+    return [[o for o, _ in code[first : last + 1] if o and o != "NOP"] for first, last in inner]
+
+
+def longest_stretch(code: list[tuple[str, str]]) -> int:
+    """Instructions of the longest part without a label or a branch."""
+    lengths = [0]
+    for operation, _ in code:
+        if operation in ("", "BRA", "EXIT"):
+            lengths.append(0)
+        elif operation != "NOP":
+            lengths[-1] += 1
+    return max(lengths)
+
+
+def report(name: str, kernel: Any, scores_a_turn: int) -> None:
+    code = machine_code(kernel)
+    loop = max(innermost_loops(code), key=len, default=[])
+    print(
+        json.dumps(
+            {
+                "kernel": name,
+                "atomics": len(re.findall(r"\b(?:atom|red)\.", kernel.asm["ptx"])),
+                "loop": len(loop) / scores_a_turn,
+                "barriers": sum(operation.startswith("BAR") for operation in loop),
+                "straight": longest_stretch(code) / scores_a_turn,
+                "spilled": sum(operation.startswith(("LDL", "STL")) for operation, _ in code),
+            }
+        )
+    )
+
+
+def scores_a_thread(block: dict[str, int]) -> int:
+    rows = block["rows_at_once"] * block.get("loads_at_once", 1)
+    return rows * block["columns_at_once"] // (WARP * block["num_warps"])
 
 
 def main() -> None:
-    for num_bins, stride in ((2, "other_stride"), (20, "line_stride"), (255, "other_stride")):
-        text = ptx_of(
-            kernels.bin_lines,
-            histogram.BINNING_WARPS,
+    for num_bins in (2, 20, 255):
+        bins: dict[str, Any] = {"num_bins": num_bins}
+        bins["bins_at_once"] = histogram.bins_of_programs(num_bins)[1]
+        for keep_codes in (False, True):
+            found = compiled(binning.bin_rows, {}, **bins, keep_codes=keep_codes, **histogram.ROWS)
+            name = f"bin_rows bins={num_bins} codes={keep_codes}"
+            report(name, found, scores_a_thread(histogram.ROWS))
+        found = compiled(binning.bin_columns, {}, **bins, **histogram.COLUMNS)
+        report(f"bin_columns bins={num_bins}", found, scores_a_thread(histogram.COLUMNS))
+        found = compiled(
+            binning.bin_related,
+            {},
             num_bins=num_bins,
             padded_bins=histogram.power_of_two(num_bins),
             include_self=num_bins == 2,
-            keep_codes=num_bins != 20,
-            lines_at_once=histogram.BINNED_LINES,
-            others_at_once=histogram.OTHERS_AT_ONCE,
-            **{stride: 1},
+            **histogram.RELATED,
         )
-        print(f"bin_lines bins={num_bins} atomics={num_atomics(text)}")
+        report(f"bin_related bins={num_bins}", found, 1)
     for has_codes in (False, True):
-        text = ptx_of(
-            kernels.slope_block,
-            num_bins=20,
-            has_codes=has_codes,
-            lines_at_once=histogram.SLOPED_LINES,
-            others_at_once=histogram.OTHERS_AT_ONCE,
-        )
-        print(f"slope_block codes={has_codes} atomics={num_atomics(text)}")
+        for halves in (False, True):
+            types = {"change": "*bf16", "low_change": "*bf16"} if halves else {}
+            found = compiled(
+                sloping.slope_block,
+                types,
+                num_bins=20,
+                has_codes=has_codes,
+                halves=halves,
+                **histogram.SLOPES,
+            )
+            name = f"slope_block codes={has_codes} halves={halves}"
+            report(name, found, scores_a_thread(histogram.SLOPES))
+    integers = {"labels": "*i32", "ignore": "*i32"}
+    found = compiled(axis.mark_related, integers, 4, has_junk=True, side=histogram.RELATED["side"])
+    report("mark_related", found, 1)
 
 
 if __name__ == "__main__":

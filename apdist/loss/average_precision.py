@@ -6,6 +6,7 @@ Shapes: n images in the batch, b of them rows of this worker, d descriptor size,
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from apdist.loss import checks
 from apdist.loss.autograd import tiled_loss
 from apdist.loss.dense import average_precision_of_scores, dense_average_precision, dense_loss
 from apdist.loss.histogram import cumulative_histograms, descriptor_gradient
-from apdist.loss.options import DEFAULT_CACHE_BYTES, Bins, LossOptions
+from apdist.loss.options import Bins, LossOptions
 from apdist.loss.precision import average_precision_of_bins
 from apdist.loss.scoring import Diagnostics, RowScores, score_rows
 from apdist.loss.tiles import Pairs
@@ -41,7 +42,7 @@ def average_precision_loss(
     ignore: Tensor | None = None,
     tile_size: int | None = None,
     backend: str = "auto",
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    cache_bytes: int | Literal["auto"] = "auto",
     check_norm: bool = True,
     precision: str = "float32",
 ) -> Tensor:
@@ -61,13 +62,15 @@ def average_precision_loss(
             constants, no gradient flows to them.
         ignore: (n,) integers; images that share a non-negative id but not a label are left out of
             each other's lists.
-        tile_size: rows and columns of similarities held at once; None chooses by device.
+        tile_size: rows and columns of similarities held at once; None chooses by device. On a GPU
+            a multiple of 128, the next one if need be.
         backend: "tiled" (any device), "dense" (the definition), "numba" (CPU), "triton" (float32 on
             CUDA) or "auto", the fastest here.
-        cache_bytes: memory for one byte a pair that saves the backward pass a matrix product.
+        cache_bytes: memory for one byte a pair that saves the backward pass a matrix product;
+            "auto" is 256 MiB on a CPU and half of what is free on a GPU.
         check_norm: refuse descriptors whose length is not 1 within 1e-3.
-        precision: "float32", or "tf32" on CUDA: faster products of factors cut to 10 binary digits,
-            which moves a similarity by up to 2e-3, a fiftieth of one of 20 bins.
+        precision: of the matrix products: "float32", or "bf16x3", three products of bfloat16, a
+            few times faster on a GPU with an error near that of float32.
 
     Raises:
         ValueError: an argument is not as described; the message says what came and what to do.
@@ -154,7 +157,7 @@ class AveragePrecisionLoss(nn.Module):
         include_self: bool = False,
         tile_size: int | None = None,
         backend: str = "auto",
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        cache_bytes: int | Literal["auto"] = "auto",
         check_norm: bool = True,
         precision: str = "float32",
     ) -> None:
@@ -247,10 +250,11 @@ def _checked_pairs(
 ) -> Pairs:
     checks.check_backend(options, descriptors)
     checks.check_labels("labels", labels, descriptors)
+    has_junk = ignore is not None
     if ignore is None:
         ignore = torch.full_like(labels, -1, dtype=torch.int64)
     checks.check_labels("ignore", ignore, descriptors)
-    return Pairs(labels.long(), ignore.long(), options.include_self)
+    return Pairs(labels.long(), ignore.long(), options.include_self, has_junk)
 
 
 def _checked_weights(descriptors: Tensor, query_weights: Tensor | None) -> Tensor:

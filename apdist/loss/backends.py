@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import os
 import shutil
 import sysconfig
@@ -19,7 +20,9 @@ from torch import Tensor
 from apdist.loss.options import Bins, LossOptions
 from apdist.loss.tiles import Histograms, Pairs, Tile
 
-# A program keeps the histograms of its rows in registers.
+logger = logging.getLogger(__name__)
+
+# A program of `bin_related` keeps the histograms of its lines in registers.
 MAX_BINS_OF_TRITON = 512
 
 
@@ -37,7 +40,10 @@ class Sloping(Protocol):
     """Second pass: takes tiles of similarities, gives tiles of derivatives."""
 
     def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
-        """(r, c) dL/ds_ij + dL/ds_ji; may overwrite ``scores``, reads ``codes`` instead if kept."""
+        """(r, c) dL/ds_ij + dL/ds_ji; may overwrite ``scores``, reads ``codes`` instead if kept.
+
+        For products of bfloat16 it may be (2, r, c), a number and what it leaves over.
+        """
 
 
 def new_binning(descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions) -> Binning:
@@ -56,8 +62,10 @@ def new_binning(descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOpt
     return TorchBinning(pairs, rows, options.bins)
 
 
-def new_sloping(descriptors: Tensor, pairs: Pairs, slopes: Tensor, options: LossOptions) -> Sloping:
-    """Second pass over ``descriptors`` (n, d), given the ``slopes`` (n, 2, M-1) of every row."""
+def new_sloping(
+    descriptors: Tensor, pairs: Pairs, rows: slice, slopes: Tensor, options: LossOptions
+) -> Sloping:
+    """Second pass over the own ``rows``, given the ``slopes`` (n, 2, M-1) of every row."""
     backend = backend_of(options, descriptors)
     if backend == "numba":
         from apdist.loss.numba_histogram import NumbaSloping
@@ -66,7 +74,7 @@ def new_sloping(descriptors: Tensor, pairs: Pairs, slopes: Tensor, options: Loss
     if backend == "triton":
         from apdist.loss.triton_histogram import TritonSloping
 
-        return TritonSloping(pairs, slopes, options.bins)
+        return TritonSloping(pairs, rows, slopes, options.bins, options.precision == "bf16x3")
     from apdist.loss.torch_histogram import TorchSloping
 
     return TorchSloping(pairs, slopes, options.bins, descriptors.dtype)
@@ -79,14 +87,40 @@ def backend_of(options: LossOptions, descriptors: Tensor) -> str:
     device = descriptors.device.type
     if device == "cpu" and has_numba():
         return "numba"
-    return "triton" if device == "cuda" and suits_triton(options.bins, descriptors) else "tiled"
+    if device != "cuda":
+        return "tiled"
+    if suits_triton(options.bins, descriptors):
+        return "triton"
+    _warn_of_plain_torch(_hindrance(options.bins, descriptors))
+    return "tiled"
 
 
 def suits_triton(bins: Bins, descriptors: Tensor) -> bool:
     """Whether the Triton kernels can run on ``descriptors`` here."""
-    on_device = (descriptors.device.type == "cuda" and _can_build()) or is_interpreted()
-    fits = descriptors.dtype == torch.float32 and bins.num_bins <= MAX_BINS_OF_TRITON
-    return fits and on_device and has_triton()
+    return not _hindrance(bins, descriptors)
+
+
+def _hindrance(bins: Bins, descriptors: Tensor) -> str:
+    """Why the Triton kernels cannot run on ``descriptors`` here; "" if they can."""
+    if not has_triton():
+        return "triton is not installed; pip install triton"
+    if descriptors.dtype != torch.float32:
+        return f"descriptors are {descriptors.dtype}; its kernels take torch.float32"
+    if bins.num_bins > MAX_BINS_OF_TRITON:
+        return f"num_bins is {bins.num_bins}; its kernels take {MAX_BINS_OF_TRITON} at most"
+    if is_interpreted():
+        return ""
+    if descriptors.device.type != "cuda":
+        return f"descriptors are on {descriptors.device}; its kernels need a CUDA device"
+    return "" if _can_build() else "no C compiler or no Python.h; install gcc and python3-dev"
+
+
+@functools.cache
+def _warn_of_plain_torch(reason: str) -> None:
+    """Once per reason and process."""
+    logger.warning(
+        "the loss runs in plain torch on the GPU, several times slower than by Triton: %s", reason
+    )
 
 
 @functools.cache

@@ -69,12 +69,10 @@ def check_backend(options: LossOptions, descriptors: Tensor) -> None:
             f"{MAX_BINS_OF_TRITON} bins and torch.float32 descriptors on a CUDA device, got "
             f'{options.bins.num_bins} bins and {descriptors.dtype} on {device}; use backend="auto"'
         )
-    exact = backend == "dense" or device.type != "cuda" or descriptors.dtype != torch.float32
-    if options.precision == "tf32" and exact:
+    if options.precision == "bf16x3" and (backend == "dense" or descriptors.dtype != torch.float32):
         raise ValueError(
-            'precision "tf32" needs torch.float32 descriptors on a CUDA device and a backend other '
-            f'than "dense", got {descriptors.dtype} on {device} and backend "{backend}"; '
-            'use precision="float32"'
+            'precision "bf16x3" needs torch.float32 descriptors and a backend other than "dense", '
+            f'got {descriptors.dtype} and backend "{backend}"; use precision="float32"'
         )
 
 

@@ -8,19 +8,25 @@ Shapes: n images, b of them rows of this worker, d descriptor size, M bins, r x 
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
-from apdist.loss.backends import new_binning, new_sloping
+from apdist.loss.backends import backend_of, new_binning, new_sloping
 from apdist.loss.options import LossOptions
-from apdist.loss.products import product_precision
-from apdist.loss.tiles import Histograms, Pairs, Tile, tiles_of, within
+from apdist.loss.products import float32_products, new_products
+from apdist.loss.tiles import BLOCK, Cut, Histograms, Pairs, Tile, tiles_of, within
 
 # The CPU's cache holds the scores of a small tile, and the product of long descriptors is faster in
 # large ones; a GPU needs more work per launch.
-_CPU_TILE, _CPU_TILE_OF_LONG, _LONG, _GPU_TILE = 1024, 2048, 1024, 4096
+_CPU_TILE, _CPU_TILE_OF_LONG, _LONG = 1024, 2048, 1024
+_GPU_TILE, _GPU_SQUARE = 4096, 2048
 # Codes run from 0 to M.
 _MAX_BINS_OF_BYTE = 255
+_CPU_CACHE_BYTES = 256 * 2**20
+# Rows of scores start at multiples of this many, so that a lane of a GPU loads 16 bytes.
+_TRITON_ROW = 16
 
 Codes = list[Tensor]
 """(r, c) uint8 of each tile; (0, 0) where they are not kept."""
@@ -30,13 +36,16 @@ def cumulative_histograms(
     descriptors: Tensor, pairs: Pairs, rows: slice, options: LossOptions
 ) -> tuple[Histograms, Codes]:
     """Histograms of the scores of ``rows`` against all ``descriptors`` (n, d), and the codes."""
-    tiles = _tiles(descriptors, rows, options)
-    codes = _new_codes(tiles, options, descriptors)
+    cut = _cut(descriptors, options)
+    tiles = tiles_of(len(descriptors), rows, cut)
+    codes = _new_codes(tiles, cut, options, descriptors)
     binning = new_binning(descriptors, pairs, rows, options)
-    buffer = _new_buffer(descriptors, tiles)
-    with product_precision(options.precision, descriptors.device):
+    buffer = _new_buffer(tiles, cut, descriptors)
+    products = new_products(descriptors, options.precision)
+    with float32_products(descriptors.device):
         for tile, tile_codes in zip(tiles, codes, strict=True):
-            binning.add(_scores(descriptors, tile, buffer), tile_codes, tile)
+            scores = products.scores(tile, _view(buffer, tile, cut))
+            binning.add(scores, tile_codes, tile)
     return binning.histograms(), codes
 
 
@@ -59,47 +68,65 @@ def descriptor_gradient(
         options: as in the first pass.
         codes: what the first pass returned.
     """
-    tiles = _tiles(descriptors, rows, options)
-    sloping = new_sloping(descriptors, pairs, slopes, options)
+    cut = _cut(descriptors, options)
+    tiles = tiles_of(len(descriptors), rows, cut)
+    sloping = new_sloping(descriptors, pairs, rows, slopes, options)
     gradient = torch.zeros_like(descriptors[rows])
-    buffer = _new_buffer(descriptors, tiles)
-    with product_precision(options.precision, descriptors.device):
+    buffer = _new_buffer(tiles, cut, descriptors)
+    products = new_products(descriptors, options.precision)
+    with float32_products(descriptors.device):
         for tile, tile_codes in zip(tiles, codes, strict=True):
-            kept = tile_codes.numel() > 0
-            scores = _view(buffer, tile) if kept else _scores(descriptors, tile, buffer)
+            scores = _view(buffer, tile, cut)
+            if tile_codes.numel() == 0:
+                products.scores(tile, scores)
             change = sloping.derivative(scores, tile_codes, tile)
-            gradient[within(tile.rows, rows)].addmm_(change, descriptors[tile.columns])
+            products.add(change, tile.columns, gradient[within(tile.rows, rows)])
             if tile.mirrored:
-                gradient[within(tile.columns, rows)].addmm_(change.T, descriptors[tile.rows])
+                products.add(change.mT, tile.rows, gradient[within(tile.columns, rows)])
     return gradient
 
 
-def _tiles(descriptors: Tensor, rows: slice, options: LossOptions) -> list[Tile]:
-    default = _CPU_TILE_OF_LONG if descriptors.shape[1] >= _LONG else _CPU_TILE
+def _cut(descriptors: Tensor, options: LossOptions) -> Cut:
+    long = descriptors.shape[1] >= _LONG
+    cut = Cut(options.tile_size or (_CPU_TILE_OF_LONG if long else _CPU_TILE))
     if descriptors.device.type != "cpu":
-        default = _GPU_TILE
-    return tiles_of(len(descriptors), rows, options.tile_size or default)
+        cut = Cut(options.tile_size or _GPU_TILE, _GPU_SQUARE)
+    if backend_of(options, descriptors) == "triton":
+        cut = dataclasses.replace(cut, multiple=BLOCK, row_multiple=_TRITON_ROW)
+    return cut
 
 
-def _new_codes(tiles: list[Tile], options: LossOptions, like: Tensor) -> Codes:
+def _new_codes(tiles: list[Tile], cut: Cut, options: LossOptions, like: Tensor) -> Codes:
     """Room for one byte a pair if that is within the budget."""
-    num_bytes = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
-    fits = num_bytes <= options.cache_bytes and options.bins.num_bins <= _MAX_BINS_OF_BYTE
-    shapes = [tile.shape if fits else (0, 0) for tile in tiles]
-    return [like.new_empty(shape, dtype=torch.uint8) for shape in shapes]
+    num_bytes = sum(tile.shape[0] * cut.stride(tile) for tile in tiles)
+    fits = num_bytes <= _budget(options, like) and options.bins.num_bins <= _MAX_BINS_OF_BYTE
+    if not fits:
+        return [like.new_empty((0, 0), dtype=torch.uint8) for _ in tiles]
+    return [_view(_new_buffer([tile], cut, like, torch.uint8), tile, cut) for tile in tiles]
 
 
-def _new_buffer(descriptors: Tensor, tiles: list[Tile]) -> Tensor:
+def _budget(options: LossOptions, like: Tensor) -> int:
+    """Bytes that may be kept beside the descriptors."""
+    if options.cache_bytes != "auto":
+        return options.cache_bytes
+    if like.device.type != "cuda":
+        return _CPU_CACHE_BYTES
+    free, _ = torch.cuda.mem_get_info(like.device)
+    # What torch holds and does not use is free as well.
+    free += torch.cuda.memory_reserved(like.device) - torch.cuda.memory_allocated(like.device)
+    return free // 2
+
+
+def _new_buffer(
+    tiles: list[Tile], cut: Cut, like: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
     """Room for the scores of the largest tile."""
-    size = max((tile.shape[0] * tile.shape[1] for tile in tiles), default=0)
-    return descriptors.new_empty(size)
+    size = max((tile.shape[0] * cut.stride(tile) for tile in tiles), default=0)
+    return like.new_empty(size, dtype=dtype)
 
 
-def _view(buffer: Tensor, tile: Tile) -> Tensor:
-    return buffer[: tile.shape[0] * tile.shape[1]].view(tile.shape)
-
-
-def _scores(descriptors: Tensor, tile: Tile, buffer: Tensor) -> Tensor:
-    """(r, c) similarities of a tile."""
-    scores = _view(buffer, tile)
-    return torch.mm(descriptors[tile.rows], descriptors[tile.columns].T, out=scores)
+def _view(buffer: Tensor, tile: Tile, cut: Cut) -> Tensor:
+    """(r, c) the beginning of a ``buffer`` as the scores of a tile."""
+    num_rows, num_columns = tile.shape
+    stride = cut.stride(tile)
+    return buffer[: num_rows * stride].view(num_rows, stride)[:, :num_columns]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 VARIANTS = ("ap", "tie_aware", "tie_aware_simplified")
 BACKENDS = ("dense", "tiled", "numba", "triton", "auto")
-PRECISIONS = ("float32", "tf32")
-DEFAULT_CACHE_BYTES = 256 * 2**20
+PRECISIONS = ("float32", "bf16x3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +77,15 @@ class LossOptions:
     backend: str = "auto"
     """One of BACKENDS."""
 
-    cache_bytes: int = DEFAULT_CACHE_BYTES
-    """Memory for one byte a pair that saves the backward pass a matrix product; 0 keeps none."""
+    cache_bytes: int | Literal["auto"] = "auto"
+    """Memory for one byte a pair that saves the backward pass a matrix product; 0 keeps none.
+    "auto" is 256 MiB on a CPU and half of what is free on a GPU."""
 
     check_norm: bool = True
     """Whether descriptors that are not of unit length are refused."""
 
     precision: str = "float32"
-    """One of PRECISIONS: of matrix products on CUDA; TF32 keeps 10 binary digits of a factor."""
+    """One of PRECISIONS: of matrix products; "bf16x3" has 16 binary digits of each factor."""
 
     def __post_init__(self) -> None:
         _check_choice("variant", self.variant, VARIANTS)
@@ -92,9 +93,10 @@ class LossOptions:
         _check_choice("precision", self.precision, PRECISIONS)
         if self.tile_size is not None and not _is_whole(self.tile_size, 1):
             raise ValueError(f"tile_size must be at least 1, got {self.tile_size!r}; try 1024")
-        if not _is_whole(self.cache_bytes, 0):
+        if self.cache_bytes != "auto" and not _is_whole(self.cache_bytes, 0):
             raise ValueError(
-                f"cache_bytes must be at least 0, got {self.cache_bytes!r}; 0 keeps nothing"
+                f'cache_bytes must be at least 0 or "auto", got {self.cache_bytes!r}; '
+                "0 keeps nothing"
             )
 
 

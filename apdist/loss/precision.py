@@ -5,6 +5,8 @@ Shapes: b queries, M bins, best score first.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from torch import Tensor
 _TIE_GUARD = 1e-8
 
 _NUMBERS_AT_ONCE = 2**15
+_NUMBERS_AT_ONCE_ON_GPU = 2**20
 
 
 def average_precision_of_bins(positives: Tensor, everything: Tensor, variant: str) -> Tensor:
@@ -68,26 +71,51 @@ def slopes_of_bins(
     Returns:
         (b,) AP; (b, M-1) slopes of negatives; (b, M-1) slopes of positives, zero without positives.
     """
-    # Blocks bound the memory of the graph; and torch wakes no thread for so few numbers.
-    num_rows = max(1, _NUMBERS_AT_ONCE // positives.shape[1])
+    # Blocks bound the memory; and on a CPU torch wakes no thread for so few numbers.
+    at_once = _NUMBERS_AT_ONCE if positives.device.type == "cpu" else _NUMBERS_AT_ONCE_ON_GPU
+    num_rows = max(1, at_once // positives.shape[1])
+    slopes = _slopes_of_ap if variant == "ap" else functools.partial(_slopes_by_graph, variant)
     blocks = zip(torch.split(positives, num_rows), torch.split(everything, num_rows), strict=True)
-    parts = [_slopes_of_block(*block, variant, bin_width) for block in blocks]
-    averages, negative, positive = (torch.cat(tables) for tables in zip(*parts, strict=True))
+    parts = [slopes(*block) for block in blocks]
+    if len(parts) == 1:
+        averages, by_positives, by_everything = parts[0]
+    else:
+        averages, by_positives, by_everything = (
+            torch.cat(tables) for tables in zip(*parts, strict=True)
+        )
+    defined = positives[:, -1:] > 0
+    negative = (by_everything[:, :-1] / bin_width).where(defined, 0.0)
+    positive = negative + (by_positives[:, :-1] / bin_width).where(defined, 0.0)
     return averages, negative, positive
 
 
-def _slopes_of_block(
-    positives: Tensor, everything: Tensor, variant: str, bin_width: float
+def _slopes_of_ap(positives: Tensor, everything: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """AP of variant "ap", and its derivatives by H+ and by H.
+
+    With Q = h+ / H and P = H+ / H:   N dAP/dH_u = -Q_u P_u,   N dAP/dH+_u = Q_u + P_u - P_u+1
+    """
+    in_bin_positives, whole = _differences(positives), _nonzero(everything)
+    precision, share = positives / whole, in_bin_positives / whole  # P, Q
+    num_positives = positives[:, -1].round()
+    defined, divisor = num_positives > 0, _nonzero(num_positives)
+    averages = (in_bin_positives * precision).sum(dim=1) / divisor
+    divisor = divisor[:, None]
+    by_everything = share * precision / -divisor
+    after = torch.nn.functional.pad(precision[:, 1:], (0, 1))
+    by_positives = (share + precision - after) / divisor
+    return averages.where(defined, torch.nan), by_positives, by_everything
+
+
+def _slopes_by_graph(
+    variant: str, positives: Tensor, everything: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """AP of any variant, and its derivatives by H+ and by H."""
     with torch.inference_mode(False), torch.enable_grad():
         # clone: a tensor made in inference mode cannot be saved for a backward pass.
         leaves = (positives.clone().requires_grad_(), everything.clone().requires_grad_())
         averages = average_precision_of_bins(*leaves, variant)
         by_positives, by_everything = torch.autograd.grad(averages.nansum(), leaves)
-    defined = positives[:, -1:] > 0
-    negative = (by_everything[:, :-1] / bin_width).where(defined, 0.0)
-    positive = negative + (by_positives[:, :-1] / bin_width).where(defined, 0.0)
-    return averages.detach(), negative, positive
+    return averages.detach(), by_positives, by_everything
 
 
 def _tie_aware_terms(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# A square on the diagonal is computed as a whole; a product of smaller ones is less efficient.
-_SMALLEST_SQUARE = 256
+BLOCK = 128
+"""Images on each side of a block of pairs; where Triton does the work, tiles consist of blocks."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Pairs:
 
     include_self: bool
     """Whether an image is a positive of itself."""
+
+    has_junk: bool = True
+    """False where no id is shared: nothing need look at ``ignore``."""
 
     def positive(self, rows: slice, columns: slice) -> Tensor:
         """(r, c) bool: same class."""
@@ -71,28 +74,51 @@ class Tile:
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
 
-def tiles_of(num_images: int, rows: slice, tile_size: int) -> list[Tile]:
+@dataclass(frozen=True)
+class Cut:
+    """How the similarity matrix is cut."""
+
+    tile_size: int
+    """Rows and columns of a tile at most."""
+
+    smallest_square: int = 256
+    """A square on the diagonal is computed as a whole: larger ones are halved."""
+
+    multiple: int = 1
+    """Tiles begin at multiples of it, counted from the first own row and the first image."""
+
+    row_multiple: int = 1
+    """Rows of a tile's scores begin at multiples of so many numbers."""
+
+    def stride(self, tile: Tile) -> int:
+        """Numbers from a row of a tile's scores to the next."""
+        return -(-tile.shape[1] // self.row_multiple) * self.row_multiple
+
+
+def tiles_of(num_images: int, rows: slice, cut: Cut) -> list[Tile]:
     """Tiles that cover the own rows: the upper triangle where they are all rows, else the strip."""
     triangular = (rows.start, rows.stop) == (0, num_images)
+    size = -(-cut.tile_size // cut.multiple) * cut.multiple
     tiles = []
-    for top in range(rows.start, rows.stop, tile_size):
-        own = slice(top, min(top + tile_size, rows.stop))
+    for top in range(rows.start, rows.stop, size):
+        own = slice(top, min(top + size, rows.stop))
         if triangular:
-            tiles += _diagonal(own)
-        for left in range(own.stop if triangular else 0, num_images, tile_size):
-            columns = slice(left, min(left + tile_size, num_images))
+            tiles += _diagonal(own, cut)
+        for left in range(own.stop if triangular else 0, num_images, size):
+            columns = slice(left, min(left + size, num_images))
             tiles.append(Tile(own, columns, triangular))
     return tiles
 
 
-def _diagonal(part: slice) -> list[Tile]:
+def _diagonal(part: slice, cut: Cut) -> list[Tile]:
     """Tiles of a square on the diagonal, halved until little is computed twice."""
     size = part.stop - part.start
-    if size <= _SMALLEST_SQUARE:
+    half = -(-size // (2 * cut.multiple)) * cut.multiple
+    if size <= cut.smallest_square or half >= size:
         return [Tile(part, part, False)]
-    middle = part.start + (size + 1) // 2
+    middle = part.start + half
     first, second = slice(part.start, middle), slice(middle, part.stop)
-    return [*_diagonal(first), Tile(first, second, True), *_diagonal(second)]
+    return [*_diagonal(first, cut), Tile(first, second, True), *_diagonal(second, cut)]
 
 
 def within(part: slice, rows: slice) -> slice:

@@ -10,22 +10,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apdist.loss import triton_kernels as kernels
+from apdist.loss import triton_binning as binning
+from apdist.loss import triton_sloping as sloping
 from apdist.loss.options import Bins
-from apdist.loss.tiles import Histograms, Pairs, Tile, within
+from apdist.loss.tiles import BLOCK, Histograms, Pairs, Tile, within
+from apdist.loss.triton_axis import mark_related
 
-# 128 scores of a row are four to each lane of one warp, and 8 columns side by side fill a sector of
-# memory. More warps need fewer registers each, so that more are at hand while others wait.
-BINNED_LINES, SLOPED_LINES, OTHERS_AT_ONCE = 8, 16, 128
-BINNING_WARPS = 8
+ROWS = {"rows_at_once": 4, "columns_at_once": 128, "columns_a_sum": 4096, "num_warps": 4}
+"""`bin_rows`: a warp has a row, and four neighbours in it a lane."""
+
+COLUMNS = {
+    "rows_at_once": 32,
+    "loads_at_once": 2,
+    "columns_at_once": 16,
+    "rows_a_sum": 16384,
+    "num_warps": 4,
+}
+"""`bin_columns`: 16 columns are two sectors of memory, and make enough programs of a tile."""
+
+RELATED = {"lines_at_once": 8, "side": BLOCK, "num_warps": 4}
+SLOPES = {"rows_at_once": 16, "columns_at_once": BLOCK, "side": BLOCK, "num_warps": 4}
+
+# Sums of so many bins fit in the registers beside what is loaded.
+_BINS_AT_ONCE = 24
 
 
 class TritonBinning:
     """Histograms of the own ``rows``, tile by tile."""
 
     def __init__(self, pairs: Pairs, rows: slice, bins: Bins) -> None:
-        self.rows, self.bins, self.include_self = rows, bins, pairs.include_self
-        self.labels, self.ignore = _plain(pairs)
+        self.bins, self.rows, self.related = bins, rows, Related(pairs, rows)
         size, device = rows.stop - rows.start, pairs.labels.device
         self.everything = torch.zeros(size, bins.num_bins, dtype=torch.float64, device=device)
         self.positives = torch.zeros_like(self.everything)
@@ -33,94 +47,132 @@ class TritonBinning:
 
     def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
         """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
-        _, width = tile.shape
-        self._add_lines(scores, codes, (tile.rows, tile.columns), (width, 1), codes.numel() > 0)
-        if tile.mirrored:
-            # On one stream this launch waits for the first: no two add to a row at a time.
-            self._add_lines(scores, codes, (tile.columns, tile.rows), (1, width), False)
-
-    def _add_lines(
-        self,
-        scores: Tensor,
-        codes: Tensor,
-        sides: tuple[slice, slice],
-        strides: tuple[int, int],
-        keep_codes: bool,
-    ) -> None:
-        lines, others = sides
-        own = within(lines, self.rows)
-        num_lines = lines.stop - lines.start
+        num_rows, num_columns = tile.shape
+        shape = (num_rows, num_columns, scores.stride(0))
+        parts, bins_at_once = bins_of_programs(self.bins.num_bins)
+        axis: dict[str, Any] = {**_axis(self.bins), "bins_at_once": bins_at_once}
         with torch.cuda.device_of(scores):
-            kernels.bin_lines[(_blocks(num_lines, BINNED_LINES),)](
-                scores,
-                codes,
-                self.labels,
-                self.ignore,
-                self.everything[own],
-                self.positives[own],
-                self.counts[own],
-                num_lines,
-                others.stop - others.start,
-                lines.start,
-                others.start,
-                *strides,
-                len(self.labels),
-                **_axis(self.bins),
-                padded_bins=power_of_two(self.bins.num_bins),
-                include_self=self.include_self,
-                keep_codes=keep_codes,
-                lines_at_once=BINNED_LINES,
-                others_at_once=OTHERS_AT_ONCE,
-                num_warps=BINNING_WARPS,
+            binning.bin_rows[_blocks(num_rows, ROWS["rows_at_once"]), parts](
+                *(scores, codes, self.everything[within(tile.rows, self.rows)], *shape),
+                **axis,
+                keep_codes=codes.numel() > 0,
+                **ROWS,
             )
+            # On one stream a launch waits for the one before: no two add to a row at a time.
+            if tile.mirrored:
+                binning.bin_columns[_blocks(num_columns, COLUMNS["columns_at_once"]), parts](
+                    *(scores, self.everything[within(tile.columns, self.rows)], *shape),
+                    **axis,
+                    **COLUMNS,
+                )
+            self._add_related(scores, tile)
+
+    def _add_related(self, scores: Tensor, tile: Tile) -> None:
+        num_rows, num_columns = tile.shape
+        of_rows = _blocks(num_rows, RELATED["lines_at_once"])
+        of_columns = _blocks(num_columns, RELATED["lines_at_once"]) if tile.mirrored else 0
+        binning.bin_related[(of_rows + of_columns,)](
+            *(scores, *self.related.tensors),
+            *(self.everything, self.positives, self.counts),
+            *(num_rows, num_columns, scores.stride(0)),
+            *self.related.place(tile),
+            **_axis(self.bins),
+            programs_of_rows=of_rows,
+            padded_bins=power_of_two(self.bins.num_bins),
+            include_self=self.related.include_self,
+            **RELATED,
+        )
 
     def histograms(self) -> Histograms:
         """What all tiles added up to."""
+        # Whatever its score, a pair is in the last entry.
+        self.everything[:, -1] += len(self.related.tensors[0])
         return Histograms(self.positives, self.everything, self.counts)
 
 
 class TritonSloping:
     """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
 
-    def __init__(self, pairs: Pairs, slopes: Tensor, bins: Bins) -> None:
-        self.bins = bins
-        self.labels, self.ignore = _plain(pairs)
+    def __init__(self, pairs: Pairs, rows: slice, slopes: Tensor, bins: Bins, halves: bool) -> None:
+        self.bins, self.related, self.halves = bins, Related(pairs, rows), halves
+        self.room = slopes.new_empty(0, dtype=torch.bfloat16)
         # Codes 0 and M, outside the centres, have slope 0.
         padded = torch.nn.functional.pad(slopes.float(), (1, 1))  # (n, 2, M+1)
         self.slopes = padded.permute(1, 2, 0).contiguous()  # (2, M+1, n)
 
     def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
-        """(r, c) dL/ds_ij + dL/ds_ji in place of the ``scores``."""
+        """(r, c) dL/ds_ij + dL/ds_ji in place of the ``scores``; or (2, r, c) as halves."""
         num_rows, num_columns = tile.shape
-        grid = (_blocks(num_rows, SLOPED_LINES), _blocks(num_columns, OTHERS_AT_ONCE))
+        grid = (
+            _blocks(num_columns, SLOPES["columns_at_once"]),
+            _blocks(num_rows, SLOPES["rows_at_once"]),
+        )
+        change = self._room_for(scores) if self.halves else scores
         with torch.cuda.device_of(scores):
-            kernels.slope_block[grid](
-                scores,
-                codes,
-                self.labels,
-                self.ignore,
+            sloping.slope_block[grid](
+                *(scores, codes, *(change if self.halves else (change, change))),
+                *self.related.tensors,
                 self.slopes,
-                num_rows,
-                num_columns,
-                tile.rows.start,
-                tile.columns.start,
-                num_columns,
-                len(self.labels),
+                *(num_rows, num_columns, scores.stride(0)),
+                *self.related.place(tile),
                 **_axis(self.bins),
                 has_codes=codes.numel() > 0,
-                lines_at_once=SLOPED_LINES,
-                others_at_once=OTHERS_AT_ONCE,
+                halves=self.halves,
+                **SLOPES,
             )
-        return scores
+        return change
+
+    def _room_for(self, scores: Tensor) -> Tensor:
+        """(2, r, c) bfloat16, each half laid out like the ``scores``."""
+        num_rows, num_columns = scores.shape
+        size = num_rows * scores.stride(0)
+        if self.room.numel() < 2 * size:
+            self.room = self.room.new_empty(2 * size)
+        halves = self.room[: 2 * size].view(2, num_rows, scores.stride(0))
+        return halves[:, :, :num_columns]
 
 
-def _plain(pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Labels and ignore ids without strides, for the kernels count in elements."""
-    return pairs.labels.contiguous(), pairs.ignore.contiguous()
+class Related:
+    """Labels, ids of junk, and the blocks of pairs in which they matter, for the own ``rows``.
+
+    A byte for each block of BLOCK x BLOCK pairs: 64 bytes a row of a million images.
+    """
+
+    def __init__(self, pairs: Pairs, rows: slice) -> None:
+        # The kernels count in elements: without strides.
+        labels, ignore = pairs.labels.contiguous(), pairs.ignore.contiguous()
+        self.include_self, self.first_own = pairs.include_self, rows.start
+        num_rows, num_images = rows.stop - rows.start, len(labels)
+        self.num_images, self.num_blocks = num_images, _blocks(num_images, BLOCK)
+        num_row_blocks = _blocks(num_rows, BLOCK)
+        marks = labels.new_empty((num_row_blocks, self.num_blocks), dtype=torch.uint8)
+        if marks.numel() > 0:
+            with torch.cuda.device_of(labels):
+                mark_related[self.num_blocks, num_row_blocks](
+                    # Half of a label's digits: those that only look equal cost time, nothing else.
+                    *(labels.int(), ignore.clamp(-1, 2**31 - 1).int(), marks),
+                    *(rows.start, num_rows, num_images, self.num_blocks),
+                    has_junk=pairs.has_junk,
+                    side=BLOCK,
+                )
+        self.tensors = (labels, ignore, marks)
+
+    def place(self, tile: Tile) -> tuple[int, int, int, int, int]:
+        """Where a tile lies, as the kernels take it."""
+        return (
+            *(tile.rows.start, tile.columns.start, self.first_own),
+            *(self.num_blocks, self.num_images),
+        )
 
 
 def _axis(bins: Bins) -> dict[str, Any]:
     return {"high": bins.high, "scale": 1 / bins.width, "num_bins": bins.num_bins}
+
+
+def bins_of_programs(num_bins: int) -> tuple[int, int]:
+    """Programs that share the bins, and bins of each; the last bin needs no scores."""
+    parts = _blocks(num_bins - 1, _BINS_AT_ONCE)
+    return parts, _blocks(num_bins - 1, parts)
 
 
 def _blocks(size: int, at_once: int) -> int:
