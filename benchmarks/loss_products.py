@@ -1,7 +1,7 @@
 """Cost of the listwise loss, forward and backward, in units of the matrix product it contains.
 
     python benchmarks/loss_products.py --sizes 2048 4096 --dims 512 2048 --threads 2
-    python benchmarks/loss_products.py --sizes 32768 131072 --device cuda --plain --tf32 --large
+    python benchmarks/loss_products.py --sizes 32768 131072 --device cuda --plain --bf16x3 --large
 
 A unit is one n x n x d product by `torch.mm` in float32, in the same process with the same
 threads; where the scores would take more than 4 GiB, of a part of the rows, and multiplied. Memory
@@ -21,7 +21,6 @@ from torch.nn.functional import conv1d, normalize
 
 from apdist.loss.average_precision import AveragePrecisionLoss
 from apdist.loss.baselines import BatchLoss, metric_learning
-from apdist.loss.options import DEFAULT_CACHE_BYTES
 
 # A part of the n x n scores that is enough to time a product by.
 UNIT_BYTES = 2**32
@@ -85,7 +84,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--large", action="store_true", help="also n = 1,000,000, d = 512: for a GPU"
     )
-    parser.add_argument("--tf32", action="store_true", help="also products in TF32: on a GPU")
+    parser.add_argument("--bf16x3", action="store_true", help="also products in bf16x3: on a GPU")
     parser.add_argument("--plain", action="store_true", help="also the passes in plain torch")
     parser.add_argument(
         "--published", action="store_true", help="also the published formulation: O(n^2 M) memory"
@@ -103,12 +102,11 @@ def losses(num_images: int, arguments: argparse.Namespace) -> dict[str, BatchLos
         return AveragePrecisionLoss(backend=backend, **options)
 
     found: dict[str, BatchLoss] = {"no n^2 storage": passes()}
-    if arguments.tf32:
-        found["no n^2 storage, TF32"] = passes(precision="tf32")
+    if arguments.bf16x3:
+        found["no n^2 storage, bf16x3"] = passes(precision="bf16x3")
     if num_images > MOST_OF_A_DEVICE:
         return found
-    room = max(DEFAULT_CACHE_BYTES, num_images**2)
-    found["a byte a pair"] = passes(cache_bytes=room)
+    found["a byte a pair"] = passes(cache_bytes=2 * num_images**2)
     if arguments.plain:
         found["plain torch"] = passes("tiled", tile_size=None)
     if arguments.published:

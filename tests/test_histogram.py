@@ -16,7 +16,7 @@ from torch import Tensor
 
 from apdist.loss.histogram import Codes, cumulative_histograms
 from apdist.loss.options import Bins, LossOptions
-from apdist.loss.tiles import Histograms, Pairs, tiles_of
+from apdist.loss.tiles import Cut, Histograms, Pairs, tiles_of
 from tests.reference import bin_weights, unit_rows
 
 FAST = ["tiled", "numba"]
@@ -58,8 +58,9 @@ def test_tiles_and_their_mirror_images_cover_the_own_rows_once(
         tile_size = 300
     rows = {"all": slice(0, n), "some": slice(n // 3, n // 2), "none": slice(n // 2, n // 2)}[part]
     covered = np.zeros((n, n), int)
-    for tile in tiles_of(n, rows, tile_size):
-        assert max(tile.shape) <= tile_size
+    for tile in tiles_of(n, rows, Cut(tile_size, 2 * tile_size)):
+        assert tile.shape[0] <= tile_size
+        assert tile.shape[1] <= 2 * tile_size
         covered[tile.rows, tile.columns] += 1
         if tile.mirrored:
             covered[tile.columns, tile.rows] += 1

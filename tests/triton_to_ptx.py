@@ -159,7 +159,7 @@ def main() -> None:
             )
             name = f"slope_block codes={has_codes} halves={halves}"
             report(name, found, scores_a_thread(histogram.SLOPES))
-    integers = {"labels": "*i32", "ignore": "*i32"}
+    integers = {n: "*i32" for n in ("labels", "ignore", "row_ranges", "column_ranges")}
     found = compiled(axis.mark_related, integers, 4, has_junk=True, side=histogram.RELATED["side"])
     report("mark_related", found, 1)
 

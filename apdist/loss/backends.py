@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from apdist.loss.options import Bins, LossOptions
+from apdist.loss.precision import Tables, tables_of
 from apdist.loss.tiles import Histograms, Pairs, Tile
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,17 @@ def new_sloping(
     from apdist.loss.torch_histogram import TorchSloping
 
     return TorchSloping(pairs, slopes, options.bins, descriptors.dtype)
+
+
+def new_tables(
+    descriptors: Tensor, histograms: Histograms, weights: Tensor, options: LossOptions
+) -> Tables:
+    """From the histograms of the own rows to average precision and slopes."""
+    if backend_of(options, descriptors) == "triton" and options.variant == "ap":
+        from apdist.loss.triton_tables import tables_of_ap
+
+        return tables_of_ap(histograms, weights, options.bins.width)
+    return tables_of(histograms, weights, options.variant, options.bins.width)
 
 
 def backend_of(options: LossOptions, descriptors: Tensor) -> str:

@@ -21,7 +21,7 @@ from apdist.loss.tiles import BLOCK, Cut, Histograms, Pairs, Tile, tiles_of, wit
 # The CPU's cache holds the scores of a small tile, and the product of long descriptors is faster in
 # large ones; a GPU needs more work per launch.
 _CPU_TILE, _CPU_TILE_OF_LONG, _LONG = 1024, 2048, 1024
-_GPU_TILE, _GPU_SQUARE = 4096, 2048
+_GPU_TILE, _GPU_SQUARE = (4096, 8192), 2048
 # Codes run from 0 to M.
 _MAX_BINS_OF_BYTE = 255
 _CPU_CACHE_BYTES = 256 * 2**20
@@ -87,10 +87,12 @@ def descriptor_gradient(
 
 
 def _cut(descriptors: Tensor, options: LossOptions) -> Cut:
-    long = descriptors.shape[1] >= _LONG
-    cut = Cut(options.tile_size or (_CPU_TILE_OF_LONG if long else _CPU_TILE))
     if descriptors.device.type != "cpu":
-        cut = Cut(options.tile_size or _GPU_TILE, _GPU_SQUARE)
+        size = (options.tile_size,) * 2 if options.tile_size else _GPU_TILE
+        cut = Cut(*size, smallest_square=_GPU_SQUARE)
+    else:
+        default = _CPU_TILE_OF_LONG if descriptors.shape[1] >= _LONG else _CPU_TILE
+        cut = Cut(options.tile_size or default, options.tile_size or default)
     if backend_of(options, descriptors) == "triton":
         cut = dataclasses.replace(cut, multiple=BLOCK, row_multiple=_TRITON_ROW)
     return cut
@@ -127,6 +129,4 @@ def _new_buffer(
 
 def _view(buffer: Tensor, tile: Tile, cut: Cut) -> Tensor:
     """(r, c) the beginning of a ``buffer`` as the scores of a tile."""
-    num_rows, num_columns = tile.shape
-    stride = cut.stride(tile)
-    return buffer[: num_rows * stride].view(num_rows, stride)[:, :num_columns]
+    return buffer.as_strided(tile.shape, (cut.stride(tile), 1))

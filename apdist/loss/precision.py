@@ -6,9 +6,12 @@ Shapes: b queries, M bins, best score first.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from apdist.loss.tiles import Histograms
 
 # The published tie-aware code guards its two divisions by this; its figures depend on it.
 _TIE_GUARD = 1e-8
@@ -52,9 +55,53 @@ def average_precision_of_bins(positives: Tensor, everything: Tensor, variant: st
     return (terms.sum(dim=1) / _nonzero(num_positives)).where(num_positives > 0, torch.nan)
 
 
+@dataclass(frozen=True)
+class Tables:
+    """What the histograms of the own rows say: average precision, its slopes, and sums."""
+
+    averages: Tensor
+    """(b,) float64 AP; NaN without positives."""
+
+    counted: Tensor
+    """(b,) float64 weights of the queries, 0 without positives."""
+
+    slopes: Tensor
+    """(b, 2, M-1) derivative of AP by the score of a negative, of a positive; by interval."""
+
+    sums: Tensor
+    """(NUM_SCALARS + 2M,) float64: weighted AP, weights, queries with positives, queries without,
+    positives between two centres, those of negative slope; histograms of positives, of negatives.
+    """
+
+
+NUM_SCALARS = 6
+
+
+def tables_of(histograms: Histograms, weights: Tensor, variant: str, bin_width: float) -> Tables:
+    """Tables of the own rows, whose queries have ``weights`` (b,) float64."""
+    averages, slopes = slopes_of_bins(
+        histograms.positives, histograms.everything, variant, bin_width
+    )
+    defined = ~averages.isnan()
+    counted = weights.where(defined, 0.0)
+    counts = histograms.positive_counts
+    positive = _mass(histograms.positives)
+    scalars = [
+        (counted * averages.nan_to_num()).sum(),
+        counted.sum(),
+        defined.sum(),
+        (~defined).sum(),
+        counts.sum(),
+        counts.where(slopes[:, 1] < 0, 0).sum(),
+    ]
+    negative = _mass(histograms.everything) - positive
+    sums = torch.cat((torch.stack([value.double() for value in scalars]), positive, negative))
+    return Tables(averages, counted, slopes, sums)
+
+
 def slopes_of_bins(
     positives: Tensor, everything: Tensor, variant: str, bin_width: float
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Average precision, and how it changes with the score of one image, by interval of scores.
 
     A pair between the centres of bins u and u + 1 adds to H_u what its score exceeds the lower
@@ -69,7 +116,7 @@ def slopes_of_bins(
         bin_width: distance of neighbouring bin centres.
 
     Returns:
-        (b,) AP; (b, M-1) slopes of negatives; (b, M-1) slopes of positives, zero without positives.
+        (b,) AP; (b, 2, M-1) slopes of negatives and of positives, zero without positives.
     """
     # Blocks bound the memory; and on a CPU torch wakes no thread for so few numbers.
     at_once = _NUMBERS_AT_ONCE if positives.device.type == "cpu" else _NUMBERS_AT_ONCE_ON_GPU
@@ -77,16 +124,12 @@ def slopes_of_bins(
     slopes = _slopes_of_ap if variant == "ap" else functools.partial(_slopes_by_graph, variant)
     blocks = zip(torch.split(positives, num_rows), torch.split(everything, num_rows), strict=True)
     parts = [slopes(*block) for block in blocks]
-    if len(parts) == 1:
-        averages, by_positives, by_everything = parts[0]
-    else:
-        averages, by_positives, by_everything = (
-            torch.cat(tables) for tables in zip(*parts, strict=True)
-        )
-    defined = positives[:, -1:] > 0
-    negative = (by_everything[:, :-1] / bin_width).where(defined, 0.0)
-    positive = negative + (by_positives[:, :-1] / bin_width).where(defined, 0.0)
-    return averages, negative, positive
+    averages, by_positives, by_everything = (
+        torch.cat(tables) for tables in zip(*parts, strict=True)
+    )
+    by_scores = torch.stack((by_everything, by_everything + by_positives), dim=1)[:, :, :-1]
+    defined = positives[:, -1:, None] > 0
+    return averages, (by_scores / bin_width).where(defined, 0.0)
 
 
 def _slopes_of_ap(positives: Tensor, everything: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,6 +169,12 @@ def _tie_aware_terms(
     spread = torch.log((everything + 1) / (before + 1))
     inside = in_bin * ratio + (before_positives + 1 - ratio * (before + 1)) * spread
     return in_bin_positives * inside / (in_bin + _TIE_GUARD)
+
+
+def _mass(cumulative: Tensor) -> Tensor:
+    """(M,) all rows' histograms added up, from cumulative ones (b, M)."""
+    total = cumulative.sum(dim=0)
+    return torch.cat((total[:1], total.diff()))
 
 
 def _differences(cumulative: Tensor) -> Tensor:

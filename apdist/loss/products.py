@@ -112,7 +112,7 @@ def float32_products(device: torch.device) -> Iterator[None]:
         yield
         return
     # "none" follows torch.backends.fp32_precision, later changes of it included.
-    follows = before == torch.backends.fp32_precision
+    follows = before == torch.backends.fp32_precision  # type: ignore[attr-defined]
     matmul.fp32_precision = "ieee"
     try:
         yield

@@ -13,10 +13,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from apdist.loss.backends import new_tables
 from apdist.loss.histogram import Codes, cumulative_histograms
 from apdist.loss.options import Bins, LossOptions
-from apdist.loss.precision import slopes_of_bins
-from apdist.loss.tiles import Histograms, Pairs
+from apdist.loss.precision import NUM_SCALARS
+from apdist.loss.tiles import Pairs
 
 logger = logging.getLogger(__name__)
 
@@ -106,20 +107,17 @@ def score_rows(
     whatever the batch, so that the collectives of all workers match.
     """
     histograms, codes = cumulative_histograms(descriptors, pairs, rows, options)
-    averages, negative, positive = slopes_of_bins(
-        histograms.positives, histograms.everything, options.variant, options.bins.width
-    )
-    counted = weights[rows].double().where(~averages.isnan(), 0.0)  # (b,)
-    sums = sum_over_workers(_sums(histograms, averages, counted, positive))
-    weighted_average, weight = sums[0], sums[1]
-    if bool(weight > 0):
+    tables = new_tables(descriptors, histograms, weights[rows].double(), options)
+    sums = sum_over_workers(tables.sums)
+    diagnostics, weight = _diagnostics(sums)
+    if weight > 0:
         # Weights of mean 1 divided by the number of queries: the same as by their sum.
-        loss, scale = 1 - weighted_average / weight, counted / weight
+        loss, scale = 1 - sums[0] / weight, tables.counted / -weight
     else:
         warn_of_no_positives(len(descriptors))
-        loss, scale = torch.zeros_like(weight), torch.zeros_like(counted)
-    slopes = -scale[:, None, None] * torch.stack((negative, positive), dim=1)  # (b, 2, M-1)
-    return ScoredRows(loss, averages, slopes.to(descriptors.dtype), codes, _diagnostics(sums))
+        loss, scale = torch.zeros_like(sums[0]), torch.zeros_like(tables.counted)
+    slopes = (scale[:, None, None] * tables.slopes).to(descriptors.dtype)  # (b, 2, M-1)
+    return ScoredRows(loss, tables.averages, slopes, codes, diagnostics)
 
 
 def warn_of_no_positives(num_images: int) -> None:
@@ -131,36 +129,16 @@ def warn_of_no_positives(num_images: int) -> None:
     )
 
 
-def _sums(histograms: Histograms, averages: Tensor, weights: Tensor, slopes: Tensor) -> Tensor:
-    """(6 + 2M,) what the workers add up: see _diagnostics for the order."""
-    defined = ~averages.isnan()
-    counts = histograms.positive_counts
-    positive = _mass(histograms.positives)
-    scalars = [
-        (weights * averages.nan_to_num()).sum(),
-        weights.sum(),
-        defined.sum(),
-        (~defined).sum(),
-        counts.sum(),
-        counts.where(slopes < 0, 0).sum(),
-    ]
-    negative = _mass(histograms.everything) - positive
-    return torch.cat((torch.stack([value.double() for value in scalars]), positive, negative))
-
-
-def _diagnostics(sums: Tensor) -> Diagnostics:
-    _, _, num_queries, num_lone, num_positives, num_wrong = sums[:6].tolist()
-    positive, negative = sums[6:].chunk(2)
-    return Diagnostics(
+def _diagnostics(sums: Tensor) -> tuple[Diagnostics, float]:
+    """By-products of the loss, and the sum of the weights, from the global sums of Tables."""
+    numbers = sums[:NUM_SCALARS].tolist()
+    _, weight, num_queries, num_lone, num_positives, num_wrong = numbers
+    positive, negative = sums[NUM_SCALARS:].chunk(2)
+    diagnostics = Diagnostics(
         num_queries=round(num_queries),
         num_lone_queries=round(num_lone),
         positive_histogram=positive,
         negative_histogram=negative,
         wrong_sign_share=num_wrong / num_positives if num_positives > 0 else 0.0,
     )
-
-
-def _mass(cumulative: Tensor) -> Tensor:
-    """(M,) all rows' histograms added up, from cumulative ones (b, M)."""
-    total = cumulative.sum(dim=0)
-    return torch.cat((total[:1], total.diff()))
+    return diagnostics, weight

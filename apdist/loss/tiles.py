@@ -5,7 +5,8 @@ Shapes: n images, b of them rows of this worker, M bins, r x c a tile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ class Pairs:
 
     has_junk: bool = True
     """False where no id is shared: nothing need look at ``ignore``."""
+
+    found: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What the first pass found out about the pairs, for the second."""
 
     def positive(self, rows: slice, columns: slice) -> Tensor:
         """(r, c) bool: same class."""
@@ -78,8 +82,11 @@ class Tile:
 class Cut:
     """How the similarity matrix is cut."""
 
-    tile_size: int
-    """Rows and columns of a tile at most."""
+    num_rows: int
+    """Rows of a tile at most."""
+
+    num_columns: int
+    """Columns of a tile at most."""
 
     smallest_square: int = 256
     """A square on the diagonal is computed as a whole: larger ones are halved."""
@@ -92,20 +99,20 @@ class Cut:
 
     def stride(self, tile: Tile) -> int:
         """Numbers from a row of a tile's scores to the next."""
-        return -(-tile.shape[1] // self.row_multiple) * self.row_multiple
+        return _up(tile.shape[1], self.row_multiple)
 
 
 def tiles_of(num_images: int, rows: slice, cut: Cut) -> list[Tile]:
     """Tiles that cover the own rows: the upper triangle where they are all rows, else the strip."""
     triangular = (rows.start, rows.stop) == (0, num_images)
-    size = -(-cut.tile_size // cut.multiple) * cut.multiple
+    height, width = _up(cut.num_rows, cut.multiple), _up(cut.num_columns, cut.multiple)
     tiles = []
-    for top in range(rows.start, rows.stop, size):
-        own = slice(top, min(top + size, rows.stop))
+    for top in range(rows.start, rows.stop, height):
+        own = slice(top, min(top + height, rows.stop))
         if triangular:
             tiles += _diagonal(own, cut)
-        for left in range(own.stop if triangular else 0, num_images, size):
-            columns = slice(left, min(left + size, num_images))
+        for left in range(own.stop if triangular else 0, num_images, width):
+            columns = slice(left, min(left + width, num_images))
             tiles.append(Tile(own, columns, triangular))
     return tiles
 
@@ -113,12 +120,17 @@ def tiles_of(num_images: int, rows: slice, cut: Cut) -> list[Tile]:
 def _diagonal(part: slice, cut: Cut) -> list[Tile]:
     """Tiles of a square on the diagonal, halved until little is computed twice."""
     size = part.stop - part.start
-    half = -(-size // (2 * cut.multiple)) * cut.multiple
+    half = _up(-(-size // 2), cut.multiple)
     if size <= cut.smallest_square or half >= size:
         return [Tile(part, part, False)]
     middle = part.start + half
     first, second = slice(part.start, middle), slice(middle, part.stop)
     return [*_diagonal(first, cut), Tile(first, second, True), *_diagonal(second, cut)]
+
+
+def _up(size: int, multiple: int) -> int:
+    """``size``, or the next multiple above it."""
+    return -(-size // multiple) * multiple
 
 
 def within(part: slice, rows: slice) -> slice:

@@ -15,7 +15,7 @@ import triton.language as tl
 # Triton compiles once more for each of these that is a multiple of 16: for any ragged tile.
 _RAGGED = {
     *("num_rows", "num_columns", "num_images", "num_blocks"),
-    *("first_row", "first_column", "first_own", "programs_of_rows"),
+    *("first_row", "first_column", "first_own", "programs_of_rows", "column_stride"),
 }
 
 
@@ -61,6 +61,8 @@ def relation(
 def mark_related(
     labels: tl.tensor,
     ignore: tl.tensor,
+    row_ranges: tl.tensor,
+    column_ranges: tl.tensor,
     related: tl.tensor,
     first_row: tl.tensor,
     num_rows: tl.tensor,
@@ -77,6 +79,8 @@ def mark_related(
     Args:
         labels: (n,) int32, equal for equal classes.
         ignore: (n,) int32, equal for equal ids of junk; negative for none.
+        row_ranges: (blocks of the b rows, 2) int32 smallest and largest label.
+        column_ranges: (blocks of the n images, 2) int32 likewise.
         related: (blocks of the b rows, blocks of the n images) uint8, written.
         first_row: image of the first of the b rows.
         num_rows: b.
@@ -85,12 +89,19 @@ def mark_related(
         has_junk: whether ``ignore`` is looked at.
         side: BLOCK.
     """
-    # Beyond the end the last image is looked at again: it is in the block anyway.
-    rows = tl.minimum(tl.program_id(1) * side + tl.arange(0, side), num_rows - 1) + first_row
-    columns = tl.minimum(tl.program_id(0) * side + tl.arange(0, side), num_images - 1)
-    found = tl.load(labels + rows)[:, None] == tl.load(labels + columns)[None, :]
-    if has_junk:
-        ids = tl.load(ignore + rows)[:, None]
-        found = found | ((ids == tl.load(ignore + columns)[None, :]) & (ids >= 0))
-    marked = tl.max(tl.max(found.to(tl.int32), axis=1), axis=0)
-    tl.store(related + tl.program_id(1) * num_blocks + tl.program_id(0), marked.to(tl.uint8))
+    row_block, column_block = tl.program_id(1), tl.program_id(0)
+    row_range, column_range = row_ranges + 2 * row_block, column_ranges + 2 * column_block
+    meet = (tl.load(row_range) <= tl.load(column_range + 1)) & (
+        tl.load(column_range) <= tl.load(row_range + 1)
+    )
+    marked = meet.to(tl.int32)
+    if meet | has_junk:
+        # Beyond the end the last image is looked at again: it is in the block anyway.
+        rows = tl.minimum(row_block * side + tl.arange(0, side), num_rows - 1) + first_row
+        columns = tl.minimum(column_block * side + tl.arange(0, side), num_images - 1)
+        found = tl.load(labels + rows)[:, None] == tl.load(labels + columns)[None, :]
+        if has_junk:
+            ids = tl.load(ignore + rows)[:, None]
+            found = found | ((ids == tl.load(ignore + columns)[None, :]) & (ids >= 0))
+        marked = tl.max(tl.max(found.to(tl.int32), axis=1), axis=0)
+    tl.store(related + row_block * num_blocks + column_block, marked.to(tl.uint8))

@@ -13,6 +13,8 @@ B; n images.
 
 from __future__ import annotations
 
+from typing import Any
+
 import triton.language as tl
 
 from apdist.loss.triton_axis import codes_of, kernel, places_of, relation
@@ -21,7 +23,7 @@ from apdist.loss.triton_axis import codes_of, kernel, places_of, relation
 @kernel
 def _zeros(num_bins: tl.constexpr, num_lines: tl.constexpr, num_others: tl.constexpr) -> tl.tuple:
     """A tensor of zeros for each bin."""
-    sums = ()
+    sums: Any = ()
     for _ in tl.static_range(num_bins):
         zeros = tl.zeros((num_lines, num_others), tl.float32)
         sums = sums + (zeros,)  # noqa: RUF005  # Triton knows no unpacking
@@ -31,7 +33,7 @@ def _zeros(num_bins: tl.constexpr, num_lines: tl.constexpr, num_others: tl.const
 @kernel
 def _add_shares(sums: tl.tuple, reach: tl.tensor, folded: tl.constexpr) -> tl.tuple:
     """Add clip(reach + k, 0, 1) to the k-th of ``sums``, ``folded`` neighbours into one."""
-    added = ()
+    added: Any = ()
     for k in tl.static_range(len(sums)):
         share = tl.clamp(reach + k, 0.0, 1.0)
         if folded > 1:
@@ -113,12 +115,16 @@ def bin_rows(
     # A million float32 additions lose the fractions: the sums of some columns add up in float64.
     for part in range(0, in_full, columns_a_sum):
         sums = _zeros(bins_at_once, rows_at_once, columns_at_once // 4)
-        for start in range(part, tl.minimum(part + columns_a_sum, in_full), columns_at_once):
-            at = start_of_rows + (start + columns)[None, :]
-            loaded = tl.load(scores + at)
+        stop = tl.minimum(part + columns_a_sum, in_full)
+        following = tl.load(scores + start_of_rows + (part + columns)[None, :])
+        for start in range(part, stop, columns_at_once):
+            loaded = following
+            # Scores are on their way while those before are counted; the last are loaded twice.
+            after = tl.minimum(start + columns_at_once, stop - columns_at_once)
+            following = tl.load(scores + start_of_rows + (after + columns)[None, :])
             if keep_codes:
                 kept = codes_of(places_of(loaded, high, scale, num_bins))
-                tl.store(codes + at, kept.to(tl.uint8))
+                tl.store(codes + start_of_rows + (start + columns)[None, :], kept.to(tl.uint8))
             sums = _add_shares(sums, (first_bin + 1.0) - (high - loaded) * scale, 4)
         _flush(sums, everything, rows, num_rows, first_bin, num_bins, 1)
     if in_full < num_columns:
@@ -132,6 +138,23 @@ def bin_rows(
         reach = tl.where(inside, (first_bin + 1.0) - (high - loaded) * scale, -1.0 * num_bins)
         sums = _add_shares(_zeros(bins_at_once, rows_at_once, columns_at_once // 4), reach, 4)
         _flush(sums, everything, rows, num_rows, first_bin, num_bins, 1)
+
+
+@kernel
+def _load_rows(
+    scores: tl.tensor,
+    rows: tl.tensor,
+    columns: tl.tensor,
+    stride: tl.tensor,
+    num_loads: tl.constexpr,
+) -> tl.tuple:
+    """Scores of ``rows`` and of those below them, as many times as there are loads."""
+    loaded: Any = ()
+    for load in tl.static_range(num_loads):
+        below = rows.to(tl.int64) + load * rows.shape[0]
+        scores_there = tl.load(scores + below[:, None] * stride + columns[None, :])
+        loaded = loaded + (scores_there,)  # noqa: RUF005
+    return loaded
 
 
 @kernel
@@ -163,12 +186,15 @@ def bin_columns(
     in_full = num_rows // step * step
     for part in range(0, in_full, rows_a_sum):
         sums = _zeros(bins_at_once, rows_at_once, columns_at_once)
-        for start in range(part, tl.minimum(part + rows_a_sum, in_full), step):
+        stop = tl.minimum(part + rows_a_sum, in_full)
+        following = _load_rows(scores, part + rows, columns, stride, loads_at_once)
+        for start in range(part, stop, step):
+            loaded = following
+            after = tl.minimum(start + step, stop - step)
+            following = _load_rows(scores, after + rows, columns, stride, loads_at_once)
             for load in tl.static_range(loads_at_once):
-                top = start + load * rows_at_once
-                at = (rows.to(tl.int64) + top)[:, None] * stride + columns[None, :]
-                loaded = tl.load(scores + at)
-                sums = _add_shares(sums, (first_bin + 1.0) - (high - loaded) * scale, 1)
+                reach = (first_bin + 1.0) - (high - loaded[load]) * scale
+                sums = _add_shares(sums, reach, 1)
         _flush(sums, everything, columns, num_columns, first_bin, num_bins, 0)
     if in_full < num_rows:
         sums = _zeros(bins_at_once, rows_at_once, columns_at_once)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.loss import triton_binning as binning
@@ -34,12 +36,15 @@ SLOPES = {"rows_at_once": 16, "columns_at_once": BLOCK, "side": BLOCK, "num_warp
 # Sums of so many bins fit in the registers beside what is loaded.
 _BINS_AT_ONCE = 24
 
+# To ask which of so few are marked takes longer than to start a kernel that finds nothing.
+_FEW_BLOCKS = 4096
+
 
 class TritonBinning:
     """Histograms of the own ``rows``, tile by tile."""
 
     def __init__(self, pairs: Pairs, rows: slice, bins: Bins) -> None:
-        self.bins, self.rows, self.related = bins, rows, Related(pairs, rows)
+        self.bins, self.rows, self.related = bins, rows, Related.of(pairs, rows)
         size, device = rows.stop - rows.start, pairs.labels.device
         self.everything = torch.zeros(size, bins.num_bins, dtype=torch.float64, device=device)
         self.positives = torch.zeros_like(self.everything)
@@ -65,7 +70,8 @@ class TritonBinning:
                     **axis,
                     **COLUMNS,
                 )
-            self._add_related(scores, tile)
+            if self.related.any_in(tile):
+                self._add_related(scores, tile)
 
     def _add_related(self, scores: Tensor, tile: Tile) -> None:
         num_rows, num_columns = tile.shape
@@ -94,7 +100,7 @@ class TritonSloping:
     """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
 
     def __init__(self, pairs: Pairs, rows: slice, slopes: Tensor, bins: Bins, halves: bool) -> None:
-        self.bins, self.related, self.halves = bins, Related(pairs, rows), halves
+        self.bins, self.related, self.halves = bins, Related.of(pairs, rows), halves
         self.room = slopes.new_empty(0, dtype=torch.bfloat16)
         # Codes 0 and M, outside the centres, have slope 0.
         padded = torch.nn.functional.pad(slopes.float(), (1, 1))  # (n, 2, M+1)
@@ -113,7 +119,7 @@ class TritonSloping:
                 *(scores, codes, *(change if self.halves else (change, change))),
                 *self.related.tensors,
                 self.slopes,
-                *(num_rows, num_columns, scores.stride(0)),
+                *(num_rows, num_columns, scores.stride(0), 1),
                 *self.related.place(tile),
                 **_axis(self.bins),
                 has_codes=codes.numel() > 0,
@@ -128,8 +134,7 @@ class TritonSloping:
         size = num_rows * scores.stride(0)
         if self.room.numel() < 2 * size:
             self.room = self.room.new_empty(2 * size)
-        halves = self.room[: 2 * size].view(2, num_rows, scores.stride(0))
-        return halves[:, :, :num_columns]
+        return self.room.as_strided((2, num_rows, num_columns), (size, scores.stride(0), 1))
 
 
 class Related:
@@ -147,15 +152,41 @@ class Related:
         num_row_blocks = _blocks(num_rows, BLOCK)
         marks = labels.new_empty((num_row_blocks, self.num_blocks), dtype=torch.uint8)
         if marks.numel() > 0:
+            # Half of a label's digits: those that only look equal cost time, nothing else.
+            short_labels = labels.int()
+            ranges = _ranges(short_labels)
+            every = num_rows == num_images
             with torch.cuda.device_of(labels):
                 mark_related[self.num_blocks, num_row_blocks](
-                    # Half of a label's digits: those that only look equal cost time, nothing else.
-                    *(labels.int(), ignore.clamp(-1, 2**31 - 1).int(), marks),
+                    *(short_labels, ignore.clamp(-1, 2**31 - 1).int() if pairs.has_junk else marks),
+                    *(ranges if every else _ranges(short_labels[rows]), ranges, marks),
                     *(rows.start, num_rows, num_images, self.num_blocks),
                     has_junk=pairs.has_junk,
                     side=BLOCK,
                 )
         self.tensors = (labels, ignore, marks)
+        self._seen: NDArray[np.uint8] | None = None
+
+    @classmethod
+    def of(cls, pairs: Pairs, rows: slice) -> Related:
+        """The blocks of ``pairs``, looked for once."""
+        key = (cls, rows.start, rows.stop)
+        if key not in pairs.found:
+            pairs.found[key] = cls(pairs, rows)
+        found: Related = pairs.found[key]
+        return found
+
+    def any_in(self, tile: Tile) -> bool:
+        """Whether a block of the ``tile`` is marked."""
+        marks = self.tensors[2]
+        if marks.numel() <= _FEW_BLOCKS:
+            return True
+        if self._seen is None:
+            self._seen = marks.cpu().numpy()
+        rows = within(tile.rows, slice(self.first_own, 0))
+        top, left = rows.start // BLOCK, tile.columns.start // BLOCK
+        bottom, right = _blocks(rows.stop, BLOCK), _blocks(tile.columns.stop, BLOCK)
+        return bool(self._seen[top:bottom, left:right].any())
 
     def place(self, tile: Tile) -> tuple[int, int, int, int, int]:
         """Where a tile lies, as the kernels take it."""
@@ -163,6 +194,13 @@ class Related:
             *(tile.rows.start, tile.columns.start, self.first_own),
             *(self.num_blocks, self.num_images),
         )
+
+
+def _ranges(labels: Tensor) -> Tensor:
+    """(blocks, 2) smallest and largest of the ``labels`` (n,) of each block."""
+    padded = labels.new_empty(_blocks(len(labels), BLOCK) * BLOCK)
+    padded[: len(labels)], padded[len(labels) :] = labels, labels[-1]
+    return torch.stack(padded.view(-1, BLOCK).aminmax(dim=1), dim=1)
 
 
 def _axis(bins: Bins) -> dict[str, Any]:
