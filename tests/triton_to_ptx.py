@@ -30,6 +30,7 @@ from apdist.loss import triton_axis as axis
 from apdist.loss import triton_binning as binning
 from apdist.loss import triton_histogram as histogram
 from apdist.loss import triton_sloping as sloping
+from apdist.loss import triton_tables as tables
 
 HOPPER = 90
 WARP = 32
@@ -146,6 +147,17 @@ def main() -> None:
             **histogram.RELATED,
         )
         report(f"bin_related bins={num_bins}", found, 1)
+        doubles = {n: "*fp64" for n in ("weights", "averages", "counted", "sums")}
+        found = compiled(
+            tables.fill_tables,
+            doubles | {"bins_a_score": "fp32"},
+            4,
+            num_bins=num_bins,
+            padded_bins=histogram.power_of_two(num_bins),
+            num_scalars=6,
+            rows_at_once=max(1, 1024 // histogram.power_of_two(num_bins)),
+        )
+        report(f"fill_tables bins={num_bins}", found, 1)
     for has_codes in (False, True):
         for halves in (False, True):
             types = {"change": "*bf16", "low_change": "*bf16"} if halves else {}

@@ -13,8 +13,6 @@ B; n images.
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton.language as tl
 
 from apdist.loss.triton_axis import codes_of, kernel, places_of, relation
@@ -22,23 +20,23 @@ from apdist.loss.triton_axis import codes_of, kernel, places_of, relation
 
 @kernel
 def _zeros(num_bins: tl.constexpr, num_lines: tl.constexpr, num_others: tl.constexpr) -> tl.tuple:
-    """A tensor of zeros for each bin."""
-    sums: Any = ()
+    """A tensor of zeros for each bin; Triton knows no unpacking of tuples."""
+    sums = ()
     for _ in tl.static_range(num_bins):
         zeros = tl.zeros((num_lines, num_others), tl.float32)
-        sums = sums + (zeros,)  # noqa: RUF005  # Triton knows no unpacking
+        sums = sums + (zeros,)  # type: ignore[assignment]  # noqa: RUF005
     return sums
 
 
 @kernel
 def _add_shares(sums: tl.tuple, reach: tl.tensor, folded: tl.constexpr) -> tl.tuple:
     """Add clip(reach + k, 0, 1) to the k-th of ``sums``, ``folded`` neighbours into one."""
-    added: Any = ()
+    added = ()
     for k in tl.static_range(len(sums)):
         share = tl.clamp(reach + k, 0.0, 1.0)
         if folded > 1:
             share = _sums_of_neighbours(share, folded)
-        added = added + (sums[k] + share,)  # noqa: RUF005  # Triton knows no unpacking
+        added = added + (sums[k] + share,)  # type: ignore[assignment]  # noqa: RUF005
     return added
 
 
@@ -149,11 +147,11 @@ def _load_rows(
     num_loads: tl.constexpr,
 ) -> tl.tuple:
     """Scores of ``rows`` and of those below them, as many times as there are loads."""
-    loaded: Any = ()
+    loaded = ()
     for load in tl.static_range(num_loads):
         below = rows.to(tl.int64) + load * rows.shape[0]
         scores_there = tl.load(scores + below[:, None] * stride + columns[None, :])
-        loaded = loaded + (scores_there,)  # noqa: RUF005
+        loaded = loaded + (scores_there,)  # type: ignore[assignment]  # noqa: RUF005
     return loaded
 
 

@@ -16,13 +16,16 @@ from apdist.loss.precision import NUM_SCALARS, Tables
 from apdist.loss.tiles import Histograms
 from apdist.loss.triton_axis import kernel
 
-_ROWS_AT_ONCE = 32
+# More numbers of a program than these do not fit in its registers.
+_NUMBERS_AT_ONCE = 1024
 
 
 def tables_of_ap(histograms: Histograms, weights: Tensor, bin_width: float) -> Tables:
     """What `precision.tables_of` gives for variant "ap", the slopes in float32."""
     num_rows, num_bins = histograms.positives.shape
-    num_programs = -(-num_rows // _ROWS_AT_ONCE)
+    padded_bins = 1 << (num_bins - 1).bit_length()
+    rows_at_once = max(1, _NUMBERS_AT_ONCE // padded_bins)
+    num_programs = -(-num_rows // rows_at_once)
     averages, counted = weights.new_empty(num_rows), weights.new_empty(num_rows)
     slopes = weights.new_empty((num_rows, 2, num_bins - 1), dtype=torch.float32)
     sums = weights.new_zeros((max(1, num_programs), NUM_SCALARS + 2 * num_bins))
@@ -32,9 +35,9 @@ def tables_of_ap(histograms: Histograms, weights: Tensor, bin_width: float) -> T
                 *(histograms.positives, histograms.everything, histograms.positive_counts),
                 *(weights, averages, counted, slopes, sums, num_rows, 1 / bin_width),
                 num_bins=num_bins,
-                padded_bins=1 << (num_bins - 1).bit_length(),
+                padded_bins=padded_bins,
                 num_scalars=NUM_SCALARS,
-                rows_at_once=_ROWS_AT_ONCE,
+                rows_at_once=rows_at_once,
             )
     return Tables(averages, counted, slopes, sums.sum(dim=0))
 
