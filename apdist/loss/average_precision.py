@@ -67,7 +67,7 @@ def average_precision_loss(
         backend: "tiled" (any device), "dense" (the definition), "numba" (CPU), "triton" (float32 on
             CUDA) or "auto", the fastest here.
         cache_bytes: memory for one byte a pair that saves the backward pass a matrix product;
-            "auto" is 256 MiB on a CPU and half of what is free on a GPU.
+            "auto" is 256 MiB, on a GPU half of what is free if that is more.
         check_norm: refuse descriptors whose length is not 1 within 1e-3.
         precision: of the matrix products: "float32", or "bf16x3", three products of bfloat16, a
             few times faster on a GPU with an error near that of float32.

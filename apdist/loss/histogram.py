@@ -21,10 +21,12 @@ from apdist.loss.tiles import BLOCK, Cut, Histograms, Pairs, Tile, tiles_of, wit
 # The CPU's cache holds the scores of a small tile, and the product of long descriptors is faster in
 # large ones; a GPU needs more work per launch.
 _CPU_TILE, _CPU_TILE_OF_LONG, _LONG = 1024, 2048, 1024
-_GPU_TILE, _GPU_SQUARE = (4096, 8192), 2048
+_GPU_TILE, _GPU_SQUARE = 8192, 2048
+# So few images on a GPU are done before the next launch: better one product than three.
+_FEW_IMAGES = 4096
 # Codes run from 0 to M.
 _MAX_BINS_OF_BYTE = 255
-_CPU_CACHE_BYTES = 256 * 2**20
+_SMALL_CACHE_BYTES = 256 * 2**20
 # Rows of scores start at multiples of this many, so that a lane of a GPU loads 16 bytes.
 _TRITON_ROW = 16
 
@@ -88,8 +90,9 @@ def descriptor_gradient(
 
 def _cut(descriptors: Tensor, options: LossOptions) -> Cut:
     if descriptors.device.type != "cpu":
-        size = (options.tile_size,) * 2 if options.tile_size else _GPU_TILE
-        cut = Cut(*size, smallest_square=_GPU_SQUARE)
+        size = options.tile_size or _GPU_TILE
+        square = _GPU_SQUARE if len(descriptors) > _FEW_IMAGES else _FEW_IMAGES
+        cut = Cut(size, size, square)
     else:
         default = _CPU_TILE_OF_LONG if descriptors.shape[1] >= _LONG else _CPU_TILE
         cut = Cut(options.tile_size or default, options.tile_size or default)
@@ -101,22 +104,21 @@ def _cut(descriptors: Tensor, options: LossOptions) -> Cut:
 def _new_codes(tiles: list[Tile], cut: Cut, options: LossOptions, like: Tensor) -> Codes:
     """Room for one byte a pair if that is within the budget."""
     num_bytes = sum(tile.shape[0] * cut.stride(tile) for tile in tiles)
-    fits = num_bytes <= _budget(options, like) and options.bins.num_bins <= _MAX_BINS_OF_BYTE
-    if not fits:
+    if options.bins.num_bins > _MAX_BINS_OF_BYTE or not _fits(num_bytes, options, like):
         return [like.new_empty((0, 0), dtype=torch.uint8) for _ in tiles]
     return [_view(_new_buffer([tile], cut, like, torch.uint8), tile, cut) for tile in tiles]
 
 
-def _budget(options: LossOptions, like: Tensor) -> int:
-    """Bytes that may be kept beside the descriptors."""
+def _fits(num_bytes: int, options: LossOptions, like: Tensor) -> bool:
+    """Whether so much may be kept beside the descriptors."""
     if options.cache_bytes != "auto":
-        return options.cache_bytes
-    if like.device.type != "cuda":
-        return _CPU_CACHE_BYTES
+        return num_bytes <= options.cache_bytes
+    if num_bytes <= _SMALL_CACHE_BYTES or like.device.type != "cuda":
+        return num_bytes <= _SMALL_CACHE_BYTES
     free, _ = torch.cuda.mem_get_info(like.device)
     # What torch holds and does not use is free as well.
     free += torch.cuda.memory_reserved(like.device) - torch.cuda.memory_allocated(like.device)
-    return free // 2
+    return num_bytes <= free // 2
 
 
 def _new_buffer(

@@ -79,7 +79,7 @@ class LossOptions:
 
     cache_bytes: int | Literal["auto"] = "auto"
     """Memory for one byte a pair that saves the backward pass a matrix product; 0 keeps none.
-    "auto" is 256 MiB on a CPU and half of what is free on a GPU."""
+    "auto" is 256 MiB, on a GPU half of what is free if that is more."""
 
     check_norm: bool = True
     """Whether descriptors that are not of unit length are refused."""

@@ -15,7 +15,7 @@ import triton.language as tl
 # Triton compiles once more for each of these that is a multiple of 16: for any ragged tile.
 _RAGGED = {
     *("num_rows", "num_columns", "num_images", "num_blocks"),
-    *("first_row", "first_column", "first_own", "programs_of_rows", "column_stride"),
+    *("first_row", "first_column", "first_own", "programs_of_rows"),
 }
 
 
@@ -68,6 +68,7 @@ def mark_related(
     num_rows: tl.tensor,
     num_images: tl.tensor,
     num_blocks: tl.tensor,
+    has_ranges: tl.constexpr,
     has_junk: tl.constexpr,
     side: tl.constexpr,
 ) -> None:
@@ -79,23 +80,26 @@ def mark_related(
     Args:
         labels: (n,) int32, equal for equal classes.
         ignore: (n,) int32, equal for equal ids of junk; negative for none.
-        row_ranges: (blocks of the b rows, 2) int32 smallest and largest label.
+        row_ranges: (blocks of the b rows, 2) int32 smallest and largest label; where
+            ``has_ranges``, blocks whose labels cannot meet are not looked into.
         column_ranges: (blocks of the n images, 2) int32 likewise.
         related: (blocks of the b rows, blocks of the n images) uint8, written.
         first_row: image of the first of the b rows.
         num_rows: b.
         num_images: n.
         num_blocks: blocks of the n images.
+        has_ranges: whether the ranges are there; not with ``has_junk``.
         has_junk: whether ``ignore`` is looked at.
         side: BLOCK.
     """
     row_block, column_block = tl.program_id(1), tl.program_id(0)
-    row_range, column_range = row_ranges + 2 * row_block, column_ranges + 2 * column_block
-    meet = (tl.load(row_range) <= tl.load(column_range + 1)) & (
-        tl.load(column_range) <= tl.load(row_range + 1)
-    )
-    marked = meet.to(tl.int32)
-    if meet | has_junk:
+    meet = tl.full((), 1, tl.int32)
+    if has_ranges:
+        row_range, column_range = row_ranges + 2 * row_block, column_ranges + 2 * column_block
+        above = tl.load(row_range) <= tl.load(column_range + 1)
+        meet = (above & (tl.load(column_range) <= tl.load(row_range + 1))).to(tl.int32)
+    marked = meet
+    if meet > 0:
         # Beyond the end the last image is looked at again: it is in the block anyway.
         rows = tl.minimum(row_block * side + tl.arange(0, side), num_rows - 1) + first_row
         columns = tl.minimum(column_block * side + tl.arange(0, side), num_images - 1)

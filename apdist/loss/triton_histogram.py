@@ -18,12 +18,12 @@ from apdist.loss.options import Bins
 from apdist.loss.tiles import BLOCK, Histograms, Pairs, Tile, within
 from apdist.loss.triton_axis import mark_related
 
-ROWS = {"rows_at_once": 4, "columns_at_once": 128, "columns_a_sum": 4096, "num_warps": 4}
+ROWS = {"rows_at_once": 1, "columns_at_once": 128, "columns_a_sum": 4096, "num_warps": 1}
 """`bin_rows`: a warp has a row, and four neighbours in it a lane."""
 
 COLUMNS = {
     "rows_at_once": 32,
-    "loads_at_once": 2,
+    "loads_at_once": 4,
     "columns_at_once": 16,
     "rows_a_sum": 16384,
     "num_warps": 4,
@@ -31,12 +31,12 @@ COLUMNS = {
 """`bin_columns`: 16 columns are two sectors of memory, and make enough programs of a tile."""
 
 RELATED = {"lines_at_once": 8, "side": BLOCK, "num_warps": 4}
-SLOPES = {"rows_at_once": 16, "columns_at_once": BLOCK, "side": BLOCK, "num_warps": 4}
+SLOPES = {"rows_at_once": 8, "columns_at_once": BLOCK, "side": BLOCK, "num_warps": 4}
 
 # Sums of so many bins fit in the registers beside what is loaded.
 _BINS_AT_ONCE = 24
 
-# To ask which of so few are marked takes longer than to start a kernel that finds nothing.
+# To ask a GPU which of so few blocks are marked takes longer than a kernel that finds nothing.
 _FEW_BLOCKS = 4096
 
 
@@ -46,8 +46,8 @@ class TritonBinning:
     def __init__(self, pairs: Pairs, rows: slice, bins: Bins) -> None:
         self.bins, self.rows, self.related = bins, rows, Related.of(pairs, rows)
         size, device = rows.stop - rows.start, pairs.labels.device
-        self.everything = torch.zeros(size, bins.num_bins, dtype=torch.float64, device=device)
-        self.positives = torch.zeros_like(self.everything)
+        zeros = torch.zeros(2, size, bins.num_bins, dtype=torch.float64, device=device)
+        self.everything, self.positives = zeros
         self.counts = torch.zeros(size, bins.num_bins - 1, dtype=torch.int64, device=device)
 
     def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
@@ -119,7 +119,7 @@ class TritonSloping:
                 *(scores, codes, *(change if self.halves else (change, change))),
                 *self.related.tensors,
                 self.slopes,
-                *(num_rows, num_columns, scores.stride(0), 1),
+                *(num_rows, num_columns, scores.stride(0)),
                 *self.related.place(tile),
                 **_axis(self.bins),
                 has_codes=codes.numel() > 0,
@@ -154,13 +154,19 @@ class Related:
         if marks.numel() > 0:
             # Half of a label's digits: those that only look equal cost time, nothing else.
             short_labels = labels.int()
-            ranges = _ranges(short_labels)
-            every = num_rows == num_images
+            ids = ignore.clamp(-1, 2**31 - 1).int() if pairs.has_junk else marks
+            # To look into few blocks takes less time than to find out which.
+            has_ranges = marks.numel() > _FEW_BLOCKS and not pairs.has_junk
+            row_ranges = column_ranges = marks
+            if has_ranges:
+                column_ranges = _ranges(short_labels)
+                every = num_rows == num_images
+                row_ranges = column_ranges if every else _ranges(short_labels[rows])
             with torch.cuda.device_of(labels):
                 mark_related[self.num_blocks, num_row_blocks](
-                    *(short_labels, ignore.clamp(-1, 2**31 - 1).int() if pairs.has_junk else marks),
-                    *(ranges if every else _ranges(short_labels[rows]), ranges, marks),
+                    *(short_labels, ids, row_ranges, column_ranges, marks),
                     *(rows.start, num_rows, num_images, self.num_blocks),
+                    has_ranges=has_ranges,
                     has_junk=pairs.has_junk,
                     side=BLOCK,
                 )

@@ -50,7 +50,6 @@ def slope_block(
     num_rows: tl.tensor,
     num_columns: tl.tensor,
     stride: tl.tensor,
-    column_stride: tl.tensor,
     first_row: tl.tensor,
     first_column: tl.tensor,
     first_own: tl.tensor,
@@ -81,8 +80,6 @@ def slope_block(
         num_rows: r.
         num_columns: c.
         stride: between rows, a multiple of 16.
-        column_stride: 1, which the compiler must not know: it would give a lane four neighbours,
-            and 32 lanes that look a slope up would read from four times as many places.
         first_row: image of row 0.
         first_column: image of column 0.
         first_own: image of the first of the rows of this worker.
@@ -99,7 +96,7 @@ def slope_block(
     """
     top, left = tl.program_id(1) * rows_at_once, tl.program_id(0) * columns_at_once
     rows, columns = top + tl.arange(0, rows_at_once), left + tl.arange(0, columns_at_once)
-    at = rows[:, None].to(tl.int64) * stride + (columns * column_stride)[None, :]
+    at = rows[:, None].to(tl.int64) * stride + columns[None, :]
     block = (first_row - first_own + top) // side * num_blocks + (first_column + left) // side
     whole = (top + rows_at_once <= num_rows) & (left + columns_at_once <= num_columns)
     inside = (rows < num_rows)[:, None] & (columns < num_columns)[None, :]
