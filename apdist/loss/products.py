@@ -16,6 +16,8 @@ from apdist.loss.tiles import Tile
 
 # Rows of so many numbers let the tensor cores load 16 bytes at a time.
 _BF16_MULTIPLE = 8
+# Bounds the memory in which they are taken apart.
+_ROWS_AT_ONCE = 65_536
 
 
 class Products(Protocol):
@@ -67,14 +69,18 @@ class Bf16x3:
     halves = True
 
     def __init__(self, descriptors: Tensor) -> None:
-        padding = -descriptors.shape[1] % _BF16_MULTIPLE
-        whole = torch.nn.functional.pad(descriptors, (0, padding))
-        upper, lower = halved(whole)
-        self.size, width = descriptors.shape[1], whole.shape[1]
-        # Two windows of one table: (upper, upper, lower) against (lower before upper) one further.
-        self.table = torch.cat((upper, upper, lower, upper), dim=1)  # (n, 4d)
-        self.left, self.right = self.table[:, width:], self.table[:, : 3 * width]  # (n, 3d)
-        self.upper, self.lower = upper, lower
+        num_images, self.size = descriptors.shape
+        width = self.size + -self.size % _BF16_MULTIPLE
+        # Two windows of one table: (upper, upper, lower) against (upper, lower, upper).
+        table = descriptors.new_zeros((num_images, 4 * width), dtype=torch.bfloat16)  # (n, 4d)
+        parts = table.view(num_images, 4, width)[:, :, : self.size]
+        for begin in range(0, num_images, _ROWS_AT_ONCE):
+            rows = slice(begin, begin + _ROWS_AT_ONCE)
+            upper, lower = halved(descriptors[rows])
+            for part, values in enumerate((upper, upper, lower, upper)):
+                parts[rows, part] = values
+        self.left, self.right = table[:, width:], table[:, : 3 * width]  # (n, 3d)
+        self.upper, self.lower = parts[:, 0], parts[:, 2]  # (n, d)
 
     def scores(self, tile: Tile, out: Tensor) -> Tensor:
         """Write the similarities of a tile to ``out`` (r, c)."""
@@ -86,7 +92,7 @@ class Bf16x3:
     def add(self, change: Tensor, columns: slice, gradient: Tensor) -> None:
         """Add ``change`` (r, c), or its halves, times the descriptors of ``columns`` to (r, d)."""
         upper_change, lower_change = change if change.dim() == 3 else halved(change)
-        upper, lower = self.upper[columns, : self.size], self.lower[columns, : self.size]
+        upper, lower = self.upper[columns], self.lower[columns]
         for left, right in ((lower_change, upper), (upper_change, lower), (upper_change, upper)):
             if gradient.device.type != "cuda":
                 gradient.addmm_(left.float(), right.float())

@@ -23,7 +23,7 @@ ROWS = {"rows_at_once": 1, "columns_at_once": 128, "columns_a_sum": 4096, "num_w
 
 COLUMNS = {
     "rows_at_once": 32,
-    "loads_at_once": 4,
+    "loads_at_once": 8,
     "columns_at_once": 16,
     "rows_a_sum": 16384,
     "num_warps": 4,
@@ -31,7 +31,7 @@ COLUMNS = {
 """`bin_columns`: 16 columns are two sectors of memory, and make enough programs of a tile."""
 
 RELATED = {"lines_at_once": 8, "side": BLOCK, "num_warps": 4}
-SLOPES = {"rows_at_once": 8, "columns_at_once": BLOCK, "side": BLOCK, "num_warps": 4}
+SLOPES = {"rows_at_once": 2, "columns_at_once": BLOCK, "side": BLOCK, "num_warps": 1}
 
 # Sums of so many bins fit in the registers beside what is loaded.
 _BINS_AT_ONCE = 24
