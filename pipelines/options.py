@@ -20,6 +20,8 @@ PLAINER = (
     (r"Error parsing [A-Za-z]\w*: (.+)", r"\1"),  # our own classes name the option themselves
     (r"Error parsing (\S+): invalid literal for int\(\).*: (.+)", r"\1 must be an integer, got \2"),
     (r"Error parsing (\S+): could not convert .* float: (.+)", r"\1 must be a number, got \2"),
+    (r"Error parsing (\S+): no type matching INT\|\{(\w+)\} could be .* \['(.*)'\]\.?",
+     r"\1 must be an integer or \2, got \3"),
     (r"Missing value for argument '(.+)'\..*", r"\1 needs a value"),
     (r"invalid choice (.+) for argument '(.+)'\. Expected one of \((.+?),?\)\.",
      r"\2 must be one of \3, got \1"),

@@ -3,7 +3,7 @@
 import os
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 
@@ -18,6 +18,8 @@ class Example:
     """A name."""
     k: int = 3
     """A number."""
+    room: int | Literal["auto"] = "auto"
+    """A number or a word."""
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -62,3 +64,10 @@ def test_an_error_of_a_class_is_told_in_its_own_words() -> None:
 def test_a_negative_number_is_no_unknown_option() -> None:
     with pytest.raises(ValueError, match="--k must be at least 1"):
         parse(Example, ["--k", "-3"], "example")
+
+
+def test_a_number_or_a_word_is_read_and_anything_else_refused() -> None:
+    assert parse(Example, ["--room", "7"], "example").room == 7
+    assert parse(Example, ["--room", "auto"], "example").room == "auto"
+    with pytest.raises(ValueError, match="--room must be an integer or auto, got lots"):
+        parse(Example, ["--room", "lots"], "example")

@@ -5,12 +5,12 @@
 Triton must not be in its interpreter's mode. Prints a line of JSON per kernel. What is counted are
 instructions of the machine code for sm_90, as ``nvdisasm`` prints them:
 
-- ``loop``: instructions from the target of a backward branch up to that branch, of the innermost
-  loop with the most of them, divided by the scores that a thread handles in one turn of it. Loads,
-  address arithmetic and the branch itself count.
-- ``straight``: instructions of the longest stretch without a label or a branch, divided likewise:
-  for a kernel without a loop, which comes there once.
-- ``barriers``: those inside the loop.
+- ``instructions a score``: of a kernel with a loop over scores, those from the target of its last
+  branch up to that branch, of the innermost loop with the most of them; of one without, those on
+  the way of a whole block with nothing but negatives, from the start to its last store. Divided by
+  the scores that a thread handles on the way. Loads, addresses and the branch itself count.
+- ``barriers``: those on that way.
+- ``spilled``: accesses to memory that stands in for registers.
 """
 
 from __future__ import annotations
@@ -95,28 +95,28 @@ def innermost_loops(code: list[tuple[str, str]]) -> list[list[str]]:
     return [[o for o, _ in code[first : last + 1] if o and o != "NOP"] for first, last in inner]
 
 
-def longest_stretch(code: list[tuple[str, str]]) -> int:
-    """Instructions of the longest part without a label or a branch."""
-    lengths = [0]
+def first_way(code: list[tuple[str, str]]) -> list[str]:
+    """Operations up to the end of the first part without a label or a branch that stores."""
+    way: list[str] = []
     for operation, _ in code:
         if operation in ("", "BRA", "EXIT"):
-            lengths.append(0)
+            if any(earlier.startswith("STG") for earlier in way):
+                break
         elif operation != "NOP":
-            lengths[-1] += 1
-    return max(lengths)
+            way.append(operation)
+    return way
 
 
-def report(name: str, kernel: Any, scores_a_turn: int) -> None:
+def report(name: str, kernel: Any, scores: int, *, has_loop: bool = True) -> None:
     code = machine_code(kernel)
-    loop = max(innermost_loops(code), key=len, default=[])
+    way = max(innermost_loops(code), key=len, default=[]) if has_loop else first_way(code)
     print(
         json.dumps(
             {
                 "kernel": name,
                 "atomics": len(re.findall(r"\b(?:atom|red)\.", kernel.asm["ptx"])),
-                "loop": len(loop) / scores_a_turn,
-                "barriers": sum(operation.startswith("BAR") for operation in loop),
-                "straight": longest_stretch(code) / scores_a_turn,
+                "instructions a score": len(way) / scores,
+                "barriers": sum(operation.startswith("BAR") for operation in way),
                 "spilled": sum(operation.startswith(("LDL", "STL")) for operation, _ in code),
             }
         )
@@ -129,50 +129,29 @@ def scores_a_thread(block: dict[str, int]) -> int:
 
 
 def main() -> None:
-    for num_bins in (2, 20, 255):
-        bins: dict[str, Any] = {"num_bins": num_bins}
-        bins["bins_at_once"] = histogram.bins_of_programs(num_bins)[1]
-        for keep_codes in (False, True):
-            found = compiled(binning.bin_rows, {}, **bins, keep_codes=keep_codes, **histogram.ROWS)
-            name = f"bin_rows bins={num_bins} codes={keep_codes}"
-            report(name, found, scores_a_thread(histogram.ROWS))
-        found = compiled(binning.bin_columns, {}, **bins, **histogram.COLUMNS)
-        report(f"bin_columns bins={num_bins}", found, scores_a_thread(histogram.COLUMNS))
-        found = compiled(
-            binning.bin_related,
-            {},
-            num_bins=num_bins,
-            padded_bins=histogram.power_of_two(num_bins),
-            include_self=num_bins == 2,
-            **histogram.RELATED,
-        )
-        report(f"bin_related bins={num_bins}", found, 1)
-        doubles = {n: "*fp64" for n in ("weights", "averages", "counted", "sums")}
-        found = compiled(
-            tables.fill_tables,
-            doubles | {"bins_a_score": "fp32"},
-            4,
-            num_bins=num_bins,
-            padded_bins=histogram.power_of_two(num_bins),
-            num_scalars=6,
-            rows_at_once=max(1, 1024 // histogram.power_of_two(num_bins)),
-        )
-        report(f"fill_tables bins={num_bins}", found, 1)
-    for has_codes in (False, True):
-        for halves in (False, True):
-            types = {"change": "*bf16", "low_change": "*bf16"} if halves else {}
-            found = compiled(
-                sloping.slope_block,
-                types,
-                num_bins=20,
-                has_codes=has_codes,
-                halves=halves,
-                **histogram.SLOPES,
-            )
-            name = f"slope_block codes={has_codes} halves={halves}"
-            report(name, found, scores_a_thread(histogram.SLOPES))
-    integers = {n: "*i32" for n in ("labels", "ignore", "row_ranges", "column_ranges")}
-    found = compiled(axis.mark_related, integers, 4, has_junk=True, side=histogram.RELATED["side"])
+    bins: dict[str, Any] = {"num_bins": 20}
+    parts = bins | {"bins_at_once": histogram.bins_of_programs(20)[1]}
+    for keep_codes in (False, True):
+        found = compiled(binning.bin_rows, {}, **parts, keep_codes=keep_codes, **histogram.ROWS)
+        report(f"bin_rows bins=20 codes={keep_codes}", found, scores_a_thread(histogram.ROWS))
+    found = compiled(binning.bin_columns, {}, **parts, **histogram.COLUMNS)
+    report("bin_columns bins=20", found, scores_a_thread(histogram.COLUMNS))
+    for halves in (False, True):
+        types = {"change": "*bf16", "low_change": "*bf16"} if halves else {}
+        choice = {"has_codes": not halves, "halves": halves}
+        found = compiled(sloping.slope_block, types, **bins, **choice, **histogram.SLOPES)
+        name = f"slope_block halves={halves}"
+        report(name, found, scores_a_thread(histogram.SLOPES), has_loop=False)
+    padded = bins | {"padded_bins": histogram.power_of_two(20)}
+    found = compiled(binning.bin_related, {}, **padded, include_self=False, **histogram.RELATED)
+    report("bin_related bins=20", found, 1)
+    doubles = dict.fromkeys(("weights", "averages", "counted", "sums"), "*fp64")
+    rows = {"num_scalars": 6, "rows_at_once": tables.rows_of_programs(padded["padded_bins"])}
+    found = compiled(tables.fill_tables, doubles | {"bins_a_score": "fp32"}, 4, **padded, **rows)
+    report("fill_tables bins=20", found, 1)
+    integers = dict.fromkeys(("labels", "ignore", "row_ranges", "column_ranges"), "*i32")
+    side = histogram.RELATED["side"]
+    found = compiled(axis.mark_related, integers, 4, has_ranges=True, has_junk=False, side=side)
     report("mark_related", found, 1)
 
 

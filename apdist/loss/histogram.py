@@ -89,14 +89,15 @@ def descriptor_gradient(
 
 
 def _cut(descriptors: Tensor, options: LossOptions) -> Cut:
-    if descriptors.device.type != "cpu":
+    of_triton = backend_of(options, descriptors) == "triton"
+    if of_triton or descriptors.device.type != "cpu":
         size = options.tile_size or _GPU_TILE
         square = _GPU_SQUARE if len(descriptors) > _FEW_IMAGES else _FEW_IMAGES
         cut = Cut(size, size, square)
     else:
         default = _CPU_TILE_OF_LONG if descriptors.shape[1] >= _LONG else _CPU_TILE
         cut = Cut(options.tile_size or default, options.tile_size or default)
-    if backend_of(options, descriptors) == "triton":
+    if of_triton:
         cut = dataclasses.replace(cut, multiple=BLOCK, row_multiple=_TRITON_ROW)
     return cut
 

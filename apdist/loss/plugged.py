@@ -44,7 +44,8 @@ def build_loss(config: LossConfig) -> AveragePrecisionLoss | BatchLoss:
         num_bins=config.num_bins,
         score_range=(config.min_score, config.max_score),
         variant=config.kind,
-        cache_bytes=config.cache_mib << 20,
+        cache_bytes="auto" if config.cache_mib == "auto" else config.cache_mib << 20,
+        precision=config.precision,
     )
 
 

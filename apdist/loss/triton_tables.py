@@ -24,7 +24,7 @@ def tables_of_ap(histograms: Histograms, weights: Tensor, bin_width: float) -> T
     """What `precision.tables_of` gives for variant "ap", the slopes in float32."""
     num_rows, num_bins = histograms.positives.shape
     padded_bins = 1 << (num_bins - 1).bit_length()
-    rows_at_once = max(1, _NUMBERS_AT_ONCE // padded_bins)
+    rows_at_once = rows_of_programs(padded_bins)
     num_programs = -(-num_rows // rows_at_once)
     averages, counted = weights.new_empty(num_rows), weights.new_empty(num_rows)
     slopes = weights.new_empty((num_rows, 2, num_bins - 1), dtype=torch.float32)
@@ -40,6 +40,11 @@ def tables_of_ap(histograms: Histograms, weights: Tensor, bin_width: float) -> T
                 rows_at_once=rows_at_once,
             )
     return Tables(averages, counted, slopes, sums.sum(dim=0))
+
+
+def rows_of_programs(padded_bins: int) -> int:
+    """R: queries of a program."""
+    return max(1, _NUMBERS_AT_ONCE // padded_bins)
 
 
 @kernel
