@@ -660,7 +660,7 @@ def test_a_compiled_step_leaves_the_loss_as_it_is() -> None:
         (GOOD, LABELS, {"score_range": (0,)}, "score_range must be finite"),
         (GOOD, LABELS, {"score_range": None}, "score_range must be finite"),
         (GOOD, LABELS, {"tile_size": 2.5}, "tile_size must be at least 1, got 2.5"),
-        (GOOD, LABELS, {"cache_bytes": "a"}, "cache_bytes must be at least 0, got 'a'"),
+        (GOOD, LABELS, {"cache_bytes": "a"}, "cache_bytes must be at least 0 or \"auto\", got 'a'"),
         (GOOD, LABELS.tolist(), {}, "labels must be a tensor, got list"),
         (GOOD.numpy(), LABELS, {}, "descriptors must be a tensor"),
     ],
