@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from apdist.training.sharding import release_process_groups
+
 TIMEOUT_S = 30
 
 
@@ -42,4 +44,5 @@ def _work(
         torch.save(function(*arguments), Path(folder, f"{rank}.pt"))
         dist.barrier()  # who leaves early breaks the connections of the others
     finally:
+        release_process_groups()
         dist.destroy_process_group()
