@@ -13,6 +13,8 @@ import torch.multiprocessing as mp
 from apdist.training.sharding import release_process_groups
 
 TIMEOUT_S = 30
+# What every worker needs, imported once: a worker is a fork of the process that has done so.
+PRELOADED = ["apdist.loss.numba_histogram", "apdist.training.loop", "pytest"]
 
 
 def on_workers(num_workers: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -20,8 +22,12 @@ def on_workers(num_workers: int, function: Callable[..., Any], *arguments: Any) 
     if num_workers == 1:
         return [function(*arguments)]
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(  # type: ignore[no-untyped-call]
-            _work, (num_workers, folder, function, arguments), nprocs=num_workers
+        mp.get_context("forkserver").set_forkserver_preload(PRELOADED)
+        mp.start_processes(  # type: ignore[no-untyped-call]
+            _work,
+            (num_workers, folder, function, arguments),
+            nprocs=num_workers,
+            start_method="forkserver",
         )
         return [
             torch.load(Path(folder, f"{rank}.pt"), weights_only=False)
