@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ from tests.pictures import SIDE, write_small_set
 if not torch.cuda.is_available():
     # Triton's interpreter stands in for a GPU; it is chosen when anything first imports triton.
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_configure() -> None:
+    """Let results not depend on where the tests are started."""
+    # A shell starts its background jobs without Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Lines wrap at the width of a terminal, which readline leaves to the processes of xdist.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(autouse=True)

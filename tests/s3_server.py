@@ -1,6 +1,6 @@
-"""A real S3 server for tests: SeaweedFS on a loopback port, ended when the block ends.
+"""A real S3 server for tests: SeaweedFS on a loopback port, killed when the block ends.
 
-It can be killed and started again in between, on the same ports and data.
+It can also be killed and started again in between, on the same ports and data.
 """
 
 import os
@@ -123,7 +123,7 @@ def s3_server(bucket: str = "apdist", options: tuple[str, ...] = ()) -> Iterator
             yield server
         finally:
             if server.process is not None:
-                end(server.process)
+                server.kill()  # nothing that it stores is kept
 
 
 def command(data: Path, ports: list[int], bucket: str) -> list[str]:
@@ -172,13 +172,3 @@ def wait_until_ready(server: S3Server, process: subprocess.Popen[bytes], log: Pa
         else:
             return
     raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-3000:]}")
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, then SIGKILL, to this process only."""
-    process.terminate()
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(STOP_TIMEOUT_S)
