@@ -36,6 +36,8 @@ def pytest_configure() -> None:
     # Lines wrap at the width of a terminal, which readline leaves to the processes of xdist.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
+    # Ray gives way to every other process, until deadlines are missed on busy cores.
+    os.environ["RAY_worker_niceness"] = "0"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

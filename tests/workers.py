@@ -12,7 +12,8 @@ import torch.multiprocessing as mp
 
 from apdist.training.sharding import release_process_groups
 
-TIMEOUT_S = 30
+# Long enough for kernels that a worker compiles on busy cores while the others wait.
+TIMEOUT_S = 100
 # What every worker needs, imported once: a worker is a fork of the process that has done so.
 PRELOADED = ["apdist.loss.numba_histogram", "apdist.training.loop", "pytest"]
 
