@@ -37,7 +37,7 @@ def pytest_configure() -> None:
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
     # Ray gives way to every other process, until deadlines are missed on busy cores.
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its own spelling
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
