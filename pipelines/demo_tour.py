@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -42,8 +43,14 @@ def tour() -> int:
         ["apdist", "search", os.path.relpath(query), "--run", os.path.relpath(run.uri)],
         ["apdist", "prepare", "folder", "YOUR_IMAGES", "--out", "data/mine"],
     ):
-        say(f"  .venv/bin/{shlex.join(command)}")
+        say(f"  {shlex.join([installed(command[0]), *command[1:]])}")
     return 0
+
+
+def installed(name: str) -> str:
+    """Where the command ``name`` of this environment lies: short where it is below this folder."""
+    path = Path(sys.executable).parent / name
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def example_query(run: Run) -> Path:

@@ -1,11 +1,30 @@
-"""How a command ends: its exit code, and what went wrong in one line."""
+"""How a command ends: its exit code, what went wrong in one line, and the end of its process."""
 
+import atexit
 import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from pipelines.stopping import stopped_by_signals
+
+
+def end_with(work: Callable[[], int]) -> NoReturn:
+    """Run ``work`` and end the process with the code it returns, whatever threads are left.
+
+    Python takes its interpreter down under threads that go on, and before 3.14 ends each that asks
+    for its lock then. In the C++ of torch, Arrow or Ray that is SIGABRT instead of an exit code, so
+    this process ends one moment earlier: after everything that is registered with `atexit`.
+    """
+    codes = [1]  # of an exception that nobody catches
+    atexit.register(lambda: _leave(codes[0]))  # the first to be registered runs last
+    try:
+        codes[0] = work()
+    except SystemExit as stop:  # tyro's, after it has said why
+        codes[0] = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        raise
+    sys.exit(codes[0])
 
 
 def exit_code_of(work: Callable[[], int]) -> int:
@@ -35,6 +54,15 @@ def fail(message: str, code: int) -> int:
     """Say ``message`` in one line; returns ``code``."""
     sys.stderr.write(f"apdist: {' '.join(message.split())}\n")
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nobody reads on, or the disk is full
+            code = code or 1
+    os._exit(code)
 
 
 def _told(error: ValueError | OSError) -> str:

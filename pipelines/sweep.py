@@ -3,7 +3,6 @@
 import functools
 import shlex
 import sys
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import tyro
 
 from apdist.config import Config, flatten, override
 from apdist.data import storage
+from apdist.training.background import Background
 from apdist.training.launch import Interrupted, build_trainer, loss_explained, ray_cluster
 from apdist.training.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.runs import SWEEP, Run, create_run
@@ -25,6 +25,7 @@ from pipelines.presets import preset, preset_help
 from pipelines.train import Listener, check_data, with_absolute_paths
 
 OBJECTIVE = "map"
+POLL_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,7 @@ def sweep(options: Options, preset_name: str) -> int:
     try:
         with (
             counted_signals(),
+            board.tuner.ended(),
             ray_cluster(config.ray),
             loss_explained(f"finished trials lie in {run.uri}"),
         ):
@@ -207,34 +209,23 @@ class Board:
 
     def __init__(self, run: Run, parent: Tracker, config: Config, preset_name: str) -> None:
         self.run, self.parent, self.config, self.preset_name = run, parent, config, preset_name
+        self.tuner = Background("tuner")
         self.listeners: dict[str, Listener] = {}
         self.groups: dict[str, Any] = {}
 
     def watch(self, fit: Any, take: Any) -> Any:
         """Run ``fit`` in a thread, hand on events, end at Ctrl-C."""
-        outcome: list[Any] = []
-        failure: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                outcome.append(fit())
-            except BaseException as error:  # handed to the main thread
-                failure.append(error)
-
-        thread = threading.Thread(target=work, name="tuner", daemon=True)
         with counted_signals() as signals:
-            thread.start()
+            self.tuner.start(fit)
             finished = False
             while not finished:
                 if signals:
                     raise Interrupted
-                finished = not thread.is_alive()
+                finished = not self.tuner.is_running()
                 for event in take(finished):
                     self.on_event(event)
-                thread.join(0.2)
-        if failure:
-            raise failure[0]
-        return outcome[0]
+                self.tuner.wait(POLL_S)
+        return self.tuner.result()
 
     def releaser(self) -> Any:
         """A callback for Tune that gives back what the workers of an ended trial occupy.

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,30 @@ from apdist.config import (
 )
 from tests.pictures import SIDE, write_small_set
 
+# Two processes begin with the files that take longest: one that computes, one that waits.
+FIRST = ["test_cluster", "test_storage_faults", "test_step", "test_stream_faults"]
+FIRST += ["test_triton_histogram", "test_storage_errors", "test_train", "test_encoding"]
+
 if not torch.cuda.is_available():
     # Triton's interpreter stands in for a GPU; it is chosen when anything first imports triton.
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_configure() -> None:
+    """Let results not depend on where the tests are started."""
+    # A shell starts its background jobs without Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Lines wrap at the width of a terminal, which readline leaves to the processes of xdist.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+    # Ray gives way to every other process, until deadlines are missed on busy cores.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its own spelling
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of ``FIRST`` first; the others stay in their order."""
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(FIRST)))
 
 
 @pytest.fixture(autouse=True)

@@ -1,16 +1,17 @@
-"""A real S3 server for tests: SeaweedFS on a loopback port, ended when the block ends.
+"""A real S3 server for tests: SeaweedFS on a loopback port, killed when the block ends.
 
-It can be killed and started again in between, on the same ports and data.
+It can also be killed and started again in between, on the same ports and data.
 """
 
 import os
+import random
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 10
+PORTS = range(20_000, 32_000)
 
 
 @dataclass
@@ -123,7 +125,7 @@ def s3_server(bucket: str = "apdist", options: tuple[str, ...] = ()) -> Iterator
             yield server
         finally:
             if server.process is not None:
-                end(server.process)
+                server.kill()  # nothing that it stores is kept
 
 
 def command(data: Path, ports: list[int], bucket: str) -> list[str]:
@@ -152,12 +154,20 @@ def command(data: Path, ports: list[int], bucket: str) -> list[str]:
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on, all different."""
+    """Ports of the loopback interface that nobody listens on, all different.
+
+    They lie below those that a system gives to clients: one of them could be taken by another
+    test's connection before the server is there. Ray's workers begin at 10,002 and end below, too.
+    """
+    ports: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+            with suppress(OSError):  # somebody listens
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                ports.append(port)
+            if len(ports) == number:
+                return ports
+    raise RuntimeError(f"fewer than {number} ports of {PORTS} are free")
 
 
 def wait_until_ready(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -172,13 +182,3 @@ def wait_until_ready(server: S3Server, process: subprocess.Popen[bytes], log: Pa
         else:
             return
     raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-3000:]}")
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, then SIGKILL, to this process only."""
-    process.terminate()
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(STOP_TIMEOUT_S)

@@ -1,6 +1,7 @@
 """The training loop in this process (Ray Train with num_workers=0)."""
 
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,26 @@ def test_a_failure_of_our_own_is_reported_and_kept(
     with pytest.raises(TrainingError, match="on fire.*error.log.*--resume"):
         run_training(Job(run.config, run.uri), lambda _: None)
     assert "on fire" in Path(run.uri, "error.log").read_text()
+
+
+class DriverError(OSError):
+    """The driver cannot go on."""
+
+
+def test_a_driver_that_fails_leaves_no_trainer_and_gets_no_checkpoint(
+    small_config: Config,
+) -> None:
+    rare = {"training.steps": 100_000, "checkpoint.every_steps": 100_000}
+    run = create_run(override(small_config, rare | {"data.eval_split": ""}), "test")
+
+    def fail(event: dict[str, Any]) -> None:
+        if event["kind"] == "step":
+            raise DriverError("the disk is full")
+
+    with pytest.raises(DriverError):
+        run_training(Job(run.config, run.uri), fail)
+    assert "trainer" not in {thread.name for thread in threading.enumerate()}
+    assert not latest_checkpoint(run.uri)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_with_a_warning(

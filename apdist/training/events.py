@@ -7,9 +7,15 @@ progress, write the history and feed MLflow. Events are plain dictionaries with 
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 Event = dict[str, Any]
+
+
+class Cancelled(Exception):  # noqa: N818 - no error of this training
+    """The driver has ended and takes no more events."""
 
 
 class Mailbox:
@@ -18,6 +24,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._stop = False
+        self._cancelled = False
         self._lock = threading.Lock()
 
     def post(self, event: Event) -> None:
@@ -35,8 +42,26 @@ class Mailbox:
         """Ask the workers to write a checkpoint and end."""
         self._stop = True
 
+    @contextmanager
+    def cancelled_at_the_end(self) -> Iterator[None]:
+        """Have a worker that is still there when the block ends stop at its next step.
+
+        Unlike a worker that is asked to stop it writes nothing: the driver may have failed because
+        the run's folder is gone, or the disk full.
+        """
+        try:
+            yield
+        finally:
+            self._cancelled = True
+
     def stop_requested(self) -> bool:
-        """Whether somebody asked."""
+        """Whether somebody asked.
+
+        Raises:
+            Cancelled: nobody is there any more to take a checkpoint.
+        """
+        if self._cancelled:
+            raise Cancelled
         return self._stop
 
 

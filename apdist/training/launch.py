@@ -6,7 +6,6 @@ import math
 import os
 import re
 import shlex
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from apdist.config import Config, RayConfig
 from apdist.data import storage
 from apdist.training.address import refuse_if_unreachable
+from apdist.training.background import Background
 from apdist.training.events import Event, Link, Mailbox, WarningForwarder
 from apdist.training.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.signals import counted_signals, handlers_kept
@@ -143,15 +143,17 @@ def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:
         ValueError: a worker met bad input.
         TrainingError: the workers failed too often.
     """
+    trainer = Background("trainer")
     # From here on: a KeyboardInterrupt while Ray starts could be lost in a callback of a library.
-    with counted_signals():
+    with counted_signals(), trainer.ended():
         if job.config.ray.num_workers == 0:
             mailbox = Mailbox()
-            _watch(job, mailbox, lambda _: mailbox.take(), on_event)
+            with mailbox.cancelled_at_the_end():
+                _watch(job, trainer, mailbox, lambda _: mailbox.take(), on_event)
             return
         with ray_cluster(job.config.ray), loss_explained(_going_on(job)):
             actor = remote_mailbox()
-            _watch(job, RemoteLink(actor), Inbox(actor), on_event)
+            _watch(job, trainer, RemoteLink(actor), Inbox(actor), on_event)
 
 
 @contextmanager
@@ -166,14 +168,16 @@ def loss_explained(remedy: str) -> Iterator[None]:
 
 
 def _watch(
-    job: "Job", link: Any, take: Callable[[bool], list[Event]], on_event: Callable[[Event], None]
+    job: "Job",
+    trainer: Background,
+    link: Any,
+    take: Callable[[bool], list[Event]],
+    on_event: Callable[[Event], None],
 ) -> None:
-    """Run the trainer in a thread; this one handles signals and hands on events."""
-    failures: list[BaseException] = []
-    thread = threading.Thread(target=_fit, args=(job, link, failures), name="trainer", daemon=True)
+    """Run the trainer; hand on its events and a person's signals until it ends."""
     asked = False
     with counted_signals() as signals:
-        thread.start()
+        trainer.start(lambda: build_trainer(job, link).fit())
         finished = False
         while not finished:
             if signals and not asked:
@@ -182,23 +186,18 @@ def _watch(
                 on_event({"kind": "stopping"})
             if len(signals) > 1:
                 raise KeyboardInterrupt
-            finished = not thread.is_alive()  # before the last events are taken
+            finished = not trainer.is_running()  # before the last events are taken
             for event in take(finished):
                 if event["kind"] == "error":
                     raise ValueError(event["text"])
                 on_event(event)
-            thread.join(POLL_S)
-    if failures:
-        _explain_failure(job, failures[0])
+            trainer.wait(POLL_S)
+    try:
+        trainer.result()
+    except BaseException as error:
+        _explain_failure(job, error)
     if signals:
         raise Interrupted
-
-
-def _fit(job: "Job", link: Link, failures: list[BaseException]) -> None:
-    try:
-        build_trainer(job, link).fit()
-    except BaseException as error:  # handed to the main thread, which raises
-        failures.append(error)
 
 
 def _explain_failure(job: "Job", error: BaseException) -> None:
@@ -262,6 +261,7 @@ def run_worker(job: "Job", link: Link) -> None:
     from ray.train.torch import get_device
 
     from apdist.training.loop import train
+    from apdist.training.sharding import release_process_groups
 
     forwarder = WarningForwarder(link, get_context().get_world_rank())
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -281,3 +281,4 @@ def run_worker(job: "Job", link: Link) -> None:
         package.removeHandler(forwarder)
         package.propagate = True
         torch.set_num_threads(threads)
+        release_process_groups()

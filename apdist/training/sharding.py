@@ -3,16 +3,18 @@
 Every pass through a sharded network communicates, so all workers must make equally many.
 """
 
+import gc
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 # Parts with fewer parameters travel with what is around them.
 _SMALLEST_UNIT = 1 << 16
+_meshes: list[DeviceMesh] = []
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -28,6 +30,7 @@ def shard_parameters(model: nn.Module, device: torch.device, num_workers: int) -
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()  # FSDP2 takes no channels-last weights
     mesh = init_device_mesh(device.type, (num_workers,))
+    _meshes.append(mesh)
     for unit in [*_units(model), model]:
         fully_shard(unit, mesh=mesh)
     for module in model.modules():
@@ -35,6 +38,20 @@ def shard_parameters(model: nn.Module, device: torch.device, num_workers: int) -
             # The loss is divided by the global number of queries already.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+
+
+def release_process_groups() -> None:
+    """Let `destroy_process_group` end gloo's threads, once no sharded network is used any more.
+
+    torch remembers every mesh for the life of the process, and a mesh its process group, so that
+    the threads outlive it. One that still lets go of its last tensor while the interpreter is taken
+    down asks for the interpreter's lock, and ends the process by SIGABRT.
+    """
+    for mesh in _meshes:
+        getattr(mesh, "_pg_registry", {}).clear()  # not in every version of torch
+    if _meshes:
+        _meshes.clear()
+        gc.collect()  # networks hold the group as well, and are held in cycles
 
 
 def _units(model: nn.Module) -> list[nn.Module]:

@@ -1,0 +1,104 @@
+"""How the process of a command ends: with its exit code, whatever is still going on in it."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pictures import SIDE
+
+BUSY = """
+import threading, time, torch
+from pipelines.ending import end_with
+
+def compute():
+    weights = torch.ones(8, requires_grad=True)
+    while True:
+        (weights * weights.exp()).sum().backward()
+
+def work():
+    for _ in range(4):
+        threading.Thread(target=compute, daemon=True).start()
+    time.sleep(0.2)
+    return 2
+
+end_with(work)
+"""
+
+
+def ended(program: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a Python program."""
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    return answer.returncode, answer.stdout, answer.stderr
+
+
+def test_threads_that_compute_do_not_change_the_exit_code() -> None:
+    assert ended(BUSY) == (2, "", "")
+
+
+@pytest.mark.parametrize(
+    ("work", "code", "told"),
+    [
+        ("return 0", 0, ""),
+        ("return 130", 130, ""),
+        ("sys.exit(2)", 2, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit('words')", 1, "words"),
+        ("raise KeyError('our own bug')", 1, "KeyError: 'our own bug'"),
+    ],
+)
+def test_what_was_written_and_registered_comes_before_the_end(
+    work: str, code: int, told: str
+) -> None:
+    program = f"""
+import atexit, sys
+from pipelines.ending import end_with
+
+def work():
+    atexit.register(lambda: print("closed"))
+    sys.stdout.write("half a line, ")
+    {work}
+
+end_with(work)
+"""
+    found, out, err = ended(program)
+    assert (found, out) == (code, "half a line, closed\n")
+    assert err.strip().splitlines()[-1:] == ([told] if told else [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_output_that_cannot_be_written_is_a_failure() -> None:
+    program = """
+import sys
+from pipelines.ending import end_with
+sys.stdout = open("/dev/full", "w")
+end_with(lambda: sys.stdout.write("lost") and 0)
+"""
+    assert ended(program)[0] == 1
+
+
+def test_a_run_whose_folder_is_removed_ends_in_one_line(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "removed"
+    options = ["--data.shards", str(shards), "--data.image-size", str(SIDE)]
+    options += ["--data.group-size", "4", "--training.batch-size", "32", "--data.eval-split", ""]
+    options += ["--training.steps", "100000", "--checkpoint.every-steps", "100000"]
+    options += ["--ray.num-workers", "0", "--tracking.no-enabled", "--run.name", run.name]
+    command = [sys.executable, "-m", "pipelines", "train", "glyphs", *options]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (run / "metrics.jsonl").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        shutil.rmtree(run)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err == (
+        f"apdist: {run}/metrics.jsonl: no such file or directory; check the path and who may "
+        "write there\n"
+    )
