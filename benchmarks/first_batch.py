@@ -18,9 +18,9 @@ from contextlib import ExitStack
 from loader import AUGMENT, BATCH, GROUP, SIDE, seaweedfs, upload, write
 
 from apdist.config import DataConfig
-from apdist.data.index import read_index, write_index
-from apdist.data.plan import Plan
-from apdist.data.stream import TrainingStream
+from apdist.data.catalogue.catalogue import read_index, write_index
+from apdist.data.loading.stream import TrainingStream
+from apdist.data.plan.plan import Plan
 
 STEPS = (0, 1, 1_000, 123_457, 1_000_000, 1_000_000_000)
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from apdist.config import ModelConfig
 from apdist.loss.average_precision import AveragePrecisionLoss
 from apdist.model.descriptor import DescriptorNet
-from apdist.training.sharding import shard_parameters, whole
-from apdist.training.step import global_step
+from apdist.training.step.sharding import shard_parameters, whole
+from apdist.training.step.step import global_step
 
 # Backbone, side of an image, images, chunk.
 NETWORKS = [("resnet50", 224, 1024, 64), ("resnet101", 800, 64, 16)]

@@ -32,12 +32,12 @@ from PIL import Image
 
 from apdist.config import AugmentConfig, DataConfig
 from apdist.data import storage
+from apdist.data.catalogue.catalogue import Index, read_index
 from apdist.data.images import training_image
-from apdist.data.index import Index, read_index
-from apdist.data.plan import Plan
-from apdist.data.reader import ImageReader, read_piece
-from apdist.data.shards import Encoded, Item, write_shards
-from apdist.data.stream import TrainingStream
+from apdist.data.loading.reader import ImageReader, read_piece
+from apdist.data.loading.stream import TrainingStream
+from apdist.data.plan.plan import Plan
+from apdist.data.preparing.shards import Encoded, Item, write_shards
 
 NUM_IMAGES, SIDE, BATCH, GROUP = 480, 224, 96, 4
 Measured = tuple[float, float]

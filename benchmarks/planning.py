@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from apdist.data.index import FORMAT_VERSION, SCHEMA, read_index
-from apdist.data.plan import Plan
+from apdist.data.catalogue.catalogue import FORMAT_VERSION, SCHEMA, read_index
+from apdist.data.plan.plan import Plan
 
 IMAGES_PER_CLASS = 20
 IMAGES_PER_SHARD = 10_000

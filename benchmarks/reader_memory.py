@@ -19,12 +19,12 @@ import numpy as np
 from loader import AUGMENT, BATCH, GROUP, SIDE, seaweedfs, upload, write
 
 from apdist.config import DataConfig
-from apdist.data.buffers import Buffer
-from apdist.data.filling import Order
-from apdist.data.index import Index
-from apdist.data.plan import Plan
-from apdist.data.pool import new_pool
-from apdist.data.stream import TrainingStream
+from apdist.data.catalogue.catalogue import Index
+from apdist.data.loading.buffers import Buffer
+from apdist.data.loading.filling import Order
+from apdist.data.loading.pool import new_pool
+from apdist.data.loading.stream import TrainingStream
+from apdist.data.plan.plan import Plan
 
 MIB = 1 << 20
 SAMPLE_S = 0.05

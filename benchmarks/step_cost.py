@@ -35,10 +35,10 @@ from apdist.config import ModelConfig
 from apdist.loss.average_precision import AveragePrecisionLoss, average_precision_loss
 from apdist.model.backbones import BasicBlock, ResNet
 from apdist.model.descriptor import DescriptorNet
-from apdist.training.activations import Activations
-from apdist.training.chunks import own_rows
-from apdist.training.collectives import Workers
-from apdist.training.step import global_step
+from apdist.training.step.activations import Activations
+from apdist.training.step.chunks import own_rows
+from apdist.training.step.collectives import Workers
+from apdist.training.step.step import global_step
 
 SEED = 0
 

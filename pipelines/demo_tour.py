@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from apdist.data import storage
-from apdist.data.index import INDEX_NAME
-from apdist.data.reader import ImageReader
+from apdist.data.catalogue.catalogue import INDEX_NAME
+from apdist.data.loading.reader import ImageReader
 from apdist.retrieval.metrics import RetrievalScores
 from apdist.training.runs import Run
 from pipelines import index, prepare, report, search

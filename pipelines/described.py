@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from apdist.data import storage
-from apdist.data.index import Index, read_index
-from apdist.data.selection import evaluation_images
+from apdist.data.catalogue.catalogue import Index, read_index
+from apdist.data.catalogue.selection import evaluation_images
 from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.runs import CONFIG_NAME, Run, open_run

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from apdist.config import RayConfig
 from apdist.data import storage
-from apdist.training.launch import ray_cluster
+from apdist.training.cluster.launch import ray_cluster
 from pipelines.console import progress_bar, say
 from pipelines.options import parse, shown_default
 from pipelines.train import absolute
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> int:
 
 def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
-    from apdist.data.index import read_index
-    from apdist.data.passes import shard_names
+    from apdist.data.catalogue.catalogue import read_index
+    from apdist.data.loading.passes import shard_names
     from pipelines.described import find_run, trained_model
 
     run = find_run(options.run)
@@ -96,7 +96,7 @@ class Describer:
     def __init__(self, run: str, shards: str, out: str, batch_size: int) -> None:
         import torch
 
-        from apdist.data.index import read_index
+        from apdist.data.catalogue.catalogue import read_index
         from apdist.model.pretrained import load_model
 
         self.model = load_model(run)

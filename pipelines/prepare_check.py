@@ -8,8 +8,8 @@ import tyro
 from tyro.conf import Positional
 
 from apdist.data import storage
-from apdist.data.checking import check_shards
-from apdist.data.index import Index, read_index
+from apdist.data.catalogue.catalogue import Index, read_index
+from apdist.data.preparing.checking import check_shards
 from pipelines.console import counted, progress_bar, say, table, warn
 
 MOST_SHOWN = 50

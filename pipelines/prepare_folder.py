@@ -42,7 +42,7 @@ class PrepareFolder(Pictures):
 
 def prepare_folder(options: PrepareFolder) -> int:
     """Write a person's own pictures."""
-    from apdist.data import folder
+    from apdist.data.preparing import folder
 
     root = options.images
     if not is_remote(options.out) and Path(options.out).resolve().is_relative_to(root.resolve()):
@@ -59,7 +59,7 @@ def prepare_folder(options: PrepareFolder) -> int:
 
 def splits_of(classes: dict[str, list[str]], options: Pictures) -> dict[str, str]:
     """Split of each source that is used."""
-    from apdist.data.splits import read_split_file, split_by_class
+    from apdist.data.preparing.splits import read_split_file, split_by_class
 
     if options.split_file == Path():
         return split_by_class(classes, options.split_by_class, options.seed)

@@ -4,7 +4,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-from apdist.data.shards import Encoded, Item
+from apdist.data.preparing.shards import Encoded, Item
 from pipelines.prepare_write import Writing, write
 
 
@@ -28,7 +28,7 @@ class PrepareGlyphs(Writing):
 
 def prepare_glyphs(options: PrepareGlyphs) -> int:
     """Draw and write the embedded data set."""
-    from apdist.data import glyphs
+    from apdist.data.preparing import glyphs
 
     found = glyphs.find_glyphs(options.min_typefaces)
     train, test = glyphs.split_glyphs(found, num_test=options.num_test, seed=options.seed)

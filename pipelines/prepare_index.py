@@ -8,9 +8,9 @@ import tyro
 from tyro.conf import Positional
 
 from apdist.data import storage
-from apdist.data.index import INDEX_NAME
-from apdist.data.indexing import Indexed, find_shards, index_shards
-from apdist.data.samples import Rules
+from apdist.data.catalogue.catalogue import INDEX_NAME
+from apdist.data.preparing.indexing import Indexed, find_shards, index_shards
+from apdist.data.preparing.samples import Rules
 from pipelines.console import counted, progress_bar, say, warn
 from pipelines.options import shown_default
 

@@ -8,8 +8,8 @@ import tyro
 from numpy.typing import NDArray
 from tyro.conf import Positional
 
-from apdist.data.index import read_index
-from apdist.data.statistics import (
+from apdist.data.catalogue.catalogue import read_index
+from apdist.data.preparing.statistics import (
     SplitStatistics,
     bars,
     histogram,

@@ -12,7 +12,7 @@ from pipelines.prepare_folder import Pictures, splits_of
 from pipelines.prepare_write import write
 
 if TYPE_CHECKING:
-    from apdist.data.tables import Row
+    from apdist.data.preparing.tables import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class PrepareParquet(Listed):
 
 def prepare_csv(options: PrepareCsv) -> int:
     """Write what .csv files list."""
-    from apdist.data.tables import Columns, read_csv
+    from apdist.data.preparing.tables import Columns, read_csv
 
     columns = Columns(
         path=options.path_column, label=options.label_column, split=options.split_column
@@ -74,7 +74,7 @@ def prepare_parquet(options: PrepareParquet) -> int:
     """Write what .parquet files list or hold."""
     import tempfile
 
-    from apdist.data.tables import Columns, read_parquet
+    from apdist.data.preparing.tables import Columns, read_parquet
 
     columns = Columns(
         path=options.path_column,
@@ -102,8 +102,8 @@ def root_of(table: Path, options: Listed) -> Path:
 
 def write_rows(rows: list["Row"], options: Listed) -> None:
     """Write the rows of tables."""
-    from apdist.data.folder import encode_file
-    from apdist.data.tables import table_classes, table_items
+    from apdist.data.preparing.folder import encode_file
+    from apdist.data.preparing.tables import table_classes, table_items
 
     if not rows:
         raise ValueError(f"{options.tables[0]} has no row; expected one for each image")

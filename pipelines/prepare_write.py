@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 
-from apdist.data.shards import Encoder, Item, write_shards
+from apdist.data.preparing.shards import Encoder, Item, write_shards
 from pipelines.console import counted, progress_bar, say, warn
 
 FEW_ITEMS = 500

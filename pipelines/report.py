@@ -16,10 +16,10 @@ from pipelines.console import say
 from pipelines.options import parse, shown_default
 
 if TYPE_CHECKING:
-    from apdist.data.reader import ImageReader
-    from apdist.retrieval.gallery import RankedImage, RankedQuery
+    from apdist.data.loading.reader import ImageReader
+    from apdist.report.gallery import RankedImage, RankedQuery
+    from apdist.report.report import Report
     from apdist.retrieval.metrics import RetrievalScores
-    from apdist.retrieval.report import Report
     from pipelines.described import Described
 
 
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
 
 def make_report(run: Run, options: Options) -> str:
     """Write the report into the run's folder and beside its curves in MLflow."""
-    from apdist.retrieval.report import write_gallery_png, write_report
+    from apdist.report.report import write_gallery_png, write_report
     from apdist.training.tracking import Tracker
     from pipelines.described import describe, trained_model
     from pipelines.evaluate import evaluate
@@ -87,8 +87,8 @@ def ranked_queries(
     """The worst, median and best queries with the top of their ranked lists."""
     import torch
 
-    from apdist.data.reader import ImageReader
-    from apdist.retrieval.gallery import RankedQuery, choose_queries
+    from apdist.data.loading.reader import ImageReader
+    from apdist.report.gallery import RankedQuery, choose_queries
     from apdist.retrieval.ranking import nearest_rows
 
     chosen = choose_queries(scores.average_precision, num_each=options.queries)
@@ -116,7 +116,7 @@ def ranked_queries(
 def _image(
     found: Described, reader: ImageReader, row: int, query: int, score: float
 ) -> RankedImage:
-    from apdist.retrieval.gallery import RankedImage
+    from apdist.report.gallery import RankedImage
 
     table = found.index.table
     return RankedImage(
@@ -130,7 +130,7 @@ def _image(
 
 def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) -> Report:
     """Everything the page shows."""
-    from apdist.retrieval.report import Report
+    from apdist.report.report import Report
     from pipelines.evaluate import scores_before
 
     config = run.config

@@ -12,11 +12,11 @@ import tyro
 
 from apdist.config import Config, flatten, override
 from apdist.data import storage
-from apdist.training.background import Background
-from apdist.training.launch import Interrupted, build_trainer, loss_explained, ray_cluster
-from apdist.training.remote import Inbox, RemoteLink, remote_mailbox
+from apdist.training.cluster.background import Background
+from apdist.training.cluster.launch import Interrupted, build_trainer, loss_explained, ray_cluster
+from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
+from apdist.training.cluster.signals import counted_signals
 from apdist.training.runs import SWEEP, Run, create_run
-from apdist.training.signals import counted_signals
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking import Tracker
 from pipelines.console import say, table, warn

@@ -76,9 +76,9 @@ def check_data(config: Config) -> str:
     Raises:
         ValueError: a batch cannot be filled, or a split is missing.
     """
-    from apdist.data.index import read_index
-    from apdist.data.plan import build_plan
-    from apdist.data.selection import evaluation_images, training_images
+    from apdist.data.catalogue.catalogue import read_index
+    from apdist.data.catalogue.selection import evaluation_images, training_images
+    from apdist.data.plan.plan import build_plan
 
     if config.data.cache_dir and os.path.isfile(config.data.cache_dir):
         raise ValueError(f"data.cache_dir {config.data.cache_dir} is a file; give a folder")
@@ -129,7 +129,7 @@ def absolute(uri: str) -> str:
 
 def train_run(run: Run) -> int:
     """Train an opened run to its end, with progress, history and tracking."""
-    from apdist.training.launch import Interrupted, run_training
+    from apdist.training.cluster.launch import Interrupted, run_training
     from apdist.training.loop import Job
 
     tracker = Tracker(run.config.tracking, run.name, run_id=run.tracking_run_id)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from apdist.data.index import Index
-from apdist.data.shards import Encoded, Item, write_shards
+from apdist.data.catalogue.catalogue import Index
+from apdist.data.preparing.shards import Encoded, Item, write_shards
 
 SIDE = 24
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.places import ROOT
 from tests.s3_server import free_ports
 
 START_TIMEOUT_S = 150
@@ -72,7 +73,7 @@ def ray_nodes(env: Mapping[str, str], log: Path) -> Iterator[RayNodes]:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.ray_nodes", folder],
                 env={**os.environ, **env},
-                cwd=Path(__file__).parents[1],
+                cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from tests.places import ROOT
+
 KUBERAY = sorted((ROOT / "infra" / "kuberay").glob("*.yaml"))
 
 

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apdist.loss.average_precision import AveragePrecisionLoss, average_precision_loss
-from apdist.training.chunks import own_rows
-from apdist.training.collectives import Workers
-from apdist.training.randomness import chunk_seed, seeded
-from apdist.training.results import StepResult
-from apdist.training.sharding import whole
-from apdist.training.step import global_step
+from apdist.training.step.chunks import own_rows
+from apdist.training.step.collectives import Workers
+from apdist.training.step.randomness import chunk_seed, seeded
+from apdist.training.step.results import StepResult
+from apdist.training.step.sharding import whole
+from apdist.training.step.step import global_step
 
 SIZE = 26
 SEED, STEP = 3, 7

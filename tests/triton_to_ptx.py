@@ -26,11 +26,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from apdist.loss import triton_axis as axis
-from apdist.loss import triton_binning as binning
-from apdist.loss import triton_histogram as histogram
-from apdist.loss import triton_sloping as sloping
-from apdist.loss import triton_tables as tables
+from apdist.loss.kernels import triton_axis as axis
+from apdist.loss.kernels import triton_binning as binning
+from apdist.loss.kernels import triton_histogram as histogram
+from apdist.loss.kernels import triton_sloping as sloping
+from apdist.loss.kernels import triton_tables as tables
 
 HOPPER = 90
 WARP = 32

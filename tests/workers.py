@@ -10,12 +10,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from apdist.training.sharding import release_process_groups
+from apdist.training.step.sharding import release_process_groups
 
 # Long enough for kernels that a worker compiles on busy cores while the others wait.
 TIMEOUT_S = 100
 # What every worker needs, imported once: a worker is a fork of the process that has done so.
-PRELOADED = ["apdist.loss.numba_histogram", "apdist.training.loop", "pytest"]
+PRELOADED = ["apdist.loss.kernels.numba_histogram", "apdist.training.loop", "pytest"]
 
 
 def on_workers(num_workers: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

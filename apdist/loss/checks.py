@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from apdist.loss.backends import MAX_BINS_OF_TRITON, has_numba, suits_triton
+from apdist.loss.kernels.backends import MAX_BINS_OF_TRITON, has_numba, suits_triton
 from apdist.loss.options import LossOptions
 
 logger = logging.getLogger(__name__)

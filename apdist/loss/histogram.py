@@ -13,7 +13,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from apdist.loss.backends import backend_of, new_binning, new_sloping
+from apdist.loss.kernels.backends import backend_of, new_binning, new_sloping
 from apdist.loss.options import LossOptions
 from apdist.loss.products import float32_products, new_products
 from apdist.loss.tiles import BLOCK, Cut, Histograms, Pairs, Tile, tiles_of, within

@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from apdist.loss.backends import new_tables
 from apdist.loss.histogram import Codes, cumulative_histograms
+from apdist.loss.kernels.backends import new_tables
 from apdist.loss.options import Bins, LossOptions
 from apdist.loss.precision import NUM_SCALARS
 from apdist.loss.tiles import Pairs

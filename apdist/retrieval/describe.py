@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from apdist.data.index import Index, encoded
-from apdist.data.passes import evaluation_batches, shard_names
+from apdist.data.catalogue.catalogue import Index, encoded
+from apdist.data.loading.passes import evaluation_batches, shard_names
 
 
 def describe_images(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apdist.retrieval.gallery import text
+from apdist.report.gallery import text
 from apdist.retrieval.metrics import RetrievalScores
 
 

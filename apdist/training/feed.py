@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from apdist.data.stream import Batch
+from apdist.data.loading.stream import Batch
 
 NUM_PLACES = 2
 _LONGEST_END_S = 10.0

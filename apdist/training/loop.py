@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from apdist.config import Config, config_hash
 from apdist.data import storage
-from apdist.data.index import Index, read_index
-from apdist.data.passes import shard_names
-from apdist.data.plan import build_plan
-from apdist.data.selection import evaluation_images, training_images
-from apdist.data.stream import Batch, TrainingStream
-from apdist.data.telemetry import Waiting, logged, total
+from apdist.data.catalogue.catalogue import Index, read_index
+from apdist.data.catalogue.selection import evaluation_images, training_images
+from apdist.data.loading.passes import shard_names
+from apdist.data.loading.stream import Batch, TrainingStream
+from apdist.data.loading.telemetry import Waiting, logged, total
+from apdist.data.plan.plan import build_plan
 from apdist.loss.average_precision import AveragePrecisionLoss, Diagnostics
 from apdist.loss.plugged import build_loss
 from apdist.model.descriptor import DescriptorNet
@@ -40,16 +40,16 @@ from apdist.training.checkpoint import (
     save_checkpoint,
     whole_state,
 )
-from apdist.training.chunks import own_rows
-from apdist.training.collectives import Workers
 from apdist.training.events import Link
 from apdist.training.feed import on_device
-from apdist.training.memory import choose_activations
 from apdist.training.optimizers import build_optimizer, learning_rate_at
-from apdist.training.results import StepResult
 from apdist.training.runs import evaluation_name
-from apdist.training.sharding import is_sharded, shard_parameters, whole
-from apdist.training.step import global_step
+from apdist.training.step.chunks import own_rows
+from apdist.training.step.collectives import Workers
+from apdist.training.step.memory import choose_activations
+from apdist.training.step.results import StepResult
+from apdist.training.step.sharding import is_sharded, shard_parameters, whole
+from apdist.training.step.step import global_step
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What is in the shards: the Parquet file beside them, and what of it is used."""

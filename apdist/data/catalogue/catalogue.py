@@ -1,0 +1,183 @@
+"""The catalogue of the shards: one row per image, in one Parquet file beside them."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import shlex
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from apdist.data import storage
+from apdist.data.catalogue.checks import check_rows
+from apdist.data.catalogue.columns import StoredColumns
+
+INDEX_NAME = "index.parquet"
+FORMAT_VERSION = 1
+
+SCHEMA = pa.schema(
+    [
+        ("shard", pa.dictionary(pa.int32(), pa.string())),  # file name beside the index
+        ("key", pa.string()),  # WebDataset key of the sample
+        ("source", pa.string()),  # where the image came from, as the user knows it
+        ("label", pa.int64()),
+        ("label_name", pa.dictionary(pa.int32(), pa.string())),
+        ("split", pa.dictionary(pa.int32(), pa.string())),
+        ("offset", pa.int64()),  # of the encoded image inside the shard, bytes
+        ("size", pa.int64()),  # of the encoded image, bytes
+        ("crc32", pa.uint32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Index:
+    """The images under ``root``, in the order of the shards."""
+
+    root: str
+    columns: pa.Table | StoredColumns
+    """In memory, or read column by column when asked for: ten million images need gigabytes."""
+    shards: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Size in bytes and ETag (empty on disk) of each shard when it was indexed."""
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of `SCHEMA`."""
+        return self.columns.column(name)
+
+    @property
+    def table(self) -> pa.Table:
+        """All columns; of a large index ask for a `column`, or for the table of a few rows."""
+        if isinstance(self.columns, pa.Table):
+            return self.columns
+        return pa.table([self.column(name) for name in SCHEMA.names], schema=SCHEMA)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) int64 class of each image."""
+        labels: NDArray[np.int64] = self.column("label").to_numpy()
+        return labels
+
+    def shard_uri(self, row: int) -> str:
+        """Where the shard of image ``row`` lies."""
+        return storage.join(self.root, self.column("shard")[row].as_py())
+
+    def fingerprint(self) -> str:
+        """Hash of what the images are and of how they are labelled, in their order."""
+        found = hashlib.sha256()
+        for name in ("label", "crc32"):
+            found.update(self.column(name).to_numpy().tobytes())
+        return found.hexdigest()[:16]
+
+    def splits(self) -> dict[str, int]:
+        """Number of images in each split."""
+        codes, names = encoded(self.column("split"))
+        return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
+
+    def select(self, split: str) -> "Index":
+        """The images of ``split``.
+
+        Raises:
+            ValueError: the index has no such split.
+        """
+        codes, names = encoded(self.column("split"))
+        rows = np.flatnonzero(codes == (names.index(split) if split in names else -1))
+        if not len(rows):
+            counts = {name: count for name, count in self.splits().items() if count}
+            there = ", ".join(f"{name} ({count} images)" for name, count in counts.items())
+            raise ValueError(f"split {split!r} is not in {self.root}; it has {there or 'no image'}")
+        return self.subset(rows)
+
+    def subset(self, rows: NDArray[np.int64]) -> "Index":
+        """The images at ``rows``, in ascending order; neighbours are not copied."""
+        if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+            first, stop = int(rows[0]), int(rows[-1]) + 1
+            if isinstance(self.columns, pa.Table):
+                return dataclasses.replace(self, columns=self.columns.slice(first, stop - first))
+            return dataclasses.replace(self, columns=self.columns.subset(range(first, stop)))
+        if isinstance(self.columns, pa.Table):
+            return dataclasses.replace(self, columns=self.columns.take(rows))
+        return dataclasses.replace(self, columns=self.columns.subset(rows))
+
+
+def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
+    """A column of few names as codes (n,) and the names they stand for."""
+    whole = column.unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):  # no chunk at all
+        return np.empty(0, dtype=np.int32), []
+    return whole.indices.to_numpy(zero_copy_only=False), whole.dictionary.to_pylist()
+
+
+def read_index(root: str) -> Index:
+    """The index under ``root``; its rows are checked, and read again column by column when needed.
+
+    Raises:
+        ValueError: there is none, it is damaged, another version of apdist wrote it, or rows of it
+            cannot be.
+    """
+    uri = storage.join(root, INDEX_NAME)
+    if not storage.exists(uri):
+        refuse_cut_off(root)
+        raise ValueError(
+            f"{uri} does not exist; write shards first: "
+            f"`apdist prepare folder IMAGES --out {shlex.quote(root)}`"
+        )
+    columns = StoredColumns(uri, SCHEMA)
+    shards = _shards(columns, uri)
+    check_rows(columns, shards)
+    return Index(root, columns, shards)
+
+
+def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
+    """Size and ETag of each shard, from the file's metadata."""
+    try:
+        meta: dict[str, Any] = columns.metadata("apdist")
+        version = meta["version"]
+        if version == FORMAT_VERSION:
+            if meta["num_images"] != len(columns):
+                raise ValueError("number of rows")
+            return {name: (int(size), str(etag)) for name, (size, etag) in meta["shards"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{uri} is no index of apdist or is damaged; prepare it again") from error
+    raise ValueError(
+        f"{uri} has format version {version}, this apdist reads {FORMAT_VERSION}; prepare it again"
+    )
+
+
+def write_index(index: Index) -> None:
+    """Write ``index`` beside its shards, whole or not at all."""
+    meta = {
+        "version": FORMAT_VERSION,
+        "num_images": len(index),
+        "num_classes": len(pc.unique(index.column("label"))),
+        "shards": index.shards,
+    }
+    table = index.table.replace_schema_metadata({"apdist": json.dumps(meta)})
+    target = io.BytesIO()
+    pq.write_table(table, target, write_page_checksum=True)
+    storage.write_bytes(storage.join(index.root, INDEX_NAME), target.getvalue())
+
+
+def refuse_cut_off(root: str) -> None:
+    """The index is written last: shards without one are what a killed `apdist prepare` leaves.
+
+    Raises:
+        ValueError: there are such shards.
+    """
+    names = storage.list_files(root)
+    if INDEX_NAME not in names and any(name.endswith((".tar", ".tmp")) for name in names):
+        raise ValueError(
+            f"{root} holds shards but no {INDEX_NAME}: index the shards of others with "
+            f"`apdist prepare index {shlex.quote(root)}`; what an `apdist prepare` left that was "
+            "cut off is of no use, remove it and prepare again"
+        )

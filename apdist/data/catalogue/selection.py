@@ -1,0 +1,129 @@
+"""Which images of an index a run trains on and which it evaluates on.
+
+The training split, less what a list excludes, less a share that is held out for evaluation.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from apdist.config import DataConfig
+from apdist.data import storage
+from apdist.data.catalogue.catalogue import Index, encoded
+
+HOLDOUT = "holdout"
+"""Name of the held-out share of the training split, as data.eval_split."""
+_HOLDOUT_STREAM = 3
+"""Random stream of a seed; `plan` uses others."""
+_CLASS = "class:"
+
+
+def training_images(index: Index, data: DataConfig, seed: int) -> Index:
+    """The images to train on.
+
+    Raises:
+        ValueError: the split is missing, the list of exclusions names what is not there, or nothing
+            is left.
+    """
+    return _divided(index, data, seed)[0]
+
+
+def evaluation_images(index: Index, data: DataConfig, seed: int) -> Index:
+    """The images of data.eval_split; ``holdout`` is the share kept out of the training split.
+
+    Raises:
+        ValueError: the split is missing.
+    """
+    if data.eval_split == HOLDOUT and not data.holdout_share and HOLDOUT not in index.splits():
+        raise ValueError("data.eval_split 'holdout' needs a share: --data.holdout-share 0.1")
+    if data.eval_split != HOLDOUT or not data.holdout_share:
+        return index.select(data.eval_split)
+    return _divided(index, data, seed)[1]
+
+
+def _divided(index: Index, data: DataConfig, seed: int) -> tuple[Index, Index]:
+    """Images to train on, and images held out."""
+    split = index.select(data.train_split)
+    if data.exclude:
+        split = split.subset(np.flatnonzero(~_excluded(index, split, data)))
+        if not len(split):
+            raise ValueError(f"data.exclude: {data.exclude} excludes all training images")
+    if data.holdout_share and HOLDOUT in index.splits():
+        raise ValueError(
+            f"{index.root} has a split {HOLDOUT!r} of its own; leave out data.holdout_share"
+        )
+    held_out = held_out_images(split.labels, data.holdout_share, data.holdout_by, seed)
+    if not data.holdout_share:
+        return split, split.subset(np.flatnonzero(held_out))
+    if held_out.all() or not held_out.any():
+        raise ValueError(
+            f"data.holdout_share {data.holdout_share} holds out "
+            f"{'all' if held_out.all() else 'none'} of the {len(split)} training images; "
+            "change it"
+        )
+    return split.subset(np.flatnonzero(~held_out)), split.subset(np.flatnonzero(held_out))
+
+
+def held_out_images(
+    labels: NDArray[np.int64], share: float, by: str, seed: int
+) -> NDArray[np.bool_]:
+    """(n,) bool: which images of ``labels`` (n,) are held out; as many of ``by`` as ``share`` says.
+
+    Equal for equal labels, share and seed; a larger share holds out more images, never others.
+    """
+    if not share:
+        return np.zeros(len(labels), dtype=bool)
+    units = np.unique(labels) if by == "class" else np.arange(len(labels))
+    random = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(_HOLDOUT_STREAM,)))
+    drawn = np.argsort(random.random_raw(len(units)), kind="stable")[: round(share * len(units))]
+    chosen = np.isin(labels if by == "class" else units, units[drawn])
+    return np.asarray(chosen)
+
+
+def _excluded(index: Index, split: Index, data: DataConfig) -> NDArray[np.bool_]:
+    """(n,) bool: which images of ``split`` the list names.
+
+    Raises:
+        ValueError: an entry is in no split of the index: a mistake that would go unnoticed.
+    """
+    lines = [line.strip() for line in _text(data.exclude).splitlines()]
+    entries = dict.fromkeys(line for line in lines if line and not line.startswith("#"))
+    keys = [entry for entry in entries if not entry.startswith(_CLASS)]
+    names = [entry.removeprefix(_CLASS).strip() for entry in entries if entry.startswith(_CLASS)]
+    _refuse_unknown(keys, _known(index, "key", keys), data.exclude, "image has the key")
+    _refuse_unknown(names, _known(index, "label_name", names), data.exclude, "class is named")
+    named: NDArray[np.bool_] = _named(split, "key", keys) | _named(split, "label_name", names)
+    return named
+
+
+def _text(uri: str) -> str:
+    if not storage.exists(uri):
+        raise ValueError(f"data.exclude: {uri} does not exist; check the path")
+    try:
+        return storage.read_bytes(uri).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"data.exclude: {uri} is not a text file in UTF-8") from error
+
+
+def _named(index: Index, column: str, wanted: list[str]) -> NDArray[np.bool_]:
+    """(n,) bool: where ``column`` is one of ``wanted``."""
+    if column == "key":
+        found = pc.is_in(index.column(column), pa.array(wanted, pa.string()))
+        return np.asarray(found.to_numpy(), dtype=bool)
+    codes, names = encoded(index.column(column))
+    return np.isin(codes, [code for code, name in enumerate(names) if name in set(wanted)])
+
+
+def _known(index: Index, column: str, wanted: list[str]) -> set[str]:
+    if not wanted:
+        return set()
+    rows = np.flatnonzero(_named(index, column, wanted))
+    return set(index.column(column).take(rows).cast(pa.string()).unique().to_pylist())
+
+
+def _refuse_unknown(wanted: list[str], known: set[str], uri: str, what: str) -> None:
+    unknown = [entry for entry in wanted if entry not in known]
+    if unknown:
+        listed = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+        raise ValueError(f"data.exclude: {uri}: no {what} {listed} ({len(unknown)} in all)")

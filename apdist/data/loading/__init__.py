@@ -1,0 +1,1 @@
+"""From the plan to batches of pixels: read ahead, decoded in several processes."""

@@ -1,0 +1,217 @@
+"""What a loader process runs. Importing this must stay cheap (no torch): each process does."""
+
+import contextlib
+import ctypes
+import functools
+import logging
+import os
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apdist.config import AugmentConfig
+from apdist.data import storage
+from apdist.data.loading.allowance import Allowance
+from apdist.data.loading.buffers import mapped
+from apdist.data.loading.filling import Filled, Order, fill
+from apdist.data.loading.reader import Piece, ReadRange, read_piece
+from apdist.data.storage.cache import CacheCounters, ShardCache
+from apdist.data.storage.retries import RetryPolicy
+
+BEGIN = """
+import sys
+sys.path[:] = {path!r}
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from apdist.data.loading.loader_process import run
+run({descriptor})
+"""
+"""Program of a loader process: Ctrl-C goes to the whole group, the parent decides when it ends."""
+WARNING = -1
+"""Number of an answer that is a warning."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # numbers of malloc.h
+
+
+class LoaderError(RuntimeError):
+    """A loader process is gone, or failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How loaders work."""
+
+    augment: AugmentConfig
+    num_threads: int
+    """Pieces that a loader decodes at once."""
+    num_reads: int
+    """Pieces that it reads meanwhile."""
+    encoded_bytes: int
+    """Most bytes of pieces that were read or are being read; a larger piece comes alone."""
+    cache_dir: str = ""
+    cache_bytes: int = 0
+    deadline_s: float = 120.0
+
+
+@dataclass(frozen=True)
+class NewBuffer:
+    """A buffer that tasks will name; its descriptor follows."""
+
+    number: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece for one part of a buffer."""
+
+    number: int
+    order: Order
+    buffer: int
+    start: int
+
+
+class Loader:
+    """Reads in some threads, decodes in others, and counts what this process has read."""
+
+    def __init__(self, settings: Settings) -> None:
+        storage.configure(RetryPolicy(deadline_s=settings.deadline_s))
+        self.augment = settings.augment
+        self.cache = (
+            ShardCache(settings.cache_dir, settings.cache_bytes) if settings.cache_dir else None
+        )
+        self.allowance = Allowance(settings.encoded_bytes)
+        self.readers = ThreadPoolExecutor(settings.num_reads, "reader")
+        # Threads of their own: decoding is a tenth faster where it has its memory and its caches.
+        self.decoders = ThreadPoolExecutor(settings.num_threads, "decoder")
+        self.lock = threading.Lock()
+        self.counted = self._counts()
+
+    def submit(self, order: Order, out: NDArray[np.uint8]) -> "Future[Filled]":
+        """Fill ``out`` (p, 3, s, s); counts are those since the last time, of all threads."""
+        future: Future[Filled] = Future()
+        self.readers.submit(self._read, order, out, future)
+        return future
+
+    def close(self) -> None:
+        """End the threads; what was not begun is dropped."""
+        self.readers.shutdown(cancel_futures=True)
+        self.decoders.shutdown(cancel_futures=True)
+
+    def _read(self, order: Order, out: NDArray[np.uint8], future: "Future[Filled]") -> None:
+        self.allowance.take(order.piece.num_bytes)
+        try:
+            started = time.perf_counter()
+            encoded = read_piece(order.piece, self._read_range(order.piece))
+            seconds = time.perf_counter() - started
+            self.decoders.submit(self._decode, order, encoded, out, seconds, future)
+        except BaseException as error:
+            self.allowance.give(order.piece.num_bytes)
+            future.set_exception(error)
+
+    def _decode(
+        self,
+        order: Order,
+        encoded: list[memoryview],
+        out: NDArray[np.uint8],
+        read_s: float,
+        future: "Future[Filled]",
+    ) -> None:
+        try:
+            filled = fill(order, encoded, out, self.augment)
+            filled.read_s = read_s
+            with self.lock:
+                now = self._counts()
+                before, self.counted = self.counted, now
+            filled.num_retries, filled.num_hits, filled.num_misses = (
+                b - a for a, b in zip(before, now, strict=True)
+            )
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(filled)
+        finally:
+            self.allowance.give(order.piece.num_bytes)
+
+    def _read_range(self, piece: Piece) -> ReadRange:
+        # What lies on this machine's disk needs no cache.
+        if self.cache is not None and storage.is_remote(piece.shards[0][0]):
+            return self.cache.read_range
+        return storage.read_range
+
+    def _counts(self) -> tuple[int, int, int]:
+        cached = self.cache.counters() if self.cache else CacheCounters()
+        return storage.counters().retries, cached.hits, cached.misses + cached.direct
+
+
+def run(descriptor: int) -> None:
+    """Do tasks from a connection until it ends; answers are (number, `Filled` or exception).
+
+    Args:
+        descriptor: of the connection; `Settings` come first.
+    """
+    keep_freed_memory()
+    connection = Connection(descriptor)
+    settings = connection.recv()
+    lock = threading.Lock()
+    logging.getLogger("apdist").addHandler(_Telling(connection, lock))
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # ours tell of failed reads
+    loader = Loader(settings)
+    buffers: dict[int, NDArray[np.uint8]] = {}
+
+    def answer(number: int, future: "Future[Filled]") -> None:
+        error = future.exception()
+        if error is not None and not isinstance(error, (ValueError, OSError)):
+            error = LoaderError(f"{type(error).__name__}: {error}")  # it may not survive the way
+        with lock:
+            connection.send((number, error or future.result()))
+
+    while (message := _next(connection)) is not None:
+        if isinstance(message, NewBuffer):
+            descriptor = recv_handle(connection)
+            buffers[message.number] = mapped(descriptor, message.shape)
+            os.close(descriptor)
+        else:
+            out = buffers[message.buffer][message.start : message.start + len(message.order.piece)]
+            future = loader.submit(message.order, out)
+            future.add_done_callback(functools.partial(answer, message.number))
+    # Nobody waits for what is still being done.
+    os._exit(0)
+
+
+class _Telling(logging.Handler):
+    """Sends warnings to the parent, who knows where they go."""
+
+    def __init__(self, connection: Connection, lock: threading.Lock) -> None:
+        super().__init__(logging.WARNING)
+        self.connection, self.sending = connection, lock
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send the message of ``record`` as the answer to no task."""
+        with self.sending, contextlib.suppress(OSError):
+            self.connection.send((WARNING, record.getMessage()))
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what images leave: to get each anew from the system takes a third of the time.
+
+    Other systems are left as they are.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_TRIM_THRESHOLD, 64 << 20)
+        mallopt(_MMAP_THRESHOLD, 64 << 20)
+        mallopt(_ARENA_MAX, 1)  # or each thread would keep its own
+
+
+def _next(connection: Connection) -> NewBuffer | Task | None:
+    try:
+        message: NewBuffer | Task | None = connection.recv()
+    except (EOFError, OSError):  # the parent is gone
+        return None
+    return message

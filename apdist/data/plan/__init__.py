@@ -1,0 +1,1 @@
+"""Which images make up the batch of a step."""

@@ -1,0 +1,1 @@
+"""From folders, tables and shards of others to shards and their catalogue."""

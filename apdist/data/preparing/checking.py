@@ -1,0 +1,149 @@
+"""Compare shards with their index: what is missing, was replaced, or has other bytes."""
+
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from apdist.data import storage
+from apdist.data.catalogue.catalogue import Index, encoded
+
+SKIP_BYTES = 1 << 20
+POLL_S = 0.2
+COMPARED = ("key", "offset", "size", "crc32")
+Columns = dict[str, pa.ChunkedArray]
+"""Of the index, each read once; none where images are not read."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as it was indexed."""
+
+    shard: str
+    key: str
+    """Empty where the whole shard differs."""
+    offset: int
+    """Of the image's bytes; -1 where the whole shard differs."""
+    what: str
+
+
+def check_shards(
+    index: Index,
+    *,
+    deep: bool,
+    num_threads: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Difference]:
+    """What differs from ``index``, in the order of the shards.
+
+    Args:
+        index: what the shards should hold.
+        deep: read every image and compare its checksum, not only sizes and ETags.
+        num_threads: shards looked at together.
+        progress: called with the number of images done.
+    """
+    stop = threading.Event()
+    tally = _Tally()
+    rows = rows_by_shard(index)
+    columns: Columns = {name: index.column(name) for name in COMPARED} if deep else {}
+
+    def check(shard: str) -> list[Difference]:
+        return list(_check_shard(index, columns, shard, rows[shard], tally, stop))
+
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="check") as pool:
+        futures = [pool.submit(check, shard) for shard in sorted(rows)]
+        try:
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, POLL_S)
+                for future in done:
+                    future.result()  # the first error ends it
+                progress(tally.count)
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [difference for future in futures for difference in future.result()]
+
+
+class _Tally:
+    """A number that several threads add to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lock = threading.Lock()
+
+    def add(self, number: int) -> None:
+        with self.lock:
+            self.count += number
+
+
+def rows_by_shard(index: Index) -> dict[str, NDArray[np.int64]]:
+    """Rows of the images of each shard, in the order in which they lie there."""
+    codes, names = encoded(index.column("shard"))
+    order = np.lexsort((index.column("offset").to_numpy(), codes))
+    edges = np.searchsorted(codes[order], np.arange(len(names) + 1))
+    found = {name: order[edges[i] : edges[i + 1]] for i, name in enumerate(names)}
+    # A shard that holds no usable image belongs to the data set, too.
+    return {name: np.empty(0, dtype=np.int64) for name in index.shards} | found
+
+
+def _check_shard(
+    index: Index,
+    columns: Columns,
+    shard: str,
+    rows: NDArray[np.int64],
+    tally: _Tally,
+    stop: threading.Event,
+) -> Iterator[Difference]:
+    uri = storage.join(index.root, shard)
+    if not storage.exists(uri):
+        yield Difference(shard, "", -1, f"missing, with {len(rows)} images")
+        tally.add(len(rows))
+        return
+    size, etag = storage.size_and_etag(uri)
+    size_then, etag_then = index.shards.get(shard, (size, etag))
+    if size != size_then:
+        yield Difference(shard, "", -1, f"size changed from {size_then} to {size} bytes")
+    elif etag != etag_then:
+        yield Difference(shard, "", -1, f"replaced: its ETag was {etag_then} and is {etag}")
+    if columns:
+        with storage.open_stream(uri) as stream:
+            yield from _check_images(columns, shard, rows, stream, tally, stop)
+    else:
+        tally.add(len(rows))
+
+
+def _check_images(
+    columns: Columns,
+    shard: str,
+    rows: NDArray[np.int64],
+    stream: IO[bytes],
+    tally: _Tally,
+    stop: threading.Event,
+) -> Iterator[Difference]:
+    """Read the shard once, front to back, and compare each image's checksum."""
+    cells = zip(*(columns[name].take(rows).to_pylist() for name in COMPARED), strict=True)
+    position = 0
+    for number, (key, offset, size, crc32) in enumerate(cells, 1):
+        if stop.is_set():
+            return
+        while position < offset and (skipped := stream.read(min(SKIP_BYTES, offset - position))):
+            position += len(skipped)
+        data = stream.read(size) if position == offset else b""
+        position += len(data)
+        if len(data) < size:
+            left = len(rows) - number
+            also = f", and {left} more behind it" if left else ""
+            yield Difference(shard, key, offset, f"cut off: {len(data)} of {size} bytes{also}")
+            tally.add(1 + left)
+            return
+        if zlib.crc32(data) != crc32:
+            yield Difference(shard, key, offset, "other bytes: its checksum differs")
+        tally.add(1)

@@ -1,0 +1,246 @@
+"""Write WebDataset shards with the images of a class in runs, and the index of them.
+
+A *run* is a stretch of neighbouring images of one class, so that a group of a batch is one ranged
+read.
+"""
+
+import io
+import json
+import logging
+import random
+import re
+import tarfile
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from apdist.data import storage
+from apdist.data.catalogue.catalogue import SCHEMA, Index, refuse_cut_off, write_index
+from apdist.data.preparing.encoding import encode_all
+
+logger = logging.getLogger(__name__)
+
+RUN_LENGTH = 32
+"""Most images of a class side by side: long enough for large groups, short enough to spread."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image that will be written; ``content`` is what the encoder needs to make its bytes."""
+
+    source: str
+    label: int
+    label_name: str
+    split: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An encoded image, or, with ``refused``, the reason why there is none."""
+
+    data: bytes = b""
+    extension: str = ""
+    width: int = 0
+    height: int = 0
+    refused: str = ""
+
+
+Encoder = Callable[[Any], Encoded]
+
+
+def write_shards(
+    items: list[Item],
+    encode: Encoder,
+    out: str,
+    *,
+    shard_bytes: int,
+    seed: int = 0,
+    num_processes: int = 1,
+    on_refused: Callable[[Item, str], None],
+    progress: Callable[[int], None] = lambda _: None,
+) -> Index:
+    """Write ``items`` as shards under ``out`` and return their index, which is written last.
+
+    Args:
+        items: what to write, in any order.
+        encode: a module-level function; runs in ``num_processes`` processes.
+        out: folder or s3:// prefix; must be empty.
+        shard_bytes: a shard is closed when it has reached this size.
+        seed: order of runs and of the images inside a run.
+        num_processes: processes that encode.
+        on_refused: called with an item that has no image and the reason; raises, or skips it.
+        progress: called with the number of items done.
+
+    Raises:
+        ValueError: ``out`` is not empty.
+    """
+    if not storage.is_remote(out) and storage.exists(out):
+        raise ValueError(f"{out} is a file; choose a folder as --out")
+    if not storage.is_empty(out):
+        refuse_cut_off(out)
+        raise ValueError(f"{out} is not empty; choose another --out or remove it first")
+    ordered = arrange(items, seed)
+    keys = unique_keys(item.source for item in ordered)
+    images = encode_all([item.content for item in ordered], encode, num_processes)
+    writer = _ShardWriter(out, shard_bytes)
+    try:
+        for done, (item, key, image) in enumerate(zip(ordered, keys, images, strict=True), 1):
+            if image.refused:
+                on_refused(item, image.refused)
+            else:
+                writer.add(item, key, image)
+            progress(done)
+        index = writer.finish()
+        if not len(index):
+            raise ValueError(f"none of the {len(items)} files is a readable image; nothing written")
+    except BaseException:
+        writer.abandon()
+        raise
+    write_index(index)
+    return index
+
+
+def arrange(items: list[Item], seed: int) -> list[Item]:
+    """Splits apart; inside a split, runs of one class in random order, shuffled inside the run."""
+    order = random.Random(seed)  # noqa: S311
+    classes: dict[tuple[str, int], list[Item]] = defaultdict(list)
+    for item in items:
+        classes[item.split, item.label].append(item)
+    runs = []
+    for _, members in sorted(classes.items()):
+        order.shuffle(members)
+        num_runs = -(-len(members) // RUN_LENGTH)  # of nearly equal length: no run of one image
+        runs += [members[i::num_runs] for i in range(num_runs)]
+    order.shuffle(runs)
+    runs.sort(key=lambda run: run[0].split)  # stable: the random order inside a split stays
+    return [item for run in runs for item in run]
+
+
+def unique_keys(sources: Iterable[str]) -> Iterator[str]:
+    """WebDataset keys: a reader cuts a key at the first dot and takes equal keys for one sample."""
+    next_number: Counter[str] = Counter()
+    used: set[str] = set()
+    for source in sources:
+        stem = re.sub(r"\.[^./]+$", "", source)
+        key = re.sub(r"[.\s\\:*?\"<>|]+", "_", stem).strip("/_") or "image"
+        candidate = key
+        while candidate in used:
+            next_number[key] += 1
+            candidate = f"{key}-{next_number[key]}"
+        used.add(candidate)
+        yield candidate
+
+
+class _ShardWriter:
+    """Writes tar members one after another and notes where each image lies.
+
+    A shard is written to a local file. A thread of its own puts it in its place while the next one
+    is written; at most one waits.
+    """
+
+    def __init__(self, out: str, shard_bytes: int) -> None:
+        self.out, self.shard_bytes = out, shard_bytes
+        self.tables: list[pa.Table] = []
+        self.shards: dict[str, tuple[int, str]] = {}
+        self.split = self.name = ""
+        self.opened: set[str] = set()
+        self.pending: list[dict[str, Any]] = []
+        self.open = ExitStack()
+        self.placer = ThreadPoolExecutor(1, thread_name_prefix="shard")
+        self.placing: Future[None] | None = None
+
+    def add(self, item: Item, key: str, image: Encoded) -> None:
+        if self.pending and (item.split != self.split or self.tar.offset >= self.shard_bytes):
+            self._close_shard()
+        self.split = item.split
+        with self._explained():
+            if not self.pending:
+                self._open_shard()
+            offset = self._write(f"{key}.{image.extension}", image.data)
+            label = {"label": item.label, "label_name": item.label_name, "source": item.source}
+            self._write(f"{key}.json", json.dumps(label, ensure_ascii=False).encode())
+        self.pending.append(
+            {
+                "shard": self.name,
+                "key": key,
+                "source": item.source,
+                "label": item.label,
+                "label_name": item.label_name,
+                "split": item.split,
+                "offset": offset,
+                "size": len(image.data),
+                "crc32": zlib.crc32(image.data),
+                "width": image.width,
+                "height": image.height,
+            }
+        )
+
+    def finish(self) -> Index:
+        if self.pending:
+            self._close_shard()
+        self._wait()
+        self.placer.shutdown()
+        table = pa.concat_tables([SCHEMA.empty_table(), *self.tables]).unify_dictionaries()
+        return Index(self.out, table.combine_chunks(), self.shards)
+
+    def abandon(self) -> None:
+        """Remove the shards written so far: without an index nobody could use them."""
+        self.placer.shutdown()
+        stopped = InterruptedError("stopped")
+        self.open.__exit__(type(stopped), stopped, None)  # drops the file that is open
+        for name in self.shards.keys() | self.opened:
+            storage.remove(storage.join(self.out, name))
+
+    def _open_shard(self) -> None:
+        number = sum(name.startswith(f"{self.split}-") for name in self.shards)
+        self.name = f"{self.split}-{number:06d}.tar"
+        with ExitStack() as stack:
+            uri = storage.join(self.out, self.name)
+            path = stack.enter_context(storage.local_target(uri))
+            self.opened = {self.name}
+            self.tar = stack.enter_context(tarfile.open(path, "w", format=tarfile.PAX_FORMAT))
+            self.open = stack.pop_all()
+
+    def _write(self, name: str, data: bytes) -> int:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        self.tar.addfile(info, io.BytesIO(data))
+        padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        return self.tar.offset - padded
+
+    def _close_shard(self) -> None:
+        self._wait()
+        self.shards[self.name] = (0, "")  # from here on it may be there, and `abandon` removes it
+        self.placing = self.placer.submit(self._place, self.name, self.open.pop_all())
+        self.tables.append(pa.Table.from_pylist(self.pending, schema=SCHEMA))
+        self.pending = []
+
+    def _place(self, name: str, shard: ExitStack) -> None:
+        """Close the tar and let its file become the shard."""
+        with self._explained(name):
+            shard.close()
+            self.shards[name] = storage.size_and_etag(storage.join(self.out, name))
+
+    def _wait(self) -> None:
+        if self.placing is not None:
+            self.placing.result()
+
+    @contextmanager
+    def _explained(self, name: str = "") -> Iterator[None]:
+        try:
+            yield
+        except storage.StorageError:
+            raise
+        except OSError as error:
+            shard = storage.join(self.out, name or self.name)
+            raise storage.StorageError(
+                f"{shard} cannot be written ({error.strerror}); make room there, or choose another "
+                "folder that you may write to"
+            ) from error

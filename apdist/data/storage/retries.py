@@ -1,0 +1,112 @@
+"""Try again with growing waits until one deadline for the whole operation."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from apdist.data.storage.errors import StorageError, TransientError, shown
+from apdist.data.storage.transfers import count
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+QUIET_TRIES = 2
+"""Failures in a row that are not worth a warning: on a network of thousands they are normal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How long an operation on storage may take, and how it waits between its tries."""
+
+    deadline_s: float = 120.0
+    """Seconds an operation, or 8 MiB of a longer read, may take with all its tries and waits."""
+    first_wait_s: float = 0.2
+    """Seconds before the second try; each further wait is twice as long, give or take half."""
+    longest_wait_s: float = 10.0
+    """Seconds that no wait exceeds by more than half."""
+    connect_timeout_s: float = 10.0
+    """Seconds after which a connection that does not open is given up."""
+    silence_timeout_s: float = 30.0
+    """Seconds without a byte after which a connection is given up."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"{name} must be greater than 0, got {value}")
+
+
+_policies = [RetryPolicy()]
+
+
+def configure(policy: RetryPolicy) -> RetryPolicy:
+    """Use ``policy`` for all operations of this process that start from now on.
+
+    Returns:
+        the policy that it replaces.
+    """
+    previous, _policies[0] = _policies[0], policy
+    return previous
+
+
+class Attempts:
+    """The tries of one operation on ``uri``."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri, self.policy = uri, _policies[0]
+        self.started = time.monotonic()
+        self.num_failures = 0
+
+    def left_s(self) -> float:
+        """Seconds to the deadline, at least a millisecond: it serves as a timeout."""
+        return max(0.001, self.started + self.policy.deadline_s - time.monotonic())
+
+    def check_deadline(self) -> None:
+        """Fail if the deadline is over.
+
+        Raises:
+            TransientError: it is; the next call to `wait` ends the operation.
+        """
+        if time.monotonic() - self.started > self.policy.deadline_s:
+            raise TransientError("too slow")
+
+    def progressed(self) -> None:
+        """A try came further than the one before: the next wait is a short one again."""
+        self.num_failures = 0
+
+    def wait(self, error: TransientError) -> None:
+        """Sleep before the next try.
+
+        Raises:
+            StorageError: the deadline would be over by then.
+        """
+        policy = self.policy
+        wait_s = min(policy.first_wait_s * 2 ** min(self.num_failures, 30), policy.longest_wait_s)
+        wait_s *= random.uniform(0.5, 1.5)  # noqa: S311
+        spent_s = time.monotonic() - self.started
+        if spent_s + wait_s > policy.deadline_s:
+            raise StorageError(
+                f"{shown(self.uri)}: gave up after {spent_s:.1f} s (deadline "
+                f"{policy.deadline_s:g} s): {error}; check the network and the server"
+            ) from error
+        self.num_failures += 1
+        level = logging.WARNING if self.num_failures > QUIET_TRIES else logging.DEBUG
+        logger.log(level, "%s: %s; again in %.2f s", shown(self.uri), error, wait_s)
+        count(retries=1)
+        time.sleep(wait_s)
+
+
+def retrying(uri: str, action: Callable[[Attempts], T]) -> T:
+    """The result of ``action``, tried again as long as it raises TransientError.
+
+    Raises:
+        StorageError: the deadline is over, or ``action`` raised it.
+    """
+    attempts = Attempts(uri)
+    while True:
+        try:
+            return action(attempts)
+        except TransientError as error:
+            attempts.wait(error)

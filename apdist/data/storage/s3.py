@@ -1,0 +1,139 @@
+"""Object storage by boto3: list, write, delete; addresses and signatures for reading.
+
+Each operation has one deadline. boto3's own retries are off, and a try gets no more time than is
+left, so that they do not multiply it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from apdist.data.storage.errors import StorageError
+from apdist.data.storage.retries import Attempts, retrying
+from apdist.data.storage.s3_clients import clients_now, explained
+from apdist.data.storage.transfers import count
+
+PART_BYTES = 16 << 20
+"""Larger objects are sent in parts of at least this size."""
+MAX_PARTS = 10_000
+NUM_SENDERS = 4
+"""Parts under way at once; each is held in memory."""
+
+
+def is_s3(uri: str) -> bool:
+    """Whether ``uri`` begins with ``s3://``."""
+    return uri.startswith("s3://")
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise StorageError(f"{uri!r} names no bucket; expected s3://BUCKET/PREFIX")
+    return bucket, key
+
+
+def list_names(root: str) -> tuple[list[str], list[str]]:
+    """Names of the objects and of the folders directly under ``root``."""
+    bucket, prefix = split(root.rstrip("/") + "/")
+    files, folders = [], []
+    for page in _pages(root, Bucket=bucket, Prefix=prefix, Delimiter="/"):
+        files += [entry["Key"][len(prefix) :] for entry in page.get("Contents", ())]
+        folders += [entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", ())]
+    return [name for name in files if name], folders
+
+
+def is_empty(root: str) -> bool:
+    """Whether no object's key begins with ``root/``."""
+    bucket, prefix = split(root.rstrip("/") + "/")
+    return not next(_pages(root, Bucket=bucket, Prefix=prefix, MaxKeys=1))["KeyCount"]
+
+
+def remove(uri: str) -> None:
+    """Delete the object if it is there."""
+    bucket, key = split(uri)
+    _call(uri, "delete_object", Bucket=bucket, Key=key)
+
+
+def write(uri: str, size: int, read: Callable[[int, int], bytes]) -> None:
+    """Write an object whole or not at all, a large one in parts.
+
+    Args:
+        uri: where to.
+        size: bytes in all.
+        read: gives the bytes from an offset, so many.
+    """
+    bucket, key = split(uri)
+    if size > PART_BYTES:
+        _write_parts(uri, size, read)
+    else:
+        _call(uri, "put_object", Bucket=bucket, Key=key, Body=read(0, size))
+    count(bytes_written=size)
+
+
+def _write_parts(uri: str, size: int, read: Callable[[int, int], bytes]) -> None:
+    bucket, key = split(uri)
+    part_bytes = max(PART_BYTES, math.ceil(size / MAX_PARTS))
+    num_parts = math.ceil(size / part_bytes)
+    upload = _call(uri, "create_multipart_upload", Bucket=bucket, Key=key)["UploadId"]
+    this: dict[str, Any] = {"Bucket": bucket, "Key": key, "UploadId": upload}
+
+    def send(number: int) -> dict[str, Any]:
+        offset = (number - 1) * part_bytes
+        body = read(offset, min(part_bytes, size - offset))
+        answer = _call(uri, "upload_part", **this, PartNumber=number, Body=body)
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    pool = ThreadPoolExecutor(NUM_SENDERS, thread_name_prefix="sender")
+    try:
+        parts = list(pool.map(send, range(1, num_parts + 1)))
+        _complete(uri, this, parts)
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        with suppress(StorageError):  # the first error is the one to report
+            _call(uri, "abort_multipart_upload", **this)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _complete(uri: str, this: Mapping[str, Any], parts: list[dict[str, Any]]) -> None:
+    try:
+        _call(uri, "complete_multipart_upload", **this, MultipartUpload={"Parts": parts})
+    except StorageError as error:
+        if "NoSuchUpload" not in str(error):
+            raise
+        # An earlier try did complete it, and its answer was lost; the ETag counts the parts.
+        head = _call(uri, "head_object", Bucket=this["Bucket"], Key=this["Key"])
+        if not head["ETag"].strip('"').endswith(f"-{len(parts)}"):
+            raise
+
+
+def _pages(root: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    token: dict[str, str] = {}
+    while True:
+        page = _call(root, "list_objects_v2", **arguments, **token)
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def _call(uri: str, operation: str, **arguments: Any) -> dict[str, Any]:
+    def once(attempts: Attempts) -> dict[str, Any]:
+        count(requests=1)
+        with explained(uri):
+            client = clients_now().client(_try_timeout_s(attempts))
+            answer: dict[str, Any] = getattr(client, operation)(**arguments)
+        return answer
+
+    return retrying(uri, once)
+
+
+def _try_timeout_s(attempts: Attempts) -> float:
+    """Time for a try that ends before the deadline: 32, 8, 2, 0.5 ... s, each a client's."""
+    policy = attempts.policy
+    longest_s = min(policy.silence_timeout_s + policy.connect_timeout_s, attempts.left_s())
+    return 2.0 ** (2 * math.floor((math.log2(longest_s) - 1) / 2) + 1)

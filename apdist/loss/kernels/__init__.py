@@ -1,0 +1,1 @@
+"""The work on one tile of similarities: numba, Triton, plain torch."""

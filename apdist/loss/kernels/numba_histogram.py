@@ -1,0 +1,164 @@
+"""The work on one tile by compiled kernels, on as many threads of the CPU as torch uses.
+
+Shapes: n images, b rows of this worker, M bins, r x c a tile.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apdist.loss.kernels import numba_kernels as kernels
+from apdist.loss.kernels.numba_hits import find_hits, groups_of
+from apdist.loss.kernels.numba_types import Axis, Slopes, Tables
+from apdist.loss.options import Bins
+from apdist.loss.tiles import Histograms, Pairs, Tile, within
+
+# Below this number of pairs, to wake another thread takes longer than the work.
+_PAIRS_WORTH_A_THREAD = 2**15
+
+Strip = tuple[Any, Any, tuple[int, int]]
+"""Scores, codes, and where they start in the similarity matrix."""
+
+
+class NumbaBinning:
+    """Histograms of the own ``rows``, tile by tile, in whole numbers: exact sums."""
+
+    def __init__(self, pairs: Pairs, rows: slice, bins: Bins, dtype: torch.dtype) -> None:
+        self.rows, size = rows, rows.stop - rows.start
+        self.groups, self.axis = groups_of(pairs), _axis(bins, dtype, len(pairs.labels))
+        self.totals = Tables(
+            np.zeros((bins.num_bins, size), np.int64),
+            np.zeros((bins.num_bins, size), np.int64),
+            np.zeros((bins.num_bins - 1, size), np.int64),
+            np.zeros(size, np.int64),
+        )
+
+    def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
+        """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
+
+        def bin_strip(strip: Strip) -> Any:
+            scores, codes, origin = strip
+            hits = find_hits(scores.shape, origin, self.groups)
+            return kernels.bin_strip(scores, codes, hits, self.axis, tile.mirrored)
+
+        strips = _strips(scores, codes, tile)
+        mirror = within(tile.columns, self.rows)
+        for strip, (row_tables, column_tables) in zip(
+            strips, _on_threads(bin_strip, strips), strict=True
+        ):
+            first = strip[2][0] - self.rows.start
+            self._add(slice(first, first + len(strip[0])), row_tables)
+            if tile.mirrored:
+                self._add(mirror, column_tables)
+
+    def _add(self, rows: slice, tables: Tables) -> None:
+        for total, table in zip(self.totals, tables, strict=True):
+            total[..., rows] += table
+
+    def histograms(self) -> Histograms:
+        """What all tiles added up to."""
+        negatives, positives, counts = (torch.from_numpy(total).T for total in self.totals[:3])
+        cumulative = positives.cumsum(dim=1)
+        one = int(self.axis.centres[1])
+        return Histograms(
+            cumulative.double() / one, (negatives + cumulative).double() / one, counts
+        )
+
+
+class NumbaSloping:
+    """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
+
+    def __init__(self, pairs: Pairs, slopes: Tensor, bins: Bins, dtype: torch.dtype) -> None:
+        self.groups, self.axis = groups_of(pairs), _axis(bins, dtype, len(pairs.labels))
+        # Codes 0 and M, outside the centres, have slope 0.
+        padded = torch.nn.functional.pad(slopes.to(dtype), (1, 1))  # (n, 2, M+1)
+        negatives, positives = padded.permute(1, 2, 0).contiguous().numpy()
+        self.slopes = Slopes(negatives, positives)
+
+    def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
+        """(r, c) dL/ds_ij + dL/ds_ji in place of the ``scores``."""
+
+        def slope_strip(strip: Strip) -> Any:
+            scores, codes, origin = strip
+            hits = find_hits(scores.shape, origin, self.groups)
+            kernels.slope_strip(scores, codes, hits, self.axis, self.slopes, origin)
+
+        _on_threads(slope_strip, _strips(scores, codes, tile))
+        return scores
+
+
+def _axis(bins: Bins, dtype: torch.dtype, num_images: int) -> Axis:
+    last = bins.num_bins - 1
+    real: Any
+    whole: Any
+    if dtype == torch.float32:
+        real, whole = np.float32, np.int32
+        # The largest place, and the sum of one window, must fit in 31 digits.
+        digits = min(20, 30 - last.bit_length())
+    else:
+        real, whole = np.float64, np.int64
+        # The sum over all images must fit in 63.
+        digits = min(46, 62 - max(last.bit_length(), num_images.bit_length()))
+    one = 2**digits
+    return Axis(
+        high=real(bins.high),
+        scale=real(one / bins.width),
+        smallest=real(0),
+        largest=real(last * one),
+        centres=np.array([u * one for u in range(bins.num_bins)], whole),
+        digits=whole(digits),
+        codes=np.arange(bins.num_bins + 5, dtype=whole),
+    )
+
+
+def _strips(scores: Tensor, codes: Tensor, tile: Tile) -> list[Strip]:
+    """Rows of a tile, in equal parts for the threads and none too high for a kernel's sums."""
+    num_rows, num_columns = tile.shape
+    useful = max(1, num_rows * num_columns // _PAIRS_WORTH_A_THREAD)
+    height = -(-num_rows // min(torch.get_num_threads(), useful))
+    height = min(height, kernels.TERMS_AT_ONCE)
+    scores_array, codes_array = scores.numpy(), codes.numpy()
+    return [
+        (
+            scores_array[top : top + height],
+            codes_array[top : top + height],
+            (tile.rows.start + top, tile.columns.start),
+        )
+        for top in range(0, num_rows, height)
+    ]
+
+
+def _on_threads(work: Callable[[Strip], Any], strips: list[Strip]) -> list[Any]:
+    """``work`` done on each strip, by as many threads as torch uses; kernels release the lock."""
+    results: list[Any] = [None] * len(strips)
+    waiting = deque(range(len(strips)))
+
+    def take_turns() -> None:
+        while True:
+            try:
+                number = waiting.popleft()
+            except IndexError:
+                return
+            results[number] = work(strips[number])
+
+    num_others = min(torch.get_num_threads(), len(strips)) - 1
+    others = [_pool(os.getpid(), num_others).submit(take_turns) for _ in range(num_others)]
+    take_turns()
+    for other in others:
+        other.result()
+    return results
+
+
+@functools.lru_cache(maxsize=4)
+def _pool(_process: int, num_threads: int) -> ThreadPoolExecutor:
+    """Threads of one process: a fork inherits the object but not its threads."""
+    return ThreadPoolExecutor(num_threads, thread_name_prefix="apdist-loss")

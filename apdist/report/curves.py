@@ -1,0 +1,114 @@
+"""Which curves the report shows: training, evaluation, precision-recall, AP over queries."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from apdist.report.charts import Chart, Point, Series, smooth
+from apdist.retrieval.metrics import RetrievalScores
+
+Rows = list[dict[str, float]]
+
+
+def training_charts(history: Rows) -> list[Chart]:
+    """Loss, binned mAP and throughput over the steps."""
+    wanted = (
+        ("Loss", "loss", "One value per step, and its moving mean.", False),
+        ("Binned mAP", "binned_map", "Of the training batches, as the loss sees it.", True),
+        ("Throughput", "images_per_s", "Images per second.", False),
+    )
+    charts = []
+    for title, column, note, is_share in wanted:
+        points = _column(history, column)
+        series = (
+            Series(name=f"{title} per step", points=points, look="faint"),
+            Series(name=title, points=smooth(points), look="after"),
+        )
+        charts.append(
+            Chart(
+                title=title, note=note, x_label="step", series=series, y_from_zero_to_one=is_share
+            )
+        )
+    return charts
+
+
+def evaluation_chart(evaluations: Rows) -> Chart:
+    """Exact mAP, R@1 and R-precision on held-out images over the steps."""
+    wanted = (
+        ("mAP", "map", "after"),
+        ("R@1", "recall_at_1", "second"),
+        ("R-precision", "r_precision", "third"),
+    )
+    return Chart(
+        title="Evaluation",
+        note="Exact figures of held-out images, as training went on.",
+        x_label="step",
+        series=tuple(
+            Series(name=name, points=_column(evaluations, column), look=look)
+            for name, column, look in wanted
+        ),
+    )
+
+
+def score_charts(before: RetrievalScores | None, after: RetrievalScores) -> list[Chart]:
+    """The precision-recall curve and the sorted APs, before and after."""
+    runs = [("after", after)] if before is None else [("before", before), ("after", after)]
+    return [
+        Chart(
+            title="Precision and recall",
+            note="Best precision at each recall or more, mean over queries.",
+            x_label="recall",
+            series=tuple(
+                Series(name=name, points=_precision_recall(scores), look=name)
+                for name, scores in runs
+            ),
+        ),
+        Chart(
+            title="AP of every query",
+            note="Queries from worst to best: how many fail, not only the mean.",
+            x_label="share of queries",
+            series=tuple(
+                Series(name=name, points=_sorted_precision(scores), look=name)
+                for name, scores in runs
+            ),
+        ),
+    ]
+
+
+def similarity_chart(similarities: list[dict[str, Any]]) -> Chart:
+    """Similarities of positive and negative pairs of a training batch, first and last."""
+    series = [
+        Series(
+            name=f"{kind} pairs, step {row['step']}",
+            points=tuple(zip(reversed(row["centres"]), reversed(row[kind]), strict=True)),
+            look=look,
+        )
+        for row, looks in zip(
+            [similarities[0], similarities[-1]] if similarities else [],
+            (("third", "before"), ("second", "after")),
+            strict=False,
+        )
+        for kind, look in zip(("negative", "positive"), looks, strict=True)
+    ]
+    return Chart(
+        title="Similarities",
+        note="Share of the pairs of a training batch, at its first step and at its last.",
+        x_label="cosine similarity",
+        series=tuple(series),
+        y_from_zero_to_one=False,
+    )
+
+
+def _column(rows: Rows, name: str) -> tuple[Point, ...]:
+    return tuple((row["step"], row.get(name, math.nan)) for row in rows)
+
+
+def _precision_recall(scores: RetrievalScores) -> tuple[Point, ...]:
+    precision = scores.precision_at_recall.tolist()
+    return tuple((level / (len(precision) - 1), value) for level, value in enumerate(precision))
+
+
+def _sorted_precision(scores: RetrievalScores) -> tuple[Point, ...]:
+    known = scores.average_precision[~scores.average_precision.isnan()].sort().values.tolist()
+    return tuple((place / max(1, len(known) - 1), value) for place, value in enumerate(known))

@@ -1,0 +1,1 @@
+"""Ray: start or join a cluster, run the loop on its workers, listen, stop."""

@@ -1,0 +1,284 @@
+"""Run the training loop on a Ray cluster, or in this process, and hear from it while it runs."""
+
+import functools
+import logging
+import math
+import os
+import re
+import shlex
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from apdist.config import Config, RayConfig
+from apdist.data import storage
+from apdist.training.cluster.address import refuse_if_unreachable
+from apdist.training.cluster.background import Background
+from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
+from apdist.training.cluster.signals import counted_signals, handlers_kept
+from apdist.training.events import Event, Link, Mailbox, WarningForwarder
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
+    from apdist.training.loop import Job
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = {
+    # A report waits for the next health check; two seconds would be felt at each evaluation.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # A thread that outlives the cluster must not start another one.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    # The older output of Tune can be silenced; ours tells the same and more.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
+}
+PROCESS_GROUP_TIMEOUT_S = 300
+POLL_S = 0.1
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the person asked for it
+    """The run was stopped by Ctrl-C or SIGTERM; its last checkpoint is written."""
+
+
+class TrainingError(RuntimeError):
+    """The workers failed more often than ``ray.max_failures`` allows."""
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads when it is imported, unless the user has set it."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def ray_cluster(config: RayConfig) -> Iterator[None]:
+    """Join or start Ray; leave it, and end what was started, when the block ends.
+
+    Raises:
+        ValueError: no cluster answers at ``ray.address``, or it is too small for the workers.
+    """
+    prepare_environment()
+    import ray
+
+    if ray.is_initialized():  # a caller, a test for example, has its own
+        refuse_if_too_small(config, resources_of_nodes())
+        yield
+        return
+    # In a job that was submitted to a cluster Ray says here where that cluster is.
+    address = config.address
+    if address == "local" and os.environ.get("RAY_ADDRESS"):
+        address = "auto"
+    if address == "local":  # the most that Ray can find here, known before it starts
+        refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
+    else:
+        refuse_if_unreachable(address)
+    try:
+        with handlers_kept():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False if address == "local" else None,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"no Ray cluster at ray.address {address!r} ({str(error).splitlines()[0]}); "
+            "start one with `ray start --head`, use --ray.address local, or, where the cluster "
+            "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
+        ) from error
+    except ray.exceptions.AuthenticationError as error:
+        raise ValueError(
+            f"the Ray cluster at {address!r} wants another token "
+            f"({error.message.splitlines()[0]}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH "
+            "(or RAY_AUTH_TOKEN) to the cluster's"
+        ) from error
+    try:
+        refuse_if_too_small(config, resources_of_nodes())
+        yield
+    finally:
+        ray.shutdown()
+
+
+def resources_of_nodes() -> list[dict[str, float]]:
+    """What each living node of the cluster has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> None:
+    """Compare what the workers need with what the nodes have.
+
+    Raises:
+        ValueError: it would wait for ever.
+    """
+    if config.autoscaling:
+        return
+    needs = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
+    # A worker lives on one node: two nodes with one CPU each have no room for a worker with two.
+    room = sum(min(node.get(kind, 0) // n for kind, n in needs.items()) for node in nodes)
+    if config.num_workers > room:
+        each = " and ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in needs.items())
+        raise ValueError(
+            f"ray.num_workers is {config.num_workers}, each with {each}; the cluster has room for "
+            f"{room:g}: use fewer, or --ray.autoscaling if it grows"
+        )
+
+
+def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:
+    """Train, and call ``on_event`` in this thread for everything the workers tell.
+
+    The first Ctrl-C or SIGTERM asks the workers for a checkpoint; a second one ends at once.
+
+    Raises:
+        Interrupted: stopped by a signal.
+        ValueError: a worker met bad input.
+        TrainingError: the workers failed too often.
+    """
+    trainer = Background("trainer")
+    # From here on: a KeyboardInterrupt while Ray starts could be lost in a callback of a library.
+    with counted_signals(), trainer.ended():
+        if job.config.ray.num_workers == 0:
+            mailbox = Mailbox()
+            with mailbox.cancelled_at_the_end():
+                _watch(job, trainer, mailbox, lambda _: mailbox.take(), on_event)
+            return
+        with ray_cluster(job.config.ray), loss_explained(_going_on(job)):
+            actor = remote_mailbox()
+            _watch(job, trainer, RemoteLink(actor), Inbox(actor), on_event)
+
+
+@contextmanager
+def loss_explained(remedy: str) -> Iterator[None]:
+    """`TrainingError` with ``remedy`` where the cluster ends while it is used."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise TrainingError(f"lost the Ray cluster ({_gist(error)}); {remedy}") from error
+
+
+def _watch(
+    job: "Job",
+    trainer: Background,
+    link: Any,
+    take: Callable[[bool], list[Event]],
+    on_event: Callable[[Event], None],
+) -> None:
+    """Run the trainer; hand on its events and a person's signals until it ends."""
+    asked = False
+    with counted_signals() as signals:
+        trainer.start(lambda: build_trainer(job, link).fit())
+        finished = False
+        while not finished:
+            if signals and not asked:
+                asked = True
+                link.request_stop()
+                on_event({"kind": "stopping"})
+            if len(signals) > 1:
+                raise KeyboardInterrupt
+            finished = not trainer.is_running()  # before the last events are taken
+            for event in take(finished):
+                if event["kind"] == "error":
+                    raise ValueError(event["text"])
+                on_event(event)
+            trainer.wait(POLL_S)
+    try:
+        trainer.result()
+    except BaseException as error:
+        _explain_failure(job, error)
+    if signals:
+        raise Interrupted
+
+
+def _explain_failure(job: "Job", error: BaseException) -> None:
+    if isinstance(error, ValueError | OSError):
+        raise error
+    log = storage.join(job.run, "error.log")
+    storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
+    raise TrainingError(
+        f"training failed: {_gist(error)}; the whole report is in {log}; {_going_on(job)}"
+    ) from error
+
+
+def _going_on(job: "Job") -> str:
+    return f"`apdist train --resume {shlex.quote(job.run)}` goes on from the last checkpoint"
+
+
+def _gist(error: BaseException) -> str:
+    """The line of a long report that names the exception: the last such line, or the last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return (named or lines or [type(error).__name__])[-1]
+
+
+def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) -> "TorchTrainer":
+    """The Ray Train v2 trainer of ``job``; ``callbacks`` hear its reports in the controller."""
+    prepare_environment()
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    # Ray says at INFO that it has no workers, and where to report problems; that is our own choice.
+    logging.getLogger("ray.train.v2.api.config").setLevel(logging.WARNING)
+    config: Config = job.config
+    resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
+    if config.ray.use_gpu:
+        resources["GPU"] = 1
+    path = job.run.removeprefix("s3://") if storage.is_remote(job.run) else os.path.abspath(job.run)
+    return TorchTrainer(
+        functools.partial(run_worker, job, link),
+        scaling_config=ScalingConfig(
+            num_workers=config.ray.num_workers,
+            use_gpu=config.ray.use_gpu,
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=path,
+            storage_filesystem=storage.ray_filesystem(job.run),
+            failure_config=FailureConfig(max_failures=config.ray.max_failures),
+            callbacks=callbacks,
+        ),
+        torch_config=TorchConfig(
+            backend="nccl" if config.ray.use_gpu else "gloo", timeout_s=PROCESS_GROUP_TIMEOUT_S
+        ),
+    )
+
+
+def run_worker(job: "Job", link: Link) -> None:
+    """What Ray Train runs in each worker process."""
+    import torch
+    from ray.train import get_context
+    from ray.train.torch import get_device
+
+    from apdist.training.loop import train
+    from apdist.training.step.sharding import release_process_groups
+
+    forwarder = WarningForwarder(link, get_context().get_world_rank())
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    package = logging.getLogger("apdist")
+    package.addHandler(forwarder)
+    package.propagate = False
+    threads = torch.get_num_threads()
+    if job.config.ray.num_workers:
+        torch.set_num_threads(job.config.ray.cpus_per_worker)
+    try:
+        train(job, link, torch.device(get_device()))
+    except (ValueError, OSError) as error:
+        # Bad input fails on every attempt: the driver ends the run instead of trying again.
+        link.post({"kind": "error", "text": str(error)})
+        raise
+    finally:
+        package.removeHandler(forwarder)
+        package.propagate = True
+        torch.set_num_threads(threads)
+        release_process_groups()

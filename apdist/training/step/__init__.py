@@ -1,0 +1,1 @@
+"""One optimiser step over the global batch: describe, score, backprop."""

@@ -1,0 +1,78 @@
+"""The chunks of one worker: logical parts of the global batch, each with its own random state.
+
+Shapes: b images on this worker, c in a chunk, d descriptor size.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from apdist.training.step.randomness import chunk_seed, seeded
+
+# Batch norm wants more than one image.
+_IMAGES_OF_PADDING = 2
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Images that go through the model at once."""
+
+    images: Tensor
+    """(c, 3, h, w)."""
+    seed: int
+    """Of dropout and stochastic depth: by (run seed, step, number), whoever computes the chunk."""
+    padding: bool = False
+    """Computed only because a sharded model communicates in every pass; it counts nowhere."""
+
+    @property
+    def num_images(self) -> int:
+        """Images of the batch in it: c, or none."""
+        return 0 if self.padding else len(self.images)
+
+    def describe(
+        self, model: nn.Module, bf16: bool, note: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        """Descriptors (c, d); calls ``note`` when a chunk that counts has gone through."""
+        device = self.images.device
+        with seeded(self.seed, device), torch.autocast(device.type, torch.bfloat16, bf16):
+            descriptors: Tensor = model(self.images)
+        if not self.padding:
+            note()
+        return descriptors
+
+
+def own_rows(batch_size: int, chunk_size: int, rank: int, num_workers: int) -> slice:
+    """The rows of a global batch whose chunks a worker computes: whole chunks, in order."""
+    num_chunks = -(-batch_size // chunk_size)
+    first, last = (num_chunks * r // num_workers for r in (rank, rank + 1))
+    return slice(min(first * chunk_size, batch_size), min(last * chunk_size, batch_size))
+
+
+def numbered_chunks(
+    images: Tensor, chunk_size: int, num_before: int, random: tuple[int, int]
+) -> list[Chunk]:
+    """Cut a worker's images (b, 3, h, w).
+
+    Args:
+        images: of this worker.
+        chunk_size: c.
+        num_before: chunks of the workers before this one.
+        random: seed of the run and number of the step.
+    """
+    parts = images.split(chunk_size) if len(images) else ()
+    return [
+        Chunk(part, chunk_seed(*random, number)) for number, part in enumerate(parts, num_before)
+    ]
+
+
+def padded(chunks: list[Chunk], num_chunks: int, like: Tensor) -> list[Chunk]:
+    """``chunks`` and as many of padding as make ``num_chunks``."""
+    blank = like.new_zeros((_IMAGES_OF_PADDING, *like.shape[1:]))
+    return [*chunks, *[Chunk(blank, 0, padding=True)] * (num_chunks - len(chunks))]
+
+
+def chunk_counts(sizes: Sequence[int], chunk_size: int) -> list[int]:
+    """Number of chunks of workers with so many images."""
+    return [-(-size // chunk_size) for size in sizes]

@@ -1,0 +1,156 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from apdist.data.preparing.folder import (
+    StoredImage,
+    encode_file,
+    folder_classes,
+    folder_items,
+    scan_folder,
+)
+from apdist.data.preparing.splits import read_split_file, split_by_class
+from tests.pictures import encoded, picture, write_folder
+
+
+def known_in(root: Path) -> list[str]:
+    return [s for sources in folder_classes(root, scan_folder(root)).values() for s in sources]
+
+
+def test_classes_are_folders_and_images_lie_anywhere_below(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"ÄÖ ü": 2, "b": 1})
+    (tmp_path / "b" / "deeper").mkdir()
+    (tmp_path / "b" / "deeper" / "X.JPG").write_bytes(encoded(picture(0, 0), "JPEG"))
+    (tmp_path / "b" / ".hidden").touch()
+    (tmp_path / "notes.txt").touch()
+    folder = scan_folder(tmp_path)
+    assert list(folder.files) == ["b", "ÄÖ ü"]
+    assert [p.name for p in folder.files["b"]] == ["0.png", "X.JPG"]
+    assert folder.num_beside == 1
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_an_empty_or_missing_folder_is_refused(tmp_path: Path, make: bool) -> None:
+    if make:
+        (tmp_path / "x" / "empty class").mkdir(parents=True)
+    with pytest.raises(ValueError, match="<class>/<image>"):
+        scan_folder(tmp_path / "x")
+
+
+def test_no_class_is_in_two_splits(tmp_path: Path) -> None:
+    write_folder(tmp_path, {str(i): 2 for i in range(10)})
+    folder = scan_folder(tmp_path)
+    splits = split_by_class(folder_classes(tmp_path, folder), 0.8, seed=0)
+    items = folder_items(tmp_path, folder, splits, 0)
+    train = {i.label_name for i in items if i.split == "train"}
+    test = {i.label_name for i in items if i.split == "test"}
+    assert (len(train), len(test)) == (8, 2)
+    assert not train & test
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.99, 1.5, -1.0])
+def test_a_share_that_empties_a_split_is_refused(tmp_path: Path, share: float) -> None:
+    write_folder(tmp_path, {"a": 2, "b": 2})
+    with pytest.raises(ValueError, match="--split-by-class"):
+        split_by_class(folder_classes(tmp_path, scan_folder(tmp_path)), share, seed=0)
+
+
+def test_a_split_file_decides_and_leaves_out_what_it_does_not_name(tmp_path: Path) -> None:
+    write_folder(tmp_path / "images", {"a": 2, "b": 2})
+    table = tmp_path / "splits.tsv"
+    table.write_text("path\tkind\tsplit\na/0.png\tx\ttrain\nb/1.png\tx\tquery\n")
+    folder = scan_folder(tmp_path / "images")
+    splits = read_split_file(table, known_in(tmp_path / "images"))
+    items = folder_items(tmp_path / "images", folder, splits, 0)
+    assert [(i.source, i.split, i.label) for i in items] == [
+        ("a/0.png", "train", 0),
+        ("b/1.png", "query", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,split\na/0.png,train\n", "columns path and split, got file, split"),
+        (
+            "path,split\nz.png,train\n",
+            "there, the first 'z.png'; expected paths like 'a/0.png'",
+        ),
+        ("path,split\na/0.png,my split\n", "no plain word"),
+        ("path,split\na/0.png\n", "split '' is no plain word"),
+        ("path,split\na/0.png,train\na/0.png,test\n", "into 'train' and into 'test'"),
+        ("path,split\n", "names no file"),
+        ("", "columns path and split, got nothing"),
+    ],
+)
+def test_a_bad_split_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    write_folder(tmp_path / "images", {"a": 2})
+    (tmp_path / "s.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_split_file(tmp_path / "s.csv", known_in(tmp_path / "images"))
+
+
+def test_rows_that_are_repeated_are_counted_and_used_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_folder(tmp_path / "images", {"a": 2})
+    (tmp_path / "s.csv").write_text("path,split\n" + 3 * "a/0.png,train\n")
+    splits = read_split_file(tmp_path / "s.csv", known_in(tmp_path / "images"))
+    assert splits == {"a/0.png": "train"}
+    assert "repeats 2 rows" in caplog.text
+
+
+def test_common_files_are_stored_byte_for_byte(tmp_path: Path) -> None:
+    path = tmp_path / "a.JPEG"
+    path.write_bytes(encoded(picture(0, 0), "JPEG"))
+    image = encode_file(StoredImage(str(path), 0))
+    assert image.data == path.read_bytes()
+    assert (image.extension, image.width, image.height) == ("jpg", 24, 24)
+
+
+def test_rare_formats_are_stored_as_png(tmp_path: Path) -> None:
+    path = tmp_path / "a.bmp"
+    path.write_bytes(encoded(picture(0, 0), "BMP"))
+    image = encode_file(StoredImage(str(path), 0))
+    assert image.extension == "png"
+    assert image.data[:4] == b"\x89PNG"
+
+
+def test_large_images_are_shrunk_where_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(Image.new("RGB", (200, 100))))
+    image = encode_file(StoredImage(str(path), 50))
+    assert (image.width, image.height, image.extension) == (50, 25, "jpg")
+
+
+def test_a_link_to_nothing_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 2})
+    (tmp_path / "a" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    (found,) = scan_folder(tmp_path).files.values()
+    assert [path.name for path in found] == ["0.png", "1.png", "lost.png"]
+    refused = encode_file(StoredImage(str(found[2]), 0)).refused
+    assert refused == "cannot be read (no such file or directory)"
+
+
+def test_a_folder_that_may_not_be_read_is_an_error_and_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path, {"a": 2, "b": 2})
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:  # root may read everything
+        if os.fspath(path) == str(tmp_path / "b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="b'"):
+        scan_folder(tmp_path)
+
+
+def test_a_file_that_is_no_image_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("hello")
+    assert "no image" in encode_file(StoredImage(str(tmp_path / "a.jpg"), 0)).refused

@@ -1,0 +1,183 @@
+import dataclasses
+import errno
+import json
+import tarfile
+import warnings
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from apdist.data import storage
+from apdist.data.catalogue.catalogue import Index, read_index, write_index
+from apdist.data.preparing.shards import (
+    RUN_LENGTH,
+    Encoded,
+    Item,
+    arrange,
+    unique_keys,
+    write_shards,
+)
+from tests.pictures import encode_picture, items, refuse, write_small_set
+
+
+def test_the_index_points_at_the_bytes_that_tarfile_reads(shards: Path) -> None:
+    index = read_index(str(shards))
+    members: dict[str, bytes] = {}
+    for path in sorted(shards.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                assert file is not None
+                members[f"{path.name}/{member.name}"] = file.read()
+    assert len(members) == 2 * len(index)
+    for row in index.table.to_pylist():
+        with (shards / row["shard"]).open("rb") as file:
+            file.seek(row["offset"])
+            assert file.read(row["size"]) == members[f"{row['shard']}/{row['key']}.png"]
+        label = json.loads(members[f"{row['shard']}/{row['key']}.json"])
+        assert label["label"] == row["label"]
+
+
+def test_webdataset_reads_the_shards(shards: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # webdataset's own imports
+        import webdataset
+
+        urls = [str(path) for path in sorted(shards.glob("*.tar"))]
+        samples = list(webdataset.WebDataset(urls, shardshuffle=False))
+    assert len(samples) == len(read_index(str(shards)))
+    assert {"png", "json"} <= set(samples[0])
+
+
+def test_the_images_of_a_class_lie_side_by_side_and_splits_apart(shards: Path) -> None:
+    index = read_index(str(shards))
+    assert len(list(groupby(index.labels.tolist()))) == 12
+    assert {name.split("-")[0] for name in index.select("test").table["shard"].to_pylist()} == {
+        "test"
+    }
+
+
+def test_a_large_class_gets_several_runs_and_none_of_one_image() -> None:
+    many = [Item(str(i), 0, "a", "train", i) for i in range(2 * RUN_LENGTH + 1)]
+    few = [Item(str(i), 1, "b", "train", i) for i in range(5)]
+    runs = [
+        len(list(run)) for _, run in groupby(arrange(many + few * 1, seed=1), key=lambda i: i.label)
+    ]
+    assert sum(runs) == 2 * RUN_LENGTH + 6
+    assert min(runs) > 1
+
+
+def test_shards_end_at_their_size(tmp_path: Path) -> None:
+    small = write_small_set(tmp_path / "a", shard_bytes=10_000)
+    large = write_small_set(tmp_path / "b", shard_bytes=10_000_000)
+    assert len(large.shards) == 2  # one a split
+    assert len(small.shards) > 4
+    assert all(
+        (tmp_path / "a" / name).stat().st_size == size for name, (size, _) in small.shards.items()
+    )
+
+
+def test_the_same_seed_writes_the_same_bytes_with_any_number_of_processes(tmp_path: Path) -> None:
+    for name, processes in (("a", 1), ("b", 2)):
+        write_shards(
+            items(),
+            encode_picture,
+            str(tmp_path / name),
+            shard_bytes=20_000,
+            num_processes=processes,
+            on_refused=refuse,
+        )
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_a_folder_with_content_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is not empty"):
+        write_small_set(tmp_path)
+
+
+def test_an_image_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    def encode(content: tuple[int, int]) -> Encoded:
+        return Encoded(refused="is broken") if content == (11, 5) else encode_picture(content)
+
+    with pytest.raises(ValueError, match="class 11/picture 5.png is broken"):
+        write_shards(items(), encode, str(tmp_path / "x"), shard_bytes=5000, on_refused=refuse)
+    assert not (tmp_path / "x").exists() or not any((tmp_path / "x").iterdir())
+
+
+def test_a_shard_that_cannot_be_put_in_its_place_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed: list[str] = []
+
+    def fail(uri: str) -> tuple[int, str]:
+        placed.append(uri)
+        if len(placed) == 2:
+            raise OSError(errno.EIO, "I/O error", uri)
+        return 1, ""
+
+    monkeypatch.setattr(storage, "size_and_etag", fail)
+    with pytest.raises(storage.StorageError, match=r"000001.tar cannot be written \(I/O error\)"):
+        write_small_set(tmp_path / "x", shard_bytes=10_000)
+    assert not (tmp_path / "x").exists()
+
+
+def test_keys_have_no_dot_and_are_unique() -> None:
+    sources = ["a/b.c.jpg", "a/b_c.png", "a/b_c.gif", "ä ö/ü.JPG", ".jpg"]
+    keys = list(unique_keys(sources))
+    assert len(set(keys)) == len(sources)
+    assert not any("." in key or " " in key for key in keys)
+    assert keys[3] == "ä_ö/ü"
+
+
+def test_an_index_that_is_missing_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="apdist prepare folder"):
+        read_index(str(tmp_path))
+
+
+def test_shards_that_a_killed_prepare_left_are_told_apart(tmp_path: Path) -> None:
+    write_small_set(tmp_path)
+    (tmp_path / "index.parquet").unlink()
+    with pytest.raises(ValueError, match=r"no index.parquet: .* that was cut off .* remove"):
+        read_index(str(tmp_path))
+    with pytest.raises(ValueError, match=r"no index.parquet: .* that was cut off .* remove"):
+        write_small_set(tmp_path)
+
+
+def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
+    index = write_small_set(tmp_path)
+    path = tmp_path / "index.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged"):
+        read_index(str(tmp_path))
+    pq.write_table(index.table, path)  # no metadata of ours
+    with pytest.raises(ValueError, match="no index of apdist"):
+        read_index(str(tmp_path))
+
+
+def test_an_index_of_another_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = write_small_set(tmp_path)
+    monkeypatch.setattr("apdist.data.catalogue.catalogue.FORMAT_VERSION", 99)
+    write_index(index)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="format version 99"):
+        read_index(str(tmp_path))
+
+
+def test_a_split_that_is_not_there_names_those_that_are(shards: Path) -> None:
+    with pytest.raises(ValueError, match=r"test \(24 images\), train \(48 images\)"):
+        read_index(str(shards)).select("val")
+
+
+def test_an_index_survives_being_written(shards: Path, tmp_path: Path) -> None:
+    index = read_index(str(shards))
+    write_index(dataclasses.replace(index, root=str(tmp_path)))
+    again = read_index(str(tmp_path))
+    assert again.table.equals(index.table)
+    assert again.shards == index.shards
+    assert isinstance(again, Index)

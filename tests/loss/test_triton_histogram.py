@@ -1,0 +1,559 @@
+"""The Triton kernels, interpreted on the CPU or run on a GPU, against the definition."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from apdist.loss.average_precision import (
+    AveragePrecisionLoss,
+    RowScores,
+    average_precision,
+    average_precision_loss,
+)
+from apdist.loss.checks import check_backend
+from apdist.loss.histogram import Codes, cumulative_histograms
+from apdist.loss.kernels import backends, triton_tables
+from apdist.loss.kernels import triton_histogram as host
+from apdist.loss.kernels.backends import (
+    MAX_BINS_OF_TRITON,
+    backend_of,
+    has_triton,
+    is_interpreted,
+)
+from apdist.loss.options import Bins, LossOptions
+from apdist.loss.products import Exact, float32_products
+from apdist.loss.tiles import Histograms, Pairs
+from tests.reference import unit_rows
+
+pytestmark = pytest.mark.skipif(not has_triton(), reason="triton is not installed")
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(autouse=True)
+def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter's time goes by programs and loads: let each take more at a time."""
+    if is_interpreted():
+        monkeypatch.setitem(host.ROWS, "rows_at_once", 64)
+        monkeypatch.setitem(host.COLUMNS, "columns_at_once", 64)
+        monkeypatch.setitem(host.COLUMNS, "loads_at_once", 2)
+        monkeypatch.setitem(host.RELATED, "lines_at_once", 64)
+        monkeypatch.setitem(host.SLOPES, "rows_at_once", 64)
+
+
+def batch(n: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Float32 descriptors, labels with some images alone, and ignore ids of pairs and of none."""
+    images = torch.arange(n, device=DEVICE)
+    labels = images % max(1, n // 4) * (images < 0.9 * n) - images * (images >= 0.9 * n)
+    descriptors = unit_rows(n, d, seed=seed, dtype=torch.float32).to(DEVICE)
+    return descriptors, labels, images % 11 - 3
+
+
+def exact_rows(n: int) -> Tensor:
+    """Rows whose scores are multiples of 1/1024, exact in float32 in any order."""
+    rows = torch.randint(-8, 9, (n, 6), generator=torch.Generator().manual_seed(3))
+    return (rows.float() / 32).to(DEVICE)
+
+
+def histograms_of(
+    descriptors: Tensor,
+    labels: Tensor,
+    ignore: Tensor,
+    rows: slice | None = None,
+    include_self: bool = False,
+    **options: Any,
+) -> tuple[Histograms, Codes]:
+    rows = slice(0, len(labels)) if rows is None else rows
+    bins = Bins(
+        num_bins=options.pop("num_bins", 20), score_range=options.pop("score_range", (-1.0, 1.0))
+    )
+    options = {"backend": "triton", "tile_size": 128} | options
+    pairs = Pairs(labels, ignore, include_self)
+    return cumulative_histograms(descriptors, pairs, rows, LossOptions(bins, **options))
+
+
+def loss_and_gradient(descriptors: Tensor, labels: Tensor, **options: Any) -> tuple[float, Tensor]:
+    leaf = descriptors.detach().clone().requires_grad_()
+    loss = average_precision_loss(leaf, labels, check_norm=False, **options)
+    loss.backward()
+    assert leaf.grad is not None
+    return loss.item(), leaf.grad
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).norm() / expected.norm().clamp(min=1e-9)).item()
+
+
+# First pass
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "num_bins", "score_range", "include_self"),
+    [
+        (1, 3, 5, (-1.0, 1.0), False),
+        (7, 17, 2, (0.0, 1.0), False),
+        (45, 64, 33, (-1.0, 1.0), True),
+        (300, 3, 20, (0.0, 1.0), False),
+        (20, 3, 255, (-1.0, 1.0), True),
+    ],
+)
+def test_histograms_are_those_of_plain_torch_in_float64(
+    n: int, d: int, num_bins: int, score_range: tuple[float, float], include_self: bool
+) -> None:
+    descriptors, labels, ignore = batch(n, d)
+    options: dict[str, Any] = {
+        "num_bins": num_bins,
+        "score_range": score_range,
+        "include_self": include_self,
+    }
+    found, _ = histograms_of(descriptors, labels, ignore, **options)
+    expected, _ = histograms_of(descriptors.double(), labels, ignore, backend="tiled", **options)
+    # A float32 score errs by one part in ten million, times the bins in its range.
+    tolerance = 1e-6 * num_bins * n**0.5
+    torch.testing.assert_close(found.everything, expected.everything, rtol=0, atol=tolerance)
+    torch.testing.assert_close(found.positives, expected.positives, rtol=0, atol=tolerance)
+    assert torch.equal(found.positive_counts, expected.positive_counts)
+    assert torch.equal(found.everything[:, -1], expected.everything[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("n", "rows", "tile_size"),
+    [
+        (333, slice(0, 333), 128),
+        (256, slice(0, 256), 1000),
+        (333, slice(37, 333), 128),
+        (333, slice(50, 50), 128),
+    ],
+)
+def test_exact_scores_have_the_same_histograms_by_any_tiles(
+    n: int, rows: slice, tile_size: int
+) -> None:
+    descriptors, (_, labels, ignore) = exact_rows(n), batch(n, 1)
+    # 16 intervals over a range of 2: places, and float32 sums of 128 shares, are exact as well.
+    options: dict[str, Any] = {"num_bins": 17, "rows": rows, "tile_size": tile_size}
+    found, codes = histograms_of(descriptors, labels, ignore, **options)
+    expected, expected_codes = histograms_of(
+        descriptors, labels, ignore, backend="tiled", **options
+    )
+    assert torch.equal(found.everything, expected.everything)
+    assert torch.equal(found.positives, expected.positives)
+    assert torch.equal(found.positive_counts, expected.positive_counts)
+    assert all(map(torch.equal, codes, expected_codes))
+
+
+def test_scores_on_and_beyond_the_outer_centres_have_codes_of_slope_0() -> None:
+    descriptors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], device=DEVICE)
+    labels = torch.tensor([0, 0, 0, 1], device=DEVICE)
+    for score_range, inside in (((-1.0, 1.0), 3), ((-0.5, 0.5), 3), ((0.0, 1.0), 5)):
+        found, codes = histograms_of(
+            descriptors, labels, torch.full_like(labels, -1), num_bins=5, score_range=score_range
+        )
+        assert codes[0].tolist() == [
+            [0, 0, 5, inside],
+            [0, 0, 5, inside],
+            [5, 5, 0, inside],
+            [inside, inside, inside, 0],
+        ]
+        assert not found.positive_counts.any()
+        assert found.positives[0].tolist() == [1, 1, 1, 1, 2]
+
+
+def test_row_of_40000_scores_is_counted_without_loss() -> None:
+    n = 40_000
+    descriptors = unit_rows(n, 3, seed=2, dtype=torch.float32).to(DEVICE)
+    # The interpreter takes its time: let every eighth block have positives.
+    labels = torch.arange(n, device=DEVICE) // 128 % 8
+    ignore = torch.full_like(labels, -1)
+    found, _ = histograms_of(descriptors, labels, ignore, slice(5, 6), num_bins=3, tile_size=n)
+    scores = (descriptors[5:6] @ descriptors.T)[0]
+    places = (1 - scores.double()).clamp(0, 2)
+    places[5] = 3
+    for u in range(3):
+        share = (u + 1 - places).clamp(0, 1)
+        expected = torch.stack((share.sum(), share[labels == labels[5]].sum()))
+        result = torch.stack((found.everything[0, u], found.positives[0, u]))
+        # Each of 40,000 shares is known to one part in ten million.
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-3)
+    assert found.everything[0, -1] == n - 1
+
+
+# Both passes
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "options"),
+    [
+        (1, 3, {"num_bins": 5}),
+        (7, 3, {"num_bins": 2}),
+        (45, 17, {"num_bins": 33, "score_range": (0.0, 1.0), "include_self": True}),
+        (45, 3, {"num_bins": 20, "variant": "tie_aware_simplified"}),
+        (300, 64, {"num_bins": 5, "score_range": (-0.5, 0.7)}),
+    ],
+)
+def test_loss_and_gradient_are_those_of_the_definition(
+    n: int, d: int, options: dict[str, Any]
+) -> None:
+    descriptors, labels, ignore = batch(n, d, seed=1)
+    options = {"ignore": ignore, **options}
+    expected_loss, expected = loss_and_gradient(
+        descriptors.double(), labels, backend="dense", **options
+    )
+    loss, gradient = loss_and_gradient(
+        descriptors, labels, backend="triton", tile_size=128, **options
+    )
+    assert abs(loss - expected_loss) < 1e-6
+    assert relative_error(gradient.double(), expected) < 1e-5
+    if "variant" in options:
+        averages = average_precision(
+            descriptors, labels, backend="triton", check_norm=False, **options
+        )
+        exact = average_precision(descriptors.double(), labels, check_norm=False, **options)
+        torch.testing.assert_close(averages, exact, rtol=0, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_only_blocks_in_which_classes_meet_are_looked_into(
+    shuffled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if there were many blocks: their labels' ranges are compared, and tiles are left out.
+    monkeypatch.setattr(host, "_FEW_BLOCKS", 0)
+    labels = torch.arange(300, device=DEVICE) // 5
+    if shuffled:
+        labels = labels[torch.randperm(300, generator=torch.Generator().manual_seed(0))]
+    descriptors = unit_rows(300, 6, seed=7, dtype=torch.float32).to(DEVICE)
+    pairs = Pairs(labels, torch.full_like(labels, -1), False, has_junk=False)
+    marks = host.Related(pairs, slice(0, 300)).tensors[2]
+    blocks = torch.arange(300, device=DEVICE) // 128
+    same = (labels[:, None] == labels).nonzero()
+    expected = torch.zeros(3, 3, dtype=torch.uint8, device=DEVICE)
+    expected[blocks[same[:, 0]], blocks[same[:, 1]]] = 1
+    assert torch.equal(marks, expected)
+    assert bool(expected.all()) == shuffled
+    options: dict[str, Any] = {"backend": "triton", "tile_size": 128}
+    loss, gradient = loss_and_gradient(descriptors, labels, **options)
+    expected_loss, exact = loss_and_gradient(descriptors.double(), labels, backend="dense")
+    assert loss == pytest.approx(expected_loss, abs=1e-6)
+    assert relative_error(gradient.double(), exact) < 1e-5
+
+
+def test_image_itself_has_no_slope_but_is_a_positive_if_included() -> None:
+    # Shorter than 1, so that the similarity with itself lies inside the range of scores.
+    descriptors, labels, _ = batch(30, 5, seed=2)
+    results = [
+        loss_and_gradient(rows * 0.9, labels, backend=backend, include_self=True)
+        for rows, backend in ((descriptors.double(), "dense"), (descriptors, "triton"))
+    ]
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
+    assert relative_error(results[1][1].double(), results[0][1]) < 1e-5
+
+
+def test_keeping_intervals_changes_no_bit_of_the_gradient() -> None:
+    descriptors, labels, ignore = batch(200, 8, seed=3)
+    options: dict[str, Any] = {"backend": "triton", "tile_size": 128, "ignore": ignore}
+    kept = loss_and_gradient(descriptors, labels, **options)
+    recomputed = loss_and_gradient(descriptors, labels, cache_bytes=0, **options)
+    assert kept[0] == recomputed[0]
+    assert torch.equal(kept[1], recomputed[1])
+
+
+def test_labels_with_strides_are_read_as_they_are() -> None:
+    descriptors, labels, ignore = batch(30, 8, seed=4)
+    strided = torch.stack((labels, ignore), dim=1)
+    found = loss_and_gradient(descriptors, strided[:, 0], backend="triton", ignore=strided[:, 1])
+    expected = loss_and_gradient(descriptors, labels, backend="tiled", ignore=ignore)
+    assert found[0] == pytest.approx(expected[0], abs=1e-6)
+    assert relative_error(found[1], expected[1]) < 1e-5
+
+
+def test_rows_of_two_workers_have_the_gradient_and_diagnostics_of_one_process() -> None:
+    descriptors, labels, ignore = batch(200, 6, seed=5)
+    weights = torch.linspace(0.1, 2, 200, dtype=torch.float64, device=DEVICE)
+    loss = AveragePrecisionLoss(backend="triton", tile_size=128)
+    parts = [slice(0, 60), slice(60, 200)]
+    given: dict[str, list[Tensor]] = {"sums": [], "slopes": []}
+
+    def score(rows: slice, sums: Tensor | None, slopes: Tensor | None) -> RowScores:
+        """One worker; what it would send is noted, what it would get is given."""
+        blank = torch.zeros(200, 2, 19, device=DEVICE)
+
+        def add(value: Tensor) -> Tensor:
+            given["sums"].append(value)
+            return value if sums is None else sums
+
+        def gather(value: Tensor) -> Tensor:
+            given["slopes"].append(value)
+            return blank if slopes is None else slopes
+
+        return loss.score_rows(
+            descriptors,
+            labels,
+            rows,
+            sum_over_workers=add,
+            gather_rows=gather,
+            ignore=ignore,
+            query_weights=weights,
+        )
+
+    for rows in parts:
+        score(rows, None, None)
+    total = given["sums"][0] + given["sums"][1]
+    for rows in parts:
+        score(rows, total, None)
+    slopes = torch.cat(given["slopes"][2:4])
+    scores = [score(rows, total, slopes) for rows in parts]
+
+    options: dict[str, Any] = {"ignore": ignore, "query_weights": weights}
+    expected_loss, expected = loss_and_gradient(
+        descriptors.double(), labels, backend="dense", **options
+    )
+    assert [s.loss.item() for s in scores] == pytest.approx([expected_loss] * 2, abs=1e-6)
+    gradient = torch.cat([s.gradient for s in scores])
+    assert relative_error(gradient.double(), expected) < 1e-5
+    plain = AveragePrecisionLoss(backend="tiled")
+    plain(descriptors, labels, weights, ignore)
+    assert plain.diagnostics is not None
+    for found in (s.diagnostics for s in scores):
+        assert found.num_queries == plain.diagnostics.num_queries
+        assert found.wrong_sign_share == pytest.approx(plain.diagnostics.wrong_sign_share)
+        for name in ("positive_histogram", "negative_histogram"):
+            torch.testing.assert_close(
+                getattr(found, name), getattr(plain.diagnostics, name), rtol=0, atol=1e-3
+            )
+
+
+# Without a GPU: what would be compiled, chosen and refused
+
+
+@pytest.fixture(scope="module")
+def machine_code(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the machine code for sm_90 of each kernel holds; triton_to_ptx.py says how it counts."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
+    command = [sys.executable, "-m", "tests.triton_to_ptx"]
+    done = subprocess.run(
+        command, timeout=280, check=True, env=environment, capture_output=True, text=True
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return {line.pop("kernel"): line for line in lines}
+
+
+@pytest.mark.timeout(300)
+def test_kernels_compile_for_gpus_without_atomics_and_spills(
+    machine_code: dict[str, dict[str, Any]],
+) -> None:
+    assert len(machine_code) == 8
+    for name, code in machine_code.items():
+        assert code["atomics"] == 0, name
+        assert code["spilled"] == 0, name
+
+
+@pytest.mark.timeout(300)
+def test_a_score_costs_few_instructions_and_no_barrier(
+    machine_code: dict[str, dict[str, Any]],
+) -> None:
+    most = {
+        "bin_rows bins=20 codes=False": 45,
+        "bin_rows bins=20 codes=True": 55,
+        "bin_columns bins=20": 45,
+        "slope_block halves=False": 45,
+        "slope_block halves=True": 45,
+    }
+    assert all(machine_code[name]["instructions a score"] <= limit for name, limit in most.items())
+    assert all(machine_code[name]["barriers"] == 0 for name in most)
+
+
+class Launches:
+    """Stands for kernels: counts what would be launched."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        def launch(*args: Any, **options: Any) -> None:
+            self.count += 1
+
+        return launch
+
+
+@pytest.mark.parametrize(("cache_bytes", "most"), [("auto", 7), (0, 8)])
+def test_4096_images_take_few_launches(
+    cache_bytes: Any, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launches = Launches()
+    for module, name in (
+        *((host.binning, name) for name in ("bin_rows", "bin_columns", "bin_related")),
+        *((host.sloping, "slope_block"), (host, "mark_related"), (triton_tables, "fill_tables")),
+    ):
+        monkeypatch.setattr(module, name, launches)
+    for name in ("scores", "add"):
+        monkeypatch.setattr(Exact, name, counted(getattr(Exact, name), launches))
+    descriptors = unit_rows(4096, 4, seed=8, dtype=torch.float32)
+    leaf = descriptors.requires_grad_()
+    labels = torch.arange(4096) // 4
+    options: dict[str, Any] = {"backend": "triton", "cache_bytes": cache_bytes}
+    # Without kernels there are no positives; the second pass goes its way all the same.
+    average_precision_loss(leaf, labels, **options).backward()
+    assert 0 < launches.count <= most
+
+
+def counted(function: Callable[..., Any], launches: Launches) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        launches.count += 1
+        return function(*args)
+
+    return call
+
+
+def test_falling_back_to_plain_torch_on_a_gpu_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(backends, "_can_build", lambda: False)
+    backends._warn_of_plain_torch.cache_clear()
+    with FakeTensorMode():
+        single, double = (torch.empty(4, 3, device="cuda", dtype=t) for t in (None, torch.float64))
+    for _ in range(2):
+        assert backend_of(LossOptions(), single) == "tiled"
+    assert backend_of(LossOptions(), double) == "tiled"
+    found = [record.message for record in caplog.records]
+    assert len(found) == 2
+    assert found[0].endswith("no C compiler or no Python.h; install gcc and python3-dev")
+    assert "torch.float64" in found[1]
+    # On a CPU plain torch is a choice, not a loss.
+    assert backend_of(LossOptions(backend="tiled"), torch.empty(4, 3)) == "tiled"
+    assert len(caplog.records) == 2
+
+
+def test_auto_takes_triton_on_cuda_for_float32_only() -> None:
+    with FakeTensorMode():
+        single, double = (torch.empty(4, 3, device="cuda", dtype=t) for t in (None, torch.float64))
+    assert backend_of(LossOptions(), single) == "triton"
+    assert backend_of(LossOptions(), double) == "tiled"
+    many = Bins(num_bins=MAX_BINS_OF_TRITON + 1)
+    assert backend_of(LossOptions(many), single) == "tiled"
+    assert backend_of(LossOptions(), torch.empty(4, 3)) != "triton"
+
+
+def test_triton_is_refused_on_the_cpu_outside_its_interpreter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    message = r'needs .* torch.float32 descriptors on a CUDA device, got .* on cpu; use .*"auto"'
+    with pytest.raises(ValueError, match=message):
+        average_precision_loss(torch.ones(2, 1), torch.zeros(2).long(), backend="triton")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "num_bins", "message"),
+    [
+        (torch.float64, 20, "got 20 bins and torch.float64"),
+        (torch.float32, 513, "at most 512 bins.*got 513"),
+    ],
+)
+def test_triton_is_refused_for_what_its_kernels_do_not_do(
+    dtype: torch.dtype, num_bins: int, message: str
+) -> None:
+    descriptors = torch.ones(2, 1, dtype=dtype, device=DEVICE)
+    with pytest.raises(ValueError, match=message):
+        average_precision_loss(
+            descriptors, descriptors[:, 0].long(), backend="triton", num_bins=num_bins
+        )
+
+
+def test_importing_the_loss_does_not_import_the_kernels() -> None:
+    code = (
+        "import sys, apdist.loss.average_precision\n"
+        "sys.exit(any('loss.kernels.triton' in name for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+# Precision of products
+
+
+@pytest.mark.parametrize("pinned", ["none", "tf32"])
+def test_products_are_float32_and_the_flag_is_put_back(pinned: str) -> None:
+    matmul = torch.backends.cuda.matmul
+    outside = matmul.fp32_precision, torch.backends.fp32_precision
+    try:
+        torch.backends.fp32_precision, matmul.fp32_precision = "tf32", pinned
+        with pytest.raises(KeyError, match="ieee"):
+            fail_within_products()
+        assert matmul.fp32_precision == "tf32"
+        with float32_products(torch.device("cpu")):
+            assert matmul.fp32_precision == "tf32"
+        # What the process says later is heard, unless it was pinned before.
+        torch.backends.fp32_precision = "ieee"
+        assert matmul.fp32_precision == "ieee"
+    finally:
+        torch.backends.fp32_precision = outside[1]
+        matmul.fp32_precision = outside[0]
+
+
+def fail_within_products() -> None:
+    with float32_products(torch.device("cuda")):
+        raise KeyError(torch.backends.cuda.matmul.fp32_precision)
+
+
+def test_bf16x3_is_refused_where_it_would_not_be_meant() -> None:
+    options = LossOptions(precision="bf16x3")
+    with pytest.raises(ValueError, match='needs torch.float32 .*, got torch.float64 and .*"auto"'):
+        check_backend(options, torch.ones(2, 1).double())
+    check_backend(options, torch.ones(2, 1))
+    with pytest.raises(ValueError, match='backend "dense"'):
+        check_backend(LossOptions(precision="bf16x3", backend="dense"), torch.ones(2, 1))
+    with pytest.raises(ValueError, match="precision must be one of float32, bf16x3, got 'tf32'"):
+        AveragePrecisionLoss(precision="tf32")
+
+
+@pytest.mark.parametrize("backend", ["tiled", "numba", "triton"])
+@pytest.mark.parametrize("cache_bytes", [0, "auto"])
+def test_bf16x3_has_the_gradient_of_float64(backend: str, cache_bytes: Any) -> None:
+    if backend == "numba" and DEVICE.type == "cuda":
+        pytest.skip("numba is for the CPU")
+    descriptors, labels, ignore = batch(200, 21, seed=6)
+    expected_loss, expected = loss_and_gradient(
+        descriptors.double(), labels, backend="dense", ignore=ignore
+    )
+    loss, gradient = loss_and_gradient(
+        descriptors,
+        labels,
+        ignore=ignore,
+        backend=backend,
+        precision="bf16x3",
+        cache_bytes=cache_bytes,
+    )
+    assert loss == pytest.approx(expected_loss, abs=1e-6)
+    assert relative_error(gradient.double(), expected) < 1e-4
+    plain = loss_and_gradient(descriptors, labels, ignore=ignore, backend=backend)[1]
+    assert not torch.equal(plain, gradient)
+
+
+# On a GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "bf16x3"])
+def test_5000_images_on_a_gpu_have_the_gradient_of_plain_torch(precision: str) -> None:
+    labels = torch.arange(5000, device="cuda") // 4
+    centres = torch.randn(1250, 512, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(5000, 512, generator=torch.Generator().manual_seed(1))
+    rows = torch.nn.functional.normalize(centres.cuda()[labels] + noise.cuda(), dim=1)
+    expected_loss, expected = loss_and_gradient(rows.double(), labels, backend="tiled")
+    options: dict[str, Any] = {"backend": "triton", "precision": precision, "tile_size": 2048}
+    first = loss_and_gradient(rows, labels, **options)
+    again = loss_and_gradient(rows, labels, **options)
+    assert torch.equal(first[1], again[1])
+    assert abs(first[0] - expected_loss) < (1e-6 if precision == "float32" else 1e-5)
+    assert relative_error(first[1].double(), expected) < 2e-4

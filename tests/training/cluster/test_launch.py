@@ -1,0 +1,100 @@
+"""What the driver makes of Ray's start, its silence and its end; Ray itself is played."""
+
+import signal
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+
+from apdist.config import RayConfig
+from apdist.training.cluster import launch
+from apdist.training.cluster.launch import TrainingError, loss_explained, ray_cluster
+from apdist.training.cluster.remote import Inbox
+from apdist.training.events import Mailbox
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., Any]], None]]:
+    """Lets a function stand for `ray.init`."""
+    for name in ("is_initialized", "shutdown"):
+        monkeypatch.setattr(ray, name, lambda: False)
+    monkeypatch.setattr(launch, "resources_of_nodes", lambda: [{"CPU": 8}])
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    yield lambda init: monkeypatch.setattr(ray, "init", init)
+    for kind, handler in before.items():
+        signal.signal(kind, handler)
+
+
+def test_handlers_of_signals_outlive_the_start_of_ray(
+    start: Callable[[Callable[..., Any]], None],
+) -> None:
+    kinds = [signal.SIGINT, signal.SIGTERM]
+    before = [signal.getsignal(kind) for kind in kinds]
+    start(lambda **_: [signal.signal(kind, signal.SIG_IGN) for kind in kinds])
+    with ray_cluster(RayConfig(num_workers=1)):
+        assert [signal.getsignal(kind) for kind in kinds] == before
+
+
+def test_a_sigterm_while_ray_starts_is_a_stop(start: Callable[[Callable[..., Any]], None]) -> None:
+    def init(**_: object) -> None:
+        raise SystemExit(15)  # Ray's handler of SIGTERM
+
+    start(init)
+    with pytest.raises(KeyboardInterrupt), ray_cluster(RayConfig(num_workers=1)):
+        pytest.fail("it went on")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A mailbox actor whose answers are given when it ``is_ready``, as they are then."""
+    box = Mailbox()
+    played = SimpleNamespace(
+        box=box,
+        is_ready=True,
+        num_asked=0,
+        actor=SimpleNamespace(take=SimpleNamespace(remote=lambda: ask())),
+    )
+
+    def ask() -> list[Any]:
+        played.num_asked += 1
+        return box.take()
+
+    def wait(answers: list[Any], timeout: float | None) -> tuple[list[Any], list[Any]]:
+        return (answers, []) if played.is_ready or timeout is None else ([], answers)
+
+    monkeypatch.setattr(ray, "wait", wait)
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    return played
+
+
+def test_an_answer_that_takes_long_is_waited_for_and_not_asked_for_again(
+    cluster: SimpleNamespace,
+) -> None:
+    take = Inbox(cluster.actor)
+    cluster.box.post({"kind": "step"})
+    cluster.is_ready = False
+    assert [take(last=False), take(last=False)] == [[], []]
+    cluster.is_ready = True
+    assert take(last=False) == [{"kind": "step"}]
+    assert cluster.num_asked == 1
+    cluster.box.post({"kind": "end"})
+    assert take(last=False) == [{"kind": "end"}]
+
+
+def test_the_last_look_misses_nothing(cluster: SimpleNamespace) -> None:
+    take = Inbox(cluster.actor)
+    cluster.box.post({"kind": "step"})
+    cluster.is_ready = False
+    assert take(last=False) == []
+    cluster.box.post({"kind": "end"})
+    assert take(last=True) == [{"kind": "step"}, {"kind": "end"}]
+
+
+def test_a_cluster_that_is_lost_is_told_in_one_line_with_a_remedy() -> None:
+    error = ray.exceptions.RayActorError()
+    lost = pytest.raises(TrainingError, match=r"^lost the Ray cluster \(.*\); go on$")
+    with lost as told, loss_explained("go on"):
+        raise error
+    assert "\n" not in str(told.value)
