@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.places import ROOT
+
 PACKAGED = ("apdist", "pipelines", "pyproject.toml", "README.md", "LICENSE")
 # Notes every file of the source tree that a process of the environment opens.
 WATCH = """
 import sys
-
-from tests.places import ROOT
 
 def watch(event, arguments):
     if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith({tree!r}):

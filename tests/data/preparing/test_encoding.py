@@ -15,13 +15,11 @@ from PIL import Image
 
 from apdist.data.preparing.encoding import GRACE_S, check_stopped, each_as_done
 from pipelines.__main__ import main
+from tests.places import ROOT
 
 APDIST = """
 import signal, sys
 from pipelines.__main__ import main
-from tests.places import ROOT
-
-from tests.places import ROOT
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     sys.exit(main(sys.argv[1:]))
