@@ -1,1 +1,106 @@
 """Train image-retrieval embeddings by optimising mean average precision itself."""
+
+from typing import TYPE_CHECKING, Any
+
+from apdist._face import lazily
+
+if TYPE_CHECKING:
+    from apdist.data.catalogue.catalogue import read_index as read_index
+    from apdist.data.plan.plan import Plan as Plan
+    from apdist.data.plan.plan import PlanSummary as PlanSummary
+    from apdist.loss.listwise import AveragePrecisionLoss as AveragePrecisionLoss
+    from apdist.loss.listwise import average_precision as average_precision
+    from apdist.loss.listwise import (
+        average_precision_from_scores as average_precision_from_scores,
+    )
+    from apdist.loss.listwise import average_precision_loss as average_precision_loss
+    from apdist.loss.scoring import Diagnostics as Diagnostics
+    from apdist.loss.scoring import RowScores as RowScores
+    from apdist.model.descriptor import DescriptorNet as DescriptorNet
+    from apdist.model.pretrained import TrainedModel as TrainedModel
+    from apdist.model.pretrained import build_model as build_model
+    from apdist.model.pretrained import load_model as load_model
+    from apdist.retrieval.expansion import augment_database as augment_database
+    from apdist.retrieval.expansion import expand_queries as expand_queries
+    from apdist.retrieval.expansion import pool_scales as pool_scales
+    from apdist.retrieval.index import build_index as build_index
+    from apdist.retrieval.index import load_index as load_index
+    from apdist.retrieval.index import save_index as save_index
+    from apdist.retrieval.metrics import RetrievalScores as RetrievalScores
+    from apdist.retrieval.metrics import score_labelled as score_labelled
+    from apdist.retrieval.metrics import score_queries as score_queries
+    from apdist.retrieval.revisited import RevisitedScores as RevisitedScores
+    from apdist.retrieval.revisited import score_revisited as score_revisited
+    from apdist.retrieval.search_index import SearchIndex as SearchIndex
+    from apdist.training.step.chunks import own_rows as own_rows
+    from apdist.training.step.results import StepResult as StepResult
+    from apdist.training.step.step import global_step as global_step
+
+_HOMES = {
+    **dict.fromkeys(["read_index"], "apdist.data.catalogue.catalogue"),
+    **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.plan"),
+    **dict.fromkeys(
+        [
+            "AveragePrecisionLoss",
+            "average_precision",
+            "average_precision_from_scores",
+            "average_precision_loss",
+        ],
+        "apdist.loss.listwise",
+    ),
+    **dict.fromkeys(["Diagnostics", "RowScores"], "apdist.loss.scoring"),
+    **dict.fromkeys(["DescriptorNet"], "apdist.model.descriptor"),
+    **dict.fromkeys(["TrainedModel", "build_model", "load_model"], "apdist.model.pretrained"),
+    **dict.fromkeys(
+        ["augment_database", "expand_queries", "pool_scales"], "apdist.retrieval.expansion"
+    ),
+    **dict.fromkeys(["build_index", "load_index", "save_index"], "apdist.retrieval.index"),
+    **dict.fromkeys(
+        ["RetrievalScores", "score_labelled", "score_queries"], "apdist.retrieval.metrics"
+    ),
+    **dict.fromkeys(["RevisitedScores", "score_revisited"], "apdist.retrieval.revisited"),
+    **dict.fromkeys(["SearchIndex"], "apdist.retrieval.search_index"),
+    **dict.fromkeys(["own_rows"], "apdist.training.step.chunks"),
+    **dict.fromkeys(["StepResult"], "apdist.training.step.results"),
+    **dict.fromkeys(["global_step"], "apdist.training.step.step"),
+}
+__all__ = [
+    "AveragePrecisionLoss",
+    "DescriptorNet",
+    "Diagnostics",
+    "Plan",
+    "PlanSummary",
+    "RetrievalScores",
+    "RevisitedScores",
+    "RowScores",
+    "SearchIndex",
+    "StepResult",
+    "TrainedModel",
+    "augment_database",
+    "average_precision",
+    "average_precision_from_scores",
+    "average_precision_loss",
+    "build_index",
+    "build_model",
+    "expand_queries",
+    "global_step",
+    "load_index",
+    "load_model",
+    "own_rows",
+    "pool_scales",
+    "read_index",
+    "save_index",
+    "score_labelled",
+    "score_queries",
+    "score_revisited",
+]
+
+_find = lazily(__name__, _HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("apdist")
+    return _find(name)

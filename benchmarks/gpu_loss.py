@@ -10,8 +10,8 @@ import torch
 from gpu_figures import Check, Figure, Setting
 from torch import Tensor
 
-from apdist.loss.average_precision import AveragePrecisionLoss, average_precision_loss
 from apdist.loss.kernels import backends
+from apdist.loss.listwise import AveragePrecisionLoss, average_precision_loss
 from apdist.loss.options import Bins
 from apdist.loss.products import float32_products
 

@@ -13,7 +13,7 @@ from gpu_figures import Check, Figure, Setting
 from torch import Tensor, nn
 
 from apdist.config import ModelConfig
-from apdist.loss.average_precision import AveragePrecisionLoss
+from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.step.sharding import shard_parameters, whole
 from apdist.training.step.step import global_step

@@ -17,7 +17,7 @@ import torch
 from loss_products import batch
 from measuring import peak_memory
 
-from apdist.loss.average_precision import AveragePrecisionLoss
+from apdist.loss.listwise import AveragePrecisionLoss
 
 
 def main() -> None:

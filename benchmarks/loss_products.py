@@ -19,8 +19,8 @@ from measuring import Work, fastest, grown_mib
 from torch import Tensor
 from torch.nn.functional import conv1d, normalize
 
-from apdist.loss.average_precision import AveragePrecisionLoss
 from apdist.loss.baselines import BatchLoss, metric_learning
+from apdist.loss.listwise import AveragePrecisionLoss
 
 # A part of the n x n scores that is enough to time a product by.
 UNIT_BYTES = 2**32

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from apdist.config import ModelConfig
-from apdist.loss.average_precision import AveragePrecisionLoss, average_precision_loss
+from apdist.loss.listwise import AveragePrecisionLoss, average_precision_loss
 from apdist.model.backbones import BasicBlock, ResNet
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.step.activations import Activations

@@ -1,4 +1,6 @@
+import ast
 import dataclasses
+import inspect
 
 import pytest
 
@@ -55,13 +57,10 @@ def test_only_what_decides_the_result_changes_the_hash() -> None:
 
 
 def test_every_option_has_a_docstring() -> None:
-    import ast
-    import inspect
-
-    import apdist.config
-
-    tree = ast.parse(inspect.getsource(apdist.config))
-    for node in (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name != "Config"):
+    sections = {f.name: type(getattr(Config(), f.name)) for f in dataclasses.fields(Config)}
+    for section in sections.values():
+        (node,) = ast.parse(inspect.getsource(section)).body
+        assert isinstance(node, ast.ClassDef)
         for statement, following in zip(node.body, node.body[1:], strict=False):
             if isinstance(statement, ast.AnnAssign):
                 assert isinstance(following, ast.Expr), ast.unparse(statement)

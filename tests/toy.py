@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apdist.loss.average_precision import AveragePrecisionLoss, average_precision_loss
+from apdist.loss.listwise import AveragePrecisionLoss, average_precision_loss
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.randomness import chunk_seed, seeded

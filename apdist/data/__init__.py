@@ -1,1 +1,18 @@
 """Images in object storage to batches."""
+
+from typing import TYPE_CHECKING
+
+from apdist._face import lazily
+
+if TYPE_CHECKING:
+    from apdist.data.catalogue.catalogue import read_index as read_index
+    from apdist.data.plan.plan import Plan as Plan
+    from apdist.data.plan.plan import PlanSummary as PlanSummary
+
+_HOMES = {
+    **dict.fromkeys(["read_index"], "apdist.data.catalogue.catalogue"),
+    **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.plan"),
+}
+__all__ = ["Plan", "PlanSummary", "read_index"]
+
+__getattr__ = lazily(__name__, _HOMES)

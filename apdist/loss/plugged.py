@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from apdist.config import LossConfig
-from apdist.loss.average_precision import AveragePrecisionLoss, RowScores
 from apdist.loss.baselines import (
     BatchLoss,
     batch_hard_triplet,
@@ -19,6 +18,7 @@ from apdist.loss.baselines import (
     recall_at_k,
     smooth_average_precision,
 )
+from apdist.loss.listwise import AveragePrecisionLoss, RowScores
 from apdist.loss.scoring import Diagnostics
 
 BASELINES: dict[str, BatchLoss] = {

@@ -16,8 +16,8 @@ from apdist.report.curves import (
 )
 from apdist.report.gallery import RankedImage, RankedQuery, choose_queries, render_gallery, text
 from apdist.report.gallery_picture import write_gallery_png
+from apdist.report.key_figures import render_cards, render_table
 from apdist.report.page_style import STYLE
-from apdist.retrieval.key_figures import render_cards, render_table
 from apdist.retrieval.metrics import RetrievalScores
 
 __all__ = [

@@ -25,7 +25,7 @@ from apdist.data.loading.passes import shard_names
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, logged, total
 from apdist.data.plan.plan import build_plan
-from apdist.loss.average_precision import AveragePrecisionLoss, Diagnostics
+from apdist.loss.listwise import AveragePrecisionLoss, Diagnostics
 from apdist.loss.plugged import build_loss
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import build_model, save_model

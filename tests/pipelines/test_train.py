@@ -15,7 +15,7 @@ from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import read_index
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.plan import Plan
-from apdist.loss.average_precision import AveragePrecisionLoss
+from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.pretrained import build_model, load_model
 from apdist.training import loop
 from apdist.training.checkpoint import latest_checkpoint

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from apdist.loss.average_precision import Diagnostics
+from apdist.loss.listwise import Diagnostics
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from apdist.loss.average_precision import AveragePrecisionLoss, RowScores
 from apdist.loss.baselines import BatchLoss
+from apdist.loss.listwise import AveragePrecisionLoss, RowScores
 from apdist.loss.plugged import score_rows
 from apdist.training.step.activations import Activations, check_options, keeping
 from apdist.training.step.batch_norm import ChunkStatistics

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apdist.config import ModelConfig
-from apdist.loss import average_precision
-from apdist.loss.average_precision import AveragePrecisionLoss
+from apdist.loss import listwise
 from apdist.loss.baselines import contrastive
+from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.checkpoint import (
     CheckpointMeta,
@@ -450,13 +450,13 @@ def run_one_that_fails(name: str) -> None:
         global_step(Toy(), images[rows], labels, loss=contrastive, chunk_size=6, seed=0, step=STEP)
     elif name.endswith("pass of the loss"):
         attribute = "score_rows" if name.startswith("first") else "descriptor_gradient"
-        saved = getattr(average_precision, attribute)
+        saved = getattr(listwise, attribute)
         if Workers().rank == 1:
-            setattr(average_precision, attribute, short_of_memory)
+            setattr(listwise, attribute, short_of_memory)
         try:
             run_step(Toy(), 6)
         finally:
-            setattr(average_precision, attribute, saved)
+            setattr(listwise, attribute, saved)
     else:
         run_step(Failing(name), 6)
 

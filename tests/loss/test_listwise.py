@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from apdist.loss.average_precision import (
+from apdist.loss.listwise import (
     AveragePrecisionLoss,
     RowScores,
     average_precision,
@@ -549,7 +549,7 @@ def test_half_precision_is_computed_in_float32_with_one_warning(
 
 
 def test_importing_the_loss_does_not_import_numba() -> None:
-    code = "import sys, apdist.loss.average_precision; sys.exit('numba' in sys.modules)"
+    code = "import sys, apdist.loss.listwise; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 

@@ -1,0 +1,76 @@
+"""Options of a run: its workers, its tracking, its folder."""
+
+from dataclasses import dataclass
+
+from apdist.config.values import at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayConfig:
+    """The cluster and the workers on it."""
+
+    address: str = "local"
+    """`local` starts Ray on this machine (in a submitted job: joins the job's cluster); `auto` or
+    host:port joins a running cluster."""
+    num_workers: int = 2
+    """Worker processes; 0 trains in this process, without Ray."""
+    use_gpu: bool = False
+    """One GPU for each worker."""
+    cpus_per_worker: int = 1
+    """CPUs reserved for each worker; also its torch threads."""
+    autoscaling: bool = False
+    """The cluster grows on demand: wait for nodes instead of refusing too many workers."""
+    max_failures: int = 3
+    """Worker or node failures after which the run gives up."""
+
+    def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        is_host_and_port = host and "/" not in host and port.isdigit()
+        if self.address not in ("local", "auto") and not is_host_and_port:
+            raise ValueError(
+                "ray.address must be local, auto or HOST:PORT, where PORT is that of the cluster's "
+                f"head, often 6379; got {self.address!r}"
+            )
+        at_least("ray.num_workers", self.num_workers, 0)
+        at_least("ray.cpus_per_worker", self.cpus_per_worker, 1)
+        at_least("ray.max_failures", self.max_failures, 0)
+        if self.use_gpu and self.num_workers == 0:
+            raise ValueError(
+                "ray.use_gpu needs ray.num_workers of at least 1: with 0 the training runs in this "
+                "process, on the CPU; use --ray.num-workers 1, or leave out --ray.use-gpu"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """MLflow."""
+
+    enabled: bool = True
+    """Log parameters, curves and the report."""
+    uri: str = "sqlite:///mlflow.db"
+    """Tracking store: sqlite:///FILE, or the http(s):// address of a server."""
+    experiment: str = "apdist"
+    """Experiment that holds the runs."""
+
+    def __post_init__(self) -> None:
+        if self.uri.startswith("file:") or "://" not in self.uri:
+            raise ValueError(
+                f"tracking.uri {self.uri!r} is not a store that MLflow accepts; "
+                "use sqlite:///FILE or http://HOST:PORT"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The folder of this run."""
+
+    output: str = "runs"
+    """Folder or s3:// prefix in which the run's folder is made."""
+    name: str = ""
+    """Name of the run's folder; empty: preset, date and time. An existing one is refused."""
+
+    def __post_init__(self) -> None:
+        if self.name and (set(self.name) & set("/\\:") or self.name.startswith(".")):
+            raise ValueError(
+                f"run.name {self.name!r} must be a plain folder name: no / \\ : and no leading dot"
+            )

@@ -1,0 +1,88 @@
+"""Options of training: the step, the loop around it, evaluations, checkpoints."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from apdist.config.values import at_least, in_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The global step and the loop around it."""
+
+    batch_size: int = 512
+    """Images in the global AP batch, over all workers together."""
+    chunk_size: int = 128
+    """Images that go through the network at once; bounds memory, not the result."""
+    activations: Literal["auto", "recompute", "store", "offload"] = "auto"
+    """What stage 1 keeps for stage 3: nothing (the model runs twice), the graph of every chunk, or
+    that graph in host memory; auto stores if a trial chunk says that it fits."""
+    memory_gib: float = 0.0
+    """Memory a worker may fill with stored activations; 0: half of what is free."""
+    parameters: Literal["replicated", "sharded"] = "replicated"
+    """Every worker holds all parameters, or a part of them (FSDP2)."""
+    steps: int = 240
+    """Optimiser steps."""
+    accumulate: int = 1
+    """Global batches whose mean gradient makes one step."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Update rule."""
+    learning_rate: float = 3e-3
+    """Peak learning rate."""
+    weight_decay: float = 1e-4
+    """Weight decay (decoupled for adamw)."""
+    schedule: Literal["one_cycle", "linear", "constant"] = "one_cycle"
+    """Rise and cosine fall, linear fall to 0, or no change."""
+    warmup_share: float = 0.2
+    """Share of the steps that the one_cycle schedule rises."""
+    clip_norm: float = 0.0
+    """Largest norm of the global gradient; 0 leaves it as it is."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Precision of the network's forward and backward passes; the loss is always exact."""
+    compile: bool = False
+    """Compile the network with torch.compile, for both passes."""
+    seed: int = 0
+    """Seed of weights, batches, augmentation and dropout."""
+
+    def __post_init__(self) -> None:
+        at_least("training.batch_size", self.batch_size, 4)
+        if self.batch_size % 2:
+            raise ValueError(f"training.batch_size must be even, got {self.batch_size}")
+        at_least("training.chunk_size", self.chunk_size, 1)
+        at_least("training.steps", self.steps, 1)
+        at_least("training.accumulate", self.accumulate, 1)
+        in_range("training.memory_gib", self.memory_gib, 0, float("inf"))
+        at_least("training.seed", self.seed, 0)
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"training.learning_rate must be positive, got {self.learning_rate}")
+        in_range("training.weight_decay", self.weight_decay, 0, 10)
+        in_range("training.warmup_share", self.warmup_share, 0, 1)
+        in_range("training.clip_norm", self.clip_norm, 0, float("inf"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Retrieval measured on the evaluation split; also before the first and after the last step."""
+
+    every_steps: int = 60
+    """Steps between two evaluations."""
+    batch_size: int = 256
+    """Images described at once."""
+
+    def __post_init__(self) -> None:
+        at_least("evaluation.every_steps", self.every_steps, 1)
+        at_least("evaluation.batch_size", self.batch_size, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When the state is saved; Ctrl-C and the last step always save it."""
+
+    every_steps: int = 60
+    """Steps between two checkpoints."""
+    keep: int = 2
+    """Newest checkpoints that are kept."""
+
+    def __post_init__(self) -> None:
+        at_least("checkpoint.every_steps", self.every_steps, 1)
+        at_least("checkpoint.keep", self.keep, 1)

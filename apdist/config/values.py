@@ -1,0 +1,51 @@
+"""Checks of single values, in words that name the option."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+
+def suggestion(name: str, known: Mapping[str, Any] | list[str]) -> str:
+    """``; did you mean X?`` for the closest known name, or nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def checked(name: str, value: Any, kind: Any) -> Any:
+    """``value`` as the ``kind`` of the option ``name``.
+
+    Raises:
+        ValueError: it is of another type, or no choice.
+    """
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
+        return value
+    if get_origin(kind) is Union:
+        number, words = get_args(kind)
+        if not isinstance(value, str):
+            return checked(name, value, number)
+        if value not in get_args(words):
+            choices = ", ".join(get_args(words))
+            raise ValueError(
+                f"{name} must be of type {number.__name__} or {choices}, got {value!r}"
+            )
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
+    return value
+
+
+def at_least(name: str, value: int, smallest: int) -> None:
+    """Refuse a value below ``smallest``."""
+    if value < smallest:
+        raise ValueError(f"{name} must be at least {smallest}, got {value}")
+
+
+def in_range(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a value outside [``low``, ``high``], and NaN."""
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
