@@ -211,7 +211,7 @@ def test_codes_are_kept_only_within_the_budget_and_a_byte(num_bins: int, cache_b
 
 def test_kernels_compile_where_no_cache_folder_is_writable() -> None:
     code = (
-        "from apdist.loss import numba_types as types\n"
+        "from apdist.loss.kernels import numba_types as types\n"
         "function = types.compiled(lambda x: x + 1)\n"
         "assert function(1) == 2\n"
     )

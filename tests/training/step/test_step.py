@@ -26,13 +26,14 @@ from apdist.training.checkpoint import (
     save_checkpoint,
     whole_state,
 )
+from apdist.training.step import activations, batch_norm, chunks, sharding, step
 from apdist.training.step.activations import saved_bytes
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.failures import BatchError, WorkerError
 from apdist.training.step.randomness import chunk_seed
 from apdist.training.step.sharding import shard_parameters
-from apdist.training.step.step import activations, batch_norm, chunks, global_step, sharding, step
+from apdist.training.step.step import global_step
 from tests.toy import (
     CHUNK_SIZES,
     SEED,
