@@ -5,8 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # More arguments for pip: another index, or an extra such as PIP_ARGS='.[faiss-gpu]'.
 PIP_ARGS ?=
-# Python compiles what is imported; to compile all that is installed takes half a minute more.
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 # Two processes, each with whole files, which share servers and shards among their tests.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 

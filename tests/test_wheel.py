@@ -72,7 +72,7 @@ def clean() -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_demo_runs_from_a_wheel_without_the_source_tree(
     environment: Path, tmp_path: Path
 ) -> None:

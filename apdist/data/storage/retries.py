@@ -58,6 +58,7 @@ class Attempts:
         self.uri, self.policy = uri, _policies[0]
         self.started = time.monotonic()
         self.num_failures = 0
+        self.last_error: TransientError | None = None
 
     def left_s(self) -> float:
         """Seconds to the deadline, at least a millisecond: it serves as a timeout."""
@@ -87,10 +88,13 @@ class Attempts:
         wait_s *= random.uniform(0.5, 1.5)  # noqa: S311
         spent_s = time.monotonic() - self.started
         if spent_s + wait_s > policy.deadline_s:
+            # What the deadline itself cut short says less than what was answered before.
+            told = (self.last_error or error) if spent_s > policy.deadline_s else error
             raise StorageError(
                 f"{shown(self.uri)}: gave up after {spent_s:.1f} s (deadline "
-                f"{policy.deadline_s:g} s): {error}; check the network and the server"
+                f"{policy.deadline_s:g} s): {told}; check the network and the server"
             ) from error
+        self.last_error = error
         self.num_failures += 1
         level = logging.WARNING if self.num_failures > QUIET_TRIES else logging.DEBUG
         logger.log(level, "%s: %s; again in %.2f s", shown(self.uri), error, wait_s)

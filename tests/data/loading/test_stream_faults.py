@@ -90,8 +90,8 @@ def test_beyond_the_deadline_a_named_error_comes_in_time(
     proxy.begin(always(Fault("status", status=503, code="SlowDown")))
     started = time.monotonic()
     with pytest.raises(StorageError, match=r"s3://apdist/set/train-.*gave up after .* 503"):
-        batches(index, 3, read_deadline_s=1.5, loader_processes=processes)
-    assert time.monotonic() - started < 8
+        batches(index, 3, read_deadline_s=3.0, loader_processes=processes)
+    assert time.monotonic() - started < 20  # of which busy cores take most to start a loader
 
 
 def test_warnings_of_loader_processes_are_heard(
