@@ -39,6 +39,9 @@ class Fault:
     code: str = "SlowDown"
 
 
+TURNS_TO_ACCEPT = 10
+"""More turns of the loop than a connection needs to get its task; cancelled before, it would not
+close its socket."""
 Plan = Callable[[int], Fault | None]
 """The fault for the request of this number; requests count from 0."""
 
@@ -107,6 +110,8 @@ class FaultyProxy:
         if self._server is not None:
             self._server.close()
             self._server = None
+        for _ in range(TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
