@@ -39,9 +39,6 @@ class Fault:
     code: str = "SlowDown"
 
 
-TURNS_TO_ACCEPT = 10
-"""More turns of the loop than a connection needs to get its task; cancelled before, it would not
-close its socket."""
 Plan = Callable[[int], Fault | None]
 """The fault for the request of this number; requests count from 0."""
 
@@ -83,7 +80,8 @@ class FaultyProxy:
     num_requests: int = 0
     num_faults: Counter[str] = field(default_factory=Counter)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-    _server: asyncio.Server | None = None
+    _server: socket.socket | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def endpoint(self) -> str:
@@ -103,24 +101,35 @@ class FaultyProxy:
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(START_TIMEOUT_S)
 
     async def _open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        # Not asyncio's own server: a connection that it accepts while it closes is never closed.
+        self._server = socket.create_server(("127.0.0.1", self.port), backlog=100)
+        self._server.setblocking(False)
+        self.port = self._server.getsockname()[1]
+        self._tasks.add(asyncio.create_task(self._accept(self._server)))
 
     async def _close(self) -> None:
+        tasks, self._tasks = self._tasks, set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._server is not None:
             self._server.close()
             self._server = None
-        for _ in range(TURNS_TO_ACCEPT):
-            await asyncio.sleep(0)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, server: socket.socket) -> None:
+        while True:
+            client, _ = await asyncio.get_running_loop().sock_accept(server)
+            task = asyncio.create_task(self._serve(client))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            # Also where the task is cancelled before it begins.
+            task.add_done_callback(lambda _, client=client: client.close())
+
+    async def _serve(self, client: socket.socket) -> None:
         """One connection of a client."""
-        upstream = None
+        writer = upstream = None
         try:
+            reader, writer = await asyncio.open_connection(sock=client)
             back, upstream = await asyncio.open_connection("127.0.0.1", self.target_port)
             exchange = Exchange(self, writer)
             tasks = [
