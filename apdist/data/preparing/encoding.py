@@ -19,7 +19,9 @@ GRACE_S = 5.0
 """Seconds in which a process ends by itself once nobody waits for its result."""
 
 
-def encode_all(contents: list[Any], encode: Callable[[Any], T], num_processes: int) -> Iterator[T]:
+def encode_all(
+    contents: list[Any], encode: Callable[[Any], T], num_processes: int
+) -> Generator[T, None, None]:
     """``encode`` of each of ``contents``, in order; a module-level function."""
     if num_processes <= 1:
         yield from map(encode, contents)

@@ -14,7 +14,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,12 +91,14 @@ def write_shards(
     images = encode_all([item.content for item in ordered], encode, num_processes)
     writer = _ShardWriter(out, shard_bytes)
     try:
-        for done, (item, key, image) in enumerate(zip(ordered, keys, images, strict=True), 1):
-            if image.refused:
-                on_refused(item, image.refused)
-            else:
-                writer.add(item, key, image)
-            progress(done)
+        # Left to the garbage collector the processes could be ended by one of their own threads.
+        with closing(images):
+            for done, (item, key, image) in enumerate(zip(ordered, keys, images, strict=True), 1):
+                if image.refused:
+                    on_refused(item, image.refused)
+                else:
+                    writer.add(item, key, image)
+                progress(done)
         index = writer.finish()
         if not len(index):
             raise ValueError(f"none of the {len(items)} files is a readable image; nothing written")

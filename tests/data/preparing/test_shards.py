@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import json
+import multiprocessing
 import tarfile
 import warnings
 from itertools import groupby
@@ -106,6 +107,25 @@ def test_an_image_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="class 11/picture 5.png is broken"):
         write_shards(items(), encode, str(tmp_path / "x"), shard_bytes=5000, on_refused=refuse)
     assert not (tmp_path / "x").exists() or not any((tmp_path / "x").iterdir())
+
+
+def test_processes_have_ended_when_an_error_is_told(tmp_path: Path) -> None:
+    def stop(_done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as error:
+        write_shards(
+            items(),
+            encode_picture,
+            str(tmp_path / "out"),
+            shard_bytes=20_000,
+            num_processes=2,
+            on_refused=refuse,
+            progress=stop,
+        )
+    # The traceback holds all frames: what is left to the garbage collector is still there.
+    assert error.tb is not None
+    assert not multiprocessing.active_children()
 
 
 def test_a_shard_that_cannot_be_put_in_its_place_leaves_nothing_behind(
