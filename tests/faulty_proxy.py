@@ -105,25 +105,30 @@ class FaultyProxy:
         self._server = socket.create_server(("127.0.0.1", self.port), backlog=100)
         self._server.setblocking(False)
         self.port = self._server.getsockname()[1]
-        self._tasks.add(asyncio.create_task(self._accept(self._server)))
+        asyncio.get_running_loop().add_reader(self._server, self._accept, self._server)
 
     async def _close(self) -> None:
+        if self._server is not None:
+            asyncio.get_running_loop().remove_reader(self._server)
+            self._server.close()
+            self._server = None
         tasks, self._tasks = self._tasks, set()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
-            self._server = None
 
-    async def _accept(self, server: socket.socket) -> None:
-        while True:
-            client, _ = await asyncio.get_running_loop().sock_accept(server)
-            task = asyncio.create_task(self._serve(client))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            # Also where the task is cancelled before it begins.
-            task.add_done_callback(lambda _, client=client: client.close())
+    def _accept(self, server: socket.socket) -> None:
+        # Without an await between: whatever is accepted has a task at once.
+        try:
+            client, _ = server.accept()
+        except OSError:
+            return  # the client has left already
+        client.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._serve(client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        # Also where the task is cancelled before it begins.
+        task.add_done_callback(lambda _, client=client: client.close())
 
     async def _serve(self, client: socket.socket) -> None:
         """One connection of a client."""
