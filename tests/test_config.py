@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from apdist.config import Config, config_hash, flatten, from_json, override, to_json
-from pipelines.presets import PRESETS, preset
+from apdist_verbs.presets import PRESETS, preset
 
 
 def test_json_gives_back_every_preset() -> None:

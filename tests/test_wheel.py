@@ -25,7 +25,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 """
 OPENED = "opened.txt"
-FILES = "import apdist, pipelines; print(apdist.__file__, pipelines.__file__, sep='\\n')"
+FILES = "import apdist, apdist_verbs; print(apdist.__file__, apdist_verbs.__file__, sep='\\n')"
 
 
 @pytest.fixture(scope="module")

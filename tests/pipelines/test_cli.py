@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from apdist.config import flatten
-from pipelines.__main__ import VERBS, main
+from apdist_verbs.__main__ import VERBS, main
 from tests.pictures import encoded, picture, write_folder, write_small_set
 
 FEW = ["--ray.num-workers", "0", "--tracking.no-enabled"]
@@ -39,7 +39,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_help_names_every_verb_and_needs_no_heavy_import() -> None:
     code = (
-        "import sys; from pipelines.__main__ import main; main(['--help']);"
+        "import sys; from apdist_verbs.__main__ import main; main(['--help']);"
         "print([m for m in ('torch', 'ray', 'mlflow', 'tyro') if m in sys.modules])"
     )
     answer = subprocess.run(
@@ -53,7 +53,7 @@ def test_help_of_every_verb_comes_without_torch_or_ray() -> None:
     for verb in VERBS:
         arguments = [verb, "glyphs", "--help"] if verb in ("train", "sweep") else [verb, "--help"]
         code = (
-            "import sys; from pipelines.__main__ import main\n"
+            "import sys; from apdist_verbs.__main__ import main\n"
             f"try: main({arguments!r})\nexcept SystemExit: pass\n"
             "print('heavy', [m for m in ('torch', 'ray', 'mlflow') if m in sys.modules])"
         )

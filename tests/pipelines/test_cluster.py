@@ -53,7 +53,7 @@ class Place:
     def started(self, *arguments: str, **more: str) -> Iterator["Command"]:
         """`apdist ARGUMENTS` in a session of its own, as under a terminal; ends with the block."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines", *arguments],
+            [sys.executable, "-m", "apdist_verbs", *arguments],
             cwd=self.folder,
             env={**os.environ, **self.environment, **more},
             stdin=subprocess.DEVNULL,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines import console
-from pipelines.console import Pace, progress_bar
+from apdist_verbs.terminal import console
+from apdist_verbs.terminal.console import Pace, progress_bar
 
 
 def paced(*updates: tuple[int, float]) -> Pace:

@@ -12,7 +12,7 @@ from tests.pictures import SIDE
 
 BUSY = """
 import threading, time, torch
-from pipelines.ending import end_with
+from apdist_verbs.terminal.ending import end_with
 
 def compute():
     weights = torch.ones(8, requires_grad=True)
@@ -57,7 +57,7 @@ def test_what_was_written_and_registered_comes_before_the_end(
 ) -> None:
     program = f"""
 import atexit, sys
-from pipelines.ending import end_with
+from apdist_verbs.terminal.ending import end_with
 
 def work():
     atexit.register(lambda: print("closed"))
@@ -75,7 +75,7 @@ end_with(work)
 def test_output_that_cannot_be_written_is_a_failure() -> None:
     program = """
 import sys
-from pipelines.ending import end_with
+from apdist_verbs.terminal.ending import end_with
 sys.stdout = open("/dev/full", "w")
 end_with(lambda: sys.stdout.write("lost") and 0)
 """
@@ -88,7 +88,7 @@ def test_a_run_whose_folder_is_removed_ends_in_one_line(shards: Path, tmp_path: 
     options += ["--data.group-size", "4", "--training.batch-size", "32", "--data.eval-split", ""]
     options += ["--training.steps", "100000", "--checkpoint.every-steps", "100000"]
     options += ["--ray.num-workers", "0", "--tracking.no-enabled", "--run.name", run.name]
-    command = [sys.executable, "-m", "pipelines", "train", "glyphs", *options]
+    command = [sys.executable, "-m", "apdist_verbs", "train", "glyphs", *options]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:

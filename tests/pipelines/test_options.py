@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from pipelines.options import parse, shown_default
+from apdist_verbs.terminal.options import parse, shown_default
 
 
 @dataclass(frozen=True, kw_only=True)

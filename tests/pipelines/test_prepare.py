@@ -18,8 +18,8 @@ import pytest
 from apdist.data.catalogue.catalogue import read_index
 from apdist.data.loading.reader import ImageReader
 from apdist.data.preparing.indexing import PARTS
-from pipelines import prepare
-from pipelines.options import parse
+from apdist_verbs import prepare
+from apdist_verbs.terminal.options import parse
 from tests.data.preparing.test_encoding import APDIST, DEADLINE_S, until
 from tests.foreign import sample, samples, write_tar
 from tests.pictures import encoded, picture, write_folder, write_small_set
@@ -267,5 +267,5 @@ def test_the_commands_of_the_manual_can_be_typed() -> None:
     assert {verb for verb, _ in commands} == set(prepare.VERBS)
     for verb, arguments in commands:
         file, kind, _ = prepare.VERBS[verb]
-        options = getattr(importlib.import_module(f"pipelines.{file}"), kind)
+        options = getattr(importlib.import_module(f"apdist_verbs.{file}"), kind)
         assert parse(options, shlex.split(arguments), f"apdist prepare {verb}")

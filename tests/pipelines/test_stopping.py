@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 
-from pipelines import console
-from pipelines.console import progress_bar
-from pipelines.stopping import check_asked, stopped_by_signals
+from apdist_verbs.terminal import console
+from apdist_verbs.terminal.console import progress_bar
+from apdist_verbs.terminal.stopping import check_asked, stopped_by_signals
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 

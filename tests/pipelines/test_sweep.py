@@ -11,8 +11,8 @@ import pytest
 
 from apdist.config import override
 from apdist.training.runs import open_run
-from pipelines.presets import preset
-from pipelines.sweep import training_command
+from apdist_verbs.presets import preset
+from apdist_verbs.sweep import training_command
 
 SMALL = [
     *["--data.image-size", "24", "--data.group-size", "4", "--data.loader-threads", "1"],
@@ -27,7 +27,7 @@ values = [1e-9, 1e-2]
 
 def apdist(*arguments: str, cwd: Path, timeout_s: int = 400) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipelines", *arguments],
+        [sys.executable, "-m", "apdist_verbs", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,

@@ -25,7 +25,7 @@ from apdist.training.feed import feed
 from apdist.training.loop import Job, train
 from apdist.training.optimizers import build_optimizer, learning_rate_at
 from apdist.training.runs import Run, create_run, open_run
-from pipelines.train import Listener, check_data, train_run
+from apdist_verbs.train import Listener, check_data, train_run
 from tests.pictures import write_small_set
 from tests.training.test_feed import PromptLane
 

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from apdist.data.preparing.encoding import check_stopped, each_as_done
-from pipelines.__main__ import main
+from apdist_verbs.__main__ import main
 from tests.places import ROOT
 
 APDIST = """
 import signal, sys
-from pipelines.__main__ import main
+from apdist_verbs.__main__ import main
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     sys.exit(main(sys.argv[1:]))

@@ -64,7 +64,7 @@ def test_auto_where_a_cluster_was_killed_is_refused_in_time(
     arguments = ["train", "glyphs", "--data.shards", str(shards), "--training.batch-size", "16"]
     own = ["--run.output", str(tmp_path / "runs"), "--tracking.no-enabled"]
     answer = subprocess.run(
-        [sys.executable, "-m", "pipelines", *arguments, *own, "--ray.address", "auto"],
+        [sys.executable, "-m", "apdist_verbs", *arguments, *own, "--ray.address", "auto"],
         cwd=ROOT,
         capture_output=True,
         text=True,

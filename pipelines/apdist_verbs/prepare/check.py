@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Index, read_index
 from apdist.data.preparing.checking import check_shards
-from pipelines.console import counted, progress_bar, say, table, warn
+from apdist_verbs.terminal.console import counted, progress_bar, say, table, warn
 
 MOST_SHOWN = 50
 

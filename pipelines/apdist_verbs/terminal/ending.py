@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from pipelines.stopping import stopped_by_signals
+from apdist_verbs.terminal.stopping import stopped_by_signals
 
 
 def end_with(work: Callable[[], int]) -> NoReturn:

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pipelines.stopping import check_asked
+from apdist_verbs.terminal.stopping import check_asked
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from pipelines.console import say
-from pipelines.options import parse
+from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -79,7 +79,7 @@ def check_verb(verb: list[str]) -> None:
         ValueError: no verb, or none of apdist's.
     """
     from apdist.config import suggestion
-    from pipelines.__main__ import VERBS
+    from apdist_verbs.__main__ import VERBS
 
     known = [name for name in VERBS if name != "submit"]
     if not verb:

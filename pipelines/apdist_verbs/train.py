@@ -10,9 +10,9 @@ from apdist.data import storage
 from apdist.training.events import Event
 from apdist.training.runs import Run, create_run, open_run
 from apdist.training.tracking import Tracker
-from pipelines import options
-from pipelines.console import Update, progress_bar, say, warn
-from pipelines.presets import preset, preset_help
+from apdist_verbs.presets import preset, preset_help
+from apdist_verbs.terminal import options
+from apdist_verbs.terminal.console import Update, progress_bar, say, warn
 
 
 def usage() -> str:

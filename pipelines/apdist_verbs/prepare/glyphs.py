@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apdist.data.preparing.shards import Encoded, Item
-from pipelines.prepare_write import Writing, write
+from apdist_verbs.prepare.write import Writing, write
 
 
 @dataclass(frozen=True, kw_only=True)

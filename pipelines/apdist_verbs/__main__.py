@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from pipelines.ending import end_with, exit_code_of, fail
+from apdist_verbs.terminal.ending import end_with, exit_code_of, fail
 
 VERBS = {
     "demo": "all of it once, on characters drawn for it: a few minutes on a laptop",
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         return fail(f"unknown verb {argv[0]!r}{hint}", 2)
 
     def run() -> int:
-        code: int = importlib.import_module(f"pipelines.{argv[0]}").main(argv[1:])
+        code: int = importlib.import_module(f"apdist_verbs.{argv[0]}").main(argv[1:])
         return code
 
     return exit_code_of(run)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from apdist.config import RayConfig
 from apdist.data import storage
 from apdist.training.cluster.launch import ray_cluster
-from pipelines.console import progress_bar, say
-from pipelines.options import parse, shown_default
-from pipelines.train import absolute
+from apdist_verbs.terminal.console import progress_bar, say
+from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.train import absolute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
     from apdist.data.catalogue.catalogue import read_index
     from apdist.data.loading.passes import shard_names
-    from pipelines.described import find_run, trained_model
+    from apdist_verbs.described import find_run, trained_model
 
     run = find_run(options.run)
     model_id = trained_model(run).model_id

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from apdist.data.preparing.shards import Encoder, Item, write_shards
-from pipelines.console import counted, progress_bar, say, warn
+from apdist_verbs.terminal.console import counted, progress_bar, say, warn
 
 FEW_ITEMS = 500
 """Up to so many images, starting processes takes longer than it saves."""

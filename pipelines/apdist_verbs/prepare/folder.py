@@ -8,9 +8,9 @@ import tyro
 from tyro.conf import Positional
 
 from apdist.data.storage import is_remote
-from pipelines.console import counted, say, warn
-from pipelines.options import shown_default
-from pipelines.prepare_write import Writing, write
+from apdist_verbs.prepare.write import Writing, write
+from apdist_verbs.terminal.console import counted, say, warn
+from apdist_verbs.terminal.options import shown_default
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import Positional
 
-from pipelines.options import shown_default
-from pipelines.prepare_folder import Pictures, splits_of
-from pipelines.prepare_write import write
+from apdist_verbs.prepare.folder import Pictures, splits_of
+from apdist_verbs.prepare.write import write
+from apdist_verbs.terminal.options import shown_default
 
 if TYPE_CHECKING:
     from apdist.data.preparing.tables import Row

@@ -13,8 +13,8 @@ from apdist.data.catalogue.selection import evaluation_images
 from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.runs import CONFIG_NAME, Run, open_run
-from pipelines.console import progress_bar
-from pipelines.train import absolute
+from apdist_verbs.terminal.console import progress_bar
+from apdist_verbs.train import absolute
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.data import storage
 from apdist.training.runs import Run, evaluation_name
-from pipelines.console import say, table
-from pipelines.options import parse, shown_default
-from pipelines.train import absolute
+from apdist_verbs.terminal.console import say, table
+from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.train import absolute
 
 if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores
@@ -30,7 +30,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist evaluate")
-    from pipelines.described import find_run
+    from apdist_verbs.described import find_run
 
     run = find_run(options.run)
     after = evaluate(run, options.shards, options.split)
@@ -45,7 +45,7 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
 
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
-    from pipelines.described import describe, trained_model
+    from apdist_verbs.described import describe, trained_model
 
     model = trained_model(run)
     found = describe(

@@ -4,16 +4,16 @@ import importlib
 import sys
 
 from apdist.config import suggestion
-from pipelines.options import parse
+from apdist_verbs.terminal.options import parse
 
 VERBS = {
-    "folder": ("prepare_folder", "PrepareFolder", "your own pictures, IMAGES/<class>/<image>"),
-    "csv": ("prepare_table", "PrepareCsv", "pictures that a .csv or .tsv file lists"),
-    "parquet": ("prepare_table", "PrepareParquet", "pictures that a .parquet file lists or holds"),
-    "glyphs": ("prepare_glyphs", "PrepareGlyphs", "drawn characters, no network needed"),
-    "index": ("prepare_index", "PrepareIndex", "WebDataset shards of others, where they lie"),
-    "check": ("prepare_check", "PrepareCheck", "compare shards with their index"),
-    "stats": ("prepare_stats", "PrepareStats", "classes, images per class, bytes, splits"),
+    "folder": ("folder", "PrepareFolder", "your own pictures, IMAGES/<class>/<image>"),
+    "csv": ("table", "PrepareCsv", "pictures that a .csv or .tsv file lists"),
+    "parquet": ("table", "PrepareParquet", "pictures that a .parquet file lists or holds"),
+    "glyphs": ("glyphs", "PrepareGlyphs", "drawn characters, no network needed"),
+    "index": ("index", "PrepareIndex", "WebDataset shards of others, where they lie"),
+    "check": ("check", "PrepareCheck", "compare shards with their index"),
+    "stats": ("stats", "PrepareStats", "classes, images per class, bytes, splits"),
 }
 """File, options and help of each; the function that runs is named prepare_<verb>."""
 
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
             "(`apdist prepare --help` tells more)"
         )
     file, kind, _ = VERBS[argv[0]]
-    module = importlib.import_module(f"pipelines.{file}")
+    module = importlib.import_module(f"apdist_verbs.prepare.{file}")
     options = parse(getattr(module, kind), argv[1:], f"apdist prepare {argv[0]}")
     code: int = getattr(module, f"prepare_{argv[0]}")(options)
     return code

@@ -19,10 +19,10 @@ from apdist.training.cluster.signals import counted_signals
 from apdist.training.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking import Tracker
-from pipelines.console import say, table, warn
-from pipelines.options import parse
-from pipelines.presets import preset, preset_help
-from pipelines.train import Listener, check_data, with_absolute_paths
+from apdist_verbs.presets import preset, preset_help
+from apdist_verbs.terminal.console import say, table, warn
+from apdist_verbs.terminal.options import parse
+from apdist_verbs.train import Listener, check_data, with_absolute_paths
 
 OBJECTIVE = "map"
 POLL_S = 0.2

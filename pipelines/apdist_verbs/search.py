@@ -13,8 +13,8 @@ from tyro.conf import Positional
 
 from apdist.data import storage
 from apdist.training.runs import Run
-from pipelines.console import table
-from pipelines.options import parse, shown_default
+from apdist_verbs.terminal.console import table
+from apdist_verbs.terminal.options import parse, shown_default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     if not options.query.is_file():
         reason = "is a folder; give one picture" if options.query.is_dir() else "does not exist"
         raise ValueError(f"the query image {options.query} {reason}")
-    from pipelines.described import find_run
+    from apdist_verbs.described import find_run
 
     search(find_run(options.run), options)
     return 0
@@ -53,7 +53,7 @@ def search(run: Run, options: Options) -> None:
 
     from apdist.data.images import ImageError, evaluation_image
     from apdist.retrieval.index import load_index
-    from pipelines.described import trained_model
+    from apdist_verbs.described import trained_model
 
     folder = options.index or storage.join(run.uri, "index")
     if not os.path.isdir(folder):

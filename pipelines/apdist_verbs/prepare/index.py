@@ -11,8 +11,8 @@ from apdist.data import storage
 from apdist.data.catalogue.catalogue import INDEX_NAME
 from apdist.data.preparing.indexing import Indexed, find_shards, index_shards
 from apdist.data.preparing.samples import Rules
-from pipelines.console import counted, progress_bar, say, warn
-from pipelines.options import shown_default
+from apdist_verbs.terminal.console import counted, progress_bar, say, warn
+from apdist_verbs.terminal.options import shown_default
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.options import parse
+from apdist_verbs.terminal.options import parse
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,6 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     parse(Options, argv, "apdist demo")
-    from pipelines.demo_tour import tour
+    from apdist_verbs.demo_tour import tour
 
     return tour()

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from apdist.data import storage
 from apdist.training.runs import Run
-from pipelines.console import say
-from pipelines.options import parse, shown_default
-from pipelines.train import absolute
+from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.train import absolute
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from apdist.retrieval.index import SearchIndex
-    from pipelines.described import Described
+    from apdist_verbs.described import Described
 
 Kind = Literal["auto", "exact", "flat", "ivf", "hnsw", "ivf_pq"]
 
@@ -40,7 +40,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist index")
-    from pipelines.described import find_run
+    from apdist_verbs.described import find_run
 
     make_index(find_run(options.run), options)
     return 0
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 def make_index(run: Run, options: Options) -> str:
     """Build and save an index; returns its folder."""
     from apdist.retrieval.index import build_index, save_index
-    from pipelines.described import describe, trained_model
+    from apdist_verbs.described import describe, trained_model
 
     out = absolute(options.out or storage.join(run.uri, "index"))
     if storage.is_remote(out):

@@ -16,7 +16,7 @@ from apdist.data.preparing.statistics import (
     images_per_epoch,
     split_statistics,
 )
-from pipelines.console import say, table
+from apdist_verbs.terminal.console import say, table
 
 
 @dataclass(frozen=True, kw_only=True)

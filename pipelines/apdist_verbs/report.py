@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 from apdist.config import flatten
 from apdist.data import storage
 from apdist.training.runs import Run
-from pipelines.console import say
-from pipelines.options import parse, shown_default
+from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.options import parse, shown_default
 
 if TYPE_CHECKING:
     from apdist.data.loading.reader import ImageReader
     from apdist.report.gallery import RankedImage, RankedQuery
     from apdist.report.report import Report
     from apdist.retrieval.metrics import RetrievalScores
-    from pipelines.described import Described
+    from apdist_verbs.described import Described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist report")
-    from pipelines.described import find_run
+    from apdist_verbs.described import find_run
 
     say(f"report: {make_report(find_run(options.run), options)}")
     return 0
@@ -56,8 +56,8 @@ def make_report(run: Run, options: Options) -> str:
     """Write the report into the run's folder and beside its curves in MLflow."""
     from apdist.report.report import write_gallery_png, write_report
     from apdist.training.tracking import Tracker
-    from pipelines.described import describe, trained_model
-    from pipelines.evaluate import evaluate
+    from apdist_verbs.described import describe, trained_model
+    from apdist_verbs.evaluate import evaluate
 
     after = evaluate(run)
     model = trained_model(run)
@@ -131,7 +131,7 @@ def _image(
 def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) -> Report:
     """Everything the page shows."""
     from apdist.report.report import Report
-    from pipelines.evaluate import scores_before
+    from apdist_verbs.evaluate import scores_before
 
     config = run.config
     steps = run.of_kind("step")

@@ -11,12 +11,12 @@ from apdist.data.catalogue.catalogue import INDEX_NAME
 from apdist.data.loading.reader import ImageReader
 from apdist.retrieval.metrics import RetrievalScores
 from apdist.training.runs import Run
-from pipelines import index, prepare, report, search
-from pipelines.console import say, table
-from pipelines.described import Described, describe, trained_model
-from pipelines.evaluate import evaluate, figures, scores_before
-from pipelines.presets import preset
-from pipelines.train import new_run, train_run, with_absolute_paths
+from apdist_verbs import index, prepare, report, search
+from apdist_verbs.described import Described, describe, trained_model
+from apdist_verbs.evaluate import evaluate, figures, scores_before
+from apdist_verbs.presets import preset
+from apdist_verbs.terminal.console import say, table
+from apdist_verbs.train import new_run, train_run, with_absolute_paths
 
 
 def tour() -> int:
