@@ -16,8 +16,9 @@ FLOORS = [
     {"data.loading", "data.preparing"},
     {"loss", "model"},
     {"retrieval"},
-    {"report"},
     {"training.step"},
+    {"figures"},
+    {"report"},
     {"training"},
     {"training.cluster"},
 ]

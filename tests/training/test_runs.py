@@ -5,7 +5,9 @@ import pytest
 
 from apdist.config import Config, RunConfig
 from apdist.training.events import StepDone
+from apdist.training.history import Kept
 from apdist.training.runs import create_run, open_run
+from tests.training.test_events import SAMPLES
 
 
 def config_in(tmp_path: Path, name: str = "") -> Config:
@@ -78,3 +80,15 @@ def test_a_history_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_run_without_a_name_is_named_after_its_preset(tmp_path: Path) -> None:
     assert create_run(config_in(tmp_path), "glyphs").name.startswith("glyphs-2")
+
+
+def test_a_run_keeps_its_history_and_rewinds_where_workers_start_again(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    for event in SAMPLES:
+        run.record(event)
+    kept = [event for event in SAMPLES if isinstance(event, Kept)]
+    assert open_run(run.uri).history == kept
+    assert run.steps_done == 6
+    run.record(replace(SAMPLES[0], step=5))
+    assert open_run(run.uri).history == kept[:-1]
+    assert [event.step for event in run.of_kind(StepDone)] == [5]
