@@ -173,6 +173,11 @@ EVALUATION: tuple[Figure[RetrievalScores], ...] = (
 """Of retrieval scores."""
 
 
+def logged_keys(table: tuple[Figure[Source], ...]) -> frozenset[str]:
+    """What events can carry of a source."""
+    return frozenset(figure.key for figure in table if Seen.LOG in figure.seen)
+
+
 def measure(
     table: tuple[Figure[Source], ...], source: Source, seen: Seen
 ) -> dict[Figure[Source], float]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin
 
-from apdist.figures import EVALUATION, STEP, Figure, Seen
+from apdist.figures import EVALUATION, STEP, logged_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class _Checked:
     """
 
     kind: ClassVar[str]
-    known: ClassVar[tuple[Figure[Any], ...]] = ()
-    """The table that ``figures`` are of."""
+    known: ClassVar[frozenset[str]] = frozenset()
+    """Keys that ``figures`` may have."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -32,11 +32,10 @@ class _Checked:
                 raise ValueError(
                     f"{field.name} of the event {self.kind!r}: expected {field.type}, got {value!r}"
                 )
-        keys = {figure.key for figure in self.known if Seen.LOG in figure.seen}
-        if unknown := getattr(self, "figures", {}).keys() - keys:
+        if unknown := getattr(self, "figures", {}).keys() - self.known:
             raise ValueError(
-                f"the event {self.kind!r} has no figure {sorted(unknown)[0]!r}; known are: "
-                f"{', '.join(sorted(keys))}"
+                f"the event {self.kind!r} has no figure {min(unknown)!r}; known are: "
+                f"{', '.join(sorted(self.known))}"
             )
 
 
@@ -62,7 +61,7 @@ class StepDone(_Checked):
     """The weights were moved."""
 
     kind = "step"
-    known = STEP
+    known = logged_keys(STEP)
     step: int
     """Steps done, with this one."""
     figures: dict[str, float]
@@ -73,7 +72,7 @@ class Evaluated(_Checked):
     """The evaluation split was measured."""
 
     kind = "evaluation"
-    known = EVALUATION
+    known = logged_keys(EVALUATION)
     step: int
     figures: dict[str, float]
     seconds: float
