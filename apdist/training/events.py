@@ -201,7 +201,7 @@ def from_json(plain: Mapping[str, Any]) -> Event:
         raise ValueError(f"expected an event of kind {', '.join(KINDS)}; got {str(plain)[:40]!r}")
     names = {field.name for field in dataclasses.fields(KINDS[kind])}
     own = {name: value for name, value in plain.items() if name in names}
-    rest = {name: value for name, value in plain.items() if name not in {*names, "kind"}}
+    rest = {name: value for name, value in plain.items() if name not in names and name != "kind"}
     if "figures" in names:
         own["figures"], rest = rest, {}
     if wrong := [*rest, *(names - own.keys())]:
@@ -214,8 +214,8 @@ def from_json(plain: Mapping[str, Any]) -> Event:
 
 def _fits(value: object, kind: Any) -> bool:
     """Whether ``value`` is of the type of a field; an integer is a float, a bool is no number."""
-    if kind in (int, float):
-        return isinstance(value, int | kind) and not isinstance(value, bool)
+    if kind is int or kind is float:
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
     if kind == list[float]:
         return isinstance(value, list) and all(_fits(number, float) for number in value)
     if kind == dict[str, float]:
