@@ -25,6 +25,7 @@ from apdist.training.mailbox import Mailbox
 from apdist.training.runs import Run, create_run
 from tests.pictures import write_small_set
 from tests.training.test_feed import PromptLane
+from tests.workers import on_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
 CPU = torch.device("cpu")
@@ -76,6 +77,34 @@ def test_the_loss_falls_and_unseen_classes_are_found_better(small_config: Config
     assert sum(curve[-5:]) < 0.7 * sum(curve[:5])
     before, after = (event.figures["map"] for event in of_kind(events, Evaluated))
     assert after > before
+
+
+def replaced_images(config: Config) -> list[float]:
+    """By step, as the first worker tells; nothing on the others."""
+    mailbox = Mailbox[Event]()
+    train(Job(config, config.run.output), mailbox, CPU)
+    return [step.figures["replaced_images"] for step in of_kind(mailbox.take(), StepDone)]
+
+
+@pytest.mark.slow
+def test_images_replaced_on_any_worker_are_counted(small_config: Config, tmp_path: Path) -> None:
+    write_small_set(tmp_path / "shards")
+    for row in read_index(str(tmp_path / "shards")).table.to_pylist():
+        if row["key"].endswith("picture_1"):
+            with (tmp_path / "shards" / row["shard"]).open("r+b") as file:
+                file.seek(row["offset"] + 40)
+                file.write(b"damage")
+    changes = {"data.shards": str(tmp_path / "shards"), "data.eval_split": "", "training.steps": 2}
+    changes |= {
+        "data.on_corrupt": "replace",
+        "loss.kind": "triplet",
+    }  # a loss that compiles nothing
+    config = override(small_config, changes)
+    alone = replaced_images(override(config, {"run.output": str(tmp_path / "alone")}))
+    first, second = on_workers(2, replaced_images, config)
+    assert first == alone
+    assert min(alone) > 0
+    assert second == []
 
 
 def test_the_same_seed_trains_the_same_weights_and_another_does_not(small_config: Config) -> None:
