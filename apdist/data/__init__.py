@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from apdist._face import lazily
 
 if TYPE_CHECKING:
-    from apdist.data.catalogue.catalogue import read_index as read_index
+    from apdist.data.catalogue.catalogue import read_catalogue as read_catalogue
     from apdist.data.plan.plan import Plan as Plan
     from apdist.data.plan.plan import PlanSummary as PlanSummary
 

@@ -38,7 +38,7 @@ class CheckpointMeta:
     config_hash: str
     """Of the options that decide the result; see `apdist.config.config_hash`."""
     data_hash: str
-    """Of the images that are trained on; see `Index.fingerprint` of the catalogue."""
+    """Of the images that are trained on; see `Catalogue.fingerprint` of the catalogue."""
 
 
 def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

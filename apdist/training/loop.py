@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from apdist.config import Config, config_hash
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, read_index
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import evaluation_images, training_images
 from apdist.data.loading.passes import shard_names
 from apdist.data.loading.stream import Batch, TrainingStream
@@ -79,20 +79,20 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     if options.parameters == "sharded":
         shard_parameters(network, device, workers.size)
     optimizer = build_optimizer(network, config)
-    index = read_index(config.data.shards)
-    training_index = training_images(index, config.data, options.seed)
-    plan = build_plan(training_index.labels, config)
+    catalogue = read_catalogue(config.data.shards)
+    training_catalogue = training_images(catalogue, config.data, options.seed)
+    plan = build_plan(training_catalogue.labels, config)
     checkpoint = latest_checkpoint(job.run)
-    origin = {"config_hash": config_hash(config), "data_hash": training_index.fingerprint()}
+    origin = {"config_hash": config_hash(config), "data_hash": training_catalogue.fingerprint()}
     start = load_checkpoint(checkpoint, network, optimizer, **origin) if checkpoint else 0
-    worker = _Worker(job, link, network, optimizer, index, origin)
+    worker = _Worker(job, link, network, optimizer, catalogue, origin)
     worker.post(kind="start", step=start, **vars(plan.summary), **worker.explain())
     if options.compile:
         network.compile()
     if start == 0:
         worker.evaluate(0)
     stream = TrainingStream(
-        training_index,
+        training_catalogue,
         plan,
         config.data,
         config.augment,
@@ -112,13 +112,13 @@ class _Worker:
         link: Link,
         network: DescriptorNet,
         optimizer: torch.optim.Optimizer,
-        index: Index,
+        catalogue: Catalogue,
         origin: dict[str, str],
     ) -> None:
         self.job, self.link, self.network, self.optimizer = job, link, network, optimizer
         self.origin = origin
         self.config = job.config
-        self.index = index
+        self.catalogue = catalogue
         self.workers = Workers()
         self.device = next(network.parameters()).device
         self.loss = build_loss(self.config.loss)
@@ -208,7 +208,7 @@ class _Worker:
         if not self.config.data.eval_split:
             return
         started = time.perf_counter()
-        split = evaluation_images(self.index, self.config.data, self.config.training.seed)
+        split = evaluation_images(self.catalogue, self.config.data, self.config.training.seed)
         shards, size = shard_names(split), self.config.evaluation.batch_size
         own = shards[self.workers.rank :: self.workers.size]
         num_passes = self.workers.gather_numbers(num_batches(split, own, size), self.device)

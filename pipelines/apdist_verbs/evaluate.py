@@ -53,7 +53,7 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
         storage.absolute(shards or run.config.data.shards),
         split or run.config.data.eval_split or run.config.data.train_split,
     )
-    scores = score_labelled(found.descriptors, torch.tensor(found.index.labels))
+    scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))
     if not shards and not split:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))
     return scores

@@ -76,8 +76,8 @@ def entries(found: Described) -> pa.Table:
     """What a result tells: where the image came from and where its bytes lie."""
     import pyarrow as pa
 
-    table = found.index.table
-    uris = [storage.join(found.index.root, name) for name in table["shard"].to_pylist()]
+    table = found.catalogue.table
+    uris = [storage.join(found.catalogue.root, name) for name in table["shard"].to_pylist()]
     columns = ["key", "source", "label", "label_name", "offset", "size"]
     return table.select(columns).append_column("shard", pa.array(uris).dictionary_encode())
 

@@ -92,7 +92,7 @@ def ranked_queries(
     from apdist.retrieval.ranking import nearest_rows
 
     chosen = choose_queries(scores.average_precision, num_each=options.queries)
-    reader = ImageReader(found.index)
+    reader = ImageReader(found.catalogue)
     rows = torch.tensor([row for _, row in chosen])
     values, ranked = nearest_rows(found.descriptors[rows], found.descriptors, options.results + 1)
     queries = []
@@ -118,7 +118,7 @@ def _image(
 ) -> RankedImage:
     from apdist.report.gallery import RankedImage
 
-    table = found.index.table
+    table = found.catalogue.table
     return RankedImage(
         image=reader.read_one(row),
         label=str(table["label_name"][row].as_py()),

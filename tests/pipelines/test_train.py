@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from apdist.config import Config, override
-from apdist.data.catalogue.catalogue import read_index
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.plan import Plan
 from apdist.loss.listwise import AveragePrecisionLoss
@@ -165,10 +165,10 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(
 
 def test_a_corrupt_image_ends_the_run_with_its_name(small_config: Config, tmp_path: Path) -> None:
     write_small_set(tmp_path / "shards")
-    index = read_index(str(tmp_path / "shards")).select("train")
+    catalogue = read_catalogue(str(tmp_path / "shards")).select("train")
     for path in (tmp_path / "shards").glob("train-*.tar"):
         content = bytearray(path.read_bytes())
-        for row in index.table.to_pylist():
+        for row in catalogue.table.to_pylist():
             if row["shard"] == path.name:
                 content[row["offset"] + 40] ^= 0xFF
         path.write_bytes(bytes(content))
@@ -281,15 +281,15 @@ def test_accumulated_batches_move_the_weights_by_their_mean(small_config: Config
 
 
 def gradient_of(config: Config, network: torch.nn.Module, step: int) -> dict[str, Tensor]:
-    index = read_index(config.data.shards).select("train")
+    catalogue = read_catalogue(config.data.shards).select("train")
     options = config.training
     plan = Plan(
-        index.labels,
+        catalogue.labels,
         batch_size=options.batch_size,
         group_size=config.data.group_size,
         seed=options.seed,
     )
-    stream = TrainingStream(index, plan, config.data, config.augment, lambda rows: rows)
+    stream = TrainingStream(catalogue, plan, config.data, config.augment, lambda rows: rows)
     (batch,) = stream.batches(step, step + 1)
     loop.global_step(
         network,
@@ -368,9 +368,9 @@ def test_a_list_of_exclusions_that_changed_is_refused_when_a_run_goes_on(
     listed = tmp_path / "exclude.txt"
     listed.write_text("class:class 7\n")
     run, events = trained(override(small_config, {"data.exclude": str(listed)}), "a", StopAfter(2))
-    index = read_index(small_config.data.shards)
+    catalogue = read_catalogue(small_config.data.shards)
     start = next(event for event in events if event["kind"] == "start")
-    assert start["num_images"] == index.splits()["train"] - 6
+    assert start["num_images"] == catalogue.splits()["train"] - 6
     listed.write_text("class:class 8\n")
     with pytest.raises(ValueError, match="the list of excluded images has changed"):
         gone_on(run)
@@ -380,7 +380,7 @@ def test_a_list_of_exclusions_that_changed_is_refused_when_a_run_goes_on(
 def test_a_held_out_share_is_evaluated_and_not_trained_on(small_config: Config, by: str) -> None:
     changes = {"data.holdout_share": 0.25, "data.holdout_by": by, "data.eval_split": "holdout"}
     _, events = trained(override(small_config, changes), "a")
-    num_images = read_index(small_config.data.shards).splits()["train"]
+    num_images = read_catalogue(small_config.data.shards).splits()["train"]
     start = next(event for event in events if event["kind"] == "start")
     assert start["num_images"] == pytest.approx(0.75 * num_images, abs=6)
     evaluations = [event for event in events if event["kind"] == "evaluation"]

@@ -1,4 +1,4 @@
-"""Refuse an index whose rows cannot be: missing values, places outside a shard, two equal keys.
+"""Refuse a catalogue whose rows cannot be: missing values, places outside a shard, two equal keys.
 
 Row group by row group, in whole arrays: ten million rows take seconds and little memory.
 """
@@ -21,7 +21,7 @@ KEYS_AT_ONCE = 20_000
 
 @dataclass(frozen=True)
 class _Part:
-    """Neighbouring rows of the index."""
+    """Neighbouring rows of the catalogue."""
 
     uri: str
     table: pa.Table
@@ -35,7 +35,7 @@ def check_rows(columns: StoredColumns, shards: Mapping[str, tuple[int, str]]) ->
     """Compare all rows with each other and with the sizes of their shards.
 
     Args:
-        columns: the index.
+        columns: the catalogue.
         shards: size in bytes and ETag of each shard.
 
     Raises:

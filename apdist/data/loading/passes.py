@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, encoded
+from apdist.data.catalogue.catalogue import Catalogue, encoded
 from apdist.data.images import ImageError, evaluation_image
 from apdist.data.loading.filling import explain
 from apdist.data.loading.reader import ImageReader, Piece
 
 
 def evaluation_batches(
-    index: Index, *, side: int, batch_size: int, num_threads: int, shards: Iterable[str]
+    catalogue: Catalogue, *, side: int, batch_size: int, num_threads: int, shards: Iterable[str]
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Rows (b,) and images (b, 3, s, s) of ``index``, shard after shard, front to back.
+    """Rows (b,) and images (b, 3, s, s) of ``catalogue``, shard after shard, front to back.
 
     Args:
-        index: what to read; other images of its shards are passed over.
+        catalogue: what to read; other images of its shards are passed over.
         side: the images' side in pixels.
         batch_size: most images at once.
         num_threads: threads that decode.
@@ -35,7 +35,7 @@ def evaluation_batches(
     Raises:
         ImageError: an image is corrupt or missing from its shard.
     """
-    reader = ImageReader(index)
+    reader = ImageReader(catalogue)
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decoder")
     try:
         rows: list[int] = []
@@ -52,9 +52,9 @@ def evaluation_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def shard_names(index: Index) -> list[str]:
-    """Names of the shards that hold an image of ``index``, sorted."""
-    codes, names = encoded(index.column("shard"))
+def shard_names(catalogue: Catalogue) -> list[str]:
+    """Names of the shards that hold an image of ``catalogue``, sorted."""
+    codes, names = encoded(catalogue.column("shard"))
     return sorted(names[code] for code in np.unique(codes).tolist())
 
 
@@ -72,7 +72,7 @@ def _shard_samples(reader: ImageReader, names: list[str]) -> Iterator[tuple[Piec
         rows = reader.rows_of_shards([name])
         keys = reader.keys.take(rows).to_pylist()
         wanted = dict(zip(keys, rows.tolist(), strict=True))
-        uri = storage.join(reader.index.root, name)
+        uri = storage.join(reader.catalogue.root, name)
         for sample in open_shard(uri):
             row = wanted.pop(sample["__key__"], None)
             if row is not None:

@@ -1,4 +1,4 @@
-"""Encoded images by their row in the index: neighbours in a shard come with one ranged read.
+"""Encoded images by their row in the catalogue: neighbours in a shard come with one ranged read.
 
 Sizes: p images that are read together.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, encoded
+from apdist.data.catalogue.catalogue import Catalogue, encoded
 from apdist.data.images import ImageError
 
 LARGEST_GAP_BYTES = 64 << 10
@@ -46,7 +46,7 @@ class Piece:
         return f"image {self.keys[number]!r} at byte {offset} of {self.shards[shard][0]}"
 
     def check(self, number: int, data: bytes | memoryview) -> None:
-        """Compare ``data`` with the checksum in the index.
+        """Compare ``data`` with the checksum in the catalogue.
 
         Raises:
             ImageError: the bytes are not those that were indexed.
@@ -104,18 +104,18 @@ def _close(left: NDArray[np.int64], right: NDArray[np.int64]) -> bool:
 
 
 class ImageReader:
-    """Encoded images of an index."""
+    """Encoded images of a catalogue."""
 
-    def __init__(self, index: Index) -> None:
-        self.index = index
-        codes, self.shard_names = encoded(index.column("shard"))
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        codes, self.shard_names = encoded(catalogue.column("shard"))
         self.columns = [
             codes,
-            *(index.column(name).to_numpy() for name in ("offset", "size", "crc32")),
+            *(catalogue.column(name).to_numpy() for name in ("offset", "size", "crc32")),
         ]
-        self.keys = index.column("key").combine_chunks()
+        self.keys = catalogue.column("key").combine_chunks()
         self.shard_list = [
-            (storage.join(index.root, name), index.shards.get(name, (0, ""))[1])
+            (storage.join(catalogue.root, name), catalogue.shards.get(name, (0, ""))[1])
             for name in self.shard_names
         ]
 
@@ -147,7 +147,7 @@ class ImageReader:
         return data
 
     def rows_of_shards(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """Rows of the images that lie in the shards ``names``, in the order of the index."""
+        """Rows of the images that lie in the shards ``names``, in the order of the catalogue."""
         wanted = np.flatnonzero(np.isin(self.shard_names, list(names)))
         rows: NDArray[np.int64] = np.flatnonzero(np.isin(self.columns[0], wanted))
         return rows

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.config import AugmentConfig, DataConfig
-from apdist.data.catalogue.catalogue import Index
+from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.images import ImageError
 from apdist.data.loading.buffers import Buffer, Buffers
 from apdist.data.loading.filling import Filled, Order, explain, fill
@@ -68,7 +68,7 @@ class TrainingStream:
     """Decoded, augmented batches of one worker.
 
     Args:
-        index: the training split.
+        catalogue: the training split.
         plan: the global batches over it.
         data: image size, loaders, memory, what to do with a corrupt image.
         augment: random changes.
@@ -77,15 +77,20 @@ class TrainingStream:
 
     def __init__(
         self,
-        index: Index,
+        catalogue: Catalogue,
         plan: Plan,
         data: DataConfig,
         augment: AugmentConfig,
         own_rows: Callable[[NDArray[np.int64]], NDArray[np.int64]],
     ) -> None:
-        self.reader, self.plan, self.data, self.augment = ImageReader(index), plan, data, augment
+        self.reader, self.plan, self.data, self.augment = (
+            ImageReader(catalogue),
+            plan,
+            data,
+            augment,
+        )
         self.own_rows = own_rows
-        self.labels = index.labels
+        self.labels = catalogue.labels
         self.settings = Settings(
             augment=augment,
             num_threads=data.loader_threads,

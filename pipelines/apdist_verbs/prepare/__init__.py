@@ -1,4 +1,4 @@
-"""``apdist prepare``: shards and their index; each verb below it has its part of the work."""
+"""``apdist prepare``: shards and their catalogue; each verb below it has its part of the work."""
 
 import importlib
 import sys

@@ -6,7 +6,7 @@ import pytest
 
 from apdist.config import AugmentConfig, Config, DataConfig, RunConfig
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import read_index
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.plan import Plan
 from apdist.data.storage import StorageError
@@ -65,10 +65,10 @@ def test_a_store_of_one_class_and_one_line_holds_data_sets_and_runs(
 
 def first_images(root: str) -> list[bytes]:
     """The images of the first steps over a small set."""
-    index = read_index(root).select("train")
+    catalogue = read_catalogue(root).select("train")
     data = DataConfig(image_size=SIDE, group_size=4, loader_processes=0)
-    plan = Plan(index.labels, batch_size=16, group_size=4, seed=0)
-    stream = TrainingStream(index, plan, data, AugmentConfig(), lambda rows: rows)
+    plan = Plan(catalogue.labels, batch_size=16, group_size=4, seed=0)
+    stream = TrainingStream(catalogue, plan, data, AugmentConfig(), lambda rows: rows)
     return [batch.images.numpy().tobytes() for batch in stream.batches(0, 3)]
 
 

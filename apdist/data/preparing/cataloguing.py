@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import SCHEMA, Index, write_index
+from apdist.data.catalogue.catalogue import SCHEMA, Catalogue, write_catalogue
 from apdist.data.preparing.encoding import each_as_done
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.samples import Rules
@@ -26,10 +26,10 @@ MOST_NAMES = 1_000_000
 
 
 @dataclass
-class Indexed:
-    """What indexing made, and what it passed over."""
+class Catalogued:
+    """What cataloguing made, and what it passed over."""
 
-    index: Index
+    catalogue: Catalogue
     num_reused: int = 0
     """Shards that an earlier run had read."""
     num_problems: int = 0
@@ -98,7 +98,7 @@ def _tars_below(root: str, below: str) -> Iterator[str]:
             yield from _tars_below(root, f"{below}{folder}/")
 
 
-def index_shards(
+def catalogue_shards(
     root: str,
     names: list[str],
     out: str,
@@ -107,8 +107,8 @@ def index_shards(
     skip: bool,
     num_processes: int,
     progress: Callable[[int, str], None] = lambda _done, _note: None,
-) -> Indexed:
-    """Read the shards ``names`` under ``root`` once each and write their index to ``out``.
+) -> Catalogued:
+    """Read the shards ``names`` under ``root`` once each and write their catalogue to ``out``.
 
     The rows of a finished shard are kept in a file under ``out``, and used again as long as the
     shard and ``rules`` are the same.
@@ -124,7 +124,7 @@ def index_shards(
         if _part_name(job) in known and (part := _read_part(out, job)):
             rows[number] = part
             progress(len(rows), "")
-    result = Indexed(Index(out, SCHEMA.empty_table()), num_reused=len(rows))
+    result = Catalogued(Catalogue(out, SCHEMA.empty_table()), num_reused=len(rows))
     todo = [number for number in range(len(jobs)) if number not in rows]
     workers = min(num_processes, len(todo))
     for position, found in each_as_done([jobs[i] for i in todo], scan_shard, workers):
@@ -138,8 +138,8 @@ def index_shards(
     shards = [
         name if out == root else _absolute(job.uri) for name, job in zip(names, jobs, strict=True)
     ]
-    result.index, result.num_repeated_keys = _merge(out, shards, in_order)
-    write_index(result.index)
+    result.catalogue, result.num_repeated_keys = _merge(out, shards, in_order)
+    write_catalogue(result.catalogue)
     return result
 
 
@@ -148,7 +148,7 @@ def _absolute(uri: str) -> str:
     return uri if path is None else str(path.resolve())
 
 
-def _merge(out: str, shards: list[str], parts: list[ShardRows]) -> tuple[Index, int]:
+def _merge(out: str, shards: list[str], parts: list[ShardRows]) -> tuple[Catalogue, int]:
     """All rows with labels as integers; also how many keys come again in another shard."""
     table = pa.concat_tables([part.table for part in parts])
     if not table.num_rows:
@@ -174,7 +174,7 @@ def _merge(out: str, shards: list[str], parts: list[ShardRows]) -> tuple[Index, 
         for shard, part in zip(shards, parts, strict=True)
     }
     num_repeated = len(table) - len(table["key"].unique())
-    return Index(out, merged.combine_chunks(), versions), num_repeated
+    return Catalogue(out, merged.combine_chunks(), versions), num_repeated
 
 
 def _repeated(texts: list[str], counts: list[int]) -> pa.Array:
