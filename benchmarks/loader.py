@@ -34,7 +34,7 @@ from apdist.config import AugmentConfig, DataConfig
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.images import training_image
-from apdist.data.loading.reader import ImageReader, read_piece
+from apdist.data.loading.reader import ImageReader, read_images
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.plan import Plan
 from apdist.data.preparing.shards import Encoded, Item, write_shards
@@ -101,7 +101,7 @@ def ways_to_read(
 ) -> dict[str, Callable[[], Measured]]:
     """What is compared, by the name it has in the table."""
     reader = ImageReader(catalogue)
-    encoded = [bytes(data) for data in read_piece(reader.piece(np.arange(len(catalogue))))]
+    encoded = [bytes(data) for data in read_images(reader.request(np.arange(len(catalogue))))]
     passes = math.ceil(arguments.steps * BATCH / len(catalogue))
     return {
         "plain loop": lambda: plain(encoded, arguments.processes, passes),

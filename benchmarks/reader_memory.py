@@ -21,7 +21,7 @@ from loader import AUGMENT, BATCH, GROUP, SIDE, seaweedfs, upload, write
 from apdist.config import DataConfig
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.loading.buffers import Buffer
-from apdist.data.loading.filling import Order
+from apdist.data.loading.decoding import Task
 from apdist.data.loading.pool import new_pool
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.plan import Plan
@@ -82,7 +82,7 @@ def peak_bytes(catalogue: Catalogue, plan: Plan, allowed_mib: int, num_epochs: i
 def idle_bytes(stream: TrainingStream) -> int:
     """What loaders take that have read one image each."""
     pool, buffer = new_pool(stream.data.loader_processes, stream.settings), Buffer((2, 3, 8, 8))
-    order = Order(stream.reader.piece(np.array([0])), 0, 0)
+    order = Task(stream.reader.request(np.array([0])), 0, 0)
     for future in [pool.submit(order, buffer, place) for place in range(2)]:
         future.result()
     found = proportional_bytes()

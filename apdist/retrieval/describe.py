@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from apdist.data.catalogue.catalogue import Catalogue, encoded
-from apdist.data.loading.passes import evaluation_batches, shard_names
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
+from apdist.data.loading.sequential import evaluation_batches, shard_names
 
 
 def describe_images(
@@ -39,7 +39,7 @@ def describe_images(
         progress: called with the number of images done.
 
     Returns:
-        (m,) rows of ``catalogue`` and (m, d) their descriptors on the CPU, in the order of the shards.
+        (m,) rows of ``catalogue`` and (m, d) their descriptors on the CPU, as the shards have them.
     """
     names = shard_names(catalogue) if shards is None else list(shards)
     device = next(network.parameters()).device
@@ -71,7 +71,7 @@ def describe_images(
 
 def num_batches(catalogue: Catalogue, shards: list[str], batch_size: int) -> int:
     """Batches in which `describe_images` reads the images of ``shards``."""
-    codes, names = encoded(catalogue.column("shard"))
+    codes, names = codes_and_names(catalogue.column("shard"))
     wanted = np.flatnonzero(np.isin(names, shards))
     return -(-int(np.isin(codes, wanted).sum()) // batch_size)
 

@@ -21,7 +21,7 @@ from apdist.config import Config, config_hash
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import evaluation_images, training_images
-from apdist.data.loading.passes import shard_names
+from apdist.data.loading.sequential import shard_names
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, logged, total
 from apdist.data.plan.plan import build_plan
@@ -41,8 +41,8 @@ from apdist.training.checkpoint import (
     whole_state,
 )
 from apdist.training.events import Link
-from apdist.training.feed import on_device
 from apdist.training.optimizers import build_optimizer, learning_rate_at
+from apdist.training.prefetch import on_device
 from apdist.training.runs import evaluation_name
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers

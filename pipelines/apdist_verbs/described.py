@@ -1,4 +1,4 @@
-"""A trained run and the descriptors of a split: where evaluate, catalogue, search and report start."""
+"""A trained run and the descriptors of a split: where evaluate, index, search and report start."""
 
 import dataclasses
 import functools

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
     from apdist.data.catalogue.catalogue import read_catalogue
-    from apdist.data.loading.passes import shard_names
+    from apdist.data.loading.sequential import shard_names
     from apdist_verbs.described import find_run, trained_model
 
     run = find_run(options.run)

@@ -232,7 +232,7 @@ def test_an_index_of_shards_that_is_cut_short_is_refused_by_train(
     index.write_bytes(index.read_bytes()[:1000])
     monkeypatch.chdir(tmp_path)
     message = refused(["train", "glyphs", "--data.shards", "shards", *FEW], capsys)
-    assert "index.parquet is no index of apdist or is damaged; prepare it again" in message
+    assert "index.parquet is no catalogue of apdist or is damaged; prepare it again" in message
     assert not (tmp_path / "runs").exists()
 
 

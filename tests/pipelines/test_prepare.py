@@ -142,7 +142,7 @@ def test_foreign_shards_are_indexed_checked_and_counted(
     assert "size changed from" in said
     assert "missing, with 20 images" in said
     assert "2 differences in 2 of 2 shards" in said
-    assert "1 shard not in the index, the first part-2.tar" in warned
+    assert "1 shard not in the catalogue, the first part-2.tar" in warned
 
 
 def test_a_broken_sample_is_named_or_skipped_and_counted(
@@ -226,7 +226,7 @@ def test_shards_in_object_storage(
         catalogue = read_catalogue("s3://apdist/foreign")
         reader = ImageReader(catalogue)
         for row in range(len(catalogue)):
-            reader.piece(np.array([row])).check(0, reader.read_one(row))
+            reader.request(np.array([row])).check(0, reader.read_one(row))
         changed = bytearray((tmp_path / "1.tar").read_bytes())
         changed[catalogue.table["offset"][10].as_py() + 5] ^= 1
         server.client().put_object(Bucket=server.bucket, Key="foreign/1.tar", Body=bytes(changed))

@@ -21,13 +21,13 @@ from apdist.training import loop
 from apdist.training.checkpoint import latest_checkpoint
 from apdist.training.cluster.launch import Interrupted, TrainingError, run_training
 from apdist.training.events import Mailbox, WarningForwarder
-from apdist.training.feed import feed
 from apdist.training.loop import Job, train
 from apdist.training.optimizers import build_optimizer, learning_rate_at
+from apdist.training.prefetch import prefetch
 from apdist.training.runs import Run, create_run, open_run
 from apdist_verbs.train import Listener, check_data, train_run
 from tests.pictures import write_small_set
-from tests.training.test_feed import PromptLane
+from tests.training.test_prefetch import PromptStreams
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
 CPU = torch.device("cpu")
@@ -392,7 +392,7 @@ def test_a_network_that_is_fed_by_a_thread_learns_the_same(
     small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = weights(trained(small_config, "a")[0])
-    monkeypatch.setattr(loop, "on_device", lambda batches, _: feed(batches, PromptLane()))
+    monkeypatch.setattr(loop, "on_device", lambda batches, _: prefetch(batches, PromptStreams()))
     stopped, events = trained(small_config, "b", StopAfter(2))
     assert len(losses(events)) == 3
     gone_on(stopped)

@@ -81,16 +81,16 @@ class Catalogue:
 
     def splits(self) -> dict[str, int]:
         """Number of images in each split."""
-        codes, names = encoded(self.column("split"))
+        codes, names = codes_and_names(self.column("split"))
         return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
 
-    def select(self, split: str) -> "Index":
+    def select(self, split: str) -> "Catalogue":
         """The images of ``split``.
 
         Raises:
             ValueError: the catalogue has no such split.
         """
-        codes, names = encoded(self.column("split"))
+        codes, names = codes_and_names(self.column("split"))
         rows = np.flatnonzero(codes == (names.index(split) if split in names else -1))
         if not len(rows):
             counts = {name: count for name, count in self.splits().items() if count}
@@ -98,7 +98,7 @@ class Catalogue:
             raise ValueError(f"split {split!r} is not in {self.root}; it has {there or 'no image'}")
         return self.subset(rows)
 
-    def subset(self, rows: NDArray[np.int64]) -> "Index":
+    def subset(self, rows: NDArray[np.int64]) -> "Catalogue":
         """The images at ``rows``, in ascending order; neighbours are not copied."""
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
             first, stop = int(rows[0]), int(rows[-1]) + 1
@@ -110,7 +110,7 @@ class Catalogue:
         return dataclasses.replace(self, columns=self.columns.subset(rows))
 
 
-def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
+def codes_and_names(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
     """A column of few names as codes (n,) and the names they stand for."""
     whole = column.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):  # no chunk at all
@@ -119,7 +119,7 @@ def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
 
 
 def read_catalogue(root: str) -> Catalogue:
-    """The catalogue under ``root``; its rows are checked, and read again column by column when needed.
+    """The catalogue under ``root``, with all rows checked; columns are read when they are needed.
 
     Raises:
         ValueError: there is none, it is damaged, another version of apdist wrote it, or rows of it
@@ -148,7 +148,9 @@ def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
                 raise ValueError("number of rows")
             return {name: (int(size), str(etag)) for name, (size, etag) in meta["shards"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{uri} is no index of apdist or is damaged; prepare it again") from error
+        raise ValueError(
+            f"{uri} is no catalogue of apdist or is damaged; prepare it again"
+        ) from error
     raise ValueError(
         f"{uri} has format version {version}, this apdist reads {FORMAT_VERSION}; prepare it again"
     )

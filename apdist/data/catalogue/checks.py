@@ -28,7 +28,9 @@ class _Part:
 
     def refuse(self, row: int, what: str) -> ValueError:
         key, shard = self.table["key"][row].as_py(), self.table["shard"][row].as_py()
-        return ValueError(f"{self.uri}: image {key!r} of shard {shard!r} {what}; index it again")
+        return ValueError(
+            f"{self.uri}: image {key!r} of shard {shard!r} {what}; prepare or index it again"
+        )
 
 
 def check_rows(columns: StoredColumns, shards: Mapping[str, tuple[int, str]]) -> None:
@@ -70,7 +72,7 @@ def _check_places(part: _Part, shards: Mapping[str, tuple[int, str]]) -> NDArray
     codes: NDArray[np.int32] = column.indices.to_numpy()
     lost = np.flatnonzero(known[codes] < 0)
     if len(lost):
-        raise part.refuse(int(lost[0]), "lies in a shard that the index does not list")
+        raise part.refuse(int(lost[0]), "lies in a shard that the catalogue does not list")
     offsets, sizes = part.table["offset"].to_numpy(), part.table["size"].to_numpy()
     # Compared without a sum: a damaged offset near 2**63 would wrap around.
     outside = (offsets < 0) | (sizes < 0) | (offsets > limits[codes] - sizes)

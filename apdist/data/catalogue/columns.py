@@ -36,7 +36,7 @@ class StoredColumns:
         missing = set(schema.names) - set(self.file.schema_arrow.names)
         if missing:
             raise ValueError(
-                f"{uri} lacks the column {', '.join(sorted(missing))}; prepare the index again"
+                f"{uri} lacks the column {', '.join(sorted(missing))}; prepare the catalogue again"
             )
         self.rows: range | NDArray[np.int64] = range(self.file.metadata.num_rows)
         self._known: dict[str, pa.ChunkedArray] = {}
@@ -109,7 +109,7 @@ class StoredColumns:
         # Arrow's own errors are ValueErrors, or, for damaged pages, plain OSErrors.
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(
-                f"{self.uri} is no index of apdist or is damaged; prepare it again"
+                f"{self.uri} is no catalogue of apdist or is damaged; prepare it again"
             ) from error
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from apdist.config import DataConfig
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Catalogue, encoded
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 
 HOLDOUT = "holdout"
 """Name of the held-out share of the training split, as data.eval_split."""
@@ -111,7 +111,7 @@ def _named(catalogue: Catalogue, column: str, wanted: list[str]) -> NDArray[np.b
     if column == "key":
         found = pc.is_in(catalogue.column(column), pa.array(wanted, pa.string()))
         return np.asarray(found.to_numpy(), dtype=bool)
-    codes, names = encoded(catalogue.column(column))
+    codes, names = codes_and_names(catalogue.column(column))
     return np.isin(codes, [code for code, name in enumerate(names) if name in set(wanted)])
 
 

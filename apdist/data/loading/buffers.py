@@ -29,14 +29,14 @@ class Buffer:
         os.close(self.descriptor)
 
 
-class Buffers:
-    """Buffers, made when first wanted."""
+class BufferPool:
+    """Buffers that are used again and again; made when first wanted."""
 
     def __init__(self) -> None:
         self.free: list[Buffer] = []
         self.all: list[Buffer] = []
 
-    def take(self, shape: tuple[int, ...]) -> Buffer:
+    def acquire(self, shape: tuple[int, ...]) -> Buffer:
         """A buffer of ``shape``."""
         for place, buffer in enumerate(self.free):
             if buffer.shape == shape:
@@ -44,7 +44,7 @@ class Buffers:
         self.all.append(Buffer(shape))
         return self.all[-1]
 
-    def give(self, buffer: Buffer) -> None:
+    def release(self, buffer: Buffer) -> None:
         """Put a buffer back."""
         self.free.append(buffer)
 

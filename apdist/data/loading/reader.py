@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Catalogue, encoded
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 from apdist.data.images import ImageError
 
 LARGEST_GAP_BYTES = 64 << 10
@@ -22,7 +22,7 @@ ReadRange = Callable[[str, int, int, str], bytes | bytearray]
 
 
 @dataclass(frozen=True)
-class Piece:
+class ReadRequest:
     """Images that are read together, and everything needed for it: it travels between processes."""
 
     shards: tuple[tuple[str, str], ...]
@@ -57,29 +57,31 @@ class Piece:
             raise ImageError("differs from its checksum; the shard was damaged or replaced")
 
 
-def read_piece(piece: Piece, read_range: ReadRange = storage.read_range) -> list[memoryview]:
-    """The encoded images of ``piece``, in its order; neighbours are views of the same bytes."""
+def read_images(
+    request: ReadRequest, read_range: ReadRange = storage.read_range
+) -> list[memoryview]:
+    """The encoded images of ``request``, in its order; neighbours are views of the same bytes."""
     found: dict[int, memoryview] = {}
-    for stretch in _stretches(piece.places):
-        first, last = piece.places[stretch[0]], piece.places[stretch[-1]]
+    for stretch in _stretches(request.places):
+        first, last = request.places[stretch[0]], request.places[stretch[-1]]
         start, end = int(first[1]), int(last[1] + last[2])
-        uri, etag = piece.shards[int(first[0])]
+        uri, etag = request.shards[int(first[0])]
         try:
             block = memoryview(read_range(uri, start, end - start, etag))
         except storage.RangeError:
             for number in stretch:
-                found[number] = _there(piece, number, read_range)
+                found[number] = _there(request, number, read_range)
             continue
         for number in stretch:
-            begin = int(piece.places[number, 1]) - start
-            found[number] = block[begin : begin + int(piece.places[number, 2])]
-    return [found[number] for number in range(len(piece))]
+            begin = int(request.places[number, 1]) - start
+            found[number] = block[begin : begin + int(request.places[number, 2])]
+    return [found[number] for number in range(len(request))]
 
 
-def _there(piece: Piece, number: int, read_range: ReadRange) -> memoryview:
+def _there(request: ReadRequest, number: int, read_range: ReadRange) -> memoryview:
     """An image of a shard that ends early; empty where it is not in what is left."""
-    shard, offset, size = piece.places[number, :3].tolist()
-    uri, etag = piece.shards[shard]
+    shard, offset, size = request.places[number, :3].tolist()
+    uri, etag = request.shards[shard]
     try:
         return memoryview(read_range(uri, offset, size, etag))
     except storage.RangeError:
@@ -108,7 +110,7 @@ class ImageReader:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        codes, self.shard_names = encoded(catalogue.column("shard"))
+        codes, self.shard_names = codes_and_names(catalogue.column("shard"))
         self.columns = [
             codes,
             *(catalogue.column(name).to_numpy() for name in ("offset", "size", "crc32")),
@@ -119,21 +121,21 @@ class ImageReader:
             for name in self.shard_names
         ]
 
-    def pieces(self, rows: NDArray[np.int64], cuts: NDArray[np.int64]) -> list[Piece]:
-        """The images of ``rows`` (b,), to be read; the first piece ends before ``cuts``[0]."""
+    def requests(self, rows: NDArray[np.int64], cuts: NDArray[np.int64]) -> list[ReadRequest]:
+        """The images of ``rows`` (b,), to be read; the first request ends before ``cuts``[0]."""
         places = np.stack([column[rows].astype(np.int64) for column in self.columns], axis=1)
         keys = self.keys.take(rows).to_pylist()
         found, start = [], 0
         for part in np.split(places, cuts):
             codes, part[:, 0] = np.unique(part[:, 0], return_inverse=True)
             shards = tuple(self.shard_list[code] for code in codes.tolist())
-            found.append(Piece(shards, part, tuple(keys[start : start + len(part)])))
+            found.append(ReadRequest(shards, part, tuple(keys[start : start + len(part)])))
             start += len(part)
         return found
 
-    def piece(self, rows: NDArray[np.int64]) -> Piece:
+    def request(self, rows: NDArray[np.int64]) -> ReadRequest:
         """The images of ``rows`` (p,), to be read."""
-        return self.pieces(rows, np.empty(0, np.int64))[0]
+        return self.requests(rows, np.empty(0, np.int64))[0]
 
     def read_one(self, row: int) -> bytes:
         """The encoded image of ``row``.
@@ -141,9 +143,9 @@ class ImageReader:
         Raises:
             ImageError: it is not what was indexed.
         """
-        piece = self.piece(np.array([row]))
-        data = bytes(read_piece(piece)[0])
-        piece.check(0, data)
+        request = self.request(np.array([row]))
+        data = bytes(read_images(request)[0])
+        request.check(0, data)
         return data
 
     def rows_of_shards(self, names: Sequence[str]) -> NDArray[np.int64]:

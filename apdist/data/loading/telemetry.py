@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from apdist.config import DataConfig
-from apdist.data.loading.filling import Filled
+from apdist.data.loading.decoding import TaskResult
 
 _STEPS_LOOKED_AT = 10
 _TOLERABLE_SHARE = 0.2
@@ -36,7 +36,7 @@ class StreamFigures:
 
 
 def figures_of(
-    parts: list[Filled], *, waited_s: float, num_ready: int, num_replaced: int
+    parts: list[TaskResult], *, waited_s: float, num_ready: int, num_replaced: int
 ) -> StreamFigures:
     """The sum of what the loaders did for a step."""
     return StreamFigures(

@@ -17,7 +17,7 @@ from apdist.data.catalogue.catalogue import SCHEMA, Catalogue, write_catalogue
 from apdist.data.preparing.encoding import each_as_done
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.samples import Rules
-from apdist.data.preparing.scanning import Job, ShardRows, scan_shard
+from apdist.data.preparing.scanning import ScanTask, ShardRows, scan_shard
 
 PARTS = ".apdist-index"
 PART_VERSION = 1
@@ -117,26 +117,27 @@ def catalogue_shards(
         ShardError: a shard or sample cannot be used, and ``skip`` is false.
         ValueError: there is no image, or a class has two names.
     """
-    jobs = [Job(storage.join(root, name), name, rules, skip) for name in names]
+    tasks = [ScanTask(storage.join(root, name), name, rules, skip) for name in names]
     known = set(storage.list_files(storage.join(out, PARTS)))
     rows: dict[int, ShardRows] = {}
-    for number, job in enumerate(jobs):
-        if _part_name(job) in known and (part := _read_part(out, job)):
+    for number, task in enumerate(tasks):
+        if _part_name(task) in known and (part := _read_part(out, task)):
             rows[number] = part
             progress(len(rows), "")
     result = Catalogued(Catalogue(out, SCHEMA.empty_table()), num_reused=len(rows))
-    todo = [number for number in range(len(jobs)) if number not in rows]
+    todo = [number for number in range(len(tasks)) if number not in rows]
     workers = min(num_processes, len(todo))
-    for position, found in each_as_done([jobs[i] for i in todo], scan_shard, workers):
+    for position, found in each_as_done([tasks[i] for i in todo], scan_shard, workers):
         number = todo[position]
-        _write_part(out, jobs[number], found)
+        _write_part(out, tasks[number], found)
         rows[number] = found
         progress(len(rows), f"{sum(part.table.num_rows for part in rows.values())} images")
-    in_order = [rows[number] for number in range(len(jobs))]
+    in_order = [rows[number] for number in range(len(tasks))]
     result.num_problems = sum(part.num_problems for part in in_order)
     result.problems = [text for part in in_order for text in part.problems]
     shards = [
-        name if out == root else _absolute(job.uri) for name, job in zip(names, jobs, strict=True)
+        name if out == root else _absolute(task.uri)
+        for name, task in zip(names, tasks, strict=True)
     ]
     result.catalogue, result.num_repeated_keys = _merge(out, shards, in_order)
     write_catalogue(result.catalogue)
@@ -210,21 +211,21 @@ def _class_names(table: pa.Table) -> dict[str, str]:
     return names
 
 
-def _part_name(job: Job) -> str:
-    return hashlib.sha256(job.uri.encode()).hexdigest()[:24] + ".parquet"
+def _part_name(task: ScanTask) -> str:
+    return hashlib.sha256(task.uri.encode()).hexdigest()[:24] + ".parquet"
 
 
-def _read_part(out: str, job: Job) -> ShardRows | None:
+def _read_part(out: str, task: ScanTask) -> ShardRows | None:
     """The rows of an earlier pass, if shard and rules are the same."""
-    data = storage.read_bytes(storage.join(storage.join(out, PARTS), _part_name(job)))
+    data = storage.read_bytes(storage.join(storage.join(out, PARTS), _part_name(task)))
     try:
         table = pq.read_table(io.BytesIO(data))
         meta = json.loads(table.schema.metadata[b"apdist"])
     except (pa.ArrowException, KeyError, TypeError, ValueError):
         return None  # damaged: read the shard again
-    same = meta["version"] == PART_VERSION and meta["rules"] == asdict(job.rules)
-    usable = not meta["num_problems"] or job.skip
-    if not same or not usable or asdict(storage.version(job.uri)) != meta["shard"]:
+    same = meta["version"] == PART_VERSION and meta["rules"] == asdict(task.rules)
+    usable = not meta["num_problems"] or task.skip
+    if not same or not usable or asdict(storage.version(task.uri)) != meta["shard"]:
         return None
     table = table.replace_schema_metadata(None)
     return ShardRows(
@@ -232,14 +233,14 @@ def _read_part(out: str, job: Job) -> ShardRows | None:
     )
 
 
-def _write_part(out: str, job: Job, rows: ShardRows) -> None:
+def _write_part(out: str, task: ScanTask, rows: ShardRows) -> None:
     meta = {
         "version": PART_VERSION,
         "shard": asdict(rows.version),
-        "rules": asdict(job.rules),
+        "rules": asdict(task.rules),
         "problems": rows.problems,
         "num_problems": rows.num_problems,
     }
     target = io.BytesIO()
     pq.write_table(rows.table.replace_schema_metadata({"apdist": json.dumps(meta)}), target)
-    storage.write_bytes(storage.join(storage.join(out, PARTS), _part_name(job)), target.getvalue())
+    storage.write_bytes(storage.join(storage.join(out, PARTS), _part_name(task)), target.getvalue())

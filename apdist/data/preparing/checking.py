@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Catalogue, encoded
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 
 SKIP_BYTES = 1 << 20
 POLL_S = 0.2
@@ -86,7 +86,7 @@ class _Tally:
 
 def rows_by_shard(catalogue: Catalogue) -> dict[str, NDArray[np.int64]]:
     """Rows of the images of each shard, in the order in which they lie there."""
-    codes, names = encoded(catalogue.column("shard"))
+    codes, names = codes_and_names(catalogue.column("shard"))
     order = np.lexsort((catalogue.column("offset").to_numpy(), codes))
     edges = np.searchsorted(codes[order], np.arange(len(names) + 1))
     found = {name: order[edges[i] : edges[i + 1]] for i, name in enumerate(names)}

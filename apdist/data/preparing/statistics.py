@@ -1,11 +1,11 @@
-"""What a catalogue holds: images per class, lone classes, bytes, and how much of it an epoch uses."""
+"""What a catalogue holds: images per class, lone classes, bytes; how much of it an epoch uses."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apdist.data.catalogue.catalogue import Catalogue, encoded
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def split_statistics(catalogue: Catalogue) -> SplitStatistics:
     return SplitStatistics(
         num_images=len(catalogue),
         num_bytes=int(catalogue.column("size").to_numpy().sum()),
-        num_shards=len(np.unique(encoded(catalogue.column("shard"))[0])),
+        num_shards=len(np.unique(codes_and_names(catalogue.column("shard"))[0])),
         class_sizes=np.unique(catalogue.labels, return_counts=True)[1],
     )
 

@@ -20,7 +20,7 @@ class PrepareCheck:
     """Compare shards with their catalogue; exit code 1 where something differs."""
 
     uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
-    """Folder or s3:// prefix with the catalogue."""
+    """Folder or s3:// prefix with the shards' catalogue, index.parquet."""
     deep: bool = False
     """Read every image and compare its checksum, not only sizes and ETags of the shards."""
     threads: int = min(16, 2 * (os.cpu_count() or 1))
@@ -46,11 +46,11 @@ def prepare_check(options: PrepareCheck) -> int:
     what = "every image" if options.deep else "size and ETag"
     if not found:
         say(
-            f"{options.uri}: {counted(len(catalogue.shards), 'shard')} as indexed ({what} compared)"
+            f"{options.uri}: {counted(len(catalogue.shards), 'shard')} as catalogued ({what} compared)"
         )
         return 0
     rows = [[d.shard, d.key, str(d.offset) if d.offset >= 0 else "", d.what] for d in found]
-    table("what differs from the index", ["shard", "key", "at byte", "what"], rows[:MOST_SHOWN])
+    table("what differs from the catalogue", ["shard", "key", "at byte", "what"], rows[:MOST_SHOWN])
     shards = {d.shard for d in found}
     differences, total = counted(len(found), "difference"), counted(len(catalogue.shards), "shard")
     say(f"{differences} in {len(shards)} of {total} ({what} compared)")
@@ -64,4 +64,4 @@ def warn_of_others(catalogue: Catalogue) -> None:
         return  # nothing can be listed there, or the shards lie elsewhere
     beside = sorted(set(storage.list_files(catalogue.root, ".tar")) - set(catalogue.shards))
     if beside:
-        warn(f"{counted(len(beside), 'shard')} not in the index, the first {beside[0]}")
+        warn(f"{counted(len(beside), 'shard')} not in the catalogue, the first {beside[0]}")

@@ -1,4 +1,4 @@
-"""``apdist prepare index``: a catalogue of WebDataset shards that others wrote, where they lie."""
+"""``apdist prepare index``: the catalogue of WebDataset shards that others wrote, where they lie."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import CATALOGUE_NAME
-from apdist.data.preparing.cataloguing import Catalogued, find_shards, catalogue_shards
+from apdist.data.preparing.cataloguing import Catalogued, catalogue_shards, find_shards
 from apdist.data.preparing.samples import Rules
 from apdist_verbs.terminal.console import counted, progress_bar, say, warn
 from apdist_verbs.terminal.options import shown_default
@@ -25,7 +25,7 @@ class PrepareIndex:
     shards: tuple[str, ...] = ()
     """Names with braces, as name-{000000..000031}.tar; else all .tar files under URI."""
     out: Annotated[str, shown_default("beside the shards")] = ""
-    """Folder or s3:// prefix for the catalogue, where the shards' own place cannot be written to."""
+    """Folder or s3:// prefix for the catalogue, index.parquet, if not beside the shards."""
     label: str = "cls"
     """Where the class is: cls, json:FIELD, or key:PATTERN with one group ( )."""
     names: Annotated[str, shown_default("the label")] = ""
@@ -45,7 +45,9 @@ class PrepareIndex:
         if self.processes < 1:
             raise ValueError("--processes must be at least 1")
         if storage.is_read_only(self.uri) and not self.out:
-            raise ValueError("--out is needed: an index cannot be written beside shards on https")
+            raise ValueError(
+                "--out is needed: the catalogue (index.parquet) cannot be written beside shards on https"
+            )
         if self.uri.endswith(".tar") and self.shards:
             raise ValueError("give either a URI that ends with .tar or --shards, not both")
         self.rules  # noqa: B018 - checks itself

@@ -24,7 +24,7 @@ class PrepareStats:
     """Say what a catalogue holds."""
 
     uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
-    """Folder or s3:// prefix with the catalogue."""
+    """Folder or s3:// prefix with the shards' catalogue, index.parquet."""
     group_size: int = 4
     """Images of a class that enter a batch together."""
     batch_size: int = 512
@@ -41,7 +41,7 @@ def prepare_stats(options: PrepareStats) -> int:
     """Print a table, a histogram for each split, and what an epoch uses."""
     catalogue = read_catalogue(options.uri)
     if not len(catalogue):
-        raise ValueError(f"the index under {options.uri} holds no image")
+        raise ValueError(f"the catalogue under {options.uri} holds no image")
     splits = sorted(catalogue.splits())
     parts = {split: catalogue.select(split) for split in splits}
     figures = {split: split_statistics(part) for split, part in parts.items()}

@@ -146,10 +146,10 @@ def outcome(root: Path, table: pa.Table) -> str:
     ("meta", "message"),
     [
         ({"version": 99}, "format version 99, this apdist reads 1; prepare it again"),
-        ({"version": None}, "no index of apdist or is damaged; prepare it again"),
-        ({"num_images": 7}, "no index of apdist or is damaged; prepare it again"),
-        ({"shards": [1]}, "no index of apdist or is damaged; prepare it again"),
-        ({"shards": {"000.tar": "big"}}, "no index of apdist or is damaged; prepare it again"),
+        ({"version": None}, "no catalogue of apdist or is damaged; prepare it again"),
+        ({"num_images": 7}, "no catalogue of apdist or is damaged; prepare it again"),
+        ({"shards": [1]}, "no catalogue of apdist or is damaged; prepare it again"),
+        ({"shards": {"000.tar": "big"}}, "no catalogue of apdist or is damaged; prepare it again"),
     ],
 )
 def test_metadata_that_cannot_be_are_refused(
@@ -162,11 +162,14 @@ def test_metadata_that_cannot_be_are_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop_columns(["label"]), "lacks the column label; prepare the index again"),
+        (
+            lambda t: t.drop_columns(["label"]),
+            "lacks the column label; prepare the catalogue again",
+        ),
         (lambda t: t.drop_columns(["crc32", "key"]), "lacks the column crc32, key"),
         (
             lambda t: with_column(t, "label", [*range(69), None]),
-            "image 'bild-ü/00069' of shard '001.tar' has no label; index it again",
+            "image 'bild-ü/00069' of shard '001.tar' has no label; prepare or index it again",
         ),
         (
             lambda t: with_column(t, "key", [*t["key"].to_pylist()[:69], "bild-ü/00055"]),
@@ -189,7 +192,7 @@ def test_rows_that_cannot_be_are_refused_by_name(
         read_catalogue(write(tmp_path, change(rows(70))))
 
 
-def test_a_shard_that_the_index_does_not_list_is_refused(tmp_path: Path) -> None:
+def test_a_shard_that_the_catalogue_does_not_list_is_refused(tmp_path: Path) -> None:
     root = write(tmp_path, rows(70), shards={"000.tar": (SHARD_BYTES, "")})
     with pytest.raises(ValueError, match="'bild-ü/00050' of shard '001.tar' lies in a shard that"):
         read_catalogue(root)

@@ -25,7 +25,7 @@ def write_list(folder: Path, text: str) -> DataConfig:
     return DataConfig(exclude=str(folder / "list.txt"))
 
 
-def test_without_options_the_splits_of_the_index_are_used(catalogue: Catalogue) -> None:
+def test_without_options_the_splits_of_the_catalogue_are_used(catalogue: Catalogue) -> None:
     assert keys(training_images(catalogue, DataConfig(), 0)) == keys(catalogue.select("train"))
     assert keys(evaluation_images(catalogue, DataConfig(), 0)) == keys(catalogue.select("test"))
 
@@ -49,7 +49,7 @@ def test_excluded_images_and_classes_are_not_trained_on(
         ("a\nb\nc\nd\na", "'a', 'b', 'c', ... .4 in all"),
     ],
 )
-def test_an_entry_that_is_not_in_the_index_is_refused(
+def test_an_entry_that_is_not_in_the_catalogue_is_refused(
     catalogue: Catalogue, tmp_path: Path, text: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

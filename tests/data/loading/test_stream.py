@@ -17,11 +17,11 @@ from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.images import ImageError, evaluation_image
 from apdist.data.loading import loader_process
-from apdist.data.loading.filling import Filled, Order, fill
+from apdist.data.loading.decoding import Task, TaskResult, decode_into
 from apdist.data.loading.loader_process import LoaderError
-from apdist.data.loading.passes import _image_member, evaluation_batches, shard_names
-from apdist.data.loading.reader import ImageReader, Piece, read_piece
-from apdist.data.loading.stream import Batch, TrainingStream, piece_ends
+from apdist.data.loading.reader import ImageReader, ReadRequest, read_images
+from apdist.data.loading.sequential import _image_member, evaluation_batches, shard_names
+from apdist.data.loading.stream import Batch, TrainingStream, request_cuts
 from apdist.data.loading.telemetry import StreamFigures, Waiting
 from apdist.data.plan.plan import Plan
 from apdist.data.storage import StorageError
@@ -89,11 +89,11 @@ def test_a_resumed_stream_goes_on_with_the_same_images(shards: Path) -> None:
 
 
 def test_augmentation_changes_from_epoch_to_epoch(shards: Path) -> None:
-    piece = ImageReader(read_catalogue(str(shards)).select("train")).piece(np.array([3]))
+    request = ImageReader(read_catalogue(str(shards)).select("train")).request(np.array([3]))
     images = []
     for epoch in (0, 1, 1):
         out = np.empty((1, 3, SIDE, SIDE), np.uint8)
-        fill(Order(piece, 0, epoch), read_piece(piece), out, AugmentConfig())
+        decode_into(Task(request, 0, epoch), read_images(request), out, AugmentConfig())
         images.append(out)
     assert not np.array_equal(images[0], images[1])
     assert np.array_equal(images[1], images[2])
@@ -108,14 +108,14 @@ def test_neighbours_come_with_one_read(shards: Path) -> None:
 
     reader = ImageReader(read_catalogue(str(shards)).select("train"))
     first = reader.columns[0]
-    piece = reader.piece(np.flatnonzero(first == first[0])[:4][::-1].copy())
-    found = read_piece(piece, counting)
+    request = reader.request(np.flatnonzero(first == first[0])[:4][::-1].copy())
+    found = read_images(request, counting)
     assert len(reads) == 1
     for number, data in enumerate(found):
-        piece.check(number, data)
-    apart = reader.piece(np.array([0, len(first) - 1]))
+        request.check(number, data)
+    apart = reader.request(np.array([0, len(first) - 1]))
     assert len(apart.shards) == 2
-    for number, data in enumerate(read_piece(apart, counting)):
+    for number, data in enumerate(read_images(apart, counting)):
         apart.check(number, data)
     assert len(reads) == 3
 
@@ -133,7 +133,7 @@ def test_neighbours_come_with_one_read(shards: Path) -> None:
     ],
 )
 def test_pieces_end_between_classes(labels: list[int], expected: list[int]) -> None:
-    assert piece_ends(np.array(labels, dtype=np.int64), 4).tolist() == expected
+    assert request_cuts(np.array(labels, dtype=np.int64), 4).tolist() == expected
 
 
 def test_a_damaged_image_is_an_error_that_names_it(damaged: tuple[Catalogue, int]) -> None:
@@ -183,10 +183,10 @@ def test_evaluation_sees_every_image_of_the_split_once(shards: Path) -> None:
 
 
 def test_of_a_sample_with_several_members_the_indexed_one_is_taken() -> None:
-    piece = Piece((("x.tar", ""),), np.array([[0, 512, 5, zlib.crc32(b"image")]]), ("a",))
+    request = ReadRequest((("x.tar", ""),), np.array([[0, 512, 5, zlib.crc32(b"image")]]), ("a",))
     sample = {"__key__": "a", "seg.png": b"other", "jpg": b"image", "json": b"{}"}
-    assert _image_member(sample, piece) == b"image"
-    assert _image_member({"__key__": "a", "jpg": b"imagE"}, piece) == b"imagE"
+    assert _image_member(sample, request) == b"image"
+    assert _image_member({"__key__": "a", "jpg": b"imagE"}, request) == b"imagE"
 
 
 def test_a_shard_cut_between_two_images_is_noticed(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_shard_cut_between_two_images_is_noticed(tmp_path: Path) -> None:
     cut = catalogue.table["offset"][20].as_py() - 512  # the header of the image
     path = tmp_path / "test-000000.tar"
     path.write_bytes(path.read_bytes()[:cut] + bytes(1024))
-    with pytest.raises(ImageError, match="lacks 4 images of the index"):
+    with pytest.raises(ImageError, match="lacks 4 images of the catalogue"):
         list(
             evaluation_batches(
                 catalogue, side=SIDE, batch_size=8, num_threads=1, shards=shard_names(catalogue)
@@ -268,11 +268,13 @@ def test_read_ahead_is_bounded_by_bytes(shards: Path) -> None:
     a_batch = 16 * 3 * SIDE**2
     stream = stream_of(catalogue, read_ahead_mib=1)
     room = (1 << 20) * 3 // 4  # the rest is for encoded images
-    assert stream.steps_ahead() == min(16, room // a_batch)
+    assert stream.num_prefetched() == min(16, room // a_batch)
     stream.data = dataclasses.replace(stream.data, image_size=100)
-    assert stream.steps_ahead() == room // (16 * 3 * 100**2)
+    assert stream.num_prefetched() == room // (16 * 3 * 100**2)
     stream.data = dataclasses.replace(stream.data, image_size=SIDE)
-    assert max(batch.figures.num_ready for batch in stream.batches(0, 60)) <= stream.steps_ahead()
+    assert (
+        max(batch.figures.num_ready for batch in stream.batches(0, 60)) <= stream.num_prefetched()
+    )
     large = dataclasses.replace(stream.data, image_size=640)
     stream.data = large
     with pytest.raises(ValueError, match="holds no batch: the 16 images .*read-ahead-mib 25"):
@@ -283,7 +285,7 @@ def test_buffers_are_used_again(shards: Path) -> None:
     catalogue = read_catalogue(str(shards)).select("train")
     stream = stream_of(catalogue, read_ahead_mib=1)
     places = {batch.images.data_ptr() for batch in stream.batches(0, 200)}
-    assert len(places) <= stream.steps_ahead() + 1
+    assert len(places) <= stream.num_prefetched() + 1
 
 
 def test_a_loader_reads_on_while_it_decodes_one_piece(
@@ -291,24 +293,24 @@ def test_a_loader_reads_on_while_it_decodes_one_piece(
 ) -> None:
     catalogue = read_catalogue(str(shards)).select("train")
     decoding, most, read_meanwhile = 0, 0, 0
-    real_fill, real_read = loader_process.fill, loader_process.read_piece
+    real_decode, real_read = loader_process.decode_into, loader_process.read_images
 
-    def filling(*arguments: Any) -> Filled:
+    def filling(*arguments: Any) -> TaskResult:
         nonlocal decoding, most
         decoding += 1
         most = max(most, decoding)
         time.sleep(0.005)
-        filled = real_fill(*arguments)
+        result = real_decode(*arguments)
         decoding -= 1
-        return filled
+        return result
 
     def reading(*arguments: Any) -> list[bytes]:
         nonlocal read_meanwhile
         read_meanwhile += decoding
         return real_read(*arguments)
 
-    monkeypatch.setattr(loader_process, "fill", filling)
-    monkeypatch.setattr(loader_process, "read_piece", reading)
+    monkeypatch.setattr(loader_process, "decode_into", filling)
+    monkeypatch.setattr(loader_process, "read_images", reading)
 
     def read(num_threads: int, **changes: int) -> None:
         stream = stream_of(catalogue)
@@ -324,7 +326,7 @@ def test_a_loader_reads_on_while_it_decodes_one_piece(
     assert most == 3
     read_meanwhile = 0
     read(num_threads=1, encoded_bytes=1)
-    assert read_meanwhile == 0  # one piece at a time: there is no room for two
+    assert read_meanwhile == 0  # one request at a time: there is no room for two
 
 
 def test_a_step_tells_what_was_read(shards: Path) -> None:

@@ -1,4 +1,4 @@
-"""Shards of others: the catalogue says what `tarfile` reads, and nothing is passed over silently."""
+"""Shards of others: the catalogue says what `tarfile` reads, and nothing is dropped silently."""
 
 import gzip
 import io
@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apdist.data.catalogue.catalogue import read_catalogue
-from apdist.data.loading.passes import evaluation_batches, shard_names
 from apdist.data.loading.reader import ImageReader
+from apdist.data.loading.sequential import evaluation_batches, shard_names
 from apdist.data.preparing import cataloguing
 from apdist.data.preparing.cataloguing import (
     Catalogued,
+    catalogue_shards,
     expand_braces,
     find_shards,
-    catalogue_shards,
 )
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.samples import Rules
@@ -58,7 +58,7 @@ def assert_index_is_what_tarfile_reads(root: Path, result: Catalogued, num_image
         members = read_with_tarfile(root / cells["shard"])
         data = members[cells["key"] + ".jpg"]
         assert reader.read_one(row) == data
-        reader.piece(np.array([row])).check(0, data)
+        reader.request(np.array([row])).check(0, data)
 
 
 WRITERS = {

@@ -174,7 +174,7 @@ def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="damaged"):
         read_catalogue(str(tmp_path))
     pq.write_table(catalogue.table, path)  # no metadata of ours
-    with pytest.raises(ValueError, match="no index of apdist"):
+    with pytest.raises(ValueError, match="no catalogue of apdist"):
         read_catalogue(str(tmp_path))
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Catalogue, encoded
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 from apdist.data.images import ImageError, evaluation_image
-from apdist.data.loading.filling import explain
-from apdist.data.loading.reader import ImageReader, Piece
+from apdist.data.loading.decoding import explain
+from apdist.data.loading.reader import ImageReader, ReadRequest
 
 
 def evaluation_batches(
@@ -40,9 +40,9 @@ def evaluation_batches(
     try:
         rows: list[int] = []
         futures: list[Future[NDArray[np.uint8]]] = []
-        for piece, row, data in _shard_samples(reader, sorted(shards)):
+        for request, row, data in _shard_samples(reader, sorted(shards)):
             rows.append(row)
-            futures.append(pool.submit(_decode_checked, piece, data, side))
+            futures.append(pool.submit(_decode_checked, request, data, side))
             if len(rows) == batch_size:
                 yield _collect(rows, futures)
                 rows, futures = [], []
@@ -54,7 +54,7 @@ def evaluation_batches(
 
 def shard_names(catalogue: Catalogue) -> list[str]:
     """Names of the shards that hold an image of ``catalogue``, sorted."""
-    codes, names = encoded(catalogue.column("shard"))
+    codes, names = codes_and_names(catalogue.column("shard"))
     return sorted(names[code] for code in np.unique(codes).tolist())
 
 
@@ -67,7 +67,9 @@ def open_shard(uri: str) -> Iterator[dict[str, Any]]:
         yield from group_by_keys(member | {"__url__": uri} for member in members)
 
 
-def _shard_samples(reader: ImageReader, names: list[str]) -> Iterator[tuple[Piece, int, bytes]]:
+def _shard_samples(
+    reader: ImageReader, names: list[str]
+) -> Iterator[tuple[ReadRequest, int, bytes]]:
     for name in names:
         rows = reader.rows_of_shards([name])
         keys = reader.keys.take(rows).to_pylist()
@@ -76,34 +78,34 @@ def _shard_samples(reader: ImageReader, names: list[str]) -> Iterator[tuple[Piec
         for sample in open_shard(uri):
             row = wanted.pop(sample["__key__"], None)
             if row is not None:
-                piece = reader.piece(np.array([row]))
-                yield piece, row, _image_member(sample, piece)
+                request = reader.request(np.array([row]))
+                yield request, row, _image_member(sample, request)
         if wanted:
             # webdataset takes a shard that was cut between two members for a short one.
             raise ImageError(
-                f"{uri} lacks {len(wanted)} images of the index, "
+                f"{uri} lacks {len(wanted)} images of the catalogue, "
                 f"the first {next(iter(wanted))!r}; the shard was truncated or replaced"
             )
 
 
-def _image_member(sample: dict[str, Any], piece: Piece) -> bytes:
+def _image_member(sample: dict[str, Any], request: ReadRequest) -> bytes:
     """The member that was indexed; if none is like it, one that will fail its check."""
     members = [
         bytes(data)
         for name, data in sample.items()
         if not name.startswith("__") and isinstance(data, bytes)
     ]
-    size, checksum = piece.places[0, 2:].tolist()
+    size, checksum = request.places[0, 2:].tolist()
     alike = [data for data in members if len(data) == size and zlib.crc32(data) == checksum]
     return (alike or members or [b""])[0]
 
 
-def _decode_checked(piece: Piece, data: bytes, side: int) -> NDArray[np.uint8]:
+def _decode_checked(request: ReadRequest, data: bytes, side: int) -> NDArray[np.uint8]:
     try:
-        piece.check(0, data)
+        request.check(0, data)
         return evaluation_image(data, side)
     except ImageError as error:
-        raise ImageError(explain(piece.describe(0), error)) from error
+        raise ImageError(explain(request.describe(0), error)) from error
 
 
 def _collect(

@@ -10,7 +10,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def once_per_process(make: Callable[P, T]) -> Callable[P, T]:
+def cached_per_process(make: Callable[P, T]) -> Callable[P, T]:
     """Remember what ``make`` returns for the last few arguments.
 
     Unlike `functools.lru_cache`, threads that come together do not make one each. A forked child

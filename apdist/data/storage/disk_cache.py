@@ -126,7 +126,7 @@ class ShardCache:
             if written != size:
                 raise StorageError(
                     f"{storage.shown(uri)} was replaced while it was read: "
-                    f"{written} bytes instead of {size}; index the data again"
+                    f"{written} bytes instead of {size}; prepare or index the data again"
                 )
             os.fsync(
                 file

@@ -12,7 +12,7 @@ import pytest
 
 from apdist.data import storage
 from apdist.data.storage import RetryPolicy, StorageError
-from apdist.data.storage.cache import ShardCache, _entries, _locked, file_name
+from apdist.data.storage.disk_cache import ShardCache, _entries, _locked, file_name
 from tests.faulty_proxy import Fault, always, faulty_proxy, first
 from tests.range_server import WebFile, range_server
 
