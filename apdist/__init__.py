@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from apdist.training.step.step import global_step as global_step
 
 _HOMES = {
-    **dict.fromkeys(["read_index"], "apdist.data.catalogue.catalogue"),
+    **dict.fromkeys(["read_catalogue"], "apdist.data.catalogue.catalogue"),
     **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.plan"),
     **dict.fromkeys(
         [
@@ -88,7 +88,7 @@ __all__ = [
     "load_model",
     "own_rows",
     "pool_scales",
-    "read_index",
+    "read_catalogue",
     "save_index",
     "score_labelled",
     "score_queries",

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from apdist.data.plan.plan import PlanSummary as PlanSummary
 
 _HOMES = {
-    **dict.fromkeys(["read_index"], "apdist.data.catalogue.catalogue"),
+    **dict.fromkeys(["read_catalogue"], "apdist.data.catalogue.catalogue"),
     **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.plan"),
 }
-__all__ = ["Plan", "PlanSummary", "read_index"]
+__all__ = ["Plan", "PlanSummary", "read_catalogue"]
 
 __getattr__ = lazily(__name__, _HOMES)

@@ -106,8 +106,8 @@ def load_checkpoint(
         )
     if meta.data_hash != data_hash:
         raise ValueError(
-            f"{uri} was written while training on other images; the catalogue or the list of excluded "
-            "images has changed since: put it back, or start anew"
+            f"{uri} was written while training on other images; the catalogue or the list of "
+            "excluded images has changed since: put it back, or start anew"
         )
     data = io.BytesIO(storage.read_bytes(storage.join(uri, STATE_NAME)))
     try:

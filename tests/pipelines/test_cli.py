@@ -224,7 +224,7 @@ def test_an_output_that_takes_no_file_is_refused_and_nothing_is_left(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_index_of_shards_that_is_cut_short_is_refused_by_train(
+def test_a_catalogue_that_is_cut_short_is_refused_by_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_small_set(tmp_path / "shards")

@@ -109,7 +109,7 @@ def test_bad_input_is_refused_and_nothing_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_foreign_shards_are_indexed_checked_and_counted(
+def test_foreign_shards_are_catalogued_checked_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -158,7 +158,7 @@ def test_a_broken_sample_is_named_or_skipped_and_counted(
     assert "skipped 1 sample or shard's end: of no use" in warned
 
 
-def test_ctrl_c_ends_indexing_and_what_was_read_is_kept(tmp_path: Path) -> None:
+def test_ctrl_c_ends_cataloguing_and_what_was_read_is_kept(tmp_path: Path) -> None:
     large = [file for n in range(4000) for file in sample(f"k{n}", n % 7, 0)[:2]]
     for number in range(6):
         write_tar(tmp_path / f"{number}.tar", samples(1) if number < 2 else large)
@@ -236,7 +236,7 @@ def test_shards_in_object_storage(
         assert (code, "2 differences in 1 of 2 shards" in said) == (1, True)
 
 
-def test_shards_on_a_web_server_are_indexed(
+def test_shards_on_a_web_server_are_catalogued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")

@@ -141,5 +141,5 @@ _STATUS_REMEDIES = {
     404: "no such file; check the path",
     410: "the file is gone; check the path",
     412: _REPLACED,
-    416: "ends before that byte; the file was truncated or replaced: prepare or index the data again",
+    416: "ends before that byte; it was truncated or replaced: prepare or index the data again",
 }

@@ -45,9 +45,7 @@ def prepare_check(options: PrepareCheck) -> int:
     warn_of_others(catalogue)
     what = "every image" if options.deep else "size and ETag"
     if not found:
-        say(
-            f"{options.uri}: {counted(len(catalogue.shards), 'shard')} as catalogued ({what} compared)"
-        )
+        say(f"{options.uri}: {counted(len(catalogue.shards), 'shard')} as noted ({what} compared)")
         return 0
     rows = [[d.shard, d.key, str(d.offset) if d.offset >= 0 else "", d.what] for d in found]
     table("what differs from the catalogue", ["shard", "key", "at byte", "what"], rows[:MOST_SHOWN])

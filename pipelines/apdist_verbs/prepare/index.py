@@ -1,4 +1,4 @@
-"""``apdist prepare index``: the catalogue of WebDataset shards that others wrote, where they lie."""
+"""``apdist prepare index``: a catalogue of WebDataset shards of others, where they lie."""
 
 import os
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class PrepareIndex:
             raise ValueError("--processes must be at least 1")
         if storage.is_read_only(self.uri) and not self.out:
             raise ValueError(
-                "--out is needed: the catalogue (index.parquet) cannot be written beside shards on https"
+                "--out is needed: index.parquet cannot be written beside shards on https"
             )
         if self.uri.endswith(".tar") and self.shards:
             raise ValueError("give either a URI that ends with .tar or --shards, not both")

@@ -102,7 +102,7 @@ def test_neighbours_are_selected_without_a_copy() -> None:
     assert bytes_of[0] == bytes_of[1]
 
 
-def test_an_index_without_images_is_read(tmp_path: Path) -> None:
+def test_a_catalogue_without_images_is_read(tmp_path: Path) -> None:
     catalogue = read_catalogue(write(tmp_path, rows(0)))
     assert len(catalogue) == 0
     assert catalogue.labels.tolist() == []

@@ -182,7 +182,7 @@ def test_evaluation_sees_every_image_of_the_split_once(shards: Path) -> None:
     assert sorted(rows) == list(range(len(catalogue)))
 
 
-def test_of_a_sample_with_several_members_the_indexed_one_is_taken() -> None:
+def test_of_a_sample_with_several_members_the_catalogued_one_is_taken() -> None:
     request = ReadRequest((("x.tar", ""),), np.array([[0, 512, 5, zlib.crc32(b"image")]]), ("a",))
     sample = {"__key__": "a", "seg.png": b"other", "jpg": b"image", "json": b"{}"}
     assert _image_member(sample, request) == b"image"

@@ -119,7 +119,7 @@ def test_a_server_that_is_killed_and_comes_back_costs_nothing_but_time(
     assert_equal(found, expected)
 
 
-def test_a_shard_replaced_since_it_was_indexed_is_named(catalogue: Catalogue) -> None:
+def test_a_shard_replaced_since_it_was_catalogued_is_named(catalogue: Catalogue) -> None:
     name = catalogue.column("shard")[0].as_py()
     uri = f"s3://apdist/set/{name}"
     right = storage.read_bytes(uri)

@@ -97,7 +97,7 @@ SAMPLES = st.lists(
 
 @given(SAMPLES, st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, "webdataset"]))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_random_shards_are_indexed_as_tarfile_and_webdataset_read_them(
+def test_random_shards_are_catalogued_as_tarfile_and_webdataset_read_them(
     drawn: list[tuple[str, int, str]], writer: int | str
 ) -> None:
     files: Files = []
@@ -126,7 +126,7 @@ def test_random_shards_are_indexed_as_tarfile_and_webdataset_read_them(
 
 
 @pytest.mark.skipif(not HAS_TAR, reason="needs GNU tar")
-def test_evaluation_streams_what_was_indexed(tmp_path: Path) -> None:
+def test_evaluation_streams_what_was_catalogued(tmp_path: Path) -> None:
     root = tmp_path / "shards"
     (root / "below").mkdir(parents=True)
     write_with_gnu_tar(root / "below" / "a.tar", samples(), "gnu")
@@ -363,7 +363,7 @@ def test_what_was_skipped_is_read_again_when_it_must_not_be(tmp_path: Path) -> N
         catalogue(tmp_path)
 
 
-def test_an_index_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_a_catalogue_may_lie_elsewhere(tmp_path: Path) -> None:
     write_tar(tmp_path / "shards" / "a.tar", samples(2))
     out = str(tmp_path / "index")
     catalogue_shards(str(tmp_path / "shards"), ["a.tar"], out, Rules(), skip=False, num_processes=1)

@@ -21,7 +21,7 @@ def check(root: Path, *, deep: bool, threads: int = 2) -> list[Difference]:
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_untouched_shards_are_as_indexed(root: Path, deep: bool) -> None:
+def test_untouched_shards_are_as_noted(root: Path, deep: bool) -> None:
     seen: list[int] = []
     catalogue = read_catalogue(str(root))
     assert check_shards(catalogue, deep=deep, num_threads=2, progress=seen.append) == []

@@ -23,7 +23,7 @@ from apdist.data.preparing.shards import (
 from tests.pictures import encode_picture, items, refuse, write_small_set
 
 
-def test_the_index_points_at_the_bytes_that_tarfile_reads(shards: Path) -> None:
+def test_the_catalogue_points_at_the_bytes_that_tarfile_reads(shards: Path) -> None:
     catalogue = read_catalogue(str(shards))
     members: dict[str, bytes] = {}
     for path in sorted(shards.glob("*.tar")):
@@ -153,7 +153,7 @@ def test_keys_have_no_dot_and_are_unique() -> None:
     assert keys[3] == "ä_ö/ü"
 
 
-def test_an_index_that_is_missing_says_how_to_make_one(tmp_path: Path) -> None:
+def test_a_catalogue_that_is_missing_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="apdist prepare folder"):
         read_catalogue(str(tmp_path))
 
@@ -167,7 +167,7 @@ def test_shards_that_a_killed_prepare_left_are_told_apart(tmp_path: Path) -> Non
         write_small_set(tmp_path)
 
 
-def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_catalogue_is_refused(tmp_path: Path) -> None:
     catalogue = write_small_set(tmp_path)
     path = tmp_path / "index.parquet"
     path.write_bytes(path.read_bytes()[:-100])
@@ -178,7 +178,7 @@ def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
         read_catalogue(str(tmp_path))
 
 
-def test_an_index_of_another_version_is_refused(
+def test_a_catalogue_of_another_version_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue = write_small_set(tmp_path)
@@ -194,7 +194,7 @@ def test_a_split_that_is_not_there_names_those_that_are(shards: Path) -> None:
         read_catalogue(str(shards)).select("val")
 
 
-def test_an_index_survives_being_written(shards: Path, tmp_path: Path) -> None:
+def test_a_catalogue_survives_being_written(shards: Path, tmp_path: Path) -> None:
     catalogue = read_catalogue(str(shards))
     write_catalogue(dataclasses.replace(catalogue, root=str(tmp_path)))
     again = read_catalogue(str(tmp_path))
