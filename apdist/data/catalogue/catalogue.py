@@ -46,7 +46,7 @@ class Catalogue:
     columns: pa.Table | StoredColumns
     """In memory, or read column by column when asked for: ten million images need gigabytes."""
     shards: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Size in bytes and ETag (empty on disk) of each shard when it was indexed."""
+    """Size in bytes and ETag (empty on disk) of each shard when the catalogue was written."""
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -57,7 +57,7 @@ class Catalogue:
 
     @property
     def table(self) -> pa.Table:
-        """All columns; of a large catalogue ask for a `column`, or for the table of a few rows."""
+        """All columns; for a large catalogue use `column`, or the table of a few rows."""
         if isinstance(self.columns, pa.Table):
             return self.columns
         return pa.table([self.column(name) for name in SCHEMA.names], schema=SCHEMA)
@@ -122,8 +122,8 @@ def read_catalogue(root: str) -> Catalogue:
     """The catalogue under ``root``, with all rows checked; columns are read when they are needed.
 
     Raises:
-        ValueError: there is none, it is damaged, another version of apdist wrote it, or rows of it
-            cannot be.
+        ValueError: there is none, it is damaged, another version of apdist wrote it, or a row of
+            it is impossible.
     """
     uri = storage.join(root, CATALOGUE_NAME)
     if not storage.exists(uri):

@@ -1,4 +1,4 @@
-"""Refuse a catalogue whose rows cannot be: missing values, places outside a shard, two equal keys.
+"""Refuse a catalogue with impossible rows: missing values, places outside a shard, equal keys.
 
 Row group by row group, in whole arrays: ten million rows take seconds and little memory.
 """
@@ -41,7 +41,7 @@ def check_rows(columns: StoredColumns, shards: Mapping[str, tuple[int, str]]) ->
         shards: size in bytes and ETag of each shard.
 
     Raises:
-        ValueError: the first row that cannot be, by shard and key.
+        ValueError: the first impossible row, by shard and key.
     """
     hashes = np.empty(len(columns), dtype=np.uint64)
     start = 0

@@ -1,4 +1,4 @@
-"""Which images of a catalogue a run trains on and which it evaluates on.
+"""Which images of a catalogue a run is trained on, and which it is evaluated on.
 
 The training split, less what a list excludes, less a share that is held out for evaluation.
 """

@@ -16,7 +16,7 @@ _NUMBERS = itertools.count()
 
 
 class Buffer:
-    """Room for the images of one batch in memory without a name: it cannot be left behind."""
+    """Room for the images of one batch, in memory without a name: a crash leaves none behind."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.number, self.shape = next(_NUMBERS), shape
@@ -62,10 +62,10 @@ def mapped(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _anonymous_file(size: int) -> int:
-    """Descriptor of memory that is really there.
+    """Descriptor of memory that is allocated, not only promised.
 
     Raises:
-        ValueError: there is not so much; to write beyond it would kill the process.
+        ValueError: there is not enough; writing to it would kill the process.
     """
     if hasattr(os, "memfd_create"):  # unlike /dev/shm it is not limited to 64 MiB in a container
         descriptor = os.memfd_create("apdist-batch")

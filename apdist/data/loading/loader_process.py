@@ -94,7 +94,7 @@ class Loader:
         self.counted = self._counts()
 
     def submit(self, task: Task, out: NDArray[np.uint8]) -> "Future[TaskResult]":
-        """Fill ``out`` (p, 3, s, s); counts are those since the last time, of all threads."""
+        """Fill ``out`` (p, 3, s, s); counts are those of all threads since the last result."""
         future: Future[TaskResult] = Future()
         self.readers.submit(self._read, task, out, future)
         return future
@@ -193,7 +193,7 @@ class _WarningSender(logging.Handler):
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what images leave: to get each anew from the system takes a third of the time.
+    """Let glibc keep freed memory: to ask the system for it again takes a third of the time.
 
     Other systems are left as they are.
     """

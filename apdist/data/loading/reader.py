@@ -15,7 +15,7 @@ from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 from apdist.data.images import ImageError
 
 LARGEST_GAP_BYTES = 64 << 10
-"""Images this close together in a shard are read in one request."""
+"""Images this close together in a shard come with one ranged read."""
 
 ReadRange = Callable[[str, int, int, str], bytes | bytearray]
 """URI, offset, size, ETag -> bytes; `storage.read_range`, or that of a cache."""
@@ -23,7 +23,7 @@ ReadRange = Callable[[str, int, int, str], bytes | bytearray]
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """Images that are read together, and everything needed for it: it travels between processes."""
+    """Images to read together, and all that reading them takes: it travels between processes."""
 
     shards: tuple[tuple[str, str], ...]
     """URI and ETag of the shards they lie in."""
@@ -49,7 +49,7 @@ class ReadRequest:
         """Compare ``data`` with the checksum in the catalogue.
 
         Raises:
-            ImageError: the bytes are not those that were indexed.
+            ImageError: the bytes are not those that the catalogue notes.
         """
         if len(data) < int(self.places[number, 2]):
             raise ImageError("is cut off; the shard was truncated or replaced")
@@ -79,7 +79,7 @@ def read_images(
 
 
 def _there(request: ReadRequest, number: int, read_range: ReadRange) -> memoryview:
-    """An image of a shard that ends early; empty where it is not in what is left."""
+    """An image of a shard that ends early; empty if it lay in the part that is missing."""
     shard, offset, size = request.places[number, :3].tolist()
     uri, etag = request.shards[shard]
     try:
@@ -89,7 +89,7 @@ def _there(request: ReadRequest, number: int, read_range: ReadRange) -> memoryvi
 
 
 def _stretches(places: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Numbers of images that one request brings, in the order of their bytes."""
+    """Numbers of the images that one ranged read brings, in the order of their bytes."""
     stretch: list[int] = []
     for number in np.lexsort((places[:, 1], places[:, 0])).tolist():
         if stretch and not _close(places[stretch[-1]], places[number]):
@@ -141,7 +141,7 @@ class ImageReader:
         """The encoded image of ``row``.
 
         Raises:
-            ImageError: it is not what was indexed.
+            ImageError: it is not what the catalogue notes.
         """
         request = self.request(np.array([row]))
         data = bytes(read_images(request)[0])

@@ -1,4 +1,4 @@
-"""Sequential passes: the images of a split, shard after shard, front to back (webdataset).
+"""Sequential reading: the images of a split, shard after shard, front to back (webdataset).
 
 Shapes: b images, s side of the crop in pixels. Images are (b, 3, s, s) uint8.
 """
@@ -89,7 +89,7 @@ def _shard_samples(
 
 
 def _image_member(sample: dict[str, Any], request: ReadRequest) -> bytes:
-    """The member that was indexed; if none is like it, one that will fail its check."""
+    """The member that the catalogue notes; if none is like it, one that will fail its check."""
     members = [
         bytes(data)
         for name, data in sample.items()

@@ -58,7 +58,7 @@ class _Prefetched:
     rows: NDArray[np.int64]
     buffer: Buffer
     tasks: list[tuple[int, Task, "Future[TaskResult]"]]
-    """Place of its first image, what was ordered, what came of it."""
+    """Place of its first image, the task, and its result."""
 
     def is_ready(self) -> bool:
         return all(future.done() for _, _, future in self.tasks)

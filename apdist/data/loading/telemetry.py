@@ -1,4 +1,4 @@
-"""What the stream tells of itself, and why the training waits for it."""
+"""Figures of the stream, and why the training waits for it."""
 
 import dataclasses
 import os
@@ -86,7 +86,7 @@ class Waiting:
         self.told = False
 
     def note(self, figures: StreamFigures, step_s: float) -> str:
-        """Take a step of ``step_s`` seconds; a warning if the last ones waited, or nothing."""
+        """Count a step of ``step_s`` seconds; a warning if the last ones waited, or nothing."""
         self.recent.append((figures, step_s))
         if self.told or len(self.recent) < _STEPS_LOOKED_AT:
             return ""

@@ -1,8 +1,8 @@
-"""The batch of step t: a pure function of (labels, options, seed, t). No image is read.
+"""The batch sampler: the batch of step t is a pure function of labels, options, seed and t.
 
-An epoch is planned class by class and a batch when it is asked for, so any step costs the same. All
-chance comes from the raw output of PCG64, a stream that numpy keeps the same in every version, on
-every machine; whoever asks, for whichever worker, gets the same rows.
+No image is read. An epoch is planned class by class, a batch when it is asked for, so any step
+costs the same. All randomness comes from the raw output of PCG64, which numpy keeps the same in
+every version and on every machine: whoever asks, for whichever worker, gets the same rows.
 
 Sizes: n images of the split, B images in a batch, K images in a group, c classes.
 """
@@ -55,9 +55,9 @@ class Plan:
     """Class-balanced global batches of exactly ``batch_size`` images.
 
     Every image of a batch has another image of its class in it, and is used at most once an epoch.
-    With class_weights ``images`` and no other demand an epoch is all images but those that fill no
-    batch. Otherwise it is the longest stretch in which every class comes up as often as asked and
-    no image twice.
+    With class_weights ``images`` and no other demand, an epoch has all images except the rest that
+    fills no batch. Otherwise it is the longest one in which every class comes up as often as asked
+    for, and no image twice.
 
     Args:
         labels: (n,) class of each image, in the order of the shards.

@@ -23,7 +23,7 @@ Columns = dict[str, pa.ChunkedArray]
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as it was indexed."""
+    """One thing that differs from the catalogue."""
 
     shard: str
     key: str
