@@ -1,4 +1,4 @@
-"""Index shards that others wrote, in place: passes over all shards, kept shard by shard."""
+"""Catalogue shards that others wrote, in place: a pass over each, kept shard by shard."""
 
 import hashlib
 import io

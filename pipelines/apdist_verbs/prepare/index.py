@@ -17,7 +17,7 @@ from apdist_verbs.terminal.options import shown_default
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareIndex:
-    """Index WebDataset shards in place: one pass over each, nothing is copied or rewritten."""
+    """Catalogue WebDataset shards in place: one pass over each, nothing is copied or rewritten."""
 
     uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
     """Folder, s3:// prefix or https:// address that the shards lie under, or one that ends with
@@ -64,7 +64,7 @@ class PrepareIndex:
 
 
 def prepare_index(options: PrepareIndex) -> int:
-    """Index, and say what was found."""
+    """Catalogue the shards, and say what was found."""
     root, patterns = storage.trimmed(options.uri), options.shards
     if root.endswith(".tar"):
         root, _, name = root.rpartition("/")
