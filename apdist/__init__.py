@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from apdist._face import lazily
 
 if TYPE_CHECKING:
-    from apdist.data.catalogue.catalogue import read_index as read_index
+    from apdist.data.catalogue.catalogue import read_catalogue as read_catalogue
     from apdist.data.plan.plan import Plan as Plan
     from apdist.data.plan.plan import PlanSummary as PlanSummary
     from apdist.loss.listwise import AveragePrecisionLoss as AveragePrecisionLoss
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from apdist.training.step.step import global_step as global_step
 
 _HOMES = {
-    **dict.fromkeys(["read_index"], "apdist.data.catalogue.catalogue"),
+    **dict.fromkeys(["read_catalogue"], "apdist.data.catalogue.catalogue"),
     **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.plan"),
     **dict.fromkeys(
         [
@@ -88,7 +88,7 @@ __all__ = [
     "load_model",
     "own_rows",
     "pool_scales",
-    "read_index",
+    "read_catalogue",
     "save_index",
     "score_labelled",
     "score_queries",

@@ -14,7 +14,7 @@ import torch
 
 from apdist.config import Config, config_hash
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, read_index
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import training_images
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, total
@@ -43,9 +43,9 @@ from apdist.training.events import (
     Started,
     StepDone,
 )
-from apdist.training.feed import on_device
 from apdist.training.mailbox import Link
 from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
+from apdist.training.prefetch import on_device
 from apdist.training.runs import evaluation_name
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
@@ -82,20 +82,20 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     if options.parameters == "sharded":
         shard_parameters(network, device, workers.size)
     optimizer = build_optimizer(network, config)
-    index = read_index(config.data.shards)
-    training_index = training_images(index, config.data, options.seed)
-    plan = build_plan(training_index.labels, config)
+    catalogue = read_catalogue(config.data.shards)
+    training_catalogue = training_images(catalogue, config.data, options.seed)
+    plan = build_plan(training_catalogue.labels, config)
     checkpoint = latest_checkpoint(job.run)
-    origin = {"config_hash": config_hash(config), "data_hash": training_index.fingerprint()}
+    origin = {"config_hash": config_hash(config), "data_hash": training_catalogue.fingerprint()}
     start = load_checkpoint(checkpoint, network, optimizer, **origin) if checkpoint else 0
-    worker = _Worker(job, link, network, optimizer, index, origin)
+    worker = _Worker(job, link, network, optimizer, catalogue, origin)
     worker.start(start, plan.summary)
     if options.compile:
         network.compile()
     if start == 0:
         worker.evaluate(0)
     stream = TrainingStream(
-        training_index,
+        training_catalogue,
         plan,
         config.data,
         config.augment,
@@ -115,13 +115,13 @@ class _Worker:
         link: Link,
         network: DescriptorNet,
         optimizer: torch.optim.Optimizer,
-        index: Index,
+        catalogue: Catalogue,
         origin: dict[str, str],
     ) -> None:
         self.job, self.link, self.network, self.optimizer = job, link, network, optimizer
         self.origin = origin
         self.config = job.config
-        self.index = index
+        self.catalogue = catalogue
         self.workers = Workers()
         self.device = next(network.parameters()).device
         self.loss = build_loss(self.config.loss)
@@ -205,7 +205,7 @@ class _Worker:
         if not self.config.data.eval_split:
             return
         started = time.perf_counter()
-        scores = evaluate(self.network, self.index, self.config, self.workers)
+        scores = evaluate(self.network, self.catalogue, self.config, self.workers)
         metrics = {"step": float(step)}
         if scores is not None:
             figures = logged(EVALUATION, scores)

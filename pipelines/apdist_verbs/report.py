@@ -93,7 +93,7 @@ def ranked_queries(
     from apdist.retrieval.ranking import nearest_rows
 
     chosen = choose_queries(scores.average_precision, num_each=options.queries)
-    reader = ImageReader(found.index)
+    reader = ImageReader(found.catalogue)
     rows = torch.tensor([row for _, row in chosen])
     values, ranked = nearest_rows(found.descriptors[rows], found.descriptors, options.results + 1)
     queries = []
@@ -119,7 +119,7 @@ def _image(
 ) -> RankedImage:
     from apdist.report.gallery import RankedImage
 
-    table = found.index.table
+    table = found.catalogue.table
     return RankedImage(
         image=reader.read_one(row),
         label=str(table["label_name"][row].as_py()),
@@ -139,7 +139,8 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
     seconds = sum(step.figures["seconds"] for step in steps)
     batch = config.training.batch_size * config.training.accumulate
     workers = config.ray.num_workers
-    command = os.path.relpath(run.uri) if not storage.is_remote(run.uri) else run.uri
+    path = storage.local_path(run.uri)
+    command = run.uri if path is None else os.path.relpath(path)
     return Report(
         title=run.name,
         summary=(
