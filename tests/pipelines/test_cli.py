@@ -298,7 +298,7 @@ def test_from_pictures_to_search_in_five_verbs(
     assert len(re.findall(r"Ä \d/\d\.png", out)) == 3
     page = (here / "runs" / "my run" / "report.html").read_text()
     assert "training.batch_size" in page
-    assert "--run &#x27;runs/my run&#x27;" in page
+    assert "--run &#39;runs/my run&#39;" in page
     assert (here / "gallery.png").stat().st_size > 1000
 
     assert "exists and is not an empty folder" in refused(["index"], capsys)

@@ -9,12 +9,15 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from jinja2 import UndefinedError
 from PIL import Image
 
-from apdist.report.charts import Chart, Series, nice_ticks, render_chart, smooth, thin_out
+from apdist.report.charts import Chart, Series, draw, nice_ticks, smooth, thin_out
+from apdist.report.page import page_template
 from apdist.report.report import (
     RankedImage,
     RankedQuery,
@@ -25,6 +28,7 @@ from apdist.report.report import (
     write_report,
 )
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
+from tests.places import ROOT
 
 HOSTILE = "<script>alert(\"1\")</script> & '青リンゴ'"
 VOID = {"meta", "img"}
@@ -149,6 +153,42 @@ def test_every_text_is_escaped_wherever_a_user_can_put_one() -> None:
     assert "<script" not in rendered
     assert HOSTILE in page.words
     assert {image["alt"] for image in page.attributes("img")} >= {f"Query: {HOSTILE}"}
+
+
+def test_every_text_of_a_report_is_escaped_one_by_one() -> None:
+    """Those that a page shows but `report` does not make hostile, and attributes among them."""
+    hostile = '"><b onclick=x>&'
+    shown = report()
+    query = replace(shown.gallery[0], label=hostile, key=hostile, group=hostile)
+    result = replace(query.results[0], label=hostile, key=hostile)
+    changes: list[dict[str, Any]] = [
+        {"title": hostile},
+        {"summary": hostile},
+        {"settings": {hostile: hostile}},
+        {"facts": {hostile: hostile}},
+        {"next_commands": ((hostile, hostile),)},
+        {"gallery": (replace(query, results=(result,)),)},
+    ]
+    for change in changes:
+        rendered = render_report(replace(shown, **change))
+        page = Page(rendered)
+        assert not [
+            tag for tag, attributes in page.tags if tag == "b" and attributes.get("onclick")
+        ]
+        assert rendered.count("onclick") == rendered.count("&#34;&gt;&lt;b onclick=x&gt;&amp;") > 0
+
+
+def test_no_template_puts_a_text_on_the_page_as_it_is() -> None:
+    templates = sorted((ROOT / "apdist" / "report" / "templates").glob("*.html"))
+    assert templates
+    for template in templates:
+        found = re.findall(r"\|\s*safe\b|autoescape|xmlattr|Markup", template.read_text())
+        assert not found, template
+
+
+def test_a_template_that_asks_for_what_it_is_not_given_fails() -> None:
+    with pytest.raises(UndefinedError, match="'report' is undefined"):
+        page_template().render()
 
 
 def test_names_that_are_not_valid_unicode_do_not_stop_the_page(tmp_path: Path) -> None:
@@ -298,14 +338,15 @@ def test_smoothing_keeps_a_straight_line() -> None:
 
 def test_a_chart_of_fewer_than_two_places_is_left_out() -> None:
     series = Series(name="a", points=((1.0, 2.0), (math.inf, 1.0)), look="after")
-    assert render_chart(Chart(title="t", note="", x_label="x", series=(series,))) == ""
+    assert draw(Chart(title="t", note="", x_label="x", series=(series,))) is None
 
 
 def test_a_line_is_drawn_within_the_axes_and_rises_upwards() -> None:
     series = Series(name="a", points=((0.0, 0.0), (10.0, 1.0)), look="after")
-    drawn = render_chart(Chart(title="t", note="", x_label="x", series=(series,)))
-    found = re.search(r'points="([\d.]+),([\d.]+) ([\d.]+),([\d.]+)"', drawn)
-    assert found is not None
-    left, bottom, right, top = map(float, found.groups())
-    assert 0 < left < right < 380
-    assert 0 < top < bottom < 236
+    drawing = draw(Chart(title="t", note="", x_label="x", series=(series,)))
+    assert drawing is not None
+    (left, bottom), (right, top) = (
+        map(float, point.split(",")) for point in drawing.lines[0].path.split()
+    )
+    assert 0 < left < right < drawing.axes.width
+    assert 0 < top < bottom < drawing.axes.height
