@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from apdist.data import storage
 from apdist.training.runs import Run, evaluation_name
 from apdist_verbs.terminal.console import say, table
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 from apdist_verbs.train import absolute
 
 if TYPE_CHECKING:
