@@ -16,8 +16,6 @@ from apdist.report.report import (
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
 
 HOSTILE = "<script>alert(\"1\")</script> & '青リンゴ'"
-
-
 VOID = {"meta", "img"}
 
 

@@ -13,14 +13,8 @@ from torch import Tensor
 from apdist.retrieval.index import SearchIndex, build_index
 
 HAS_FAISS = importlib.util.find_spec("faiss") is not None
-
-
 needs_faiss = pytest.mark.skipif(not HAS_FAISS, reason="faiss is an optional extra")
-
-
 FAISS_KINDS = ["flat", "ivf", "hnsw", "ivf_pq"]
-
-
 ALL_KINDS = ["exact", *(pytest.param(kind, marks=needs_faiss) for kind in FAISS_KINDS)]
 
 
