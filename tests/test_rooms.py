@@ -1,4 +1,4 @@
-"""The rules of the map: who may import whom."""
+"""The rules of the map: who may import whom, what each module and room has beside it."""
 
 import ast
 import re
@@ -22,6 +22,22 @@ FLOORS = [
     {"training.cluster"},
 ]
 """A room may import from the floors below its own, and from itself; `report` is below training."""
+WITHOUT_TESTS = {
+    "apdist/_face.py": "tests/test_public.py asks each room for its names",
+    "apdist/loss/kernels/*.py": "parts of a whole that tests/loss compares with its definition",
+    **dict.fromkeys(
+        [
+            "pipelines/apdist_verbs/prepare/*.py",
+            *(
+                f"pipelines/apdist_verbs/{verb}.py"
+                for verb in ("__main__", "demo", "demo_tour", "evaluate", "extract", "index")
+            ),
+            *(f"pipelines/apdist_verbs/{verb}.py" for verb in ("report", "search")),
+        ],
+        "thin: tests/pipelines types their commands, in test_cli, test_prepare and test_sweep",
+    ),
+}
+"""Modules that decide little, and where they are tested instead of a file of their name."""
 RAY = {"training.cluster.launch", "training.cluster.remote", "training.space"}
 """Modules that may import Ray."""
 
@@ -130,3 +146,15 @@ def test_every_room_of_many_files_has_a_readme_that_names_its_first(folder: str)
             assert len(text.splitlines()) <= 40, path
             for name in re.findall(r"`(\w+\.py)`", text):
                 assert list(path.rglob(name)), f"{path}/README.md names {name}"
+
+
+def test_every_module_that_decides_something_has_a_test_file_of_its_name() -> None:
+    missing = []
+    for folder, tests in (("apdist", "tests"), ("pipelines/apdist_verbs", "tests/pipelines")):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            inside = file.relative_to(ROOT / folder)
+            test = ROOT / tests / inside.parent / f"test_{file.name}"
+            is_exempt = any(file.relative_to(ROOT).match(pattern) for pattern in WITHOUT_TESTS)
+            if file.name != "__init__.py" and not is_exempt and not test.exists():
+                missing.append(f"{file.relative_to(ROOT)} wants {test.relative_to(ROOT)}")
+    assert not missing
