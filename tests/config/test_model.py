@@ -8,7 +8,7 @@ from apdist.config import Config, override
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model.backbone": "resnet51"}, "model.backbone must be one of small, resnet18"),
+        ({"model.backbone": "resnet51"}, "model.backbone must be one of small, "),
         ({"model.dim": 1}, "model.dim must be at least 2"),
         ({"model.gem_p": 0.0}, "model.gem_p must be positive"),
         ({"loss.kind": "tripel"}, "did you mean 'triplet'"),

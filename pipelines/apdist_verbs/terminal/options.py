@@ -43,6 +43,7 @@ def parse(
         raise ValueError(f"{error} (`{prog} --help` lists all options)") from None
     missing = [o for o in options if o.default is MISSING and o.path not in given]
     if missing:
+        missing.sort(key=lambda option: not option.is_positional)
         needed = " and ".join(f"{option.name} {option.values}".strip() for option in missing)
         raise ValueError(f"`{prog}` needs {needed} (`{prog} --help` lists all options)")
     instance: T = build(kind, default, given)
