@@ -7,7 +7,7 @@ import torch
 
 from apdist.config import ModelConfig
 from apdist.config.model import BACKBONES
-from apdist.model.backbones import build_backbone
+from apdist.model.backbones import _BUILDERS, build_backbone
 from apdist.model.descriptor import DescriptorNet
 
 
