@@ -9,7 +9,8 @@ from apdist.data import storage
 from apdist.figures import EVALUATION, Seen, measure
 from apdist.training.runs import Run, evaluation_name
 from apdist_verbs.terminal.console import say, table
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores

@@ -14,7 +14,8 @@ from apdist.data import storage
 from apdist.training.events import Evaluated, Similarities, StepDone, to_json
 from apdist.training.runs import Run
 from apdist_verbs.terminal.console import say
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     from apdist.data.loading.reader import ImageReader

@@ -70,7 +70,7 @@ def test_several_parquet_files_become_shards_split_by_class(
     ("command", "message"),
     [
         (["csv"], "`apdist prepare csv` needs --out STR"),
-        (["csv", "--out", "x"], "TABLE is missing; name one or more files"),
+        (["csv", "--out", "x"], "`apdist prepare csv` needs TABLE"),
         (["csv", "nothing.csv", "--out", "x"], "nothing.csv cannot be read"),
         (["csv", "empty.csv", "--out", "x"], "empty.csv has no row"),
         (["csv", "list.csv", "--out", "x", "--split-file", "empty.csv"], "columns path and split"),
@@ -267,5 +267,5 @@ def test_the_commands_of_the_manual_can_be_typed() -> None:
     assert {verb for verb, _ in commands} == set(prepare.VERBS)
     for verb, arguments in commands:
         file, kind, _ = prepare.VERBS[verb]
-        options = getattr(importlib.import_module(f"apdist_verbs.{file}"), kind)
+        options = getattr(importlib.import_module(f"apdist_verbs.prepare.{file}"), kind)
         assert parse(options, shlex.split(arguments), f"apdist prepare {verb}")
