@@ -75,11 +75,13 @@ def render_report(report: Report) -> str:
         *training_charts(report.history),
         similarity_chart(report.similarities),
     ]
+    measures, rows = followed(EVALUATION), report.evaluations
     page = page_template().render(
         report=report,
         figures=key_figures(report.before, report.after),
         caption=what_counted(report.after),
-        measures=followed(EVALUATION),
+        measures=measures,
+        evaluations=[(row["step"], [row.get(m.key) for m in measures]) for row in rows],
         drawings=[drawing for chart in charts if (drawing := draw(chart))],
     )
     return page.encode("utf-8", "replace").decode("utf-8")
