@@ -25,8 +25,10 @@ from apdist.data.loading.passes import shard_names
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, logged, total
 from apdist.data.plan.plan import build_plan
-from apdist.loss.listwise import AveragePrecisionLoss, Diagnostics
-from apdist.loss.plugged import build_loss
+from apdist.loss.batch_loss import build_loss
+from apdist.loss.listwise import AveragePrecisionLoss
+from apdist.loss.precision import bin_centres
+from apdist.loss.results import Diagnostics
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import build_model, save_model
 from apdist.retrieval.describe import describe_images, num_batches
@@ -47,6 +49,7 @@ from apdist.training.runs import evaluation_name
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.memory import choose_activations
+from apdist.training.step.options import StepOptions
 from apdist.training.step.results import StepResult
 from apdist.training.step.sharding import is_sharded, shard_parameters, whole
 from apdist.training.step.step import global_step
@@ -125,6 +128,13 @@ class _Worker:
         self.activations, self.reason = choose_activations(
             network, self.config.data.image_size, self.config.training, self.workers
         )
+        self.step_options = StepOptions(
+            loss=self.loss,
+            chunk_size=self.config.training.chunk_size,
+            seed=self.config.training.seed,
+            activations=self.activations,
+            bf16=self.config.training.precision == "bf16",
+        )
         self.diagnostics: Diagnostics | None = None
         self.saved_step = -1
 
@@ -173,17 +183,12 @@ class _Worker:
 
     def add_gradient(self, batch: Batch) -> StepResult:
         """The three stages on one global batch."""
-        options = self.config.training
         return global_step(
             self.network,
             batch.images.to(self.device),  # another accelerator than CUDA
             batch.labels.to(self.device),
-            loss=self.loss,
-            chunk_size=options.chunk_size,
-            seed=options.seed,
+            self.step_options,
             step=batch.step,
-            activations=self.activations,
-            bf16=options.precision == "bf16",
         )
 
     def update(self, step: int) -> None:
@@ -287,7 +292,7 @@ class _Worker:
             "megabytes_received": sum(r.num_bytes for r in results) / 1e6,
         }
         if isinstance(self.loss, AveragePrecisionLoss):
-            bins = self.loss.options.bins
+            bins = self.loss.options
             figures["binned_map"] = 1 - loss
             figures["wrong_sign_share"] = mean(r.diagnostics.wrong_sign_share for r in results)
             for name in ("positive", "negative"):
@@ -304,7 +309,7 @@ class _Worker:
         self.post(
             kind="similarities",
             step=step,
-            centres=self.loss.options.bins.centres().tolist(),
+            centres=bin_centres(self.loss.options).tolist(),
             **{kind: (h / h.sum().clamp(min=1)).tolist() for kind, h in histograms.items()},
         )
 

@@ -25,6 +25,7 @@ from apdist.training.feed import feed
 from apdist.training.loop import Job, train
 from apdist.training.optimizers import build_optimizer, learning_rate_at
 from apdist.training.runs import Run, create_run, open_run
+from apdist.training.step.options import StepOptions
 from apdist_verbs.train import Listener, check_data, train_run
 from tests.pictures import write_small_set
 from tests.training.test_feed import PromptLane
@@ -295,9 +296,7 @@ def gradient_of(config: Config, network: torch.nn.Module, step: int) -> dict[str
         network,
         batch.images,
         batch.labels,
-        loss=AveragePrecisionLoss(),
-        chunk_size=8,
-        seed=0,
+        StepOptions(loss=AveragePrecisionLoss(), chunk_size=8),
         step=step,
     )
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
