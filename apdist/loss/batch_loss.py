@@ -5,6 +5,7 @@ Shapes: n images in the global batch, b of them rows of this worker, d descripto
 
 import inspect
 import pkgutil
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -28,13 +29,13 @@ def build_loss(config: LossConfig) -> BatchLoss:
     Raises:
         ValueError: a loss of pytorch-metric-learning that is not there.
     """
+    constructor: Callable[..., BatchLoss]
     if config.kind.startswith("pml:"):
-        loss: BatchLoss = pkgutil.resolve_name(METRIC_LEARNING)(config.kind.removeprefix("pml:"))
-        return loss
+        constructor = pkgutil.resolve_name(METRIC_LEARNING)
+        return constructor(config.kind.removeprefix("pml:"))
     constructor = pkgutil.resolve_name(LOSSES[config.kind])
     known = inspect.signature(constructor).parameters
-    loss = constructor(**{name: value for name, value in vars(config).items() if name in known})
-    return loss
+    return constructor(**{name: value for name, value in vars(config).items() if name in known})
 
 
 def score_whole_batch(

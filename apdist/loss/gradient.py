@@ -22,7 +22,6 @@ from apdist.config.loss import LossOptions
 from apdist.loss.batch import Batch, checked_batch, device_of
 from apdist.loss.batch_loss import BatchLoss, score_whole_batch
 from apdist.loss.kernels.backends import kernels_of
-from apdist.loss.kernels.products import float32_products, new_products
 from apdist.loss.precision import NUM_SCALARS
 from apdist.loss.results import Diagnostics, RowScores, warn_of_no_positives
 from apdist.loss.tiles import Codes, Histograms, cut_of, new_buffer, new_codes, tiles_of, within
@@ -137,10 +136,10 @@ def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Codes]
     cut = cut_of(descriptors, batch.backend, options.tile_size)
     tiles = tiles_of(len(descriptors), rows, cut)
     codes = new_codes(tiles, cut, options, descriptors)
-    binning = kernels_of(batch.backend).Binning(batch, rows)
+    kernels = kernels_of(batch.backend)
+    binning = kernels.Binning(batch, rows)
     buffer = new_buffer(tiles, cut, descriptors)
-    products = new_products(descriptors, options.precision)
-    with float32_products(descriptors.device):
+    with kernels.products_of(descriptors, options.precision) as products:
         for tile, tile_codes in zip(tiles, codes, strict=True):
             scores = products.scores(tile, cut.view(buffer, tile))
             binning.add(scores, tile_codes, tile)
@@ -156,14 +155,14 @@ def second_pass(batch: Batch, rows: slice, slopes: Tensor, codes: Codes) -> Tens
         slopes: (n, 2, M-1) what the first pass of all workers found.
         codes: what the own first pass found.
     """
-    descriptors = batch.descriptors
-    cut = cut_of(descriptors, batch.backend, batch.options.tile_size)
+    descriptors, options = batch.descriptors, batch.options
+    cut = cut_of(descriptors, batch.backend, options.tile_size)
     tiles = tiles_of(len(descriptors), rows, cut)
-    sloping = kernels_of(batch.backend).Sloping(batch, rows, slopes)
+    kernels = kernels_of(batch.backend)
+    sloping = kernels.Sloping(batch, rows, slopes)
     gradient = torch.zeros_like(descriptors[rows])
     buffer = new_buffer(tiles, cut, descriptors)
-    products = new_products(descriptors, batch.options.precision)
-    with float32_products(descriptors.device):
+    with kernels.products_of(descriptors, options.precision) as products:
         for tile, tile_codes in zip(tiles, codes, strict=True):
             scores = cut.view(buffer, tile)
             if tile_codes.numel() == 0:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+from contextlib import AbstractContextManager
 from typing import Protocol, cast
 
 from torch import Tensor
 
-from apdist.config.loss import Backend, LossOptions
+from apdist.config.loss import Backend, LossOptions, Precision
 from apdist.loss.batch import Batch
+from apdist.loss.kernels.products import Products
 from apdist.loss.precision import Tables
 from apdist.loss.tiles import Histograms, Tile
 
@@ -45,6 +47,11 @@ class Sloping(Protocol):
 
 class Kernels(Protocol):
     """A module that does the work."""
+
+    def products_of(
+        self, descriptors: Tensor, precision: Precision
+    ) -> AbstractContextManager[Products]:
+        """Products of ``descriptors`` (n, d): similarities, and the gradient from their slopes."""
 
     def Binning(self, batch: Batch, rows: slice) -> Binning:  # noqa: N802
         """First pass over the own ``rows``."""

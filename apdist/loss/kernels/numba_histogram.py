@@ -20,6 +20,7 @@ from apdist.loss.batch import Batch
 from apdist.loss.kernels import numba_kernels as kernels
 from apdist.loss.kernels.numba_hits import find_hits, groups_of
 from apdist.loss.kernels.numba_types import Axis, Slopes, Tables
+from apdist.loss.kernels.products import products_of as products_of
 from apdist.loss.precision import bin_width
 from apdist.loss.precision import tables_of as tables_of
 from apdist.loss.tiles import Histograms, Tile, within

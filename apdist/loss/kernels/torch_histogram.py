@@ -10,6 +10,7 @@ from torch import Tensor
 
 from apdist.config.loss import Bins
 from apdist.loss.batch import Batch
+from apdist.loss.kernels.products import products_of as products_of
 from apdist.loss.precision import bin_width
 from apdist.loss.precision import tables_of as tables_of
 from apdist.loss.tiles import Histograms, Tile, within

@@ -16,6 +16,7 @@ from apdist.config.loss import Bins, LossOptions
 from apdist.loss.batch import Batch
 from apdist.loss.kernels import triton_binning as binning
 from apdist.loss.kernels import triton_sloping as sloping
+from apdist.loss.kernels.products import products_of as products_of
 from apdist.loss.kernels.triton_axis import mark_related
 from apdist.loss.kernels.triton_tables import tables_of_ap
 from apdist.loss.precision import Tables, bin_width
