@@ -23,6 +23,7 @@ from apdist.training.loop import Job, train
 from apdist.training.mailbox import Mailbox
 from apdist.training.prefetch import prefetch
 from apdist.training.runs import Run, create_run
+from apdist.training.step.options import StepOptions
 from tests.pictures import write_small_set
 from tests.training.test_prefetch import PromptStreams
 from tests.workers import on_workers
@@ -238,9 +239,7 @@ def gradient_of(config: Config, network: torch.nn.Module, step: int) -> dict[str
         network,
         batch.images,
         batch.labels,
-        loss=AveragePrecisionLoss(),
-        chunk_size=8,
-        seed=0,
+        StepOptions(loss=AveragePrecisionLoss(), chunk_size=8),
         step=step,
     )
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
