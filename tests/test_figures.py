@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from apdist.loss.scoring import Diagnostics
 
+from apdist.config.loss import LossOptions
 from apdist.data.loading.telemetry import StreamFigures
 from apdist.figures import EVALUATION, STEP, MeasuredStep, Seen, followed, logged, measure, texts
-from apdist.loss.options import Bins
-from apdist.loss.scoring import Diagnostics
 from apdist.report.curves import evaluation_chart, training_charts
 from apdist.report.key_figures import render_cards, render_table
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
@@ -54,7 +54,7 @@ def step() -> MeasuredStep:
         num_images=64,
         seconds=2.0,
         learning_rate=0.125,
-        bins=Bins(num_bins=2),
+        bins=LossOptions(num_bins=2),
     )
 
 

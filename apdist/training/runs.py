@@ -13,7 +13,6 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from apdist.config import Config, from_json, to_json
@@ -45,6 +44,8 @@ class Run:
     preset: str
     tracking_run_id: str = ""
     history: list[Kept] = field(default_factory=list)
+    is_behind: bool = False
+    """Whether events are missing from the file, because its store cannot append."""
 
     @property
     def name(self) -> str:
@@ -62,15 +63,20 @@ class Run:
             self.rewind(event.step)
         elif isinstance(event, Kept):
             self.add(event)
-        elif isinstance(event, CheckpointWritten) and storage.is_remote(self.uri):
-            self.save_history()
+        elif isinstance(event, CheckpointWritten):
+            self.catch_up()
 
     def add(self, event: Kept) -> None:
-        """Append to the history; on a disk at once, in object storage with `save_history`."""
+        """Append to the history; on a disk at once, in object storage with `catch_up`."""
         self.history.append(event)
-        if not storage.is_remote(self.uri):
-            with Path(self.uri, HISTORY_NAME).open("a") as file:
-                file.write(to_lines([event]))
+        line = to_lines([event]).encode()
+        if not storage.append_bytes(storage.join(self.uri, HISTORY_NAME), line):
+            self.is_behind = True
+
+    def catch_up(self) -> None:
+        """Write the history if events are missing from its file."""
+        if self.is_behind:
+            self.save_history()
 
     def rewind(self, step: int) -> None:
         """Forget what lies after ``step``: those steps are done again."""
@@ -83,6 +89,7 @@ class Run:
         """Write the whole history."""
         lines = to_lines(self.history).encode()
         storage.write_bytes(storage.join(self.uri, HISTORY_NAME), lines)
+        self.is_behind = False
 
     def discard_if_untouched(self) -> None:
         """Free the run's name again, unless a worker has been here (which makes folders)."""

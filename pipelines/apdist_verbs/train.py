@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     if argv[0] == "--resume":
         if len(argv) != 2:
             raise ValueError("expected `apdist train --resume RUN` and no other option")
-        run = open_run(absolute(argv[1]))
+        run = open_run(storage.absolute(argv[1]))
         if run.of_kind(Ended):
             say(f"{run.uri} has done all its {run.config.training.steps} steps")
             return 0
@@ -90,16 +90,16 @@ def check_data(config: Config) -> str:
     Raises:
         ValueError: a batch cannot be filled, or a split is missing.
     """
-    from apdist.data.catalogue.catalogue import read_index
+    from apdist.data.catalogue.catalogue import read_catalogue
     from apdist.data.catalogue.selection import evaluation_images, training_images
     from apdist.data.plan.plan import build_plan
 
     if config.data.cache_dir and os.path.isfile(config.data.cache_dir):
         raise ValueError(f"data.cache_dir {config.data.cache_dir} is a file; give a folder")
-    index, seed = read_index(config.data.shards), config.training.seed
+    catalogue, seed = read_catalogue(config.data.shards), config.training.seed
     if config.data.eval_split:
-        evaluation_images(index, config.data, seed)
-    facts = build_plan(training_images(index, config.data, seed).labels, config).summary
+        evaluation_images(catalogue, config.data, seed)
+    facts = build_plan(training_images(catalogue, config.data, seed).labels, config).summary
     lone = f", {facts.num_lone_classes} classes with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (
@@ -126,19 +126,14 @@ def with_absolute_paths(config: Config) -> Config:
         config,
         data=dataclasses.replace(
             config.data,
-            shards=absolute(config.data.shards),
-            exclude=config.data.exclude and absolute(config.data.exclude),
+            shards=storage.absolute(config.data.shards),
+            exclude=config.data.exclude and storage.absolute(config.data.exclude),
         ),
-        run=dataclasses.replace(config.run, output=absolute(config.run.output)),
+        run=dataclasses.replace(config.run, output=storage.absolute(config.run.output)),
         model=dataclasses.replace(
-            config.model, weights=config.model.weights and absolute(config.model.weights)
+            config.model, weights=config.model.weights and storage.absolute(config.model.weights)
         ),
     )
-
-
-def absolute(uri: str) -> str:
-    """``uri`` independent of the current folder."""
-    return uri.rstrip("/") if storage.is_remote(uri) else os.path.abspath(uri)
 
 
 def train_run(run: Run) -> int:

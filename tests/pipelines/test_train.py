@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from apdist.config import Config, override
-from apdist.data.catalogue.catalogue import read_index
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.training import loop
 from apdist.training.checkpoint import latest_checkpoint
 from apdist.training.cluster.launch import TrainingError, run_training
@@ -61,10 +61,10 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(
 
 def test_a_corrupt_image_ends_the_run_with_its_name(small_config: Config, tmp_path: Path) -> None:
     write_small_set(tmp_path / "shards")
-    index = read_index(str(tmp_path / "shards")).select("train")
+    catalogue = read_catalogue(str(tmp_path / "shards")).select("train")
     for path in (tmp_path / "shards").glob("train-*.tar"):
         content = bytearray(path.read_bytes())
-        for row in index.table.to_pylist():
+        for row in catalogue.table.to_pylist():
             if row["shard"] == path.name:
                 content[row["offset"] + 40] ^= 0xFF
         path.write_bytes(bytes(content))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from apdist.config import Config, override
-from apdist.data.catalogue.catalogue import read_index
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.catalogue.selection import evaluation_images
 from apdist.model.pretrained import build_model
 from apdist.retrieval.describe import describe_split
@@ -22,13 +22,13 @@ def evaluated(config: Config) -> RetrievalScores | None:
     network, workers = build_model(config.model), Workers()
     if config.training.parameters == "sharded":
         shard_parameters(network, torch.device("cpu"), workers.size)
-    return evaluate(network, read_index(config.data.shards), config, workers)
+    return evaluate(network, read_catalogue(config.data.shards), config, workers)
 
 
 def described_alone(config: Config) -> RetrievalScores:
     """The definition: describe the split in order, score it."""
     torch.manual_seed(0)
-    split = evaluation_images(read_index(config.data.shards), config.data, config.training.seed)
+    split = evaluation_images(read_catalogue(config.data.shards), config.data, config.training.seed)
     size = config.data.image_size
     network = build_model(config.model)
     descriptors = describe_split(network, split, image_size=size, progress=lambda _: None)
