@@ -6,6 +6,7 @@ here is refused where it is posted and where it is read. A new kind is a class h
 """
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin
@@ -30,7 +31,8 @@ class _Checked:
             value = getattr(self, field.name)
             if not _fits(value, field.type):
                 raise ValueError(
-                    f"{field.name} of the event {self.kind!r}: expected {field.type}, got {value!r}"
+                    f"{field.name} of the event {self.kind!r}: expected "
+                    f"{inspect.formatannotation(field.type)}, got {value!r:.40}"
                 )
         if unknown := getattr(self, "figures", {}).keys() - self.known:
             raise ValueError(

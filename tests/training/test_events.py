@@ -85,11 +85,17 @@ def test_figures_lie_beside_the_other_fields() -> None:
         ({"kind": ["step"], "step": 1}, "expected an event of kind"),
         ({"kind": "step", "step": 1, "los": 0.5}, "'step' has no figure 'los'; known are: .*loss"),
         ({"kind": "step", "loss": 0.5}, "expected the event 'step' with .*'step' is missing"),
-        ({"kind": "step", "step": "1"}, "step of the event 'step': expected .*int.*, got '1'"),
-        ({"kind": "step", "step": True}, "step of the event 'step': expected .*int.*, got True"),
-        ({"kind": "step", "step": 1.5}, "step of the event 'step': expected .*int.*, got 1.5"),
-        ({"kind": "step", "step": 1, "loss": None}, "figures of the event 'step': expected"),
-        ({"kind": "step", "step": 1, "loss": "0.5"}, "figures of the event 'step': expected"),
+        ({"kind": "step", "step": "1"}, "step of the event 'step': expected int, got '1'"),
+        ({"kind": "step", "step": True}, "step of the event 'step': expected int, got True"),
+        ({"kind": "step", "step": 1.5}, "step of the event 'step': expected int, got 1.5"),
+        (
+            {"kind": "step", "step": 1, "loss": None},
+            r"figures of the event 'step': expected dict\[str, float\], got",
+        ),
+        (
+            {"kind": "step", "step": 1, "loss": "0.5"},
+            r"figures of the event 'step': expected dict\[str, float\], got",
+        ),
         ({"kind": "end", "step": 1, "model_id": "a", "at": 1}, "'end' with .*'at' is unknown"),
         ({"kind": "evaluation", "step": 1, "map": 0.5}, "'seconds' is missing"),
         ({"kind": "evaluation", "step": 1, "loss": 1.0, "seconds": 1.0}, "has no figure 'loss'"),
@@ -114,5 +120,5 @@ def test_what_is_not_known_here_is_refused_where_it_is_made() -> None:
         Evaluated(step=1, figures={"mean_reciprocal_rank": 0.5}, seconds=1.0)
     with pytest.raises(TypeError, match="unexpected keyword argument 'txt'"):
         Warned(txt="slow")  # type: ignore[call-arg]
-    with pytest.raises(ValueError, match="uri of the event 'checkpoint': expected .*str.*, got 3"):
+    with pytest.raises(ValueError, match="uri of the event 'checkpoint': expected str, got 3"):
         CheckpointWritten(step=1, uri=3)  # type: ignore[arg-type]
