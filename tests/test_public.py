@@ -14,12 +14,14 @@ PUBLIC = {
     "apdist.loss": {
         "AveragePrecisionLoss",
         "Diagnostics",
+        "LossOptions",
         "RowScores",
         "average_precision",
         "average_precision_from_scores",
         "average_precision_loss",
+        "score_own_rows",
     },
-    "apdist.training": {"StepResult", "global_step", "own_rows"},
+    "apdist.training": {"StepOptions", "StepResult", "global_step", "own_rows"},
     "apdist.retrieval": {
         "RetrievalScores",
         "RevisitedScores",

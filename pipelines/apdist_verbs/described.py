@@ -12,6 +12,7 @@ from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import evaluation_images
 from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
+from apdist.training.events import Ended
 from apdist.training.runs import CONFIG_NAME, Run, open_run
 from apdist_verbs.terminal.console import progress_bar
 
@@ -60,11 +61,10 @@ def trained_model(run: Run) -> TrainedModel:
     Raises:
         ValueError: the run has not come to its end.
     """
-    if not run.of_kind("end"):
-        done = run.history[-1]["step"] if run.history else 0
+    if not run.of_kind(Ended):
         raise ValueError(
-            f"{run.uri} has done {done} of {run.config.training.steps} steps and has no model yet; "
-            f"go on with: apdist train --resume {shlex.quote(run.uri)}"
+            f"{run.uri} has done {run.steps_done} of {run.config.training.steps} steps and has no "
+            f"model yet; go on with: apdist train --resume {shlex.quote(run.uri)}"
         )
     return load_model(run.uri)
 

@@ -8,7 +8,8 @@ from apdist.config import RayConfig
 from apdist.data import storage
 from apdist.training.cluster.launch import ray_cluster
 from apdist_verbs.terminal.console import progress_bar, say
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

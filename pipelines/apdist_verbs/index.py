@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from apdist.data import storage
 from apdist.training.runs import Run
 from apdist_verbs.terminal.console import say
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import flatten
 from apdist.data import storage
+from apdist.training.events import Evaluated, Similarities, StepDone, to_json
 from apdist.training.runs import Run
 from apdist_verbs.terminal.console import say
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     from apdist.data.loading.reader import ImageReader
@@ -134,8 +136,8 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
     from apdist_verbs.evaluate import scores_before
 
     config = run.config
-    steps = run.of_kind("step")
-    seconds = sum(step["seconds"] for step in steps)
+    steps = run.of_kind(StepDone)
+    seconds = sum(step.figures["seconds"] for step in steps)
     batch = config.training.batch_size * config.training.accumulate
     workers = config.ray.num_workers
     path = storage.local_path(run.uri)
@@ -151,9 +153,9 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         settings={name: str(value) for name, value in flatten(config).items()},
         before=scores_before(run),
         after=after,
-        history=steps,
-        evaluations=run.of_kind("evaluation"),
-        similarities=run.of_kind("similarities"),
+        history=[to_json(step) for step in steps],
+        evaluations=[to_json(event) for event in run.of_kind(Evaluated)],
+        similarities=[to_json(event) for event in run.of_kind(Similarities)],
         gallery=gallery,
         facts={
             "training steps": f"{seconds:.0f} s for {len(steps)} steps",

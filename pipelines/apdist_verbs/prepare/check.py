@@ -4,13 +4,11 @@ import os
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
-from tyro.conf import Positional
-
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.preparing.checking import check_shards
 from apdist_verbs.terminal.console import counted, progress_bar, say, table, warn
+from apdist_verbs.terminal.fields import positional
 
 MOST_SHOWN = 50
 
@@ -19,7 +17,7 @@ MOST_SHOWN = 50
 class PrepareCheck:
     """Compare shards with their catalogue; exit code 1 where something differs."""
 
-    uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
+    uri: Annotated[str, positional("URI")]
     """Folder or s3:// prefix with the shards' catalogue, index.parquet."""
     deep: bool = False
     """Read every image and compare its checksum, not only sizes and ETags of the shards."""

@@ -4,22 +4,19 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import tyro
-from tyro.conf import Positional
-
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import CATALOGUE_NAME
 from apdist.data.preparing.cataloguing import Catalogued, catalogue_shards, find_shards
 from apdist.data.preparing.samples import Rules
 from apdist_verbs.terminal.console import counted, progress_bar, say, warn
-from apdist_verbs.terminal.options import shown_default
+from apdist_verbs.terminal.fields import positional, shown_default
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareIndex:
     """Catalogue WebDataset shards in place: one pass over each, nothing is copied or rewritten."""
 
-    uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
+    uri: Annotated[str, positional("URI")]
     """Folder, s3:// prefix or https:// address that the shards lie under, or one that ends with
     .tar, with braces: s3://BUCKET/train-{000000..000031}.tar."""
     shards: tuple[str, ...] = ()

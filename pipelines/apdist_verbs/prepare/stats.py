@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
-from tyro.conf import Positional
 
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.preparing.statistics import (
@@ -17,13 +15,14 @@ from apdist.data.preparing.statistics import (
     split_statistics,
 )
 from apdist_verbs.terminal.console import say, table
+from apdist_verbs.terminal.fields import positional
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareStats:
     """Say what a catalogue holds."""
 
-    uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
+    uri: Annotated[str, positional("URI")]
     """Folder or s3:// prefix with the shards' catalogue, index.parquet."""
     group_size: int = 4
     """Images of a class that enter a batch together."""
