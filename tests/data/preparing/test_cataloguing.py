@@ -339,9 +339,9 @@ def test_a_finished_shard_is_not_read_again_until_it_changes(
     read: list[str] = []
     scan = cataloguing.scan_shard
 
-    def spy(job: cataloguing.Job) -> cataloguing.ShardRows:
-        read.append(job.name)
-        return scan(job)
+    def spy(task: cataloguing.ScanTask) -> cataloguing.ShardRows:
+        read.append(task.name)
+        return scan(task)
 
     monkeypatch.setattr(cataloguing, "scan_shard", spy)
     first = catalogue(tmp_path)
