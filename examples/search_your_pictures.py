@@ -22,7 +22,7 @@ from apdist.config import ModelConfig
 from apdist.loss import AveragePrecisionLoss
 from apdist.model import build_model
 from apdist.retrieval import build_index, load_index, save_index, score_labelled
-from apdist.training import global_step
+from apdist.training import StepOptions, global_step
 
 SIDE, BATCH_SIZE, STEPS = 24, 128, 16
 
@@ -63,21 +63,13 @@ print(f"{len(paths)} pictures of {len(names)} classes in {root}")
 torch.manual_seed(0)
 network = build_model(ModelConfig(backbone="small", dim=32))
 optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
-loss = AveragePrecisionLoss()
+# The graphs of all chunks fit: no second forward pass.
+options = StepOptions(loss=AveragePrecisionLoss(), chunk_size=40, activations="store")
 seen = (~unseen).nonzero().flatten()
 for step in range(STEPS):
     rows = seen[torch.randperm(len(seen))[:BATCH_SIZE]]
     optimizer.zero_grad()
-    result = global_step(
-        network,
-        images[rows],
-        labels[rows],
-        loss=loss,
-        chunk_size=40,
-        seed=0,
-        step=step,
-        activations="store",  # the graphs fit: no second forward pass
-    )
+    result = global_step(network, images[rows], labels[rows], options, step=step)
     optimizer.step()
     if step % 5 == 0:
         print(f"step {step}: loss {result.loss:.3f}")

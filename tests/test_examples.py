@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from apdist.loss import AveragePrecisionLoss
-from apdist.training import global_step
+from apdist.training import StepOptions, global_step
 from tests.places import ROOT
 
 SNIPPETS = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
@@ -44,12 +44,12 @@ def test_the_step_under_torchrun_starts_as_that_of_one_process() -> None:
     torch.manual_seed(0)
     network = example["Network"]()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    options = StepOptions(loss=AveragePrecisionLoss(), chunk_size=64)
     expected = []
     for step in range(3):
         images, labels = example["batch"](step)
         optimizer.zero_grad()
-        options = {"loss": AveragePrecisionLoss(), "chunk_size": 64, "seed": 0, "step": step}
-        expected.append(global_step(network, images, labels, **options).loss)
+        expected.append(global_step(network, images, labels, options, step=step).loss)
         optimizer.step()
     printed = run(
         *("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"),

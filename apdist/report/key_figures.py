@@ -1,14 +1,15 @@
-"""The figures of a report: before, after, and which of them are cards."""
+"""The figures of the report: what stands on cards and in tables."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from apdist.figures import EVALUATION, Seen, measure
 from apdist.retrieval.metrics import RetrievalScores
 
 
 @dataclass(frozen=True)
-class Figure:
+class KeyFigure:
     """A figure in [0, 1]; more is better."""
 
     name: str
@@ -19,12 +20,13 @@ class Figure:
     """Shown as a card."""
 
 
-def key_figures(before: RetrievalScores | None, after: RetrievalScores) -> list[Figure]:
+def key_figures(before: RetrievalScores | None, after: RetrievalScores) -> list[KeyFigure]:
     """All figures, the most important first."""
-    now, then = _by_name(after), _by_name(before) if before else {}
-    depths = {min(after.recall_at), max(after.recall_at)} if after.recall_at else set()
-    main = {"mAP", *(f"R@{k}" for k in depths), "R-precision", "Reciprocal rank"}
-    return [Figure(name, then.get(name), value, name in main) for name, value in now.items()]
+    then = measure(EVALUATION, before, Seen.REPORT) if before else {}
+    return [
+        KeyFigure(figure.label, then.get(figure), value, Seen.CARD in figure.seen)
+        for figure, value in measure(EVALUATION, after, Seen.REPORT).items()
+    ]
 
 
 def what_counted(scores: RetrievalScores) -> str:
@@ -34,13 +36,3 @@ def what_counted(scores: RetrievalScores) -> str:
     if left_out:
         counted += f", {left_out:,} left out because no other image shares their label"
     return f"{counted}. mAP@k divides by min(k, number of positives)."
-
-
-def _by_name(scores: RetrievalScores) -> dict[str, float]:
-    return {
-        "mAP": scores.mean_average_precision,
-        **{f"R@{k}": value for k, value in sorted(scores.recall_at.items())},
-        "R-precision": scores.r_precision,
-        **{f"mAP@{k}": value for k, value in sorted(scores.map_at.items())},
-        "Reciprocal rank": scores.mean_reciprocal_rank,
-    }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from apdist.figures import EVALUATION, followed
 from apdist.report.charts import draw
 from apdist.report.curves import (
     evaluation_chart,
@@ -74,10 +75,13 @@ def render_report(report: Report) -> str:
         *training_charts(report.history),
         similarity_chart(report.similarities),
     ]
+    measures, rows = followed(EVALUATION), report.evaluations
     page = page_template().render(
         report=report,
         figures=key_figures(report.before, report.after),
         caption=what_counted(report.after),
+        measures=measures,
+        evaluations=[(row["step"], [row.get(m.key) for m in measures]) for row in rows],
         drawings=[drawing for chart in charts if (drawing := draw(chart))],
     )
     return page.encode("utf-8", "replace").decode("utf-8")

@@ -224,7 +224,7 @@ def test_an_output_that_takes_no_file_is_refused_and_nothing_is_left(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_index_of_shards_that_is_cut_short_is_refused_by_train(
+def test_a_catalogue_that_is_cut_short_is_refused_by_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_small_set(tmp_path / "shards")
@@ -232,7 +232,7 @@ def test_an_index_of_shards_that_is_cut_short_is_refused_by_train(
     index.write_bytes(index.read_bytes()[:1000])
     monkeypatch.chdir(tmp_path)
     message = refused(["train", "glyphs", "--data.shards", "shards", *FEW], capsys)
-    assert "index.parquet is no index of apdist or is damaged; prepare it again" in message
+    assert "index.parquet is no catalogue of apdist or is damaged; prepare it again" in message
     assert not (tmp_path / "runs").exists()
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from apdist.data.storage import is_remote
+from apdist.data import storage
 from apdist_verbs.prepare.write import Writing, write
 from apdist_verbs.terminal.console import counted, say, warn
 from apdist_verbs.terminal.fields import positional, shown_default
@@ -42,7 +42,8 @@ def prepare_folder(options: PrepareFolder) -> int:
     from apdist.data.preparing import folder
 
     root = options.images
-    if not is_remote(options.out) and Path(options.out).resolve().is_relative_to(root.resolve()):
+    out = storage.local_path(options.out)
+    if out is not None and out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"--out {options.out} lies in {root}, which is read; choose another")
     found = folder.scan_folder(root)
     if found.num_beside:

@@ -1,7 +1,7 @@
 """A disk cache of whole shards, shared by the processes of a machine and bounded in size.
 
-A finished shard has its name from the start of its life: a shard that is on its way lies beside it
-as ``*.part``, locked by the process that fetches it, so that what a crash leaves is known as such.
+Only a finished shard has its own name. One that is being fetched is called ``*.part`` and locked by
+the process that fetches it, so that what a crash leaves is recognised.
 """
 
 import errno
@@ -81,7 +81,7 @@ class ShardCache:
         Raises:
             StorageError: as `storage.read_range`.
         """
-        if not storage.is_remote(uri):
+        if storage.local_path(uri) is not None:
             return storage.read_range(uri, offset, size, etag)
         path = self.folder / file_name(uri, etag)
         block: bytes | bytearray | None = _read(path, offset, size)
@@ -100,7 +100,7 @@ class ShardCache:
         with _locked(self.folder / "locks" / str(int(path.name[:8], 16) % NUM_LOCKS)):
             if path.exists():  # another process, or thread, has fetched it meanwhile
                 return True
-            size, _ = storage.size_and_etag(uri)
+            size = storage.version(uri).size
             if size > self.limit_bytes:
                 self.too_large.add(path.name)
                 self._warn(f"{path.name} has {size} bytes, the limit is {self.limit_bytes} bytes")
@@ -126,7 +126,7 @@ class ShardCache:
             if written != size:
                 raise StorageError(
                     f"{storage.shown(uri)} was replaced while it was read: "
-                    f"{written} bytes instead of {size}; index the data again"
+                    f"{written} bytes instead of {size}; prepare or index the data again"
                 )
             os.fsync(
                 file
@@ -176,7 +176,7 @@ class ShardCache:
 
 
 def file_name(uri: str, etag: str) -> str:
-    """The name of a version's file: a hash of the full address, and the shard's name to read."""
+    """The file's name: a hash of address and version, and the shard's name for people."""
     digest = hashlib.sha256(f"{uri}\n{etag}".encode()).hexdigest()[:32]
     readable = re.sub(r"[^\w.-]", "_", storage.shown(uri).partition("://")[2])
     return f"{digest}-{readable[-LONGEST_NAME:]}"
@@ -197,7 +197,7 @@ def _read(path: Path, offset: int, size: int) -> bytes | None:
 
 
 def _entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """The files of the cache, that used longest ago first."""
+    """The files of the cache, least recently used first."""
     entries = []
     for path in folder.iterdir():
         with suppress(FileNotFoundError):  # a download that failed removes its own

@@ -1,4 +1,4 @@
-"""Sequential passes: the images of a split, shard after shard, front to back (webdataset).
+"""Sequential reading: the images of a split, shard after shard, front to back (webdataset).
 
 Shapes: b images, s side of the crop in pixels. Images are (b, 3, s, s) uint8.
 """
@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, encoded
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 from apdist.data.images import ImageError, evaluation_image
-from apdist.data.loading.filling import explain
-from apdist.data.loading.reader import ImageReader, Piece
+from apdist.data.loading.decoding import explain
+from apdist.data.loading.reader import ImageReader, ReadRequest
 
 
 def evaluation_batches(
-    index: Index, *, side: int, batch_size: int, num_threads: int, shards: Iterable[str]
+    catalogue: Catalogue, *, side: int, batch_size: int, num_threads: int, shards: Iterable[str]
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Rows (b,) and images (b, 3, s, s) of ``index``, shard after shard, front to back.
+    """Rows (b,) and images (b, 3, s, s) of ``catalogue``, shard after shard, front to back.
 
     Args:
-        index: what to read; other images of its shards are passed over.
+        catalogue: what to read; other images of its shards are passed over.
         side: the images' side in pixels.
         batch_size: most images at once.
         num_threads: threads that decode.
@@ -35,14 +35,14 @@ def evaluation_batches(
     Raises:
         ImageError: an image is corrupt or missing from its shard.
     """
-    reader = ImageReader(index)
+    reader = ImageReader(catalogue)
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decoder")
     try:
         rows: list[int] = []
         futures: list[Future[NDArray[np.uint8]]] = []
-        for piece, row, data in _shard_samples(reader, sorted(shards)):
+        for request, row, data in _shard_samples(reader, sorted(shards)):
             rows.append(row)
-            futures.append(pool.submit(_decode_checked, piece, data, side))
+            futures.append(pool.submit(_decode_checked, request, data, side))
             if len(rows) == batch_size:
                 yield _collect(rows, futures)
                 rows, futures = [], []
@@ -52,9 +52,9 @@ def evaluation_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def shard_names(index: Index) -> list[str]:
-    """Names of the shards that hold an image of ``index``, sorted."""
-    codes, names = encoded(index.column("shard"))
+def shard_names(catalogue: Catalogue) -> list[str]:
+    """Names of the shards that hold an image of ``catalogue``, sorted."""
+    codes, names = codes_and_names(catalogue.column("shard"))
     return sorted(names[code] for code in np.unique(codes).tolist())
 
 
@@ -67,43 +67,45 @@ def open_shard(uri: str) -> Iterator[dict[str, Any]]:
         yield from group_by_keys(member | {"__url__": uri} for member in members)
 
 
-def _shard_samples(reader: ImageReader, names: list[str]) -> Iterator[tuple[Piece, int, bytes]]:
+def _shard_samples(
+    reader: ImageReader, names: list[str]
+) -> Iterator[tuple[ReadRequest, int, bytes]]:
     for name in names:
         rows = reader.rows_of_shards([name])
         keys = reader.keys.take(rows).to_pylist()
         wanted = dict(zip(keys, rows.tolist(), strict=True))
-        uri = storage.join(reader.index.root, name)
+        uri = storage.join(reader.catalogue.root, name)
         for sample in open_shard(uri):
             row = wanted.pop(sample["__key__"], None)
             if row is not None:
-                piece = reader.piece(np.array([row]))
-                yield piece, row, _image_member(sample, piece)
+                request = reader.request(np.array([row]))
+                yield request, row, _image_member(sample, request)
         if wanted:
             # webdataset takes a shard that was cut between two members for a short one.
             raise ImageError(
-                f"{uri} lacks {len(wanted)} images of the index, "
+                f"{uri} lacks {len(wanted)} images of the catalogue, "
                 f"the first {next(iter(wanted))!r}; the shard was truncated or replaced"
             )
 
 
-def _image_member(sample: dict[str, Any], piece: Piece) -> bytes:
-    """The member that was indexed; if none is like it, one that will fail its check."""
+def _image_member(sample: dict[str, Any], request: ReadRequest) -> bytes:
+    """The member that the catalogue notes; if none is like it, one that will fail its check."""
     members = [
         bytes(data)
         for name, data in sample.items()
         if not name.startswith("__") and isinstance(data, bytes)
     ]
-    size, checksum = piece.places[0, 2:].tolist()
+    size, checksum = request.places[0, 2:].tolist()
     alike = [data for data in members if len(data) == size and zlib.crc32(data) == checksum]
     return (alike or members or [b""])[0]
 
 
-def _decode_checked(piece: Piece, data: bytes, side: int) -> NDArray[np.uint8]:
+def _decode_checked(request: ReadRequest, data: bytes, side: int) -> NDArray[np.uint8]:
     try:
-        piece.check(0, data)
+        request.check(0, data)
         return evaluation_image(data, side)
     except ImageError as error:
-        raise ImageError(explain(piece.describe(0), error)) from error
+        raise ImageError(explain(request.describe(0), error)) from error
 
 
 def _collect(

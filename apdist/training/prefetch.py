@@ -23,7 +23,7 @@ NUM_PLACES = 2
 _LONGEST_END_S = 10.0
 
 
-class Lane(Protocol):
+class Streams(Protocol):
     """What a device offers for copies: two queues of work, and events that order them."""
 
     copying: Any
@@ -52,7 +52,7 @@ class Lane(Protocol):
         """Wait here for ``event``."""
 
 
-class CudaLane:
+class CudaStreams:
     """A CUDA device."""
 
     def __init__(self, device: torch.device) -> None:
@@ -107,11 +107,13 @@ def on_device(
     batches: Generator[Batch, None, None], device: torch.device
 ) -> Generator[Batch, None, None]:
     """``batches`` with their tensors on ``device``, each valid until the next one is taken."""
-    return feed(batches, CudaLane(device)) if device.type == "cuda" else batches
+    return prefetch(batches, CudaStreams(device)) if device.type == "cuda" else batches
 
 
-def feed(batches: Generator[Batch, None, None], lane: Lane) -> Generator[Batch, None, None]:
-    """``batches`` by way of ``lane``; their ``waited_s`` is what the caller waited.
+def prefetch(
+    batches: Generator[Batch, None, None], streams: Streams
+) -> Generator[Batch, None, None]:
+    """``batches`` by way of ``streams``; their ``waited_s`` is what the caller waited.
 
     Raises:
         Exception: whatever ``batches`` raises.
@@ -126,16 +128,16 @@ def feed(batches: Generator[Batch, None, None], lane: Lane) -> Generator[Batch, 
         try:
             with closing(batches):
                 for batch in batches:
-                    place = free.get() or _new_place(lane, batch)
+                    place = free.get() or _new_place(streams, batch)
                     if left.is_set():
                         return
-                    _send(batch, place, lane)
+                    _send(batch, place, streams)
                     ready.put((batch, place))
             ready.put(None)
         except BaseException as error:
             ready.put(error)
 
-    thread = threading.Thread(target=send, name="feed", daemon=True)
+    thread = threading.Thread(target=send, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:
@@ -146,10 +148,10 @@ def feed(batches: Generator[Batch, None, None], lane: Lane) -> Generator[Batch, 
             if isinstance(item, BaseException):
                 raise item
             batch, place = item
-            lane.wait(place.sent, lane.computing)
+            streams.wait(place.sent, streams.computing)
             figures = replace(batch.figures, waited_s=time.perf_counter() - asked)
             yield Batch(batch.step, place.images[1], place.labels[1], figures)
-            lane.record(place.used, lane.computing)
+            streams.record(place.used, streams.computing)
             free.put(place)
     finally:
         left.set()
@@ -157,14 +159,16 @@ def feed(batches: Generator[Batch, None, None], lane: Lane) -> Generator[Batch, 
         thread.join(_LONGEST_END_S)  # it may wait for a read, and ends with it
 
 
-def _new_place(lane: Lane, batch: Batch) -> _Place:
-    return _Place(lane.memory(batch.images), lane.memory(batch.labels), lane.event(), lane.event())
+def _new_place(streams: Streams, batch: Batch) -> _Place:
+    return _Place(
+        streams.memory(batch.images), streams.memory(batch.labels), streams.event(), streams.event()
+    )
 
 
-def _send(batch: Batch, place: _Place, lane: Lane) -> None:
-    lane.synchronize(place.sent)  # or the device could fetch half of this batch as the last one
-    lane.wait(place.used, lane.copying)
+def _send(batch: Batch, place: _Place, streams: Streams) -> None:
+    streams.synchronize(place.sent)  # or the device could fetch half of this batch as the last one
+    streams.wait(place.used, streams.copying)
     for value, (host, there) in ((batch.images, place.images), (batch.labels, place.labels)):
         host.copy_(value)
-        lane.copy(there, host)
-    lane.record(place.sent, lane.copying)
+        streams.copy(there, host)
+    streams.record(place.sent, streams.copying)

@@ -1,4 +1,4 @@
-"""Things of which a process has one: made by whoever comes first, anew in a forked child."""
+"""A cache for each process: the first caller makes the value, a forked child makes its own."""
 
 import functools
 import os
@@ -10,11 +10,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def once_per_process(make: Callable[P, T]) -> Callable[P, T]:
+def cached_per_process(make: Callable[P, T]) -> Callable[P, T]:
     """Remember what ``make`` returns for the last few arguments.
 
     Unlike `functools.lru_cache`, threads that come together do not make one each. A forked child
-    must share neither its parent's sockets nor a lock that nobody will open.
+    must share neither its parent's sockets nor a lock that nobody will release.
     """
     remembered = functools.lru_cache(maxsize=8)(make)
     locks = [threading.Lock()]

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from apdist.data.storage.once import once_per_process
+from apdist.data.storage.process_cache import cached_per_process
 
 
 class Thing:
@@ -15,7 +15,7 @@ class Thing:
 def test_threads_that_come_together_get_the_same_thing() -> None:
     made: list[str] = []
 
-    @once_per_process
+    @cached_per_process
     def make(name: str) -> Thing:
         made.append(name)
         time.sleep(0.01)
@@ -37,7 +37,7 @@ def test_threads_that_come_together_get_the_same_thing() -> None:
 def test_a_forked_child_makes_its_own_even_while_the_parent_is_making_one() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    @once_per_process
+    @cached_per_process
     def make(name: str) -> Thing:
         if name == "slow":
             begun.set()

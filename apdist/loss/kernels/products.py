@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from apdist.config.loss import Precision
 from apdist.loss.tiles import Tile
 
 # Rows of so many numbers let the tensor cores load 16 bytes at a time.
@@ -33,9 +34,11 @@ class Products(Protocol):
         """Add ``change`` (r, c), or its halves, times the descriptors of ``columns`` to (r, d)."""
 
 
-def new_products(descriptors: Tensor, precision: str) -> Products:
-    """Products of ``descriptors`` (n, d) in one of options.PRECISIONS."""
-    return Bf16x3(descriptors) if precision == "bf16x3" else Exact(descriptors)
+@contextmanager
+def products_of(descriptors: Tensor, precision: Precision) -> Iterator[Products]:
+    """Products of ``descriptors`` (n, d), inside the block."""
+    with float32_products(descriptors.device):
+        yield Bf16x3(descriptors) if precision == "bf16x3" else Exact(descriptors)
 
 
 class Exact:

@@ -1,4 +1,4 @@
-"""Deal the groups of an epoch to its batches like cards, so that batches come out alike.
+"""Sample the groups of an epoch and assign them to its batches round-robin: batches come out alike.
 
 Groups lie in a row, large ones first, those of a block side by side; batch b of S gets the groups
 at places b, b + S, b + 2S, ... Neighbours go to different batches, so a block with r groups has at
@@ -40,24 +40,24 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Deal:
-    """One epoch, dealt."""
+class EpochGroups:
+    """The groups of an epoch, assigned to its batches."""
 
     blocks: NDArray[np.integer]
     """(m,) the blocks in the order of the row."""
     ends: NDArray[np.int64]
     """(m,) groups up to the end of each block."""
-    columns: NDArray[np.int64]
-    """(S,) which of the S hands each batch takes."""
+    firsts: NDArray[np.int64]
+    """(S,) place of each batch's first group in the row."""
     num_groups: int
-    """Groups that are dealt."""
+    """In all batches together."""
 
-    def hand(self, position: int) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    def of_batch(self, position: int) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
         """Blocks of the groups of a batch, and the number of each group in its block."""
-        places = np.arange(self.columns[position], self.num_groups, len(self.columns))
+        places = np.arange(self.firsts[position], self.num_groups, len(self.firsts))
         ranks = np.searchsorted(self.ends, places, side="right")
-        firsts = np.where(ranks > 0, self.ends[ranks - 1], 0)
-        return self.blocks[ranks], places - firsts
+        starts = np.where(ranks > 0, self.ends[ranks - 1], 0)
+        return self.blocks[ranks], places - starts
 
 
 def steps_per_epoch(blocks: Blocks, demand: Demand) -> int:
@@ -65,56 +65,58 @@ def steps_per_epoch(blocks: Blocks, demand: Demand) -> int:
     low, high = 0, blocks.num_images // demand.batch_size + 1
     while high - low > 1:
         middle = (low + high) // 2
-        thinned = thinned_blocks(blocks, demand, middle)
-        enough = smallest_hand(thinned, demand, middle) >= demand.batch_size
+        limited = limited_blocks(blocks, demand, middle)
+        enough = smallest_batch(limited, demand, middle) >= demand.batch_size
         low, high = (middle, high) if enough else (low, middle)
     return low
 
 
-def thinned_blocks(blocks: Blocks, demand: Demand, steps: int) -> Blocks:
+def limited_blocks(blocks: Blocks, demand: Demand, steps: int) -> Blocks:
     """``blocks`` with amounts that ``demand`` allows and that go evenly into ``steps`` batches."""
     amounts = blocks.amounts
     most = 1 if demand.num_classes else demand.most_groups
     if most:
         amounts = np.minimum(amounts, most * steps * UNIT)
     total = int(amounts.sum())
-    wanted = hand_size(total, demand, steps) * steps * UNIT
+    wanted = groups_per_batch(total, demand, steps) * steps * UNIT
     if 0 < wanted < total:
         # Rounded up: the last group of the row must not be missing.
         amounts = np.minimum(amounts, np.ceil(amounts * (wanted / total)).astype(np.int64))
     return dataclasses.replace(blocks, amounts=amounts)
 
 
-def hand_size(amount: int, demand: Demand, steps: int) -> int:
+def groups_per_batch(amount: int, demand: Demand, steps: int) -> int:
     """Groups in each of ``steps`` batches that share ``amount`` groups, counted in 1/UNIT."""
     return demand.num_classes or amount // (steps * UNIT)
 
 
-def smallest_hand(blocks: Blocks, demand: Demand, steps: int) -> int:
+def smallest_batch(blocks: Blocks, demand: Demand, steps: int) -> int:
     """Images that each of ``steps`` batches gets at least, whatever is drawn.
 
-    for each group of the last hand: the smallest size that can lie at its place
+    for each group of the last batch in the row: the smallest size that can lie at its place
     """
     ends = np.cumsum(blocks.amounts)
     total = int(ends[-1]) if len(ends) else 0
-    rows = hand_size(total, demand, steps)
+    rows = groups_per_batch(total, demand, steps)
     if rows * steps * UNIT > total:
         return 0
     points = np.arange(1, rows + 1) * (steps * UNIT) - 1
     return int(blocks.sizes[np.searchsorted(ends, points, side="right")].sum())
 
 
-def deal(blocks: Blocks, demand: Demand, steps: int, random: np.random.PCG64) -> Deal:
+def assign_groups(
+    blocks: Blocks, demand: Demand, steps: int, random: np.random.PCG64
+) -> EpochGroups:
     """The groups of an epoch in random order among those of a size, and random order of batches."""
     order = np.lexsort((random.random_raw(len(blocks.sizes)), -blocks.sizes))
     shift = int(random.random_raw()) % UNIT
     ends = (np.cumsum(blocks.amounts[order]) - shift + UNIT - 1) // UNIT
-    columns = np.argsort(random.random_raw(steps), kind="stable")
-    num_groups = steps * hand_size(int(blocks.amounts.sum()), demand, steps)
-    return Deal(order.astype(np.int32), ends, columns, num_groups)
+    firsts = np.argsort(random.random_raw(steps), kind="stable")
+    num_groups = steps * groups_per_batch(int(blocks.amounts.sum()), demand, steps)
+    return EpochGroups(order.astype(np.int32), ends, firsts, num_groups)
 
 
-def fill(sizes: NDArray[np.int64], batch_size: int, *, keep_all: bool) -> NDArray[np.int64]:
+def fitted_sizes(sizes: NDArray[np.int64], batch_size: int, *, keep_all: bool) -> NDArray[np.int64]:
     """Sizes (g,) of the groups of a batch that has exactly ``batch_size`` images.
 
     Whole groups are left out at the end unless ``keep_all``; then the largest are made smaller, by

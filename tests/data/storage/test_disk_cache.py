@@ -12,7 +12,7 @@ import pytest
 
 from apdist.data import storage
 from apdist.data.storage import RetryPolicy, StorageError
-from apdist.data.storage.cache import ShardCache, _entries, _locked, file_name
+from apdist.data.storage.disk_cache import ShardCache, _entries, _locked, file_name
 from tests.faulty_proxy import Fault, always, faulty_proxy, first
 from tests.range_server import WebFile, range_server
 
@@ -71,7 +71,7 @@ def test_another_version_is_another_file(web: WebFile, tmp_path: Path) -> None:
     assert cache.read_range(shard(web), 0, 10, "2") == DATA[::-1][:10]
 
 
-def test_a_shard_replaced_since_it_was_indexed_is_an_error(web: WebFile, tmp_path: Path) -> None:
+def test_a_shard_replaced_since_it_was_catalogued_is_an_error(web: WebFile, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="was replaced"):
         ShardCache(str(tmp_path), 10 * SHARD_BYTES).read_range(shard(web), 0, 10, "other")
     assert shards_in(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Index shards that others wrote, in place: passes over all shards, kept shard by shard."""
+"""Catalogue shards that others wrote, in place: a pass over each, kept shard by shard."""
 
 import hashlib
 import io
@@ -8,17 +8,16 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import product
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import SCHEMA, Index, write_index
+from apdist.data.catalogue.catalogue import SCHEMA, Catalogue, write_catalogue
 from apdist.data.preparing.encoding import each_as_done
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.samples import Rules
-from apdist.data.preparing.scanning import Job, ShardRows, Version, scan_shard, version_of
+from apdist.data.preparing.scanning import ScanTask, ShardRows, scan_shard
 
 PARTS = ".apdist-index"
 PART_VERSION = 1
@@ -27,10 +26,10 @@ MOST_NAMES = 1_000_000
 
 
 @dataclass
-class Indexed:
-    """What indexing made, and what it passed over."""
+class Catalogued:
+    """What cataloguing made, and what it passed over."""
 
-    index: Index
+    catalogue: Catalogue
     num_reused: int = 0
     """Shards that an earlier run had read."""
     num_problems: int = 0
@@ -99,7 +98,7 @@ def _tars_below(root: str, below: str) -> Iterator[str]:
             yield from _tars_below(root, f"{below}{folder}/")
 
 
-def index_shards(
+def catalogue_shards(
     root: str,
     names: list[str],
     out: str,
@@ -108,8 +107,8 @@ def index_shards(
     skip: bool,
     num_processes: int,
     progress: Callable[[int, str], None] = lambda _done, _note: None,
-) -> Indexed:
-    """Read the shards ``names`` under ``root`` once each and write their index to ``out``.
+) -> Catalogued:
+    """Read the shards ``names`` under ``root`` once each and write their catalogue to ``out``.
 
     The rows of a finished shard are kept in a file under ``out``, and used again as long as the
     shard and ``rules`` are the same.
@@ -118,37 +117,39 @@ def index_shards(
         ShardError: a shard or sample cannot be used, and ``skip`` is false.
         ValueError: there is no image, or a class has two names.
     """
-    jobs = [Job(storage.join(root, name), name, rules, skip) for name in names]
+    tasks = [ScanTask(storage.join(root, name), name, rules, skip) for name in names]
     known = set(storage.list_files(storage.join(out, PARTS)))
     rows: dict[int, ShardRows] = {}
-    for number, job in enumerate(jobs):
-        if _part_name(job) in known and (part := _read_part(out, job)):
+    for number, task in enumerate(tasks):
+        if _part_name(task) in known and (part := _read_part(out, task)):
             rows[number] = part
             progress(len(rows), "")
-    result = Indexed(Index(out, SCHEMA.empty_table()), num_reused=len(rows))
-    todo = [number for number in range(len(jobs)) if number not in rows]
+    result = Catalogued(Catalogue(out, SCHEMA.empty_table()), num_reused=len(rows))
+    todo = [number for number in range(len(tasks)) if number not in rows]
     workers = min(num_processes, len(todo))
-    for position, found in each_as_done([jobs[i] for i in todo], scan_shard, workers):
+    for position, found in each_as_done([tasks[i] for i in todo], scan_shard, workers):
         number = todo[position]
-        _write_part(out, jobs[number], found)
+        _write_part(out, tasks[number], found)
         rows[number] = found
         progress(len(rows), f"{sum(part.table.num_rows for part in rows.values())} images")
-    in_order = [rows[number] for number in range(len(jobs))]
+    in_order = [rows[number] for number in range(len(tasks))]
     result.num_problems = sum(part.num_problems for part in in_order)
     result.problems = [text for part in in_order for text in part.problems]
     shards = [
-        name if out == root else _absolute(job.uri) for name, job in zip(names, jobs, strict=True)
+        name if out == root else _absolute(task.uri)
+        for name, task in zip(names, tasks, strict=True)
     ]
-    result.index, result.num_repeated_keys = _merge(out, shards, in_order)
-    write_index(result.index)
+    result.catalogue, result.num_repeated_keys = _merge(out, shards, in_order)
+    write_catalogue(result.catalogue)
     return result
 
 
 def _absolute(uri: str) -> str:
-    return uri if storage.is_remote(uri) else str(Path(uri).resolve())
+    path = storage.local_path(uri)
+    return uri if path is None else str(path.resolve())
 
 
-def _merge(out: str, shards: list[str], parts: list[ShardRows]) -> tuple[Index, int]:
+def _merge(out: str, shards: list[str], parts: list[ShardRows]) -> tuple[Catalogue, int]:
     """All rows with labels as integers; also how many keys come again in another shard."""
     table = pa.concat_tables([part.table for part in parts])
     if not table.num_rows:
@@ -174,7 +175,7 @@ def _merge(out: str, shards: list[str], parts: list[ShardRows]) -> tuple[Index, 
         for shard, part in zip(shards, parts, strict=True)
     }
     num_repeated = len(table) - len(table["key"].unique())
-    return Index(out, merged.combine_chunks(), versions), num_repeated
+    return Catalogue(out, merged.combine_chunks(), versions), num_repeated
 
 
 def _repeated(texts: list[str], counts: list[int]) -> pa.Array:
@@ -210,34 +211,36 @@ def _class_names(table: pa.Table) -> dict[str, str]:
     return names
 
 
-def _part_name(job: Job) -> str:
-    return hashlib.sha256(job.uri.encode()).hexdigest()[:24] + ".parquet"
+def _part_name(task: ScanTask) -> str:
+    return hashlib.sha256(task.uri.encode()).hexdigest()[:24] + ".parquet"
 
 
-def _read_part(out: str, job: Job) -> ShardRows | None:
+def _read_part(out: str, task: ScanTask) -> ShardRows | None:
     """The rows of an earlier pass, if shard and rules are the same."""
-    data = storage.read_bytes(storage.join(storage.join(out, PARTS), _part_name(job)))
+    data = storage.read_bytes(storage.join(storage.join(out, PARTS), _part_name(task)))
     try:
         table = pq.read_table(io.BytesIO(data))
         meta = json.loads(table.schema.metadata[b"apdist"])
     except (pa.ArrowException, KeyError, TypeError, ValueError):
         return None  # damaged: read the shard again
-    same = meta["version"] == PART_VERSION and meta["rules"] == asdict(job.rules)
-    usable = not meta["num_problems"] or job.skip
-    if not same or not usable or asdict(version_of(job.uri)) != meta["shard"]:
+    same = meta["version"] == PART_VERSION and meta["rules"] == asdict(task.rules)
+    usable = not meta["num_problems"] or task.skip
+    if not same or not usable or asdict(storage.version(task.uri)) != meta["shard"]:
         return None
     table = table.replace_schema_metadata(None)
-    return ShardRows(Version(**meta["shard"]), table, meta["problems"], meta["num_problems"])
+    return ShardRows(
+        storage.Version(**meta["shard"]), table, meta["problems"], meta["num_problems"]
+    )
 
 
-def _write_part(out: str, job: Job, rows: ShardRows) -> None:
+def _write_part(out: str, task: ScanTask, rows: ShardRows) -> None:
     meta = {
         "version": PART_VERSION,
         "shard": asdict(rows.version),
-        "rules": asdict(job.rules),
+        "rules": asdict(task.rules),
         "problems": rows.problems,
         "num_problems": rows.num_problems,
     }
     target = io.BytesIO()
     pq.write_table(rows.table.replace_schema_metadata({"apdist": json.dumps(meta)}), target)
-    storage.write_bytes(storage.join(storage.join(out, PARTS), _part_name(job)), target.getvalue())
+    storage.write_bytes(storage.join(storage.join(out, PARTS), _part_name(task)), target.getvalue())

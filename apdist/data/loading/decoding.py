@@ -1,8 +1,8 @@
-"""Fill a part of a batch: check, decode, augment. Runs in threads or in loader processes.
+"""Check, decode and augment a part of a batch, in threads or in loader processes.
 
 Importing this must stay cheap (no torch): each loader process does.
 
-Shapes: p images of a piece, s side of the crop in pixels.
+Shapes: p images of a request, s side of the crop in pixels.
 """
 
 import time
@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 
 from apdist.config import AugmentConfig
 from apdist.data.images import ImageError, image_seed, training_image
-from apdist.data.loading.reader import Piece
+from apdist.data.loading.reader import ReadRequest
 
 
 @dataclass(frozen=True)
-class Order:
+class Task:
     """What a loader is asked to do."""
 
-    piece: Piece
+    request: ReadRequest
     seed: int
     epoch: int
 
 
 @dataclass
-class Filled:
+class TaskResult:
     """What a loader did; its images are in the buffer."""
 
     num_images: int = 0
@@ -40,34 +40,34 @@ class Filled:
     """Ranges that a disk cache had."""
     num_misses: int = 0
     corrupt: dict[int, str] = field(default_factory=dict)
-    """Number in the piece and reason, of images that could not be decoded."""
+    """Number in the request and reason, of images that could not be decoded."""
 
 
-def fill(
-    order: Order,
+def decode_into(
+    task: Task,
     encoded: Sequence[bytes | memoryview],
     out: NDArray[np.uint8],
     augment: AugmentConfig,
-) -> Filled:
-    """Write the augmented images of a piece into ``out`` (p, 3, s, s) uint8.
+) -> TaskResult:
+    """Write the augmented images of a request into ``out`` (p, 3, s, s) uint8.
 
     Args:
-        order: the piece, and what its chance comes from.
+        task: the request, and what decides the random changes.
         encoded: its images as they were read.
         out: gets the images; that of a corrupt one is left as it is.
         augment: random changes.
     """
-    piece, started = order.piece, time.perf_counter()
-    filled = Filled(len(piece), sum(map(len, encoded)))
+    request, started = task.request, time.perf_counter()
+    result = TaskResult(len(request), sum(map(len, encoded)))
     for number, data in enumerate(encoded):
         try:
-            piece.check(number, data)
-            seed = image_seed(order.seed, order.epoch, piece.keys[number])
+            request.check(number, data)
+            seed = image_seed(task.seed, task.epoch, request.keys[number])
             out[number] = training_image(data, out.shape[-1], augment, seed)
         except ImageError as error:
-            filled.corrupt[number] = str(error)
-    filled.decode_s = time.perf_counter() - started
-    return filled
+            result.corrupt[number] = str(error)
+    result.decode_s = time.perf_counter() - started
+    return result
 
 
 def explain(where: str, error: object) -> str:

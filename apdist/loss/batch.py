@@ -1,4 +1,4 @@
-"""Refusals of input that would give a wrong number, and the upcast of half precision.
+"""The batch that the listwise loss scores: checked, upcast, and with the backend that suits it.
 
 Shapes: n images, d descriptor size.
 """
@@ -8,17 +8,107 @@ from __future__ import annotations
 import functools
 import logging
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from apdist.loss.kernels.backends import MAX_BINS_OF_TRITON, has_numba, suits_triton
-from apdist.loss.options import LossOptions
+from apdist.config.loss import Backend, LossOptions
+from apdist.loss.kernels.available import (
+    MAX_BINS_OF_TRITON,
+    has_numba,
+    hindrance_of_triton,
+    warn_of_plain_torch,
+)
+from apdist.loss.tiles import Pairs
 
 logger = logging.getLogger(__name__)
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _NORM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is scored, and how."""
+
+    descriptors: Tensor
+    """(n, d) float32 or float64."""
+
+    pairs: Pairs
+    """Which are positive, negative or left out."""
+
+    weights: Tensor
+    """(n,) float64 of the queries; need not have mean 1."""
+
+    options: LossOptions
+    """What was asked for."""
+
+    backend: Backend
+    """What works on the tiles: "auto" has been decided."""
+
+
+def checked_batch(
+    descriptors: Tensor,
+    labels: Tensor,
+    ignore: Tensor | None,
+    query_weights: Tensor | None,
+    options: LossOptions,
+) -> Batch:
+    """The arguments of `average_precision_loss`, as they are computed with.
+
+    Raises:
+        ValueError: one of them is not as described there.
+    """
+    descriptors = checked_descriptors(descriptors, options.check_norm)
+    backend = chosen_backend(options, descriptors)
+    check_labels("labels", labels, descriptors)
+    has_junk = ignore is not None
+    if ignore is None:
+        ignore = torch.full_like(labels, -1, dtype=torch.int64)
+    check_labels("ignore", ignore, descriptors)
+    if query_weights is None:
+        weights = descriptors.new_ones(len(descriptors), dtype=torch.float64)
+    else:
+        check_query_weights(query_weights, descriptors)
+        weights = query_weights.detach().double()
+    pairs = Pairs(labels.long(), ignore.long(), options.include_self, has_junk)
+    return Batch(descriptors, pairs, weights, options, backend)
+
+
+def chosen_backend(options: LossOptions, descriptors: Tensor) -> Backend:
+    """What does the work on ``descriptors`` (n, d); the fastest here for "auto".
+
+    Raises:
+        ValueError: the backend or the precision is not to be had for them here.
+    """
+    device, backend = descriptors.device, options.backend
+    if backend == "numba" and (device.type != "cpu" or not has_numba()):
+        raise ValueError(
+            'backend "numba" needs the numba package and descriptors on the CPU, '
+            f'got descriptors on {device}; use backend="auto"'
+        )
+    if backend == "triton" and hindrance_of_triton(options.num_bins, descriptors):
+        raise ValueError(
+            'backend "triton" needs the triton package, a C compiler, at most '
+            f"{MAX_BINS_OF_TRITON} bins and torch.float32 descriptors on a CUDA device, got "
+            f'{options.num_bins} bins and {descriptors.dtype} on {device}; use backend="auto"'
+        )
+    if options.precision == "bf16x3" and (backend == "dense" or descriptors.dtype != torch.float32):
+        raise ValueError(
+            'precision "bf16x3" needs torch.float32 descriptors and a backend other than "dense", '
+            f'got {descriptors.dtype} and backend "{backend}"; use precision="float32"'
+        )
+    if backend != "auto":
+        return backend
+    if device.type == "cpu" and has_numba():
+        return "numba"
+    if device.type != "cuda":
+        return "tiled"
+    if hindrance := hindrance_of_triton(options.num_bins, descriptors):
+        warn_of_plain_torch(hindrance)
+        return "tiled"
+    return "triton"
 
 
 def checked_descriptors(descriptors: Tensor, check_norm: bool) -> Tensor:
@@ -56,27 +146,6 @@ def device_of(descriptors: Tensor) -> str:
     return descriptors.device.type
 
 
-def check_backend(options: LossOptions, descriptors: Tensor) -> None:
-    """Refuse a backend or a precision that the ``descriptors`` (n, d) cannot have here."""
-    device, backend = descriptors.device, options.backend
-    if backend == "numba" and (device.type != "cpu" or not has_numba()):
-        raise ValueError(
-            'backend "numba" needs the numba package and descriptors on the CPU, '
-            f'got descriptors on {device}; use backend="auto"'
-        )
-    if backend == "triton" and not suits_triton(options.bins, descriptors):
-        raise ValueError(
-            'backend "triton" needs the triton package, a C compiler, at most '
-            f"{MAX_BINS_OF_TRITON} bins and torch.float32 descriptors on a CUDA device, got "
-            f'{options.bins.num_bins} bins and {descriptors.dtype} on {device}; use backend="auto"'
-        )
-    if options.precision == "bf16x3" and (backend == "dense" or descriptors.dtype != torch.float32):
-        raise ValueError(
-            'precision "bf16x3" needs torch.float32 descriptors and a backend other than "dense", '
-            f'got {descriptors.dtype} and backend "{backend}"; use precision="float32"'
-        )
-
-
 def check_labels(name: str, labels: Tensor, descriptors: Tensor) -> None:
     """Refuse ``labels`` (or ignore ids) that are not n integers beside the descriptors (n, d)."""
     _check_one_per_image(name, labels, descriptors)
@@ -101,48 +170,6 @@ def check_query_weights(query_weights: Tensor, descriptors: Tensor) -> None:
             "query_weights must be finite and not negative, "
             f"got {query_weights[row].item()} at row {row}; use 0 to leave a query out"
         )
-
-
-def check_scores(scores: Tensor, positive: Tensor, ignore: Tensor) -> None:
-    """Refuse ``scores`` (q, n) that are not finite, and masks that are not bool of their shape."""
-    if scores.dim() != 2 or not scores.is_floating_point():
-        raise ValueError(
-            "scores must be floating point of shape (q, n), "
-            f"got {scores.dtype} of shape {tuple(scores.shape)}; pass one row per query"
-        )
-    for name, mask in (("positive", positive), ("ignore", ignore)):
-        if mask.shape != scores.shape or mask.dtype != torch.bool:
-            raise ValueError(
-                f"{name} must be bool of shape {tuple(scores.shape)} like the scores, "
-                f"got {mask.dtype} of shape {tuple(mask.shape)}; compare labels with =="
-            )
-        if mask.device != scores.device:
-            raise ValueError(
-                f"{name} must be on {scores.device} with the scores, got {mask.device}; "
-                f"use {name}.to(scores.device)"
-            )
-    rows = (~scores.detach().isfinite()).any(dim=1).nonzero()
-    if len(rows) > 0:
-        raise ValueError(
-            f"scores must be finite, got NaN or infinity in {len(rows)} rows, "
-            f"the first is row {int(rows[0, 0])}; leave images out with ignore instead"
-        )
-
-
-def own_rows(rows: slice, num_images: int) -> slice:
-    """``rows`` with both ends given.
-
-    Raises:
-        ValueError: the slice has a step or does not lie within the ``num_images`` rows.
-    """
-    start = 0 if rows.start is None else rows.start
-    stop = num_images if rows.stop is None else rows.stop
-    if rows.step not in (None, 1) or not 0 <= start <= stop <= num_images:
-        raise ValueError(
-            f"rows must be a contiguous part of the {num_images} images, got {rows}; "
-            "pass slice(first, last + 1) of this worker"
-        )
-    return slice(start, stop)
 
 
 def _check_one_per_image(name: str, values: Tensor, descriptors: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Shards of others: the index says what `tarfile` reads, and nothing is passed over silently."""
+"""Shards of others: the catalogue says what `tarfile` reads, and nothing is dropped silently."""
 
 import gzip
 import io
@@ -15,11 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apdist.data.catalogue.catalogue import read_index
-from apdist.data.loading.passes import evaluation_batches, shard_names
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.reader import ImageReader
-from apdist.data.preparing import indexing
-from apdist.data.preparing.indexing import Indexed, expand_braces, find_shards, index_shards
+from apdist.data.loading.sequential import evaluation_batches, shard_names
+from apdist.data.preparing import cataloguing
+from apdist.data.preparing.cataloguing import (
+    Catalogued,
+    catalogue_shards,
+    expand_braces,
+    find_shards,
+)
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.samples import Rules
 from apdist.data.preparing.scanning import ShardError
@@ -39,21 +44,21 @@ HAS_TAR = shutil.which("tar") is not None
 IMAGE = encoded(picture(0, 0), "JPEG")
 
 
-def index(root: Path, *, skip: bool = False, processes: int = 1, **rules: str) -> Indexed:
+def catalogue(root: Path, *, skip: bool = False, processes: int = 1, **rules: str) -> Catalogued:
     where = str(root)
-    return index_shards(
+    return catalogue_shards(
         where, find_shards(where), where, Rules(**rules), skip=skip, num_processes=processes
     )
 
 
-def assert_index_is_what_tarfile_reads(root: Path, result: Indexed, num_images: int) -> None:
-    assert len(result.index) == num_images
-    reader = ImageReader(result.index)
-    for row, cells in enumerate(result.index.table.to_pylist()):
+def assert_index_is_what_tarfile_reads(root: Path, result: Catalogued, num_images: int) -> None:
+    assert len(result.catalogue) == num_images
+    reader = ImageReader(result.catalogue)
+    for row, cells in enumerate(result.catalogue.table.to_pylist()):
         members = read_with_tarfile(root / cells["shard"])
         data = members[cells["key"] + ".jpg"]
         assert reader.read_one(row) == data
-        reader.piece(np.array([row])).check(0, data)
+        reader.request(np.array([row])).check(0, data)
 
 
 WRITERS = {
@@ -73,10 +78,10 @@ def test_offsets_are_those_of_any_writer(tmp_path: Path, writer: str) -> None:
     root = tmp_path / "shards"
     root.mkdir()
     WRITERS[writer](root / "a.tar", samples())
-    result = index(root)
+    result = catalogue(root)
     assert_index_is_what_tarfile_reads(root, result, 12)
-    assert result.index.labels.tolist() == [label for label in range(4) for _ in range(3)]
-    assert result.index.table["width"].to_pylist() == [24] * 12
+    assert result.catalogue.labels.tolist() == [label for label in range(4) for _ in range(3)]
+    assert result.catalogue.table["width"].to_pylist() == [24] * 12
 
 
 KEYS = st.text(string.ascii_letters + "äß0_- /", min_size=1, max_size=150).map(
@@ -92,7 +97,7 @@ SAMPLES = st.lists(
 
 @given(SAMPLES, st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, "webdataset"]))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_random_shards_are_indexed_as_tarfile_and_webdataset_read_them(
+def test_random_shards_are_catalogued_as_tarfile_and_webdataset_read_them(
     drawn: list[tuple[str, int, str]], writer: int | str
 ) -> None:
     files: Files = []
@@ -109,9 +114,9 @@ def test_random_shards_are_indexed_as_tarfile_and_webdataset_read_them(
             if long:  # it writes ustar, which has no room for them
                 return
             write_with_webdataset(root / "a.tar", files)
-        result = index(root)
+        result = catalogue(root)
         assert_index_is_what_tarfile_reads(root, result, len(drawn))
-        keys = result.index.table["key"].to_pylist()
+        keys = result.catalogue.table["key"].to_pylist()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import webdataset
@@ -121,12 +126,12 @@ def test_random_shards_are_indexed_as_tarfile_and_webdataset_read_them(
 
 
 @pytest.mark.skipif(not HAS_TAR, reason="needs GNU tar")
-def test_evaluation_streams_what_was_indexed(tmp_path: Path) -> None:
+def test_evaluation_streams_what_was_catalogued(tmp_path: Path) -> None:
     root = tmp_path / "shards"
     (root / "below").mkdir(parents=True)
     write_with_gnu_tar(root / "below" / "a.tar", samples(), "gnu")
     write_tar(root / "b.tar", samples(2))
-    found = index(root).index
+    found = catalogue(root).catalogue
     names = shard_names(found)
     assert names == ["b.tar", "below/a.tar"]
     batches = evaluation_batches(found, side=24, batch_size=5, num_threads=1, shards=names)
@@ -137,9 +142,9 @@ def test_evaluation_streams_what_was_indexed(tmp_path: Path) -> None:
 def test_several_processes_find_the_same(tmp_path: Path) -> None:
     for number in range(3):
         write_tar(tmp_path / f"{number}.tar", samples(2))
-    one = index(tmp_path).index
-    shutil.rmtree(tmp_path / indexing.PARTS)
-    assert index(tmp_path, processes=2).index.table.equals(one.table)
+    one = catalogue(tmp_path).catalogue
+    shutil.rmtree(tmp_path / cataloguing.PARTS)
+    assert catalogue(tmp_path, processes=2).catalogue.table.equals(one.table)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +161,7 @@ def test_labels_and_names_follow_the_rules(
     tmp_path: Path, rules: dict[str, str], labels: list[int], names: list[str]
 ) -> None:
     write_tar(tmp_path / "a.tar", sample("c0/x", 0, 0, id=7) + sample("c1/x", 1, 0, id=8))
-    found = index(tmp_path, **rules).index
+    found = catalogue(tmp_path, **rules).catalogue
     assert found.labels.tolist() == labels
     assert found.table["label_name"].to_pylist() == names
 
@@ -165,10 +170,10 @@ def test_labels_and_names_follow_the_rules(
 def test_splits_follow_the_rules(tmp_path: Path, rule: str) -> None:
     write_tar(tmp_path / "train" / "0.tar", sample("a", 0, 0, split="train"))
     write_tar(tmp_path / "val" / "0.tar", sample("a", 1, 0, split="val"))
-    result = index(tmp_path, split=rule)
-    assert result.index.splits() == {"train": 1, "val": 1}
+    result = catalogue(tmp_path, split=rule)
+    assert result.catalogue.splits() == {"train": 1, "val": 1}
     assert result.num_repeated_keys == 1
-    assert result.index.table["source"].to_pylist() == ["train/0.tar/a", "val/0.tar/a"]
+    assert result.catalogue.table["source"].to_pylist() == ["train/0.tar/a", "val/0.tar/a"]
 
 
 def test_of_several_images_the_first_known_one_or_the_one_asked_for_is_taken(
@@ -176,8 +181,8 @@ def test_of_several_images_the_first_known_one_or_the_one_asked_for_is_taken(
 ) -> None:
     other = encoded(picture(1, 1))
     write_tar(tmp_path / "a.tar", [("k.seg.png", other), ("k.jpg", IMAGE), ("k.cls", b"1")])
-    assert index(tmp_path).index.table["size"].to_pylist() == [len(IMAGE)]
-    found = index(tmp_path, image_extension="seg.png").index
+    assert catalogue(tmp_path).catalogue.table["size"].to_pylist() == [len(IMAGE)]
+    found = catalogue(tmp_path, image_extension="seg.png").catalogue
     assert ImageReader(found).read_one(0) == other
 
 
@@ -213,15 +218,15 @@ def test_a_sample_that_cannot_be_used_is_named_or_skipped_and_counted(
     write_tar(tmp_path / "a.tar", files)
     where = r"a.tar: sample 'k' at byte \d+ "
     with pytest.raises(ShardError, match=f"{where}.*{message}.*--on-corrupt skip"):
-        index(tmp_path, **rules)
+        catalogue(tmp_path, **rules)
     assert not (tmp_path / "index.parquet").exists()
     good = sample("good", 0, 0, id=1, split="train")
     shard = "x.tar" if rules.get("split") == "shard:(x)" else "b.tar"
     key = [("x" + name, data) for name, data in good]
     write_tar(tmp_path / shard, [(n.replace(".jpg", ".png"), d) for n, d in key] if
               rules.get("image_extension") else key)  # fmt: skip
-    result = index(tmp_path, skip=True, **rules)
-    assert (result.num_problems, len(result.index)) == (1, 1)
+    result = catalogue(tmp_path, skip=True, **rules)
+    assert (result.num_problems, len(result.catalogue)) == (1, 1)
     assert "sample 'k'" in result.problems[0]
 
 
@@ -229,9 +234,9 @@ def test_a_key_that_comes_again_is_refused_with_its_place(tmp_path: Path) -> Non
     files = samples(1)
     write_tar(tmp_path / "a.tar", files + files[:4])
     with pytest.raises(ShardError, match=r"'c0/0000' at byte \d+ has a key that came before"):
-        index(tmp_path)
-    result = index(tmp_path, skip=True)
-    assert (len(result.index), result.num_problems) == (3, 1)
+        catalogue(tmp_path)
+    result = catalogue(tmp_path, skip=True)
+    assert (len(result.catalogue), result.num_problems) == (3, 1)
 
 
 def test_a_class_with_two_names_is_refused(tmp_path: Path) -> None:
@@ -240,7 +245,7 @@ def test_a_class_with_two_names_is_refused(tmp_path: Path) -> None:
         [*sample("a", 0, 0)[:2], ("a.txt", b"x"), *sample("b", 0, 1)[:2], ("b.txt", b"y")],
     )
     with pytest.raises(ValueError, match="label '0' is named 'x' and 'y'; --names"):
-        index(tmp_path, names="txt")
+        catalogue(tmp_path, names="txt")
 
 
 def cut(root: Path, size: int) -> None:
@@ -253,23 +258,23 @@ def test_a_shard_that_is_cut_anywhere_is_refused_and_skipping_keeps_what_is_whol
 ) -> None:
     write_tar(tmp_path / "a.tar", samples(2))
     whole = (tmp_path / "a.tar").read_bytes()
-    table = index(tmp_path).index.table.to_pylist()
+    table = catalogue(tmp_path).catalogue.table.to_pylist()
     end = max(i for i in range(0, len(whole), 512) if whole[i : i + 512].strip(b"\0")) + 512
     for size in [*range(0, end, 512), *range(37, end, 1999), end]:
         cut(tmp_path, size)
         with pytest.raises(ShardError, match=r"a.tar (is cut off|ends at byte|is no tar)"):
-            index(tmp_path)
+            catalogue(tmp_path)
         whole_images = [row for row in table if row["offset"] + row["size"] <= size]
         if len(whole_images) > 1:  # of the last one the label may be behind the cut
-            found = index(tmp_path, skip=True)
+            found = catalogue(tmp_path, skip=True)
             assert found.num_problems
-            assert found.index.table.to_pylist()[: len(whole_images) - 1] == whole_images[:-1]
+            assert found.catalogue.table.to_pylist()[: len(whole_images) - 1] == whole_images[:-1]
         (tmp_path / "a.tar").write_bytes(whole)
 
 
 def test_where_a_shard_was_cut_is_said(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", samples(1))
-    row = index(tmp_path).index.table.to_pylist()[1]
+    row = catalogue(tmp_path).catalogue.table.to_pylist()[1]
     for size, message in (
         (row["offset"] + 10, r"after byte \d+, in or behind '.*1\.jpg' \(unexpected end of data\)"),
         (row["offset"] - 512, rf"ends at byte {row['offset'] - 512} without a tar's end mark"),
@@ -277,7 +282,7 @@ def test_where_a_shard_was_cut_is_said(tmp_path: Path) -> None:
     ):
         cut(tmp_path, size)
         with pytest.raises(ShardError, match=message):
-            index(tmp_path)
+            catalogue(tmp_path)
         write_tar(tmp_path / "a.tar", samples(1))
 
 
@@ -319,7 +324,7 @@ def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
         file.truncate(1 << 20)
     subprocess.run(["tar", "--sparse", "-cf", "a.tar", "k.jpg"], cwd=tmp_path, check=True)
     with pytest.raises(ShardError, match="holds the sparse file 'k.jpg'"):
-        index(tmp_path, label=r"key:(\w)")
+        catalogue(tmp_path, label=r"key:(\w)")
 
 
 def test_a_finished_shard_is_not_read_again_until_it_changes(
@@ -329,40 +334,40 @@ def test_a_finished_shard_is_not_read_again_until_it_changes(
         write_tar(tmp_path / f"{name}.tar", samples(2))
     (tmp_path / "d.tar").write_bytes(b"broken" * 999)
     with pytest.raises(ShardError):  # the last one stops it
-        index(tmp_path)
+        catalogue(tmp_path)
     (tmp_path / "d.tar").unlink()
     read: list[str] = []
-    scan = indexing.scan_shard
+    scan = cataloguing.scan_shard
 
-    def spy(job: indexing.Job) -> indexing.ShardRows:
+    def spy(job: cataloguing.Job) -> cataloguing.ShardRows:
         read.append(job.name)
         return scan(job)
 
-    monkeypatch.setattr(indexing, "scan_shard", spy)
-    first = index(tmp_path)
-    assert (read, first.num_reused, len(first.index)) == ([], 3, 18)
+    monkeypatch.setattr(cataloguing, "scan_shard", spy)
+    first = catalogue(tmp_path)
+    assert (read, first.num_reused, len(first.catalogue)) == ([], 3, 18)
     write_tar(tmp_path / "b.tar", samples(3))
-    assert len(index(tmp_path).index) == 21
+    assert len(catalogue(tmp_path).catalogue) == 21
     assert read == ["b.tar"]
-    assert index(tmp_path, split="test").num_reused == 0
-    part = next((tmp_path / indexing.PARTS).iterdir())
+    assert catalogue(tmp_path, split="test").num_reused == 0
+    part = next((tmp_path / cataloguing.PARTS).iterdir())
     part.write_bytes(b"broken")
-    assert index(tmp_path, split="test").num_reused == 2
+    assert catalogue(tmp_path, split="test").num_reused == 2
 
 
 def test_what_was_skipped_is_read_again_when_it_must_not_be(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", [*samples(1), ("bad.jpg", b""), ("bad.cls", b"1")])
-    assert index(tmp_path, skip=True).num_problems == 1
-    assert index(tmp_path, skip=True).num_reused == 1
+    assert catalogue(tmp_path, skip=True).num_problems == 1
+    assert catalogue(tmp_path, skip=True).num_reused == 1
     with pytest.raises(ShardError, match="sample 'bad'"):
-        index(tmp_path)
+        catalogue(tmp_path)
 
 
-def test_an_index_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_a_catalogue_may_lie_elsewhere(tmp_path: Path) -> None:
     write_tar(tmp_path / "shards" / "a.tar", samples(2))
     out = str(tmp_path / "index")
-    index_shards(str(tmp_path / "shards"), ["a.tar"], out, Rules(), skip=False, num_processes=1)
-    found = read_index(out)
+    catalogue_shards(str(tmp_path / "shards"), ["a.tar"], out, Rules(), skip=False, num_processes=1)
+    found = read_catalogue(out)
     assert found.shard_uri(0) == str(tmp_path / "shards" / "a.tar")
     assert len(ImageReader(found).read_one(0)) == found.table["size"][0].as_py()
     assert [p.name for p in (tmp_path / "shards").iterdir()] == ["a.tar"]
@@ -373,7 +378,7 @@ def test_a_folder_without_shards_or_images_is_refused(tmp_path: Path) -> None:
         find_shards(str(tmp_path))
     write_tar(tmp_path / "a.tar", [])
     with pytest.raises(ValueError, match="none of the 1 shards holds an image"):
-        index(tmp_path)
+        catalogue(tmp_path)
 
 
 def test_braces_are_spelled_out() -> None:

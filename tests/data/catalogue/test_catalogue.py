@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apdist.data.catalogue.catalogue import FORMAT_VERSION, SCHEMA, Index, read_index, write_index
+from apdist.data.catalogue.catalogue import (
+    FORMAT_VERSION,
+    SCHEMA,
+    Catalogue,
+    read_catalogue,
+    write_catalogue,
+)
 from apdist.data.catalogue.checks import KEYS_AT_ONCE, key_hashes
 from apdist.data.catalogue.columns import StoredColumns
 
@@ -44,7 +50,7 @@ def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
 
 
 def write(root: Path, table: pa.Table, *, row_group_size: int = 30, **meta: Any) -> str:
-    """An index file as `write_index` makes it, but with small row groups and no checks."""
+    """A catalogue file as `write_index` makes it, but with small row groups and no checks."""
     shards = dict.fromkeys(table["shard"].unique().to_pylist(), (SHARD_BYTES, ""))
     meta = {"version": FORMAT_VERSION, "num_images": len(table), "shards": shards, **meta}
     known = {k: v for k, v in meta.items() if v is not None}
@@ -68,12 +74,12 @@ def test_a_split_read_from_a_file_is_that_of_the_table(
 ) -> None:
     table = rows(count, num_splits=num_splits, mixed=mixed)
     root = tmp_path_factory.mktemp("index")
-    index = read_index(write(root, table, row_group_size=row_group_size))
-    in_memory = Index(str(root), table)
-    assert index.table.to_pylist() == table.to_pylist()
-    assert index.splits() == in_memory.splits()
-    for split, number in index.splits().items():
-        part, expected = index.select(split), in_memory.select(split)
+    catalogue = read_catalogue(write(root, table, row_group_size=row_group_size))
+    in_memory = Catalogue(str(root), table)
+    assert catalogue.table.to_pylist() == table.to_pylist()
+    assert catalogue.splits() == in_memory.splits()
+    for split, number in catalogue.splits().items():
+        part, expected = catalogue.select(split), in_memory.select(split)
         assert len(part) == number
         assert part.table.to_pylist() == expected.table.to_pylist()
         assert part.subset(np.array([0])).table.to_pylist() == expected.table[:1].to_pylist()
@@ -82,8 +88,8 @@ def test_a_split_read_from_a_file_is_that_of_the_table(
 
 
 def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
-    index = read_index(write(tmp_path, rows(100, num_splits=2)))
-    part = index.select("split 1")
+    catalogue = read_catalogue(write(tmp_path, rows(100, num_splits=2)))
+    part = catalogue.select("split 1")
     assert part.labels.tolist() == [n // 5 for n in range(50, 100)]
     assert isinstance(part.columns, StoredColumns)
     assert set(part.columns._known) == {"label"}
@@ -91,17 +97,17 @@ def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
 
 def test_neighbours_are_selected_without_a_copy() -> None:
     table = rows(100, num_splits=2)
-    part = Index("", table).select("split 1")
+    part = Catalogue("", table).select("split 1")
     bytes_of = [t["key"].chunk(0).buffers()[2].address for t in (table, part.table)]
     assert bytes_of[0] == bytes_of[1]
 
 
-def test_an_index_without_images_is_read(tmp_path: Path) -> None:
-    index = read_index(write(tmp_path, rows(0)))
-    assert len(index) == 0
-    assert index.labels.tolist() == []
+def test_a_catalogue_without_images_is_read(tmp_path: Path) -> None:
+    catalogue = read_catalogue(write(tmp_path, rows(0)))
+    assert len(catalogue) == 0
+    assert catalogue.labels.tolist() == []
     with pytest.raises(ValueError, match="it has no image"):
-        index.select("train")
+        catalogue.select("train")
 
 
 def damaged_anywhere(data: bytes) -> list[bytes]:
@@ -128,7 +134,7 @@ def test_a_damaged_file_gives_its_rows_or_a_one_line_error(tmp_path: Path) -> No
 
 def outcome(root: Path, table: pa.Table) -> str:
     try:
-        read = read_index(str(root)).table
+        read = read_catalogue(str(root)).table
     except ValueError as error:
         in_one_line = str(root) in str(error) and "again" in str(error) and "\n" not in str(error)
         return "refused" if in_one_line else f"refused without reason: {error}"
@@ -140,27 +146,30 @@ def outcome(root: Path, table: pa.Table) -> str:
     ("meta", "message"),
     [
         ({"version": 99}, "format version 99, this apdist reads 1; prepare it again"),
-        ({"version": None}, "no index of apdist or is damaged; prepare it again"),
-        ({"num_images": 7}, "no index of apdist or is damaged; prepare it again"),
-        ({"shards": [1]}, "no index of apdist or is damaged; prepare it again"),
-        ({"shards": {"000.tar": "big"}}, "no index of apdist or is damaged; prepare it again"),
+        ({"version": None}, "no catalogue of apdist or is damaged; prepare it again"),
+        ({"num_images": 7}, "no catalogue of apdist or is damaged; prepare it again"),
+        ({"shards": [1]}, "no catalogue of apdist or is damaged; prepare it again"),
+        ({"shards": {"000.tar": "big"}}, "no catalogue of apdist or is damaged; prepare it again"),
     ],
 )
 def test_metadata_that_cannot_be_are_refused(
     tmp_path: Path, meta: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        read_index(write(tmp_path, rows(9), **meta))
+        read_catalogue(write(tmp_path, rows(9), **meta))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop_columns(["label"]), "lacks the column label; prepare the index again"),
+        (
+            lambda t: t.drop_columns(["label"]),
+            "lacks the column label; prepare the catalogue again",
+        ),
         (lambda t: t.drop_columns(["crc32", "key"]), "lacks the column crc32, key"),
         (
             lambda t: with_column(t, "label", [*range(69), None]),
-            "image 'bild-ü/00069' of shard '001.tar' has no label; index it again",
+            "image 'bild-ü/00069' of shard '001.tar' has no label; prepare or index it again",
         ),
         (
             lambda t: with_column(t, "key", [*t["key"].to_pylist()[:69], "bild-ü/00055"]),
@@ -180,30 +189,30 @@ def test_rows_that_cannot_be_are_refused_by_name(
     tmp_path: Path, change: Callable[[pa.Table], pa.Table], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        read_index(write(tmp_path, change(rows(70))))
+        read_catalogue(write(tmp_path, change(rows(70))))
 
 
-def test_a_shard_that_the_index_does_not_list_is_refused(tmp_path: Path) -> None:
+def test_a_shard_that_the_catalogue_does_not_list_is_refused(tmp_path: Path) -> None:
     root = write(tmp_path, rows(70), shards={"000.tar": (SHARD_BYTES, "")})
     with pytest.raises(ValueError, match="'bild-ü/00050' of shard '001.tar' lies in a shard that"):
-        read_index(root)
+        read_catalogue(root)
 
 
 def test_an_image_may_reach_to_the_end_of_its_shard_and_be_empty(tmp_path: Path) -> None:
     table = with_column(rows(2), "offset", [SHARD_BYTES - 10, SHARD_BYTES])
-    assert len(read_index(write(tmp_path, with_column(table, "size", [10, 0])))) == 2
+    assert len(read_catalogue(write(tmp_path, with_column(table, "size", [10, 0])))) == 2
 
 
 def test_equal_keys_in_different_shards_are_two_images(tmp_path: Path) -> None:
     keys = [f"{n % 50:05d}" for n in range(100)]
-    assert len(read_index(write(tmp_path, with_column(rows(100), "key", keys)))) == 100
+    assert len(read_catalogue(write(tmp_path, with_column(rows(100), "key", keys)))) == 100
 
 
 def test_a_file_that_is_replaced_is_not_mixed_with_the_old_one(tmp_path: Path) -> None:
-    index = read_index(write(tmp_path, rows(100)))
-    write_index(Index(str(tmp_path), rows(40), {"000.tar": (SHARD_BYTES, "")}))
-    assert index.table.to_pylist() == rows(100).to_pylist()
-    assert len(read_index(str(tmp_path))) == 40
+    catalogue = read_catalogue(write(tmp_path, rows(100)))
+    write_catalogue(Catalogue(str(tmp_path), rows(40), {"000.tar": (SHARD_BYTES, "")}))
+    assert catalogue.table.to_pylist() == rows(100).to_pylist()
+    assert len(read_catalogue(str(tmp_path))) == 40
 
 
 @settings(max_examples=100, deadline=None)
@@ -229,15 +238,15 @@ def test_numbered_keys_have_different_hashes() -> None:
 
 
 def test_the_fingerprint_tells_labels_contents_and_their_order_apart(shards: Path) -> None:
-    index = read_index(str(shards))
-    table = index.table
-    known = {index.fingerprint()}
-    assert dataclasses.replace(index, columns=table).fingerprint() in known
+    catalogue = read_catalogue(str(shards))
+    table = catalogue.table
+    known = {catalogue.fingerprint()}
+    assert dataclasses.replace(catalogue, columns=table).fingerprint() in known
     for name in ("label", "crc32"):
         values = table[name].to_numpy().copy()
         values[[0, -1]] = values[[-1, 0]]
         place = table.schema.get_field_index(name)
         changed = table.set_column(place, table.schema.field(name), pa.array(values))
-        found = dataclasses.replace(index, columns=changed).fingerprint()
+        found = dataclasses.replace(catalogue, columns=changed).fingerprint()
         assert found not in known
         known.add(found)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from apdist.data.loading.stream import Batch
 from apdist.data.loading.telemetry import StreamFigures
-from apdist.training.feed import CudaLane, feed, on_device
+from apdist.training.prefetch import CudaStreams, on_device, prefetch
 
 NUM_BATCHES, SHAPE = 9, (4, 3, 2, 2)
 
@@ -32,7 +32,7 @@ class Work:
     entries: deque[tuple[Callable[[], bool], Callable[[], None]]] = field(default_factory=deque)
 
 
-class LateLane:
+class LateStreams:
     """A device that does nothing until it must; then the queue ``favourite`` first."""
 
     def __init__(self, favourite: str) -> None:
@@ -90,7 +90,7 @@ class LateLane:
         return False
 
 
-class PromptLane(LateLane):
+class PromptStreams(LateStreams):
     """A device that does everything at once."""
 
     def __init__(self) -> None:
@@ -125,28 +125,28 @@ def batches(log: list[str], number: int = NUM_BATCHES) -> Generator[Batch, None,
 
 @pytest.mark.parametrize("favourite", ["copying", "computing"])
 def test_what_is_computed_with_is_what_was_read(favourite: str) -> None:
-    lane, log = LateLane(favourite), list[str]()
+    streams, log = LateStreams(favourite), list[str]()
     seen: list[tuple[Tensor, Tensor]] = []
 
     def look(batch: Batch) -> None:
         seen.append((batch.images.clone(), batch.labels.clone()))
 
     steps = []
-    for batch in feed(batches(log), lane):
+    for batch in prefetch(batches(log), streams):
         steps.append(batch.step)
-        lane.add(lane.computing, lambda batch=batch: look(batch))
-    lane.finish()
+        streams.add(streams.computing, lambda batch=batch: look(batch))
+    streams.finish()
     assert steps == list(range(NUM_BATCHES))
     for step, (images, labels) in enumerate(seen):
         assert images.unique().tolist() == [step]
         assert labels.unique().tolist() == [step]
     assert len(seen) == NUM_BATCHES
-    assert log[-1] == "closed by feed"
+    assert log[-1] == "closed by prefetch"
 
 
 def test_the_next_batches_are_sent_while_one_is_computed_with() -> None:
     log: list[str] = []
-    stream = feed(batches(log), LateLane("copying"))
+    stream = prefetch(batches(log), LateStreams("copying"))
     assert next(stream).step == 0
     deadline = time.monotonic() + 5
     while "read 2" not in log and time.monotonic() < deadline:
@@ -155,7 +155,7 @@ def test_the_next_batches_are_sent_while_one_is_computed_with() -> None:
     time.sleep(0.05)
     assert "read 3" not in log
     stream.close()
-    assert log[-1] == "closed by feed"
+    assert log[-1] == "closed by prefetch"
 
 
 def test_an_error_of_the_stream_is_raised_after_what_came_before() -> None:
@@ -163,7 +163,7 @@ def test_an_error_of_the_stream_is_raised_after_what_came_before() -> None:
         yield from batches([], 2)
         raise ValueError("image 7 is corrupt")
 
-    stream = feed(failing(), LateLane("copying"))
+    stream = prefetch(failing(), LateStreams("copying"))
     assert [next(stream).step, next(stream).step] == [0, 1]
     with pytest.raises(ValueError, match="image 7 is corrupt"):
         next(stream)
@@ -175,7 +175,7 @@ def test_waiting_is_measured_where_it_hurts() -> None:
             time.sleep(0.1)
             yield batch
 
-    stream = feed(slow(), LateLane("copying"))
+    stream = prefetch(slow(), LateStreams("copying"))
     assert 0.05 < next(stream).figures.waited_s < 5
     time.sleep(0.3)  # the device computes
     assert next(stream).figures.waited_s < 0.05
@@ -190,7 +190,7 @@ def test_on_a_cpu_nothing_is_copied() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_what_is_computed_with_is_what_was_read() -> None:
     device, sums = torch.device("cuda"), []
-    for batch in feed(batches([]), CudaLane(device)):
+    for batch in prefetch(batches([]), CudaStreams(device)):
         torch.cuda._sleep(10_000_000)
         sums.append((batch.images.long().sum(), batch.labels.sum()))
     for step, (images, labels) in enumerate(sums):
