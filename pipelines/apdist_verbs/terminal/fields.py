@@ -1,10 +1,11 @@
 """The options of a dataclass: a field is an option, a field of dataclass type a section of them.
 
-steps: int = 240                              --steps INT
-compile: bool = False                         --compile, --no-compile
-kind: Literal["auto", "exact"] = "auto"       --kind {auto,exact}
-query: Annotated[Path, positional("QUERY")]   QUERY, required
-training: TrainingConfig                      --training.steps INT and the others of it
+A field becomes
+    steps: int = 240                              --steps INT
+    compile: bool = False                         --compile, --no-compile
+    kind: Literal["auto", "exact"] = "auto"       --kind {auto,exact}
+    query: Annotated[Path, positional("QUERY")]   QUERY, required
+    training: TrainingConfig                      --training.steps INT and the others of it
 """
 
 import contextlib

@@ -1,3 +1,5 @@
+"""The batches of a plan: what was asked for, the same everywhere, and what is refused."""
+
 import dataclasses
 import subprocess
 import sys
@@ -10,13 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from apdist.data.plan.plan import Plan
+from tests.data.plan.plans import batches_of_epoch, stored_in_runs
 
 class_sizes = st.lists(st.integers(1, 20), min_size=1, max_size=40)
+
+
 weights = st.sampled_from(["images", "classes", "sqrt"])
-
-
-def stored_in_runs(sizes: list[int]) -> NDArray[np.int64]:
-    return np.repeat(np.arange(len(sizes)), sizes)
 
 
 def scattered(sizes: list[int], seed: int) -> NDArray[np.int64]:
@@ -29,17 +30,6 @@ def make_plan(labels: NDArray[np.int64], **options: Any) -> Plan | None:
         return Plan(labels, **options)
     except ValueError:
         return None
-
-
-def batches_of_epoch(plan: Plan, epoch: int = 0) -> list[NDArray[np.int64]]:
-    steps = plan.summary.steps_per_epoch
-    return [plan.rows(epoch * steps + position) for position in range(steps)]
-
-
-def counts_over(plan: Plan, labels: NDArray[np.int64], num_epochs: int) -> NDArray[np.int64]:
-    """How often each image is used."""
-    steps = range(num_epochs * plan.summary.steps_per_epoch)
-    return np.bincount(np.concatenate([plan.rows(step) for step in steps]), minlength=len(labels))
 
 
 @settings(max_examples=300, deadline=None)
@@ -117,111 +107,6 @@ def test_classes_of_equal_groups_are_used_whole(
     batch_size = 2 * num_groups * group_size
     plan = make_plan(labels, batch_size=batch_size, group_size=group_size, seed=0)
     assert (plan.summary.steps_per_epoch if plan else 0) == len(labels) // batch_size
-
-
-def test_images_are_used_equally_often_over_many_epochs() -> None:
-    sizes = [12, 9, 17, 30, 8, 2, 3, 40, 25]
-    labels = stored_in_runs(sizes)
-    plan = Plan(labels, batch_size=64, group_size=8, seed=3)
-    counts = counts_over(plan, labels, 3000) / (3000 * plan.summary.steps_per_epoch * 64)
-    assert counts.min() * len(labels) > 0.93
-    assert counts.max() * len(labels) < 1.07
-
-
-def test_images_are_used_equally_often_with_a_cap_and_a_number_of_classes() -> None:
-    sizes = [12, 9, 17, 30, 8, 9, 11, 20, 25, 16, 15, 31]
-    for demand, small in (
-        ({"classes_per_batch": 6}, []),
-        ({"max_groups_per_class": 2}, [2, 3] * 4),
-    ):
-        labels = stored_in_runs(sizes + small)
-        plan = Plan(labels, batch_size=24, group_size=4, seed=3, **demand)
-        assert plan.summary.num_capped_classes == 0
-        counts = counts_over(plan, labels, 2000)
-        assert counts.min() > 0.93 * counts.mean(), demand
-        assert counts.max() < 1.07 * counts.mean(), demand
-
-
-@pytest.mark.parametrize("class_weights", ["images", "classes", "sqrt"])
-@pytest.mark.parametrize("num_classes", [0, 16])
-def test_classes_come_up_as_often_as_their_weight_says(
-    class_weights: str, num_classes: int
-) -> None:
-    sizes = np.random.default_rng(0).integers(4, 41, 60)
-    labels = stored_in_runs(sizes.tolist())
-    plan = Plan(
-        labels,
-        batch_size=64,
-        group_size=4,
-        seed=0,
-        class_weights=class_weights,
-        classes_per_batch=num_classes,
-    )
-    rows = np.concatenate([plan.rows(step) for step in range(20_000)])
-    found = np.bincount(labels[rows], minlength=60) / len(rows)
-    asked = {"images": sizes, "classes": np.ones(60), "sqrt": np.sqrt(sizes)}[class_weights]
-    np.testing.assert_allclose(found, asked / asked.sum(), rtol=0.05)
-
-
-def test_small_classes_give_smaller_groups_but_come_up_as_often() -> None:
-    sizes = [2, 3] + [20] * 20
-    labels = stored_in_runs(sizes)
-    plan = Plan(labels, batch_size=16, group_size=4, seed=0, class_weights="classes")
-    rows = np.concatenate([plan.rows(step) for step in range(4000)])
-    found = np.bincount(labels[rows]) / len(rows)
-    np.testing.assert_allclose(found[0] / found[2:].mean(), 2 / 4, rtol=0.1)
-    np.testing.assert_allclose(found[1] / found[2:].mean(), 3 / 4, rtol=0.1)
-
-
-def test_a_class_that_the_cap_holds_back_is_counted() -> None:
-    labels = stored_in_runs([400] + [8] * 30)
-    plan = Plan(labels, batch_size=32, group_size=4, seed=0, max_groups_per_class=1)
-    assert plan.summary.num_capped_classes == 1
-    assert all(np.bincount(labels[rows])[0] <= 4 for rows in batches_of_epoch(plan))
-    free = Plan(labels, batch_size=32, group_size=4, seed=0)
-    assert free.summary.num_capped_classes == 0
-    assert max(np.bincount(labels[rows])[0] for rows in batches_of_epoch(free)) > 4
-
-
-def test_groups_are_nearly_equal_parts_of_a_class_or_exact_with_a_cap() -> None:
-    labels = stored_in_runs([9] * 64)
-    for demand, expected in (({}, {4, 5}), ({"max_groups_per_class": 9}, {8})):
-        plan = Plan(labels, batch_size=64, group_size=8, seed=0, **demand)
-        counts = np.unique(labels[plan.rows(0)], return_counts=True)[1]
-        # The groups of a class go to several batches; one may be cut short.
-        assert counts.max() == max(expected)
-        assert np.mean(np.isin(counts, list(expected))) > 0.9
-
-
-def test_groups_are_neighbours_in_the_shards() -> None:
-    labels = stored_in_runs([24] * 20)
-    rows = Plan(labels, batch_size=160, group_size=4, seed=0).rows(3).reshape(-1, 4)
-    in_one_read = (np.diff(rows) == 1).all(axis=1)
-    assert in_one_read.mean() > 0.8  # one rotated window in six may wrap around
-    wrapped = rows[~in_one_read]
-    assert ((np.diff(wrapped) - 1) % 24 == 0).all()
-
-
-def test_groups_are_composed_anew_each_epoch() -> None:
-    plan = Plan(stored_in_runs([12] * 20), batch_size=40, group_size=4, seed=0)
-
-    def groups(epoch: int) -> set[frozenset[int]]:
-        rows = np.concatenate(batches_of_epoch(plan, epoch))
-        return {frozenset(group.tolist()) for group in rows.reshape(-1, 4)}
-
-    assert len(groups(0) & groups(1)) < 0.6 * len(groups(0))
-
-
-def test_classes_meet_other_classes_in_each_epoch() -> None:
-    labels = stored_in_runs([4] * 200)
-    plan = Plan(labels, batch_size=40, group_size=4, seed=0)
-
-    def partners(epoch: int) -> set[int]:
-        (rows,) = [rows for rows in batches_of_epoch(plan, epoch) if 0 in labels[rows]]
-        return set(labels[rows].tolist()) - {0}
-
-    seen = set().union(*(partners(epoch) for epoch in range(100)))
-    assert len(seen) > 0.95 * 199
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,13 +1,10 @@
 """Shards of others: the catalogue says what `tarfile` reads, and nothing is dropped silently."""
 
-import gzip
-import io
 import shutil
 import string
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +22,9 @@ from apdist.data.preparing.cataloguing import (
     expand_braces,
     find_shards,
 )
-from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.samples import Rules
 from apdist.data.preparing.scanning import ShardError
-from apdist.data.preparing.tars import DamageError, members
+from tests.data.preparing.catalogued import HAS_TAR, catalogue
 from tests.foreign import (
     Files,
     read_with_tarfile,
@@ -38,17 +34,6 @@ from tests.foreign import (
     write_with_gnu_tar,
     write_with_webdataset,
 )
-from tests.pictures import encoded, picture
-
-HAS_TAR = shutil.which("tar") is not None
-IMAGE = encoded(picture(0, 0), "JPEG")
-
-
-def catalogue(root: Path, *, skip: bool = False, processes: int = 1, **rules: str) -> Catalogued:
-    where = str(root)
-    return catalogue_shards(
-        where, find_shards(where), where, Rules(**rules), skip=skip, num_processes=processes
-    )
 
 
 def assert_index_is_what_tarfile_reads(root: Path, result: Catalogued, num_images: int) -> None:
@@ -87,6 +72,8 @@ def test_offsets_are_those_of_any_writer(tmp_path: Path, writer: str) -> None:
 KEYS = st.text(string.ascii_letters + "äß0_- /", min_size=1, max_size=150).map(
     lambda text: "/".join(part.strip() or "x" for part in text.split("/"))[:150]
 )
+
+
 SAMPLES = st.lists(
     st.tuples(KEYS, st.integers(0, 3), st.sampled_from(["", "seg.png", "npy", "0.bin"])),
     min_size=1,
@@ -147,98 +134,6 @@ def test_several_processes_find_the_same(tmp_path: Path) -> None:
     assert catalogue(tmp_path, processes=2).catalogue.table.equals(one.table)
 
 
-@pytest.mark.parametrize(
-    ("rules", "labels", "names"),
-    [
-        ({}, [0, 1], ["0", "1"]),
-        ({"names": "txt"}, [0, 1], ["name 0", "name 1"]),
-        ({"label": "json:label"}, [0, 1], ["class 0", "class 1"]),
-        ({"label": "json:id", "names": "json:label"}, [7, 8], ["class 0", "class 1"]),
-        ({"label": r"key:^(\w+)/"}, [0, 1], ["c0", "c1"]),
-    ],
-)
-def test_labels_and_names_follow_the_rules(
-    tmp_path: Path, rules: dict[str, str], labels: list[int], names: list[str]
-) -> None:
-    write_tar(tmp_path / "a.tar", sample("c0/x", 0, 0, id=7) + sample("c1/x", 1, 0, id=8))
-    found = catalogue(tmp_path, **rules).catalogue
-    assert found.labels.tolist() == labels
-    assert found.table["label_name"].to_pylist() == names
-
-
-@pytest.mark.parametrize("rule", [r"shard:^(\w+)/", "json:split"])
-def test_splits_follow_the_rules(tmp_path: Path, rule: str) -> None:
-    write_tar(tmp_path / "train" / "0.tar", sample("a", 0, 0, split="train"))
-    write_tar(tmp_path / "val" / "0.tar", sample("a", 1, 0, split="val"))
-    result = catalogue(tmp_path, split=rule)
-    assert result.catalogue.splits() == {"train": 1, "val": 1}
-    assert result.num_repeated_keys == 1
-    assert result.catalogue.table["source"].to_pylist() == ["train/0.tar/a", "val/0.tar/a"]
-
-
-def test_of_several_images_the_first_known_one_or_the_one_asked_for_is_taken(
-    tmp_path: Path,
-) -> None:
-    other = encoded(picture(1, 1))
-    write_tar(tmp_path / "a.tar", [("k.seg.png", other), ("k.jpg", IMAGE), ("k.cls", b"1")])
-    assert catalogue(tmp_path).catalogue.table["size"].to_pylist() == [len(IMAGE)]
-    found = catalogue(tmp_path, image_extension="seg.png").catalogue
-    assert ImageReader(found).read_one(0) == other
-
-
-@pytest.mark.parametrize(
-    ("files", "rules", "message"),
-    [
-        ([("k.jpg", IMAGE)], {}, r"has no .cls for --label cls; it has .jpg"),
-        ([("k.jpg", IMAGE), ("k.cls", b" ")], {}, "has an empty .cls"),
-        ([("k.jpg", IMAGE), ("k.cls", b"\xff")], {}, "no UTF-8 text"),
-        ([("k.jpg", b""), ("k.cls", b"1")], {}, r"is empty \(0 bytes\)"),
-        ([("k.jpg", b"no image"), ("k.cls", b"1")], {}, "is no image that Pillow can read"),
-        ([("k.mp4", b"x"), ("k.cls", b"1")], {}, "has no image member; it has .mp4, .cls"),
-        ([("k.jpg", IMAGE), ("k.cls", b"1")], {"image_extension": "png"}, "has no .png; it has"),
-        ([("k.a.jpg", IMAGE), ("k.b.jpg", IMAGE)], {}, "several images .* --image-extension"),
-        ([("k.jpg", IMAGE), ("k.JPG", IMAGE), ("k.cls", b"1")], {}, "has two members .jpg"),
-        ([("k.jpg", IMAGE)], {"label": "json:id"}, "has no .json for --label json:id"),
-        ([("k.jpg", IMAGE), ("k.json", b"{")], {"label": "json:id"}, "cannot be read"),
-        ([("k.jpg", IMAGE), ("k.json", b'{"a": 1}')], {"label": "json:id"}, "'id' in its .json, w"),
-        ([("k.jpg", IMAGE), ("k.json", b"[1]")], {"label": "json:id"}, "which has no object"),
-        ([("k.jpg", IMAGE), ("k.json", b'{"id": 1.5}')], {"label": "json:id"}, "has 1.5 in"),
-        ([("k.jpg", IMAGE)], {"label": "key:(x)"}, "'k' that --label key:.x. does not match"),
-        ([("k.jpg", IMAGE), ("k.cls", b"1")], {"split": "shard:(x)"}, "--split shard:.x. does"),
-        (
-            [("k.jpg", IMAGE), ("k.json", b'{"split": "my split"}'), ("k.cls", b"1")],
-            {"split": "json:split"},
-            "split 'my split', which is no plain word",
-        ),
-    ],
-)
-def test_a_sample_that_cannot_be_used_is_named_or_skipped_and_counted(
-    tmp_path: Path, files: Files, rules: dict[str, str], message: str
-) -> None:
-    write_tar(tmp_path / "a.tar", files)
-    where = r"a.tar: sample 'k' at byte \d+ "
-    with pytest.raises(ShardError, match=f"{where}.*{message}.*--on-corrupt skip"):
-        catalogue(tmp_path, **rules)
-    assert not (tmp_path / "index.parquet").exists()
-    good = sample("good", 0, 0, id=1, split="train")
-    shard = "x.tar" if rules.get("split") == "shard:(x)" else "b.tar"
-    key = [("x" + name, data) for name, data in good]
-    write_tar(tmp_path / shard, [(n.replace(".jpg", ".png"), d) for n, d in key] if
-              rules.get("image_extension") else key)  # fmt: skip
-    result = catalogue(tmp_path, skip=True, **rules)
-    assert (result.num_problems, len(result.catalogue)) == (1, 1)
-    assert "sample 'k'" in result.problems[0]
-
-
-def test_a_key_that_comes_again_is_refused_with_its_place(tmp_path: Path) -> None:
-    files = samples(1)
-    write_tar(tmp_path / "a.tar", files + files[:4])
-    with pytest.raises(ShardError, match=r"'c0/0000' at byte \d+ has a key that came before"):
-        catalogue(tmp_path)
-    result = catalogue(tmp_path, skip=True)
-    assert (len(result.catalogue), result.num_problems) == (3, 1)
-
-
 def test_a_class_with_two_names_is_refused(tmp_path: Path) -> None:
     write_tar(
         tmp_path / "a.tar",
@@ -246,85 +141,6 @@ def test_a_class_with_two_names_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="label '0' is named 'x' and 'y'; --names"):
         catalogue(tmp_path, names="txt")
-
-
-def cut(root: Path, size: int) -> None:
-    path = root / "a.tar"
-    path.write_bytes(path.read_bytes()[:size])
-
-
-def test_a_shard_that_is_cut_anywhere_is_refused_and_skipping_keeps_what_is_whole(
-    tmp_path: Path,
-) -> None:
-    write_tar(tmp_path / "a.tar", samples(2))
-    whole = (tmp_path / "a.tar").read_bytes()
-    table = catalogue(tmp_path).catalogue.table.to_pylist()
-    end = max(i for i in range(0, len(whole), 512) if whole[i : i + 512].strip(b"\0")) + 512
-    for size in [*range(0, end, 512), *range(37, end, 1999), end]:
-        cut(tmp_path, size)
-        with pytest.raises(ShardError, match=r"a.tar (is cut off|ends at byte|is no tar)"):
-            catalogue(tmp_path)
-        whole_images = [row for row in table if row["offset"] + row["size"] <= size]
-        if len(whole_images) > 1:  # of the last one the label may be behind the cut
-            found = catalogue(tmp_path, skip=True)
-            assert found.num_problems
-            assert found.catalogue.table.to_pylist()[: len(whole_images) - 1] == whole_images[:-1]
-        (tmp_path / "a.tar").write_bytes(whole)
-
-
-def test_where_a_shard_was_cut_is_said(tmp_path: Path) -> None:
-    write_tar(tmp_path / "a.tar", samples(1))
-    row = catalogue(tmp_path).catalogue.table.to_pylist()[1]
-    for size, message in (
-        (row["offset"] + 10, r"after byte \d+, in or behind '.*1\.jpg' \(unexpected end of data\)"),
-        (row["offset"] - 512, rf"ends at byte {row['offset'] - 512} without a tar's end mark"),
-        (row["offset"] - 500, rf"cut off .* at or after byte {row['offset'] - 512}"),
-    ):
-        cut(tmp_path, size)
-        with pytest.raises(ShardError, match=message):
-            catalogue(tmp_path)
-        write_tar(tmp_path / "a.tar", samples(1))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda data: b"", r"is no tar \(empty file\)"),
-        (lambda data: b"hello" * 999, r"is no tar \(invalid header\)"),
-        (gzip.compress, "is compressed with gzip; .* unpack it first"),
-        (lambda data: data + data, "goes on behind its end mark, after byte"),
-        (
-            lambda data: data[:1541] + b"\x7f" + data[1542:],
-            r"at or after byte 1536, in or behind 'a.jpg' \(bad checksum",
-        ),
-    ],
-)
-def test_what_is_no_sound_tar_is_refused(
-    tmp_path: Path, change: Callable[[bytes], bytes], message: str
-) -> None:
-    write_tar(tmp_path / "a.tar", [("a.jpg", b"x" * 700), ("b.jpg", IMAGE)])
-    data = change((tmp_path / "a.tar").read_bytes())
-    with pytest.raises(DamageError, match=message):
-        list(members(io.BytesIO(data), lambda name: False))
-
-
-def test_a_tar_with_one_of_its_two_end_blocks_is_whole(tmp_path: Path) -> None:
-    write_tar(tmp_path / "a.tar", [("a.jpg", b"x" * 512)])
-    cut(tmp_path, 3 * 512)
-    with (tmp_path / "a.tar").open("rb") as file:
-        assert [member.data for member in members(file, lambda name: True)] == [b"x" * 512]
-
-
-@pytest.mark.skipif(not HAS_TAR, reason="needs GNU tar")
-def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
-    import subprocess
-
-    with (tmp_path / "k.jpg").open("wb") as file:
-        file.write(IMAGE)
-        file.truncate(1 << 20)
-    subprocess.run(["tar", "--sparse", "-cf", "a.tar", "k.jpg"], cwd=tmp_path, check=True)
-    with pytest.raises(ShardError, match="holds the sparse file 'k.jpg'"):
-        catalogue(tmp_path, label=r"key:(\w)")
 
 
 def test_a_finished_shard_is_not_read_again_until_it_changes(
@@ -402,28 +218,3 @@ def test_bad_braces_are_refused(pattern: str, message: str) -> None:
         expand_braces(pattern)
     with pytest.raises(ValueError, match="names 'a.tar' twice"):
         find_shards("x", ("a.tar", "{a,b}.tar"))
-
-
-@pytest.mark.parametrize(
-    ("rules", "message"),
-    [
-        ({"label": "txt"}, "--label must be cls or json:FIELD or key:PATTERN, got 'txt'"),
-        ({"label": "json:"}, "--label must be"),
-        ({"label": "key:("}, "no regular expression"),
-        ({"label": "key:a"}, "needs exactly one group"),
-        ({"names": "cls"}, "--names must be txt or json:FIELD"),
-        ({"split": "my split"}, "--split must be a plain word"),
-        ({"split": "key:(a)"}, "--split must be a plain word"),
-        ({"split": "shard:(a)(b)"}, "exactly one group .* has 2"),
-    ],
-)
-def test_bad_rules_are_refused(rules: dict[str, str], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Rules(**rules)
-
-
-def test_whole_numbers_stay_what_they_are_and_texts_are_numbered() -> None:
-    assert number_labels(["10", "2"]) == {"10": 10, "2": 2}
-    assert number_labels(["b", "a", "b"]) == {"a": 0, "b": 1}
-    assert number_labels(["007", "7"]) == {"007": 0, "7": 1}
-    assert number_labels([str(1 << 63)]) == {str(1 << 63): 0}

@@ -1,42 +1,32 @@
 """The global step against one autograd graph over the whole batch, in float64."""
 
 import copy
-import itertools
-import re
 from collections.abc import Callable
 from contextlib import nullcontext
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apdist.config import ModelConfig
-from apdist.loss import gradient
 from apdist.loss.baselines import Contrastive
 from apdist.loss.listwise import AveragePrecisionLoss
-from apdist.model.descriptor import DescriptorNet
 from apdist.training.checkpoint import (
     CheckpointMeta,
     load_checkpoint,
     save_checkpoint,
     whole_state,
 )
-from apdist.training.step import activations, batch_norm, chunks, sharding, step
-from apdist.training.step.activations import saved_bytes
+from apdist.training.step import chunks, step
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
-from apdist.training.step.failures import BatchError, WorkerError
 from apdist.training.step.options import StepOptions
 from apdist.training.step.randomness import chunk_seed
 from apdist.training.step.sharding import shard_parameters
 from apdist.training.step.step import global_step
 from tests.toy import (
-    CHUNK_SIZES,
     SEED,
     SIZE,
     STEP,
@@ -48,10 +38,8 @@ from tests.toy import (
     one_graph,
     run_step,
 )
+from tests.training.step.steps import CASES, MODES
 from tests.workers import on_workers
-
-MODES = ("recompute", "store", "offload")
-CASES = list(itertools.product(("frozen", "chunk"), CHUNK_SIZES, MODES))
 
 
 def run_cases() -> list[Answer]:
@@ -72,57 +60,6 @@ def test_a_step_is_one_graph_over_the_batch(num_workers: int) -> None:
             assert (found.num_queries, found.num_lone_queries) == (SIZE - 1, 1)
 
 
-def run_sharded() -> list[Answer]:
-    device = torch.device("cpu")
-    answers = []
-    for norm, size, mode in CASES:
-        model = Toy(batch_norm=norm)
-        shard_parameters(model, device, 2)
-        answers.append(run_step(model, size, activations=mode))
-    return answers
-
-
-def test_sharded_parameters_get_the_same_gradient() -> None:
-    for i, (norm, chunk_size, mode) in enumerate(CASES):
-        if i == 0:
-            workers = on_workers(2, run_sharded)
-        expected, buffers, loss = one_graph(Toy(batch_norm=norm), chunk_size)
-        for answer in (worker[i] for worker in workers):
-            assert error_of(answer.gradients, expected) < 1e-10, (norm, chunk_size, mode)
-            assert answer.result.loss == pytest.approx(loss, abs=1e-12)
-            for name, buffer in buffers.items():
-                torch.testing.assert_close(answer.buffers[name], buffer, rtol=1e-10, atol=1e-12)
-
-
-def run_blocks(sharded: bool, dtype: torch.dtype) -> dict[str, Tensor]:
-    sharding._SMALLEST_UNIT = 1
-    torch.manual_seed(0)
-    network = DescriptorNet(ModelConfig(dim=16)).to(dtype).train()
-    if sharded:
-        shard_parameters(network, torch.device("cpu"), 2)
-        assert sum(isinstance(m, sharding.FSDPModule) for m in network.modules()) > 4
-    images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
-    workers, labels = Workers(), torch.arange(12) // 3
-    rows = own_rows(12, 5, workers.rank, workers.size)
-    global_step(
-        network,
-        images[rows],
-        labels[rows],
-        StepOptions(loss=AveragePrecisionLoss(), chunk_size=5, seed=0),
-        step=0,
-    )
-    return gradients(network)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_a_network_sharded_block_by_block_gets_the_same_gradient(
-    dtype: torch.dtype, tolerance: float
-) -> None:
-    expected = run_blocks(False, dtype)
-    for found in on_workers(2, run_blocks, True, dtype):
-        assert error_of(found, expected) < tolerance
-
-
 def test_without_dropout_chunks_change_nothing() -> None:
     model = Toy(dropout=0.0)
     whole, _, _ = one_graph(model, SIZE)
@@ -137,9 +74,6 @@ def test_a_step_adds_to_the_gradient_that_is_there(mode: str) -> None:
     twice = run_step(model, 6, activations=mode).gradients
     torch.testing.assert_close(twice["first.weight"], once["first.weight"] + 1)
     torch.testing.assert_close(twice["last.weight"], once["last.weight"])
-
-
-# Mutations: each takes one thing away that the first test must miss.
 
 
 def no_replay() -> None:
@@ -182,10 +116,6 @@ def no_gradient_as_an_image_of_others() -> None:
     Workers.gather_rows = own_tables  # type: ignore[method-assign]
 
 
-def no_guard_of_batch_norm() -> None:
-    batch_norm.ChunkStatistics.recording = lambda _: nullcontext()  # type: ignore[assignment, method-assign]
-
-
 def chunks_numbered_by_worker() -> None:
     right = step.numbered_chunks  # type: ignore[attr-defined]
     step.numbered_chunks = lambda i, c, _, r: right(i, c, 0, r)  # type: ignore[attr-defined]
@@ -226,18 +156,6 @@ def test_each_deliberate_mistake_spoils_the_gradient() -> None:
     for name, found in zip(MUTATIONS, on_workers(2, run_mutated, list(MUTATIONS))[0], strict=True):
         error, margin = error_of(found, expected), MUTATIONS[name][1]
         assert error > margin if margin else error < 1e-10, (name, error)
-
-
-def test_without_its_guard_batch_norm_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Toy(batch_norm="chunk")
-    _, buffers, _ = one_graph(model, 4)
-    monkeypatch.setattr(batch_norm.ChunkStatistics, "recording", lambda _: nullcontext())
-    found = run_step(model, 4).buffers
-    assert int(found["norm.num_batches_tracked"]) > int(buffers["norm.num_batches_tracked"])
-    assert (found["norm.running_mean"] - buffers["norm.running_mean"]).abs().max() > 0.01
-
-
-# Training with several numbers of workers.
 
 
 def train_steps(start: int, stop: int, run: str, sharded: bool = False) -> dict[str, Tensor]:
@@ -309,209 +227,6 @@ def train_twice(run: str) -> list[dict[str, Tensor]]:
 def test_the_same_workers_learn_the_same_to_the_last_bit(tmp_path: Path) -> None:
     first, second = on_workers(2, train_twice, str(tmp_path))[0]
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-# Collectives.
-
-
-def recorded(chunk_size: int, **options: Any) -> list[str]:
-    """What a step does, in order: the collectives' names, and "model" for a chunk."""
-    calls: list[str] = []
-    names = ("all_gather", "all_reduce", "broadcast", "reduce_scatter", "all_gather_object")
-    saved = {name: getattr(dist, name) for name in names}
-
-    def noting(name: str) -> Callable[..., Any]:
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            calls.append(name)
-            return saved[name](*arguments, **keywords)
-
-        return call
-
-    for name in names:
-        setattr(dist, name, noting(name))
-    try:
-        model = Toy()
-        model.register_forward_pre_hook(lambda *_: calls.append("model"))
-        run_step(model, chunk_size, **options)
-    finally:
-        for name, function in saved.items():
-            setattr(dist, name, function)
-    return calls
-
-
-def run_recorded() -> list[list[str]]:
-    return [recorded(size, activations=mode) for size in (13, 6, 4) for mode in MODES]
-
-
-def test_collectives_are_a_fixed_list_and_never_between_two_chunks() -> None:
-    for calls in (calls for worker in on_workers(2, run_recorded) for calls in worker):
-        assert [name for name in calls if name != "model"] == [
-            "all_gather",  # numbers of images
-            "all_gather",  # did the description go well
-            "all_gather",  # width and precision of the descriptors
-            "all_gather",  # descriptors
-            "all_gather",  # labels
-            "all_gather",  # ids of junk
-            "all_gather",  # did the first pass of the loss go well
-            "all_reduce",  # sums of the loss
-            "all_gather",  # may the slopes be sent
-            "all_gather",  # slopes
-            "all_gather",  # did the second pass of the loss go well
-            "all_gather",  # did the backward pass go well
-            "all_reduce",  # gradients
-        ]
-        without_repeats = [name for name, _ in itertools.groupby(calls) if name == "model"]
-        assert len(without_repeats) <= 2  # one stretch of chunks for each pass
-
-
-def run_counted() -> list[int]:
-    return [run_step(Toy(), 6, ignore=None).result.num_bytes]
-
-
-def test_a_step_counts_the_bytes_it_receives() -> None:
-    (found,) = on_workers(2, run_counted)[0]
-    rows, dim, bins = 14, 6, 20  # the larger part: gathers are padded to it
-    gathered = rows * 8 * (dim + 1 + 2 * (bins - 1)) + 7 * 8
-    trainable = [p for p in Toy().parameters() if p.requires_grad]
-    summed = 8 * (6 + 2 * bins) + 8 * sum(p.numel() + 1 for p in trainable)
-    assert found == gathered + summed
-
-
-# Nobody waits for ever.
-
-
-class Failing(Toy):
-    """Fails on one worker as it is told."""
-
-    def __init__(self, how: str) -> None:
-        super().__init__()
-        self.how = how if Workers().rank == 1 else ""
-
-    def forward(self, images: Tensor) -> Tensor:
-        if self.how == "raise" or (
-            self.how == "raise in the second pass" and torch.is_grad_enabled()
-        ):
-            raise KeyError("lost")
-        if self.how == "nan in the second pass" and torch.is_grad_enabled():
-            return super().forward(images) * torch.nan
-        if self.how == "rows":
-            return super().forward(images)[1:]
-        if self.how == "width":
-            return super().forward(images)[:, :4]
-        if self.how == "memory":
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        descriptors = super().forward(images)
-        if self.how == "nan":
-            descriptors = descriptors.clone()
-            descriptors[1, 1] = torch.nan
-        if self.how == "random numbers of its own":
-            descriptors = F.normalize(descriptors + 0.1 * (1 + torch.is_grad_enabled()), dim=1)
-        return descriptors
-
-
-FAILURES = {
-    "raise": (WorkerError, "worker 1 of 2 failed to describe its images of step 7: KeyError"),
-    "raise in the second pass": (
-        WorkerError,
-        "worker 1 of 2 failed in the backward pass of step 7",
-    ),
-    "memory": (BatchError, "chunk_size 6 does not fit: try 1"),
-    "nan": (BatchError, "worker 1 of 2 .*1 descriptors are NaN.* its image 1; lower the learning"),
-    "random numbers of its own": (BatchError, "other descriptors than the first"),
-    "nan in the second pass": (BatchError, "other descriptors than the first"),
-    "rows": (BatchError, "must map 6 images to 6 descriptors"),
-    "width": (BatchError, r"differ in width or precision \(widths \[4, 6\]\)"),
-    "loss": (WorkerError, "worker 1 of 2 failed to score the batch of step 7: KeyError"),
-    "first pass of the loss": (BatchError, "failed to score the batch of step 7: out of memory"),
-    "second pass of the loss": (BatchError, "failed to score the batch of step 7: out of memory"),
-    "labels": (BatchError, "worker 1 of 2 .*labels must be 14 integers, one per image"),
-}
-
-
-def failing_loss(descriptors: Tensor, labels: Tensor) -> Tensor:
-    if Workers().rank == 1:
-        raise KeyError("lost")
-    return Contrastive()(descriptors, labels)
-
-
-def short_of_memory(*_: Any, **__: Any) -> Any:
-    raise torch.OutOfMemoryError("CUDA out of memory")
-
-
-def run_one_that_fails(name: str) -> None:
-    if name == "loss":
-        run_step(Toy(), 6, loss=failing_loss, ignore=None)
-    elif name == "labels":
-        images, labels, _ = batch()
-        rows = own_rows(SIZE, 6, Workers().rank, 2)
-        labels = labels[rows][Workers().rank :]
-        global_step(
-            Toy(), images[rows], labels, StepOptions(loss=Contrastive(), chunk_size=6), step=STEP
-        )
-    elif name.endswith("pass of the loss"):
-        attribute = "first_pass" if name.startswith("first") else "second_pass"
-        saved = getattr(gradient, attribute)
-        if Workers().rank == 1:
-            setattr(gradient, attribute, short_of_memory)
-        try:
-            run_step(Toy(), 6)
-        finally:
-            setattr(gradient, attribute, saved)
-    else:
-        run_step(Failing(name), 6)
-
-
-def run_failing(names: list[str]) -> list[str]:
-    told = []
-    for name in names:
-        try:
-            run_one_that_fails(name)
-            told.append("nothing")
-        except (WorkerError, BatchError) as error:
-            told.append(f"{type(error).__name__}: {error}")
-    return told
-
-
-def test_what_fails_on_one_worker_is_raised_on_all() -> None:
-    first, second = on_workers(2, run_failing, list(FAILURES))
-    assert first == second
-    for (kind, text), told in zip(FAILURES.values(), first, strict=True):
-        assert told.startswith(kind.__name__)
-        assert re.search(text, told), told
-
-
-def run_odd_batches() -> list[float]:
-    """A worker without images; a batch without positives; a worker whose images have none."""
-    images, labels, _ = batch()
-    rank = Workers().rank
-    found = []
-    for own, names in (
-        (slice(0, 20 * (1 - rank)), labels),
-        (slice(13 * rank, 13 * rank + 13), torch.arange(SIZE)),
-        (
-            slice(13 * rank, 13 * rank + 13),
-            torch.where(torch.arange(SIZE) < 13, labels, 100 + torch.arange(SIZE)),
-        ),
-    ):
-        model = Toy()
-        result = global_step(
-            model,
-            images[own],
-            names[own],
-            StepOptions(loss=AveragePrecisionLoss(), chunk_size=13, seed=SEED),
-            step=STEP,
-        )
-        total = sum(float(g.abs().sum()) for g in gradients(model).values())
-        assert total == total  # no NaN
-        found += [result.loss, total]
-    return found
-
-
-def test_odd_batches_end_alike_on_all_workers() -> None:
-    first, second = on_workers(2, run_odd_batches)
-    assert first == pytest.approx(second)
-    assert first[2:4] == [0, 0]
-    assert min(first[0], first[4]) > 0
 
 
 class Half(nn.Module):
@@ -586,9 +301,6 @@ def test_a_model_without_anything_to_train_is_refused() -> None:
         run_step(Toy().requires_grad_(False), 6)  # type: ignore[arg-type]
 
 
-# Other losses, other precision, random state.
-
-
 def run_contrastive() -> dict[str, Tensor]:
     return run_step(Toy(), 6, loss=Contrastive(), ignore=None).gradients
 
@@ -608,30 +320,6 @@ def test_any_other_loss_plugs_in() -> None:
 def test_other_losses_refuse_junk() -> None:
     with pytest.raises(ValueError, match="only the average-precision loss knows ignore"):
         run_step(Toy(), 6, loss=Contrastive())
-
-
-def test_dropout_differs_between_steps_and_leaves_the_random_state_alone() -> None:
-    torch.manual_seed(5)
-    state = torch.random.get_rng_state()
-    model = Toy()
-    torch.manual_seed(5)
-    run_step(model, 5)
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_every_chunk_of_every_step_of_every_seed_draws_differently() -> None:
-    named = [(a, b, c) for a in range(3) for b in range(12) for c in range(12)]
-    assert len({chunk_seed(*name) for name in named}) == len(named)
-
-
-@pytest.mark.parametrize(("batch_size", "chunk_size"), [(23, 5), (23, 23), (24, 4)])
-def test_workers_share_whole_chunks_in_order(batch_size: int, chunk_size: int) -> None:
-    parts = [own_rows(batch_size, chunk_size, rank, 3) for rank in range(3)]
-    assert parts[0].start == 0
-    assert parts[-1].stop == batch_size
-    for left, right in pairwise(parts):
-        assert left.stop == right.start
-        assert right.start % chunk_size == 0 or right.start == batch_size
 
 
 class Unit(nn.Module):
@@ -674,32 +362,3 @@ def test_a_compiled_network_gets_the_gradient_of_its_own_dropout(mode: str) -> N
     compiled.compile(backend="aot_eager")
     assert unit_step(plain) == pytest.approx(unit_step(compiled, activations=mode), abs=1e-6)
     assert error_of(gradients(compiled), gradients(plain)) < 1e-5
-
-
-def test_weights_do_not_count_as_saved_memory() -> None:
-    model = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 300)).double()
-    images = torch.rand(100, 300, dtype=torch.float64)
-    # Inputs of both layers; the output of the rectifier is the second one.
-    assert saved_bytes(model, images) == 2 * images.nbytes
-
-
-def test_offloading_moves_activations_but_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activations, "_SMALLEST_OFFLOADED_BYTES", 1)
-    model, moved = Toy(), set[int]()
-    addresses = activations.storages_of(model)
-    right = activations._Offloading._pack
-
-    def noting(self: Any, saved: Tensor) -> Any:
-        device, packed = right(self, saved)
-        address = saved.untyped_storage().data_ptr()
-        if packed.untyped_storage().data_ptr() != address:
-            moved.add(address)
-        else:
-            assert address in addresses or saved.numel() == 0
-        return device, packed
-
-    monkeypatch.setattr(activations._Offloading, "_pack", noting)
-    expected, _, _ = one_graph(Toy(), 6)
-    assert error_of(run_step(model, 6, activations="offload").gradients, expected) < 1e-10
-    assert moved
-    assert not moved & addresses

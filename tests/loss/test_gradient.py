@@ -1,4 +1,4 @@
-"""Tiles, and the histograms and intervals that the passes over them give."""
+"""The first pass over tiles: the histograms and intervals that it gives, by backend."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,10 @@ from torch import Tensor
 from apdist.config.loss import LossOptions
 from apdist.loss.batch import checked_batch
 from apdist.loss.gradient import cumulative_histograms
-from apdist.loss.tiles import Codes, Cut, Histograms, tiles_of
+from apdist.loss.tiles import Codes, Histograms
 from tests.reference import bin_weights, unit_rows
 
 FAST = ["tiled", "numba"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Tests share the machine; threads that wait for each other on a busy core take seconds."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def histograms_of(
@@ -43,27 +33,6 @@ def histograms_of(
     asked = LossOptions(check_norm=False, **options)
     batch = checked_batch(descriptors, labels, ignore, None, asked)
     return cumulative_histograms(batch, slice(0, len(labels)) if rows is None else rows)
-
-
-@pytest.mark.parametrize("n", [0, 1, 5, 600])
-@pytest.mark.parametrize("tile_size", [1, 3, 512])
-@pytest.mark.parametrize("part", ["all", "some", "none"])
-def test_tiles_and_their_mirror_images_cover_the_own_rows_once(
-    n: int, tile_size: int, part: str
-) -> None:
-    if n * n / tile_size > 1e4:
-        tile_size = 300
-    rows = {"all": slice(0, n), "some": slice(n // 3, n // 2), "none": slice(n // 2, n // 2)}[part]
-    covered = np.zeros((n, n), int)
-    for tile in tiles_of(n, rows, Cut(tile_size, 2 * tile_size)):
-        assert tile.shape[0] <= tile_size
-        assert tile.shape[1] <= 2 * tile_size
-        covered[tile.rows, tile.columns] += 1
-        if tile.mirrored:
-            covered[tile.columns, tile.rows] += 1
-    expected = np.zeros((n, n), int)
-    expected[rows] = 1
-    assert (covered == expected).all()
 
 
 @pytest.mark.parametrize("backend", FAST)

@@ -1,0 +1,25 @@
+"""Columns that are read on demand."""
+
+from pathlib import Path
+
+from apdist.data.catalogue.catalogue import (
+    Catalogue,
+    read_catalogue,
+)
+from apdist.data.catalogue.columns import StoredColumns
+from tests.data.catalogue.tables import rows, write
+
+
+def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    catalogue = read_catalogue(write(tmp_path, rows(100, num_splits=2)))
+    part = catalogue.select("split 1")
+    assert part.labels.tolist() == [n // 5 for n in range(50, 100)]
+    assert isinstance(part.columns, StoredColumns)
+    assert set(part.columns._known) == {"label"}
+
+
+def test_neighbours_are_selected_without_a_copy() -> None:
+    table = rows(100, num_splits=2)
+    part = Catalogue("", table).select("split 1")
+    bytes_of = [t["key"].chunk(0).buffers()[2].address for t in (table, part.table)]
+    assert bytes_of[0] == bytes_of[1]

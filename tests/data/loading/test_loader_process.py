@@ -1,0 +1,75 @@
+"""What a loader does: read on while it decodes, tell its errors, leave Ctrl-C alone."""
+
+import dataclasses
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.loading import loader_process
+from apdist.data.loading.decoding import TaskResult
+from apdist.data.storage import StorageError
+from tests.data.loading.streams import all_batches, loaders, stream_of
+from tests.pictures import write_small_set
+
+
+def test_loaders_leave_ctrl_c_to_their_parent(shards: Path) -> None:
+    catalogue = read_catalogue(str(shards)).select("train")
+    batches = stream_of(catalogue, loader_processes=2).batches(0, 60)
+    next(batches)
+    for process in loaders():
+        process.send_signal(signal.SIGINT)
+    assert sum(1 for _ in batches) == 59
+
+
+def test_a_shard_that_is_gone_is_named_by_a_loader_process(tmp_path: Path) -> None:
+    write_small_set(tmp_path)
+    catalogue = read_catalogue(str(tmp_path)).select("train")
+    for path in tmp_path.glob("train-*.tar"):
+        path.unlink()
+    with pytest.raises(StorageError, match="does not exist"):
+        all_batches(stream_of(catalogue, loader_processes=1))
+
+
+def test_a_loader_reads_on_while_it_decodes_one_piece(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = read_catalogue(str(shards)).select("train")
+    decoding, most, read_meanwhile = 0, 0, 0
+    real_decode, real_read = loader_process.decode_into, loader_process.read_images
+
+    def filling(*arguments: Any) -> TaskResult:
+        nonlocal decoding, most
+        decoding += 1
+        most = max(most, decoding)
+        time.sleep(0.005)
+        result = real_decode(*arguments)
+        decoding -= 1
+        return result
+
+    def reading(*arguments: Any) -> list[bytes]:
+        nonlocal read_meanwhile
+        read_meanwhile += decoding
+        return real_read(*arguments)
+
+    monkeypatch.setattr(loader_process, "decode_into", filling)
+    monkeypatch.setattr(loader_process, "read_images", reading)
+
+    def read(num_threads: int, **changes: int) -> None:
+        stream = stream_of(catalogue)
+        stream.settings = dataclasses.replace(
+            stream.settings, num_threads=num_threads, num_reads=3, **changes
+        )
+        assert len(all_batches(stream)) == 5
+
+    read(num_threads=1)
+    assert most == 1
+    assert read_meanwhile > 0
+    read(num_threads=3)
+    assert most == 3
+    read_meanwhile = 0
+    read(num_threads=1, encoded_bytes=1)
+    assert read_meanwhile == 0  # one request at a time: there is no room for two

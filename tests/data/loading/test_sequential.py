@@ -1,0 +1,49 @@
+"""Passes over whole shards."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.images import ImageError, evaluation_image
+from apdist.data.loading.reader import ReadRequest
+from apdist.data.loading.sequential import _image_member, evaluation_batches, shard_names
+from tests.pictures import SIDE, encoded, picture, write_small_set
+
+
+def test_evaluation_sees_every_image_of_the_split_once(shards: Path) -> None:
+    catalogue = read_catalogue(str(shards)).select("test")
+    rows: list[int] = []
+    for batch, images in evaluation_batches(
+        catalogue, side=SIDE, batch_size=7, num_threads=2, shards=shard_names(catalogue)
+    ):
+        assert images.shape == (len(batch), 3, SIDE, SIDE)
+        rows += batch.tolist()
+        source = catalogue.table["source"][int(batch[0])].as_py()
+        label, number = (int(s) for s in source.removesuffix(".png")[6:].split("/picture "))
+        expected = evaluation_image(encoded(picture(label, number)), SIDE)
+        assert np.array_equal(images[0].numpy(), expected)
+    assert sorted(rows) == list(range(len(catalogue)))
+
+
+def test_of_a_sample_with_several_members_the_catalogued_one_is_taken() -> None:
+    request = ReadRequest((("x.tar", ""),), np.array([[0, 512, 5, zlib.crc32(b"image")]]), ("a",))
+    sample = {"__key__": "a", "seg.png": b"other", "jpg": b"image", "json": b"{}"}
+    assert _image_member(sample, request) == b"image"
+    assert _image_member({"__key__": "a", "jpg": b"imagE"}, request) == b"imagE"
+
+
+def test_a_shard_cut_between_two_images_is_noticed(tmp_path: Path) -> None:
+    write_small_set(tmp_path, shard_bytes=10_000_000)
+    catalogue = read_catalogue(str(tmp_path)).select("test")
+    cut = catalogue.table["offset"][20].as_py() - 512  # the header of the image
+    path = tmp_path / "test-000000.tar"
+    path.write_bytes(path.read_bytes()[:cut] + bytes(1024))
+    with pytest.raises(ImageError, match="lacks 4 images of the catalogue"):
+        list(
+            evaluation_batches(
+                catalogue, side=SIDE, batch_size=8, num_threads=1, shards=shard_names(catalogue)
+            )
+        )

@@ -1,0 +1,71 @@
+"""Label, name, split and image of a sample, as the rules say."""
+
+from pathlib import Path
+
+import pytest
+
+from apdist.data.loading.reader import ImageReader
+from apdist.data.preparing.samples import Rules
+from tests.data.preparing.catalogued import IMAGE, catalogue
+from tests.foreign import (
+    sample,
+    write_tar,
+)
+from tests.pictures import encoded, picture
+
+
+@pytest.mark.parametrize(
+    ("rules", "labels", "names"),
+    [
+        ({}, [0, 1], ["0", "1"]),
+        ({"names": "txt"}, [0, 1], ["name 0", "name 1"]),
+        ({"label": "json:label"}, [0, 1], ["class 0", "class 1"]),
+        ({"label": "json:id", "names": "json:label"}, [7, 8], ["class 0", "class 1"]),
+        ({"label": r"key:^(\w+)/"}, [0, 1], ["c0", "c1"]),
+    ],
+)
+def test_labels_and_names_follow_the_rules(
+    tmp_path: Path, rules: dict[str, str], labels: list[int], names: list[str]
+) -> None:
+    write_tar(tmp_path / "a.tar", sample("c0/x", 0, 0, id=7) + sample("c1/x", 1, 0, id=8))
+    found = catalogue(tmp_path, **rules).catalogue
+    assert found.labels.tolist() == labels
+    assert found.table["label_name"].to_pylist() == names
+
+
+@pytest.mark.parametrize("rule", [r"shard:^(\w+)/", "json:split"])
+def test_splits_follow_the_rules(tmp_path: Path, rule: str) -> None:
+    write_tar(tmp_path / "train" / "0.tar", sample("a", 0, 0, split="train"))
+    write_tar(tmp_path / "val" / "0.tar", sample("a", 1, 0, split="val"))
+    result = catalogue(tmp_path, split=rule)
+    assert result.catalogue.splits() == {"train": 1, "val": 1}
+    assert result.num_repeated_keys == 1
+    assert result.catalogue.table["source"].to_pylist() == ["train/0.tar/a", "val/0.tar/a"]
+
+
+def test_of_several_images_the_first_known_one_or_the_one_asked_for_is_taken(
+    tmp_path: Path,
+) -> None:
+    other = encoded(picture(1, 1))
+    write_tar(tmp_path / "a.tar", [("k.seg.png", other), ("k.jpg", IMAGE), ("k.cls", b"1")])
+    assert catalogue(tmp_path).catalogue.table["size"].to_pylist() == [len(IMAGE)]
+    found = catalogue(tmp_path, image_extension="seg.png").catalogue
+    assert ImageReader(found).read_one(0) == other
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"label": "txt"}, "--label must be cls or json:FIELD or key:PATTERN, got 'txt'"),
+        ({"label": "json:"}, "--label must be"),
+        ({"label": "key:("}, "no regular expression"),
+        ({"label": "key:a"}, "needs exactly one group"),
+        ({"names": "cls"}, "--names must be txt or json:FIELD"),
+        ({"split": "my split"}, "--split must be a plain word"),
+        ({"split": "key:(a)"}, "--split must be a plain word"),
+        ({"split": "shard:(a)(b)"}, "exactly one group .* has 2"),
+    ],
+)
+def test_bad_rules_are_refused(rules: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Rules(**rules)
