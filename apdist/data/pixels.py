@@ -96,11 +96,10 @@ def _to_srgb(image: Image.Image, stored: Image.Image) -> Image.Image:
     profile = b"" if image.mode == "LAB" else stored.info.get("icc_profile") or b""
     if image.mode not in ("L", "RGB", "CMYK", "LAB"):
         image = image.convert("RGB")
-    if profile or image.mode == "LAB":
-        if change := _colour_change(profile, image.mode):
-            changed = ImageCms.applyTransform(image, change)
-            assert changed is not None  # it is not done in place
-            return changed
+    if (profile or image.mode == "LAB") and (change := _colour_change(profile, image.mode)):
+        changed = ImageCms.applyTransform(image, change)
+        assert changed is not None  # it is not done in place
+        return changed
     return image.convert("RGB")
 
 

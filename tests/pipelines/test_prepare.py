@@ -267,5 +267,5 @@ def test_the_commands_of_the_manual_can_be_typed() -> None:
     assert {verb for verb, _ in commands} == set(prepare.VERBS)
     for verb, arguments in commands:
         file, kind, _ = prepare.VERBS[verb]
-        options = getattr(importlib.import_module(f"apdist_verbs.{file}"), kind)
+        options = getattr(importlib.import_module(f"apdist_verbs.prepare.{file}"), kind)
         assert parse(options, shlex.split(arguments), f"apdist prepare {verb}")

@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from apdist.data.preparing.csv_tables import read_csv
 from apdist.data.preparing.folder import encode_file
+from apdist.data.preparing.parquet_tables import read_parquet
 from apdist.data.preparing.tables import (
     Columns,
     Row,
-    read_csv,
-    read_parquet,
+    Table,
     table_classes,
     table_items,
 )
@@ -22,14 +23,14 @@ from tests.pictures import encoded, picture, write_folder
 
 def csv_rows(root: Path, text: str, **columns: str) -> list[Row]:
     (root / "t.csv").write_text(text)
-    return read_csv(root / "t.csv", Columns(**columns), root, 0)
+    return read_csv(Table(root / "t.csv", root), Columns(**columns))
 
 
 def parquet_rows(root: Path, table: pa.Table, **columns: str) -> list[Row]:
     """The rows, with the images that were spooled read again."""
     pq.write_table(table, root / "t.parquet", row_group_size=2)
     with tempfile.NamedTemporaryFile(dir=root) as spool:
-        rows = read_parquet(root / "t.parquet", Columns(**columns), root, 0, spool.file)
+        rows = read_parquet(Table(root / "t.parquet", root), Columns(**columns), spool.file)
         spool.flush()
         for row in rows:
             assert not encode_file(row.stored).refused
@@ -92,7 +93,7 @@ def test_a_file_that_is_no_text_or_missing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
     for name, fault in (("t.csv", "is not a text file in UTF-8"), ("nothing.csv", "cannot be rea")):
         with pytest.raises(ValueError, match=f"{name} {fault}"):
-            read_csv(tmp_path / name, Columns(), tmp_path, 0)
+            read_csv(Table(tmp_path / name, tmp_path), Columns())
 
 
 def test_images_in_a_parquet_file_are_found_by_their_place(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_an_image_column_that_is_named_must_be_there(tmp_path: Path) -> None:
     pq.write_table(paths.cast(pa.schema([("image", pa.struct([("bytes", pa.binary()),
         ("path", pa.string())])), ("label", pa.int64())])), tmp_path / "p.parquet")  # fmt: skip
     with tempfile.NamedTemporaryFile() as spool:
-        found = read_parquet(tmp_path / "p.parquet", Columns(), tmp_path, 0, spool.file)
+        found = read_parquet(Table(tmp_path / "p.parquet", tmp_path), Columns(), spool.file)
     assert found[0].stored.path == str(tmp_path / "a" / "0.png")
 
 
@@ -161,7 +162,7 @@ def test_a_parquet_row_that_cannot_be_used_is_refused(
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_text("no")
     with tempfile.NamedTemporaryFile() as spool, pytest.raises(ValueError, match="cannot be read"):
-        read_parquet(tmp_path / "t.parquet", Columns(), tmp_path, 0, spool.file)
+        read_parquet(Table(tmp_path / "t.parquet", tmp_path), Columns(), spool.file)
 
 
 def test_one_source_in_two_tables_is_refused(tmp_path: Path) -> None:
