@@ -19,6 +19,7 @@ SYSTEM_FOLDERS = re.compile(
 )
 """Folders of macOS' zip, of network disks (with small copies of the pictures) and of Windows."""
 HIDDEN = "hidden: its name begins with a dot"
+COMPOSED = "label in another Unicode normal form: composed (NFC)"
 SYSTEM = "an operating system's folder"
 
 

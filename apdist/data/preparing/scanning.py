@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,20 +11,25 @@ import pyarrow as pa
 from apdist.data import storage
 from apdist.data.images import ImageError, image_size
 from apdist.data.preparing.encoding import check_stopped
+from apdist.data.preparing.kinds import COMPOSED
 from apdist.data.preparing.samples import (
     Rules,
     Sample,
     SampleError,
     image_of,
+    is_stray,
     is_wanted,
     label_of,
     name_of,
     read_samples,
     split_of,
 )
+from apdist.data.preparing.tally import Tally
 from apdist.data.preparing.tars import DamageError, members
+from apdist.data.text import composed, shown_name
 
-PROBLEMS_KEPT = 20
+PROBLEMS_KEPT = 10_000
+"""Of a shard, by name; more than most shards have samples."""
 ROW_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -40,7 +46,11 @@ ROW_SCHEMA = pa.schema(
 
 
 class ShardError(ValueError):
-    """A shard or one of its samples cannot be used; the message names shard, key and byte."""
+    """Shards or samples cannot be used; ``problems`` holds the place and the reason of each."""
+
+    def __init__(self, text: str, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(text)
+        self.problems = problems
 
 
 @dataclass(frozen=True)
@@ -61,8 +71,6 @@ class Job:
     name: str
     """As the user knows it; what `shard:PATTERN` is searched in."""
     rules: Rules
-    skip: bool
-    """Pass over what cannot be used, instead of raising."""
 
 
 @dataclass
@@ -71,15 +79,17 @@ class ShardRows:
 
     version: Version
     table: pa.Table
-    problems: list[str] = field(default_factory=list)
-    """The first of what was passed over."""
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """What cannot be used, and why."""
     num_problems: int = 0
+    tally: Tally = field(default_factory=Tally)
+    """What belongs to no sample."""
 
-    def add_problem(self, text: str) -> None:
-        """Count it, and keep its text while there are few."""
+    def add_problem(self, where: str, reason: str) -> None:
+        """Count it, and keep its text while there are not too many."""
         self.num_problems += 1
         if len(self.problems) < PROBLEMS_KEPT:
-            self.problems.append(text)
+            self.problems.append((where, reason))
 
 
 def version_of(uri: str) -> Version:
@@ -89,10 +99,10 @@ def version_of(uri: str) -> Version:
 
 
 def scan_shard(job: Job) -> ShardRows:
-    """Read the shard once, front to back.
+    """Read the shard once, front to back; what cannot be used is noted.
 
     Raises:
-        ShardError: the shard or one of its samples cannot be used, and ``job.skip`` is false.
+        ShardError: the shard was changed meanwhile.
     """
     before = version_of(job.uri)
     found = ShardRows(before, ROW_SCHEMA.empty_table())
@@ -100,12 +110,12 @@ def scan_shard(job: Job) -> ShardRows:
     seen: set[str] = set()
     try:
         with storage.open_stream(job.uri) as stream:
-            for sample in read_samples(members(stream, lambda name: is_wanted(name, job.rules))):
+            wanted = members(stream, lambda name: is_wanted(name, job.rules))
+            for sample in read_samples(wanted, found.tally):
                 check_stopped()
-                if job.skip or not sample.is_cut:  # else the damage behind it is the news
-                    _add(sample, job, rows, seen, found)
+                _add(sample, job, rows, seen, found)
     except DamageError as error:
-        _refuse(f"{job.uri} {error}", job, found)
+        found.add_problem(job.uri, str(error))
     if version_of(job.uri) != before:
         raise ShardError(f"{job.uri} was changed while it was read; index it again")
     found.table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
@@ -115,23 +125,27 @@ def scan_shard(job: Job) -> ShardRows:
 def _add(
     sample: Sample, job: Job, rows: list[dict[str, Any]], seen: set[str], found: ShardRows
 ) -> None:
+    if is_stray(sample, job.rules):
+        for extension, member in sample.members.items():
+            found.tally.add(f"no part of a sample: .{extension}", shown_name(member.name))
+        return
     try:
         if sample.key in seen:
             raise SampleError(
                 "has a key that came before; the members of a sample must be neighbours and keys "
                 "different (tar --sort=name)"
             )
-        row = _row(sample, job)
+        row = _row(sample, job, found.tally)
     except (SampleError, ImageError) as error:
-        if not sample.is_cut:
+        if not sample.is_cut:  # else the damage behind it is the news
             where = f"{job.uri}: sample {sample.key!r} at byte {sample.offset}"
-            _refuse(f"{where} {error}", job, found)
+            found.add_problem(where, str(error))
     else:
         rows.append(row)
     seen.add(sample.key)
 
 
-def _row(sample: Sample, job: Job) -> dict[str, Any]:
+def _row(sample: Sample, job: Job, tally: Tally) -> dict[str, Any]:
     if sample.problem:
         raise SampleError(sample.problem)
     try:
@@ -140,10 +154,13 @@ def _row(sample: Sample, job: Job) -> dict[str, Any]:
         raise SampleError("has a key that is no UTF-8 text") from error
     image = image_of(sample, job.rules)
     width, height = image_size(image.data)
+    label, name = label_of(sample, job.rules), name_of(sample, job.rules)
+    if composed(label) != label:
+        tally.add(COMPOSED, sample.key)
     return {
         "key": sample.key,
-        "label": label_of(sample, job.rules),
-        "name": name_of(sample, job.rules),
+        "label": composed(label),
+        "name": composed(name),
         "split": split_of(sample, job.rules, job.name),
         "offset": image.offset,
         "size": image.size,
@@ -151,9 +168,3 @@ def _row(sample: Sample, job: Job) -> dict[str, Any]:
         "width": width,
         "height": height,
     }
-
-
-def _refuse(text: str, job: Job, found: ShardRows) -> None:
-    if not job.skip:
-        raise ShardError(f"{text}; mend it, or use --on-corrupt skip")
-    found.add_problem(text)

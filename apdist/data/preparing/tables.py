@@ -9,14 +9,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from apdist.data.preparing.folder import StoredImage
+from apdist.data.preparing.kinds import COMPOSED
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.shards import Item
 from apdist.data.preparing.splits import SPLIT_PATTERN
 from apdist.data.preparing.tally import Tally
 from apdist.data.storage import StorageError, is_remote
 from apdist.data.text import composed, shown_name
-
-COMPOSED = "label in another Unicode normal form: composed (NFC)"
 
 
 @dataclass(frozen=True, kw_only=True)

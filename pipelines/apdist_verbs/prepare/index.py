@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -9,8 +10,13 @@ from tyro.conf import Positional
 
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import INDEX_NAME
-from apdist.data.preparing.indexing import Indexed, find_shards, index_shards
+from apdist.data.preparing.finding import find_shards
+from apdist.data.preparing.indexing import Indexed, index_shards
+from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.samples import Rules
+from apdist.data.preparing.scanning import ShardError
+from apdist.data.preparing.tally import Tally
+from apdist_verbs.prepare.write import named, say_tally
 from apdist_verbs.terminal.console import counted, progress_bar, say, warn
 from apdist_verbs.terminal.options import shown_default
 
@@ -46,7 +52,7 @@ class PrepareIndex:
             raise ValueError("--processes must be at least 1")
         if self.uri.startswith(("https://", "http://")) and not self.out:
             raise ValueError("--out is needed: an index cannot be written beside shards on https")
-        if self.uri.endswith(".tar") and self.shards:
+        if is_one_shard(self.uri) and self.shards:
             raise ValueError("give either a URI that ends with .tar or --shards, not both")
         self.rules  # noqa: B018 - checks itself
 
@@ -61,19 +67,25 @@ class PrepareIndex:
         )
 
 
+def is_one_shard(uri: str) -> bool:
+    """Whether ``uri`` names shards themselves, and no folder of them, whatever that is called."""
+    return uri.lower().endswith(".tar") and (storage.is_remote(uri) or not Path(uri).is_dir())
+
+
 def prepare_index(options: PrepareIndex) -> int:
     """Index, and say what was found."""
     root, patterns = options.uri.rstrip("/"), options.shards
     if root == "s3:":
         raise ValueError(f"{options.uri!r} names no bucket; expected s3://BUCKET/PREFIX")
-    if root.endswith(".tar"):
+    if is_one_shard(options.uri):
         root, _, name = root.rpartition("/")
         root, patterns = root or ".", (name,)
     out = options.out.rstrip("/") or root
     index_uri = storage.join(out, INDEX_NAME)
     if storage.exists(index_uri) and not options.overwrite:
         raise ValueError(f"{index_uri} exists; add --overwrite to replace it, or choose --out")
-    names = find_shards(root, patterns)
+    tally = Tally()
+    names = find_shards(root, patterns, tally)
     say(f"{counted(len(names), 'shard')} under {root}")
     last = 0
 
@@ -93,21 +105,28 @@ def prepare_index(options: PrepareIndex) -> int:
                 num_processes=options.processes,
                 progress=move,
             )
+    except ShardError as error:
+        if not error.problems:
+            raise
+        parts = counted(len(error.problems), "sample or shard's end", "samples or shards' ends")
+        text = named(error.problems, out, f"{parts} cannot be used")
+        raise ValueError(f"{text}; mend it, or use --on-corrupt skip") from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped; {last} of {len(names)} shards are read, the same command goes on from there"
         ) from None
-    report(result, index_uri)
+    tally.update(result.tally)
+    report(result, out, tally)
     return 0
 
 
-def report(result: Indexed, uri: str) -> None:
+def report(result: Indexed, out: str, tally: Tally) -> None:
     """Say what was found and what was passed over."""
-    for line in result.problems[:5]:
-        warn(f"skipped {line}")
     if result.num_problems:
         parts = counted(result.num_problems, "sample or shard's end", "samples or shards' ends")
-        warn(f"skipped {parts}: of no use")
+        warn(named(result.problems, out, f"skipped {parts}: of no use"))
+        kind = "sample or shard's end of no use: skipped"
+        tally.add(kind, result.problems[0][0], result.num_problems)
     if result.num_repeated_keys:
         warn(
             f"{counted(result.num_repeated_keys, 'key')} in several shards; shard and key together "
@@ -116,8 +135,11 @@ def report(result: Indexed, uri: str) -> None:
     if result.num_reused:
         say(f"{counted(result.num_reused, 'shard')} as an earlier run has read them")
     index = result.index
+    uri = storage.join(out, INDEX_NAME)
     say(f"{uri}: {counted(len(index), 'image')} in {counted(len(index.shards), 'shard')}")
     for split, count in sorted(index.splits().items()):
         num_classes = len(set(index.select(split).labels.tolist()))
         images, classes = counted(count, "image"), counted(num_classes, "class", "classes")
         say(f"  {split}: {images} of {classes}")
+    tally.update(repeated(index))
+    say_tally(tally)

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def write(
         say_tally(tally)
 
 
-def named(refused: list[tuple[str, str]], out: str, what: str) -> str:
+def named(refused: Sequence[tuple[str, str]], out: str, what: str) -> str:
     """``what`` with the files and why each was refused; all are in a file where they are many."""
     shown = sorted(refused)[:NAMED]
     if len(refused) > NAMED:
