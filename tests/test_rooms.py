@@ -12,7 +12,7 @@ from tests.places import ROOT
 FLOORS = [
     {"config"},
     {"data.storage"},
-    {"data.images", "data.pixels", "data.png", "data.catalogue", "data.plan"},
+    {"data.images", "data.pixels", "data.png", "data.text", "data.catalogue", "data.plan"},
     {"data.loading", "data.preparing"},
     {"loss", "model"},
     {"retrieval"},

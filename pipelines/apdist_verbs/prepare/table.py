@@ -13,7 +13,7 @@ from apdist_verbs.prepare.write import write
 from apdist_verbs.terminal.options import shown_default
 
 if TYPE_CHECKING:
-    from apdist.data.preparing.tables import Row, Table
+    from apdist.data.preparing.tables.tables import Row, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,8 @@ class PrepareParquet(Listed):
 
 def prepare_csv(options: PrepareCsv) -> int:
     """Write what .csv files list."""
-    from apdist.data.preparing.csv_tables import read_csv
-    from apdist.data.preparing.tables import Columns
+    from apdist.data.preparing.tables.csv_tables import read_csv
+    from apdist.data.preparing.tables.tables import Columns
 
     columns = Columns(
         path=options.path_column, label=options.label_column, split=options.split_column
@@ -73,8 +73,8 @@ def prepare_parquet(options: PrepareParquet) -> int:
     """Write what .parquet files list or hold."""
     import tempfile
 
-    from apdist.data.preparing.parquet_tables import read_parquet
-    from apdist.data.preparing.tables import Columns
+    from apdist.data.preparing.tables.parquet_tables import read_parquet
+    from apdist.data.preparing.tables.tables import Columns
 
     columns = Columns(
         path=options.path_column,
@@ -96,7 +96,7 @@ def prepare_parquet(options: PrepareParquet) -> int:
 
 def tables(options: Listed, tally: Tally) -> list["Table"]:
     """The tables, which count in ``tally``."""
-    from apdist.data.preparing.tables import Table, table_names
+    from apdist.data.preparing.tables.tables import Table, table_names
 
     return [
         Table(path, root_of(path, options), options.max_side, name, tally)
@@ -112,7 +112,7 @@ def root_of(table: Path, options: Listed) -> Path:
 def write_rows(rows: list["Row"], options: Listed, tally: Tally) -> None:
     """Write the rows of tables."""
     from apdist.data.preparing.folder import encode_file
-    from apdist.data.preparing.tables import table_classes, table_items
+    from apdist.data.preparing.tables.tables import table_classes, table_items
 
     if not rows:
         raise ValueError(f"{options.tables[0]} has no row; expected one for each image")

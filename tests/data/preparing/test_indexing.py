@@ -223,7 +223,7 @@ def test_a_sample_that_cannot_be_used_is_named_or_skipped_and_counted(
               rules.get("image_extension") else key)  # fmt: skip
     result = index(tmp_path, skip=True, **rules)
     assert (result.num_problems, len(result.index)) == (1, 1)
-    assert "sample 'k'" in result.problems[0]
+    assert "sample 'k'" in result.problems[0][0]
 
 
 def test_a_key_that_comes_again_is_refused_with_its_place(tmp_path: Path) -> None:

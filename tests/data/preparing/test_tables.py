@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from apdist.data.preparing.csv_tables import read_csv
 from apdist.data.preparing.folder import encode_file
-from apdist.data.preparing.parquet_tables import read_parquet
-from apdist.data.preparing.tables import (
+from apdist.data.preparing.tables.csv_tables import read_csv
+from apdist.data.preparing.tables.parquet_tables import read_parquet
+from apdist.data.preparing.tables.tables import (
     Columns,
     Row,
     Table,

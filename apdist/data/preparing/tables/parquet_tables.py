@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apdist.data.preparing.folder import StoredImage
-from apdist.data.preparing.tables import Columns, Row, Table, require_columns
+from apdist.data.preparing.tables.tables import Columns, Row, Table, require_columns
 
 BATCH_ROWS = 256
 
