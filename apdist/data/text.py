@@ -31,3 +31,8 @@ def composed(text: str) -> str:
 def shown_name(name: str) -> str:
     r"""A name from the file system as text; bytes that are no UTF-8 are written as \xe9."""
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def printable(text: str) -> str:
+    r"""``text`` on one line: control characters are written as \n or \x1b."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

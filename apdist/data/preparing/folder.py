@@ -10,7 +10,14 @@ from pathlib import Path
 from PIL import Image
 
 from apdist.data.images import ImageError, decode
-from apdist.data.preparing.kinds import hidden_kind, is_picture, is_raw, no_picture
+from apdist.data.preparing.kinds import (
+    NOT_READ,
+    extension,
+    hidden_kind,
+    is_picture,
+    is_raw,
+    no_picture,
+)
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.shards import Encoded, Item
 from apdist.data.preparing.tally import Tally
@@ -102,7 +109,7 @@ def _pictures_below(root: Path, tally: Tally) -> tuple[list[str], list[str]]:
         folders.append(below)
         inside = above | {(identity.st_dev, identity.st_ino)}
         with os.scandir(here) as entries:
-            for entry in entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
                 path = f"{below}/{entry.name}" if below else entry.name
                 kind = _kind(entry)
                 if kind == "folder":
@@ -191,8 +198,7 @@ def encode_file(content: StoredImage) -> Encoded:
         data = content.read()
         decoded = decode(data)
     except (ImageError, OSError) as error:
-        reason = getattr(error, "strerror", None)
-        return Encoded(refused=f"cannot be read ({reason.lower()})" if reason else str(error))
+        return Encoded(refused=_told(error, content.path))
     picture, kept = decoded.image, KEPT_FORMATS.get(decoded.format, "")
     if content.max_side and max(picture.size) > content.max_side:
         picture.thumbnail((content.max_side, content.max_side), Image.Resampling.LANCZOS)
@@ -200,6 +206,13 @@ def encode_file(content: StoredImage) -> Encoded:
     elif not kept:
         data, kept = _encode(picture, "PNG"), "png"
     return Encoded(data, kept, *picture.size, remark=CLIPPED if decoded.is_clipped else "")
+
+
+def _told(error: Exception, path: str) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read ({(error.strerror or str(error)).lower()})"
+    is_known = NOT_READ.fullmatch(extension(path))
+    return f"{error}; convert it to JPEG or PNG" if is_known else str(error)
 
 
 def _encode(picture: Image.Image, kind: str) -> bytes:

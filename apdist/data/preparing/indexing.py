@@ -82,8 +82,8 @@ def index_shards(
     in_order = [rows[number] for number in range(len(jobs))]
     result.num_problems = sum(part.num_problems for part in in_order)
     result.problems = [problem for part in in_order for problem in part.problems]
-    for part in in_order:
-        result.tally.update(part.tally)
+    for job, part in zip(jobs, in_order, strict=True):
+        result.tally.update(part.tally, f"{job.name}: ")
     if result.num_problems and not skip:
         first, more = " ".join(result.problems[0]), result.num_problems - 1
         others = f" (and {more} more)" if more else ""

@@ -12,6 +12,8 @@ PICTURES = re.compile(
 """Extensions that promise a picture: what cannot be read of them is damaged or not supported."""
 RAW = re.compile(r"3fr|arw|cr[23w]|dng|erf|iiq|kdc|mrw|nef|nrw|orf|pef|raf|raw|rw2|srw")
 """Extensions of cameras' raw files, of which Pillow would read a small preview."""
+NOT_READ = re.compile(r"hei[cf]|jxl|svg")
+"""Extensions of pictures that Pillow does not read."""
 SNIFFED = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
 """Formats that are recognised without an extension: their first bytes belong to no other file."""
 SYSTEM_FOLDERS = re.compile(

@@ -14,10 +14,10 @@ class Tally:
         before, first = self.kinds.get(kind, (0, name))
         self.kinds[kind] = (before + number, first)
 
-    def update(self, other: "Tally") -> None:
-        """Count what ``other`` has counted."""
+    def update(self, other: "Tally", where: str = "") -> None:
+        """Count what ``other`` has counted, at the place that names begin with."""
         for kind, (number, first) in other.kinds.items():
-            self.add(kind, first, number)
+            self.add(kind, where + first, number)
 
     def number(self, kind: str) -> int:
         """How many of a kind."""

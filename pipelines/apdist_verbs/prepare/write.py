@@ -11,6 +11,7 @@ from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.shards import Encoder, Item, RefusedError, write_shards
 from apdist.data.preparing.tally import Tally
 from apdist.data.storage import is_remote
+from apdist.data.text import printable
 from apdist_verbs.terminal.console import counted, progress_bar, say, table, warn
 
 FEW_ITEMS = 500
@@ -84,7 +85,7 @@ def write(
     if refused:
         what = f"skipped {counted(len(refused), 'file')} without a readable image"
         warn(named(refused, options.out, what))
-        remarks.add("damaged picture: skipped", refused[0][0], len(refused))
+        remarks.add("damaged picture: skipped", min(refused)[0], len(refused))
     if tally is not None:
         tally.update(remarks)
         tally.update(repeated(index))
@@ -93,16 +94,16 @@ def write(
 
 def named(refused: Sequence[tuple[str, str]], out: str, what: str) -> str:
     """``what`` with the files and why each was refused; all are in a file where they are many."""
-    shown = sorted(refused)[:NAMED]
+    refused = sorted((printable(source), printable(reason)) for source, reason in refused)
     if len(refused) > NAMED:
         path = Path(f"{Path(out).name if is_remote(out) else out.rstrip('/')}-refused.tsv")
-        lines = "".join(f"{source}\t{reason}\n" for source, reason in sorted(refused))
+        lines = "".join(f"{source}\t{reason}\n" for source, reason in refused)
         try:
             path.write_text(lines, encoding="utf-8")
             what += f", all named in {path}"
         except OSError as error:
             what += f" ({path}, where all would be named, cannot be written: {error.strerror})"
-    return f"{what}: " + "; ".join(f"{source} {reason}" for source, reason in shown)
+    return f"{what}: " + "; ".join(f"{source} {reason}" for source, reason in refused[:NAMED])
 
 
 def say_splits(index: Index) -> None:
@@ -118,6 +119,9 @@ def say_splits(index: Index) -> None:
 
 def say_tally(tally: Tally) -> None:
     """What was passed over or changed, as a table; nothing where all was used as it is."""
-    rows = [[kind, str(number), first] for kind, (number, first) in sorted(tally.kinds.items())]
+    rows = [
+        [kind, str(number), printable(first)]
+        for kind, (number, first) in sorted(tally.kinds.items())
+    ]
     if rows:
         table("passed over, or to look at", ["what", "number", "the first"], rows)

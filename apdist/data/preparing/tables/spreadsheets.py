@@ -10,6 +10,7 @@ from apdist.data.text import decoded
 
 SETTING = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 """A first line that Excel writes and hides."""
+EMPTY = re.compile(r"[,;\t\s]*")
 Rows = Iterator[tuple[int, dict[str, str]]]
 
 
@@ -27,16 +28,18 @@ def read_spreadsheet(path: Path, what: str) -> tuple[list[str], Rows]:
         lines = io.StringIO(_text(path, what), newline="")  # lines end as they end in the file
     except OSError as error:
         raise ValueError(f"{what} cannot be read: {error}") from error
-    first = lines.readline()
-    setting = SETTING.fullmatch(first)
+    setting, lines_before, start, first = None, 0, 0, lines.readline()
+    while first and (EMPTY.fullmatch(first) or SETTING.fullmatch(first)):
+        setting = setting or SETTING.fullmatch(first)
+        lines_before, start, first = lines_before + 1, lines.tell(), lines.readline()
     delimiter = setting[1] if setting else max(",\t;", key=first.count)
-    lines.seek(len(first) if setting else 0)
+    lines.seek(start)
     reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
     try:
         reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     except csv.Error as error:
         raise ValueError(f"{what} cannot be read: {error}") from error
-    return list(reader.fieldnames), _rows(reader, int(setting is not None), what)
+    return list(reader.fieldnames), _rows(reader, lines_before, what)
 
 
 def _text(path: Path, what: str) -> str:
