@@ -115,8 +115,10 @@ def write_shards(
                 if image.remark:
                     on_remark(item, image.remark)
                 progress(done)
-        if num_refused == len(items) or (is_strict and num_refused):
-            raise RefusedError(f"{num_refused} of {len(items)} files are no readable images")
+        if num_refused == len(items):
+            raise RefusedError(f"none of the {len(items)} files is a readable image")
+        if is_strict and num_refused:
+            raise RefusedError(f"no readable image in {num_refused} of {len(items)} files")
         index = writer.finish()
     except BaseException:
         writer.abandon()

@@ -97,6 +97,28 @@ def test_a_bad_split_file_is_refused(tmp_path: Path, text: str, message: str) ->
         read_split_file(tmp_path / "s.csv", known_in(tmp_path / "images"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "text", ["path;split;\na/0.png;train;\n;;\n", "split\tpath\rtrain\ta/0.png\r"]
+)
+def test_a_split_file_is_read_as_spreadsheets_write_it(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    (tmp_path / "s.csv").write_bytes(text.encode(encoding))
+    assert read_split_file(tmp_path / "s.csv", ["a/0.png"]) == {"a/0.png": "train"}
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"), [("é\\0.png", "with / in place of"), ("e\u0301/0.png", "normal form")]
+)
+def test_a_path_that_is_nearly_known_is_refused_with_a_hint(
+    tmp_path: Path, path: str, hint: str
+) -> None:
+    (tmp_path / "s.csv").write_text(f"path,split\n{path},train\n")
+    with pytest.raises(ValueError, match=rf"not there, the first .*\(.*{hint}"):
+        read_split_file(tmp_path / "s.csv", ["\u00e9/0.png"])
+
+
 def test_rows_that_are_repeated_are_counted_and_used_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

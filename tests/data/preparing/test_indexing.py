@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import shutil
 import string
 import tarfile
@@ -19,11 +20,18 @@ from apdist.data.catalogue.catalogue import read_index
 from apdist.data.loading.passes import evaluation_batches, shard_names
 from apdist.data.loading.reader import ImageReader
 from apdist.data.preparing import indexing
-from apdist.data.preparing.finding import expand_braces, find_shards
+from apdist.data.preparing.finding import (
+    COMPRESSED_SHARD,
+    LINKED_AGAIN,
+    expand_braces,
+    find_shards,
+)
 from apdist.data.preparing.indexing import Indexed, index_shards
+from apdist.data.preparing.kinds import COMPOSED, HIDDEN, SYSTEM
 from apdist.data.preparing.labels import number_labels
-from apdist.data.preparing.samples import Rules
+from apdist.data.preparing.samples import META, NO_EXTENSION, Rules
 from apdist.data.preparing.scanning import ShardError
+from apdist.data.preparing.tally import Tally
 from apdist.data.preparing.tars import DamageError, members
 from tests.foreign import (
     Files,
@@ -321,6 +329,162 @@ def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
     subprocess.run(["tar", "--sparse", "-cf", "a.tar", "k.jpg"], cwd=tmp_path, check=True)
     with pytest.raises(ShardError, match="'k' .* has a .jpg that is a sparse file"):
         index(tmp_path, label=r"key:(\w)")
+
+
+def write_members(path: Path, *members: tuple[str, bytes | str, bytes]) -> None:
+    """Members by name, bytes (or where a link leads) and type."""
+    with tarfile.open(path, "w") as tar:
+        for name, content, kind in members:
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            if isinstance(content, str):
+                info.linkname, content = content, b""
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+FILE, FOLDER = tarfile.REGTYPE, tarfile.DIRTYPE
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (tarfile.LNKTYPE, "a link to 'a.jpg', which holds no bytes; .* --hard-dereference"),
+        (tarfile.SYMTYPE, "a link to 'a.jpg', which holds no bytes; .* --dereference"),
+        (tarfile.FIFOTYPE, "no file but a member of type '6'"),
+        (tarfile.CHRTYPE, "no file but a member of type '3'"),
+        (b"Z", "no file but a member of type 'Z'"),
+    ],
+)
+@pytest.mark.parametrize("extension", ["jpg", "cls"])
+def test_a_member_without_bytes_is_the_fault_of_its_sample_alone(
+    tmp_path: Path, kind: bytes, message: str, extension: str
+) -> None:
+    other = ("b.cls", b"1", FILE) if extension == "jpg" else ("b.jpg", IMAGE, FILE)
+    write_members(
+        tmp_path / "a.tar",
+        ("a.jpg", IMAGE, FILE),
+        ("a.cls", b"1", FILE),
+        other,
+        (f"b.{extension}", "a.jpg", kind),
+        ("c.jpg", IMAGE, FILE),
+        ("c.cls", b"1", FILE),
+        ("c.npy", "a.jpg", kind),  # nobody needs it
+    )
+    with pytest.raises(ShardError, match=f"sample 'b' .* has a .{extension} that is {message}"):
+        index(tmp_path)
+    result = index(tmp_path, skip=True)
+    assert (len(result.index), result.num_problems) == (2, 1)
+
+
+def test_members_of_no_sample_are_counted_by_kind(tmp_path: Path) -> None:
+    nothing = ("dir.jpg/", b"", FOLDER)
+    mine = [("0.JPG", IMAGE, FILE), ("._0.cls", b"x", FILE), ("0.cls", b"1", FILE)]
+    others = ["README", ".DS_Store", "Thumbs.db", "d/desktop.ini", "notes.txt", "__MACOSX/0.jpg"]
+    others += ["@eaDir/0.jpg/small.jpg", "__meta__/x.json", "LICENSE"]
+    links = [("latest", "0.JPG", tarfile.SYMTYPE)]
+    write_members(
+        tmp_path / "a.tar", nothing, *mine, *((name, b"x", FILE) for name in others), *links
+    )
+    for _ in range(2):  # the second time from what the first one has kept
+        result = index(tmp_path)
+        assert (len(result.index), result.num_problems) == (1, 0)
+        assert result.tally.kinds == {
+            HIDDEN: (2, "a.tar: ._0.cls"),
+            SYSTEM: (2, "a.tar: __MACOSX/0.jpg"),
+            META: (1, "a.tar: __meta__/x.json"),
+            NO_EXTENSION: (3, "a.tar: README"),
+            "no part of a sample: .db": (1, "a.tar: Thumbs.db"),
+            "no part of a sample: .ini": (1, "a.tar: d/desktop.ini"),
+            "no part of a sample: .txt": (1, "a.tar: notes.txt"),
+        }
+    assert result.num_reused == 1
+
+
+def test_where_only_strays_are_found_they_are_named(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", [("0.img", IMAGE), ("1.img", IMAGE)])
+    with pytest.raises(ValueError, match=r"no part of a sample: .img: 2, the first a.tar: 0.img"):
+        index(tmp_path, label=r"key:(\d)")
+
+
+def test_all_faults_of_all_shards_are_told_at_once(tmp_path: Path) -> None:
+    for name in "ab":
+        write_tar(tmp_path / f"{name}.tar", [*samples(1), ("x.jpg", b""), ("x.cls", b"1")])
+    (tmp_path / "c.tar").write_bytes(b"broken" * 999)
+    with pytest.raises(ShardError, match=r"a.tar: sample 'x' .* \(and 2 more\)") as error:
+        index(tmp_path)
+    assert [where.rpartition("/")[2].partition(":")[0] for where, _ in error.value.problems] == [
+        *("a.tar", "b.tar", "c.tar")
+    ]
+    assert not (tmp_path / "index.parquet").exists()
+
+
+@pytest.mark.parametrize("extension", ["img", ".img", ".IMG"])
+def test_an_extension_may_have_its_dot(tmp_path: Path, extension: str) -> None:
+    write_tar(tmp_path / "a.tar", [("0.img", IMAGE), ("0.cls", b"1")])
+    assert len(index(tmp_path, image_extension=extension).index) == 1
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [(f"22.{n}.{e}", d) for n in "12" for e, d in (("jpg", IMAGE), ("cls", b"1"))],
+        [("22.1.jpg", IMAGE), ("22.1.cls", b"1")],
+    ],
+)
+def test_names_with_dots_are_refused_with_the_rule(tmp_path: Path, files: Files) -> None:
+    write_tar(tmp_path / "a.tar", files)
+    with pytest.raises(ShardError, match="a key ends at the first dot of a file's name"):
+        index(tmp_path)
+
+
+def test_labels_are_one_with_any_mark_and_in_any_normal_form(tmp_path: Path) -> None:
+    texts = [b"\xef\xbb\xbfe\xcc\x81\r\n", "\u00e9".encode(), "\u00e9".encode("utf-16")]
+    files = [(f"{n}.{e}", d) for n, t in enumerate(texts) for e, d in (("jpg", IMAGE), ("cls", t))]
+    write_tar(tmp_path / "a.tar", files)
+    result = index(tmp_path)
+    assert result.index.table["label_name"].to_pylist() == ["\u00e9"] * 3
+    assert result.tally.kinds == {COMPOSED: (1, "a.tar: 0")}
+    marked = b'\xef\xbb\xbf{"c": "x"}'
+    write_tar(tmp_path / "a.tar", [("0.jpg", IMAGE), ("0.json", marked)])
+    assert index(tmp_path, label="json:c").index.table["label_name"].to_pylist() == ["x"]
+
+
+def test_a_key_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    write_tar(tmp_path / "a.tar", [*samples(1), (f"{name}.jpg", IMAGE), (f"{name}.cls", b"1")])
+    result = index(tmp_path, skip=True)
+    assert (len(result.index), result.num_problems) == (3, 1)
+    assert "caf" in result.problems[0][0]
+
+
+def test_shards_are_found_once_whatever_they_are_called(tmp_path: Path) -> None:
+    for name in ("a.tar", "B.TAR", "deep.tar/c.tar", "._a.tar", "d.tar.gz", "e.tgz", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "again.tar").symlink_to("a.tar")
+    (tmp_path / "lost.tar").symlink_to("nowhere.tar")
+    (tmp_path / "loop").symlink_to(".")
+    (tmp_path / "x").symlink_to("deep.tar")
+    tally = Tally()
+    assert find_shards(str(tmp_path), (), tally) == ["B.TAR", "a.tar", "deep.tar/c.tar", "lost.tar"]
+    assert {kind: number for kind, (number, _) in tally.kinds.items()} == {
+        HIDDEN: 1,
+        COMPRESSED_SHARD: 2,
+        LINKED_AGAIN: 1,
+        "link to a folder that is read already": 2,
+    }
+
+
+def test_a_folder_of_compressed_shards_says_so(tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(b"x"))
+    with pytest.raises(ValueError, match=r"no .tar .*; 1 compressed tar: .* unpack it first"):
+        find_shards(str(tmp_path))
+    with pytest.raises(ValueError, match="patterns have braces"):
+        find_shards(str(tmp_path), ("*.tar",))
+    (tmp_path / os.fsdecode(b"\xe9.tar")).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"shard '\\\\xe9.tar' is no UTF-8; rename it"):
+        find_shards(str(tmp_path))
 
 
 def test_a_finished_shard_is_not_read_again_until_it_changes(

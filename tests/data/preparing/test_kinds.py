@@ -127,8 +127,8 @@ def test_links_to_folders_are_followed_and_never_in_a_circle(tmp_path: Path) -> 
     assert [source for pictures in folder.files.values() for source in pictures] == [
         *("a/0.jpg", "a/more/1.jpg", "b/0.jpg", "c/2.jpg", "d/all/2.jpg")
     ]
-    assert folder.tally.kinds == {
-        "link to a folder that it lies in": (3, folder.tally.kinds.popitem()[1][1])
+    assert {kind: number for kind, (number, _) in folder.tally.kinds.items()} == {
+        "link to a folder that it lies in": 3
     }
 
 
@@ -176,8 +176,8 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 def test_pictures_that_lie_in_no_class_folder_are_counted(tmp_path: Path) -> None:
     put(tmp_path, "a/0.jpg", "1.jpg", "2.jpg")
     assert scan_folder(tmp_path).tally.number(BESIDE) == 2
+    put(tmp_path, "flat/1.jpg")
     with pytest.raises(ValueError, match="and 1 pictures lie elsewhere"):
-        put(tmp_path, "flat/1.jpg")
         scan_folder(tmp_path / "flat")
 
 
@@ -194,13 +194,7 @@ def test_a_class_in_two_unicode_normal_forms_is_one(tmp_path: Path) -> None:
     put(tmp_path, f"{NFC}/0.jpg", f"{NFD}/1.jpg", "a/0.jpg")
     folder = scan_folder(tmp_path)
     assert list(folder.files) == ["a", NFC]
-    assert {
-        item.label for item in folder_items(folder, dict.fromkeys(sources(tmp_path), "x"), 0)
-    } == {*(0, 1)}
-    assert list(folder.files[NFC].values()) == [
-        f"{tmp_path}/{NFD}/1.jpg",
-        f"{tmp_path}/{NFC}/0.jpg",
-    ]
+    assert [name.rsplit("/", 2)[1] for name in folder.files[NFC].values()] == [NFD, NFC]
     assert folder.tally.number(JOINED) == 1
 
 
