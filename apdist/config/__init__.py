@@ -5,7 +5,8 @@ Importing this package must stay cheap (no torch, no Ray): ``apdist --help`` rea
 
 from apdist.config.config import Config, config_hash, flatten, from_json, override, to_json
 from apdist.config.data import AugmentConfig, DataConfig
-from apdist.config.model import LossConfig, ModelConfig
+from apdist.config.loss import LossConfig
+from apdist.config.model import ModelConfig
 from apdist.config.run import RayConfig, RunConfig, TrackingConfig
 from apdist.config.training import CheckpointConfig, EvaluationConfig, TrainingConfig
 from apdist.config.values import suggestion

@@ -1,4 +1,4 @@
-"""`apdist prepare csv|parquet|index|check|stats` as a person uses them."""
+"""`apdist prepare csv|parquet|catalogue|check|stats` as a person uses them."""
 
 import importlib
 import os
@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from apdist.data.catalogue.catalogue import read_index
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.reader import ImageReader
-from apdist.data.preparing.indexing import PARTS
+from apdist.data.preparing.cataloguing import PARTS
 from apdist_verbs import prepare
 from apdist_verbs.terminal.options import parse
 from tests.data.preparing.test_encoding import APDIST, DEADLINE_S, until
@@ -40,9 +40,9 @@ def test_a_csv_becomes_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     code, said, _ = run([*command, "--root", str(tmp_path / "images"), "--max-side", "12"], capsys)
     assert code == 0
     assert "6 images in 2 shards" in said
-    index = read_index(out)
-    assert index.splits() == {"train": 4, "test": 2}
-    assert set(index.table["width"].to_pylist()) == {12}
+    catalogue = read_catalogue(out)
+    assert catalogue.splits() == {"train": 4, "test": 2}
+    assert set(catalogue.table["width"].to_pylist()) == {12}
 
 
 def test_several_parquet_files_become_shards_split_by_class(
@@ -59,10 +59,10 @@ def test_several_parquet_files_become_shards_split_by_class(
     code, said, err = run([*command, *options, "--out", str(out)], capsys)
     assert code == 0, err
     assert "16 images in 2 shards" in said
-    index = read_index(str(out))
-    assert index.splits() == {"train": 8, "test": 8}
-    reader = ImageReader(index)
-    for row, cells in enumerate(index.table.select(["label", "label_name"]).to_pylist()):
+    catalogue = read_catalogue(str(out))
+    assert catalogue.splits() == {"train": 8, "test": 8}
+    reader = ImageReader(catalogue)
+    for row, cells in enumerate(catalogue.table.select(["label", "label_name"]).to_pylist()):
         assert cells["label_name"] == f"class {cells['label']}"
         assert reader.read_one(row) in images[cells["label"]]
 
@@ -71,7 +71,7 @@ def test_several_parquet_files_become_shards_split_by_class(
     ("command", "message"),
     [
         (["csv"], "`apdist prepare csv` needs --out STR"),
-        (["csv", "--out", "x"], "TABLE is missing; name one or more files"),
+        (["csv", "--out", "x"], "`apdist prepare csv` needs TABLE"),
         (["csv", "nothing.csv", "--out", "x"], "nothing.csv cannot be read"),
         (["csv", "empty.csv", "--out", "x"], "empty.csv has no row"),
         (["csv", "list.csv", "--out", "x", "--split-file", "empty.csv"], "columns path and split"),
@@ -184,12 +184,12 @@ def test_folders_of_splits_are_used_and_said(
     code, said, _ = run([*command, "mine"], capsys)
     assert code == 0
     assert "images holds folders of splits (train, val) above the classes" in said
-    index = read_index("mine")
-    assert index.splits() == {"train": 4, "val": 4}
-    assert set(index.labels.tolist()) == {0, 1}
+    catalogue = read_catalogue("mine")
+    assert catalogue.splits() == {"train": 4, "val": 4}
+    assert set(catalogue.labels.tolist()) == {0, 1}
     Path("s.csv").write_text("path,split\ntrain/a/0.png,x\nval/b/1.png,y\n")
     run([*command, "other", "--split-file", "s.csv"], capsys)
-    assert read_index("other").splits() == {"x": 1, "y": 1}
+    assert read_catalogue("other").splits() == {"x": 1, "y": 1}
 
 
 def test_parquet_tables_of_one_name_are_two(
@@ -204,7 +204,7 @@ def test_parquet_tables_of_one_name_are_two(
     command = ["prepare", "parquet", *tables, "--out", "out", "--split-by-class", "0.5"]
     code, _, err = run(command, capsys)
     assert code == 0, err
-    found = read_index("out").table["source"].to_pylist()
+    found = read_catalogue("out").table["source"].to_pylist()
     assert sorted(found) == [f"{name}/part-0/{row}" for name in "ab" for row in (1, 2)]
 
 
@@ -226,7 +226,7 @@ def test_faults_of_shards_are_named_at_once_and_what_is_no_sample_is_counted(
     assert re.search(r"sample or shard's end of no use: skipped +│ +6 │ x.tar/a.tar: sample", said)
 
 
-def test_foreign_shards_are_indexed_checked_and_counted(
+def test_foreign_shards_are_catalogued_checked_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -259,7 +259,7 @@ def test_foreign_shards_are_indexed_checked_and_counted(
     assert "size changed from" in said
     assert "missing, with 20 images" in said
     assert "2 differences in 2 of 2 shards" in said
-    assert "1 shard not in the index, the first part-2.tar" in warned
+    assert "1 shard not in the catalogue, the first part-2.tar" in warned
 
 
 def test_a_broken_sample_is_named_or_skipped_and_counted(
@@ -275,7 +275,7 @@ def test_a_broken_sample_is_named_or_skipped_and_counted(
     assert "skipped 1 sample or shard's end: of no use" in warned
 
 
-def test_ctrl_c_ends_indexing_and_what_was_read_is_kept(tmp_path: Path) -> None:
+def test_ctrl_c_ends_cataloguing_and_what_was_read_is_kept(tmp_path: Path) -> None:
     large = [file for n in range(4000) for file in sample(f"k{n}", n % 7, 0)[:2]]
     for number in range(6):
         write_tar(tmp_path / f"{number}.tar", samples(1) if number < 2 else large)
@@ -340,12 +340,12 @@ def test_shards_in_object_storage(
         code, said, err = run(["prepare", "index", "s3://apdist/foreign"], capsys)
         assert code == 0, err
         assert "18 images in 2 shards" in said
-        index = read_index("s3://apdist/foreign")
-        reader = ImageReader(index)
-        for row in range(len(index)):
-            reader.piece(np.array([row])).check(0, reader.read_one(row))
+        catalogue = read_catalogue("s3://apdist/foreign")
+        reader = ImageReader(catalogue)
+        for row in range(len(catalogue)):
+            reader.request(np.array([row])).check(0, reader.read_one(row))
         changed = bytearray((tmp_path / "1.tar").read_bytes())
-        changed[index.table["offset"][10].as_py() + 5] ^= 1
+        changed[catalogue.table["offset"][10].as_py() + 5] ^= 1
         server.client().put_object(Bucket=server.bucket, Key="foreign/1.tar", Body=bytes(changed))
         code, said, _ = run(["prepare", "check", "s3://apdist/foreign"], capsys)
         assert (code, "replaced: its ETag was" in said) == (1, True)
@@ -353,7 +353,7 @@ def test_shards_in_object_storage(
         assert (code, "2 differences in 1 of 2 shards" in said) == (1, True)
 
 
-def test_shards_on_a_web_server_are_indexed(
+def test_shards_on_a_web_server_are_catalogued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -367,9 +367,9 @@ def test_shards_on_a_web_server_are_indexed(
         code, said, err = run(command, capsys)
         assert code == 0, err
         assert "9 images in 1 shard\n" in said
-        assert read_index(out).shard_uri(0) == f"{root}/file.tar"
+        assert read_catalogue(out).shard_uri(0) == f"{root}/file.tar"
         assert run(["prepare", "check", out, "--deep"], capsys)[0] == 0
-        at = read_index(out).column("offset")[1].as_py() + 9
+        at = read_catalogue(out).column("offset")[1].as_py() + 9
         server.data = server.data[:at] + b"?" + server.data[at + 1 :]
         server.etag = '"2"'
         code, said, _ = run(["prepare", "check", out, "--deep"], capsys)

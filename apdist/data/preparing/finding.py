@@ -119,12 +119,14 @@ def _tars_below(root: str, tally: Tally) -> Iterator[str]:
 
 def _listing(here: str) -> tuple[list[str], list[str]]:
     """Names of the files and of the folders in ``here``; links to nothing are files."""
-    if storage.is_remote(here):
+    path = storage.local_path(here)
+    if path is None:
         return storage.list_files(here), storage.list_folders(here)
-    names = os.listdir(here) if os.path.isdir(here) else []
-    folders = [name for name in names if os.path.isdir(os.path.join(here, name))]
+    names = os.listdir(path) if path.is_dir() else []
+    folders = [name for name in names if (path / name).is_dir()]
     return [name for name in names if name not in set(folders)], folders
 
 
 def _identity(uri: str) -> str:
-    return uri if storage.is_remote(uri) else os.path.realpath(uri)
+    path = storage.local_path(uri)
+    return uri if path is None else os.path.realpath(path)

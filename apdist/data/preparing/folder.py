@@ -37,7 +37,7 @@ NO_UTF8 = "name that is no UTF-8, written with \\x"
 
 @dataclass(frozen=True)
 class StoredImage:
-    """A file, or a stretch of one, that is an encoded image, and what to do with it."""
+    """A file, or a part of one, that holds an encoded image, and what to do with it."""
 
     path: str
     max_side: int

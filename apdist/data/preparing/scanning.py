@@ -1,6 +1,5 @@
 """One streaming pass over a shard that others wrote: a row for each of its images."""
 
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,17 +53,7 @@ class ShardError(ValueError):
 
 
 @dataclass(frozen=True)
-class Version:
-    """What tells one version of a file from the next."""
-
-    size: int
-    etag: str
-    modified_ns: int
-    """Of a local file, which has no ETag; else 0."""
-
-
-@dataclass(frozen=True)
-class Job:
+class ScanTask:
     """A shard to scan."""
 
     uri: str
@@ -77,7 +66,7 @@ class Job:
 class ShardRows:
     """What a pass over a shard found."""
 
-    version: Version
+    version: storage.Version
     table: pa.Table
     problems: list[tuple[str, str]] = field(default_factory=list)
     """What cannot be used, and why."""
@@ -92,40 +81,34 @@ class ShardRows:
             self.problems.append((where, reason))
 
 
-def version_of(uri: str) -> Version:
-    """Size, ETag and time of the file at ``uri``."""
-    size, etag = storage.size_and_etag(uri)
-    return Version(size, etag, 0 if storage.is_remote(uri) else os.stat(uri).st_mtime_ns)
-
-
-def scan_shard(job: Job) -> ShardRows:
+def scan_shard(task: ScanTask) -> ShardRows:
     """Read the shard once, front to back; what cannot be used is noted.
 
     Raises:
         ShardError: the shard was changed meanwhile.
     """
-    before = version_of(job.uri)
+    before = storage.version(task.uri)
     found = ShardRows(before, ROW_SCHEMA.empty_table())
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     try:
-        with storage.open_stream(job.uri) as stream:
-            wanted = members(stream, lambda name: is_wanted(name, job.rules))
+        with storage.open_stream(task.uri) as stream:
+            wanted = members(stream, lambda name: is_wanted(name, task.rules))
             for sample in read_samples(wanted, found.tally):
                 check_stopped()
-                _add(sample, job, rows, seen, found)
+                _add(sample, task, rows, seen, found)
     except DamageError as error:
-        found.add_problem(job.uri, str(error))
-    if version_of(job.uri) != before:
-        raise ShardError(f"{job.uri} was changed while it was read; index it again")
+        found.add_problem(task.uri, str(error))
+    if storage.version(task.uri) != before:
+        raise ShardError(f"{task.uri} was changed while it was read; index it again")
     found.table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
     return found
 
 
 def _add(
-    sample: Sample, job: Job, rows: list[dict[str, Any]], seen: set[str], found: ShardRows
+    sample: Sample, task: ScanTask, rows: list[dict[str, Any]], seen: set[str], found: ShardRows
 ) -> None:
-    if is_stray(sample, job.rules):
+    if is_stray(sample, task.rules):
         for extension, member in sample.members.items():
             found.tally.add(f"no part of a sample: .{extension}", shown_name(member.name))
         return
@@ -135,33 +118,33 @@ def _add(
                 "has a key that came before; the members of a sample must be neighbours and keys "
                 "different (tar --sort=name)"
             )
-        row = _row(sample, job, found.tally)
+        row = _row(sample, task, found.tally)
     except (SampleError, ImageError) as error:
         if not sample.is_cut:  # else the damage behind it is the news
-            where = f"{job.uri}: sample {sample.key!r} at byte {sample.offset}"
+            where = f"{task.uri}: sample {sample.key!r} at byte {sample.offset}"
             found.add_problem(where, str(error))
     else:
         rows.append(row)
     seen.add(sample.key)
 
 
-def _row(sample: Sample, job: Job, tally: Tally) -> dict[str, Any]:
+def _row(sample: Sample, task: ScanTask, tally: Tally) -> dict[str, Any]:
     if sample.problem:
         raise SampleError(sample.problem)
     try:
         sample.key.encode()
     except UnicodeEncodeError as error:
         raise SampleError("has a key that is no UTF-8 text") from error
-    image = image_of(sample, job.rules)
+    image = image_of(sample, task.rules)
     width, height = image_size(image.data)
-    label, name = label_of(sample, job.rules), name_of(sample, job.rules)
+    label, name = label_of(sample, task.rules), name_of(sample, task.rules)
     if composed(label) != label:
         tally.add(COMPOSED, sample.key)
     return {
         "key": sample.key,
         "label": composed(label),
         "name": composed(name),
-        "split": split_of(sample, job.rules, job.name),
+        "split": split_of(sample, task.rules, task.name),
         "offset": image.offset,
         "size": image.size,
         "crc32": zlib.crc32(image.data),

@@ -1,37 +1,33 @@
-"""``apdist prepare index``: an index of WebDataset shards that others wrote, where they lie."""
+"""``apdist prepare index``: a catalogue of WebDataset shards of others, where they lie."""
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-from tyro.conf import Positional
-
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import INDEX_NAME
+from apdist.data.catalogue.catalogue import CATALOGUE_NAME
+from apdist.data.preparing.cataloguing import Catalogued, catalogue_shards
 from apdist.data.preparing.finding import find_shards
-from apdist.data.preparing.indexing import Indexed, index_shards
 from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.samples import Rules
 from apdist.data.preparing.scanning import ShardError
 from apdist.data.preparing.tally import Tally
 from apdist_verbs.prepare.write import named, say_tally
 from apdist_verbs.terminal.console import counted, progress_bar, say, warn
-from apdist_verbs.terminal.options import shown_default
+from apdist_verbs.terminal.fields import positional, shown_default
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareIndex:
-    """Index WebDataset shards in place: one pass over each, nothing is copied or rewritten."""
+    """Catalogue WebDataset shards in place: one pass over each, nothing is copied or rewritten."""
 
-    uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
+    uri: Annotated[str, positional("URI")]
     """Folder, s3:// prefix or https:// address that the shards lie under, or one that ends with
     .tar, with braces: s3://BUCKET/train-{000000..000031}.tar."""
     shards: tuple[str, ...] = ()
     """Names with braces, as name-{000000..000031}.tar; else all .tar files under URI."""
     out: Annotated[str, shown_default("beside the shards")] = ""
-    """Folder or s3:// prefix for the index, where the shards' own place cannot be written to."""
+    """Folder or s3:// prefix for the catalogue, index.parquet, if not beside the shards."""
     label: str = "cls"
     """Where the class is: cls, json:FIELD, or key:PATTERN with one group ( )."""
     names: Annotated[str, shown_default("the label")] = ""
@@ -45,13 +41,15 @@ class PrepareIndex:
     processes: int = min(8, os.cpu_count() or 1)
     """Processes, one for each shard at a time."""
     overwrite: bool = False
-    """Replace an index that is there; passes over unchanged shards are not repeated."""
+    """Replace a catalogue that is there; passes over unchanged shards are not repeated."""
 
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise ValueError("--processes must be at least 1")
-        if self.uri.startswith(("https://", "http://")) and not self.out:
-            raise ValueError("--out is needed: an index cannot be written beside shards on https")
+        if storage.is_read_only(self.uri) and not self.out:
+            raise ValueError(
+                "--out is needed: index.parquet cannot be written beside shards on https"
+            )
         if is_one_shard(self.uri) and self.shards:
             raise ValueError("give either a URI that ends with .tar or --shards, not both")
         self.rules  # noqa: B018 - checks itself
@@ -69,21 +67,22 @@ class PrepareIndex:
 
 def is_one_shard(uri: str) -> bool:
     """Whether ``uri`` names shards themselves, and no folder of them, whatever that is called."""
-    return uri.lower().endswith(".tar") and (storage.is_remote(uri) or not Path(uri).is_dir())
+    path = storage.local_path(uri)
+    return uri.lower().endswith(".tar") and (path is None or not path.is_dir())
 
 
 def prepare_index(options: PrepareIndex) -> int:
-    """Index, and say what was found."""
+    """Catalogue, and say what was found."""
     root, patterns = options.uri.rstrip("/"), options.shards
     if root == "s3:":
         raise ValueError(f"{options.uri!r} names no bucket; expected s3://BUCKET/PREFIX")
     if is_one_shard(options.uri):
         root, _, name = root.rpartition("/")
         root, patterns = root or ".", (name,)
-    out = options.out.rstrip("/") or root
-    index_uri = storage.join(out, INDEX_NAME)
-    if storage.exists(index_uri) and not options.overwrite:
-        raise ValueError(f"{index_uri} exists; add --overwrite to replace it, or choose --out")
+    out = storage.trimmed(options.out) or root
+    catalogue_uri = storage.join(out, CATALOGUE_NAME)
+    if storage.exists(catalogue_uri) and not options.overwrite:
+        raise ValueError(f"{catalogue_uri} exists; add --overwrite to replace it, or choose --out")
     tally = Tally()
     names = find_shards(root, patterns, tally)
     say(f"{counted(len(names), 'shard')} under {root}")
@@ -96,7 +95,7 @@ def prepare_index(options: PrepareIndex) -> int:
 
     try:
         with progress_bar("reading shards", len(names)) as update:
-            result = index_shards(
+            result = catalogue_shards(
                 root,
                 names,
                 out,
@@ -120,7 +119,7 @@ def prepare_index(options: PrepareIndex) -> int:
     return 0
 
 
-def report(result: Indexed, out: str, tally: Tally) -> None:
+def report(result: Catalogued, out: str, tally: Tally) -> None:
     """Say what was found and what was passed over."""
     if result.num_problems:
         parts = counted(result.num_problems, "sample or shard's end", "samples or shards' ends")
@@ -134,12 +133,12 @@ def report(result: Indexed, out: str, tally: Tally) -> None:
         )
     if result.num_reused:
         say(f"{counted(result.num_reused, 'shard')} as an earlier run has read them")
-    index = result.index
-    uri = storage.join(out, INDEX_NAME)
-    say(f"{uri}: {counted(len(index), 'image')} in {counted(len(index.shards), 'shard')}")
-    for split, count in sorted(index.splits().items()):
-        num_classes = len(set(index.select(split).labels.tolist()))
+    catalogue = result.catalogue
+    uri = storage.join(out, CATALOGUE_NAME)
+    say(f"{uri}: {counted(len(catalogue), 'image')} in {counted(len(catalogue.shards), 'shard')}")
+    for split, count in sorted(catalogue.splits().items()):
+        num_classes = len(set(catalogue.select(split).labels.tolist()))
         images, classes = counted(count, "image"), counted(num_classes, "class", "classes")
         say(f"  {split}: {images} of {classes}")
-    tally.update(repeated(index))
+    tally.update(repeated(catalogue))
     say_tally(tally)

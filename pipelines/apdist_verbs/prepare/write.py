@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from apdist.data.catalogue.catalogue import Index
+from apdist.data import storage
+from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.shards import Encoder, Item, RefusedError, write_shards
 from apdist.data.preparing.tally import Tally
-from apdist.data.storage import is_remote
 from apdist.data.text import printable
 from apdist_verbs.terminal.console import counted, progress_bar, say, table, warn
 
@@ -61,7 +61,7 @@ def write(
     remarks = Tally()
     try:
         with progress_bar("writing images", len(items)) as update:
-            index = write_shards(
+            catalogue = write_shards(
                 items,
                 encode,
                 options.out,
@@ -78,17 +78,17 @@ def write(
     except RefusedError as error:
         end = "remove them, or use --on-corrupt skip" if is_strict else "nothing written"
         raise ValueError(f"{named(refused, options.out, str(error))}; {end}") from None
-    mib = sum(size for size, _ in index.shards.values()) / (1 << 20)
-    images, shards = counted(len(index), "image"), counted(len(index.shards), "shard")
+    mib = sum(size for size, _ in catalogue.shards.values()) / (1 << 20)
+    images, shards = counted(len(catalogue), "image"), counted(len(catalogue.shards), "shard")
     say(f"{options.out}: {images} in {shards}, {mib:.1f} MiB")
-    say_splits(index)
+    say_splits(catalogue)
     if refused:
         what = f"skipped {counted(len(refused), 'file')} without a readable image"
         warn(named(refused, options.out, what))
         remarks.add("damaged picture: skipped", min(refused)[0], len(refused))
     if tally is not None:
         tally.update(remarks)
-        tally.update(repeated(index))
+        tally.update(repeated(catalogue))
         say_tally(tally)
 
 
@@ -96,7 +96,9 @@ def named(refused: Sequence[tuple[str, str]], out: str, what: str) -> str:
     """``what`` with the files and why each was refused; all are in a file where they are many."""
     refused = sorted((printable(source), printable(reason)) for source, reason in refused)
     if len(refused) > NAMED:
-        path = Path(f"{Path(out).name if is_remote(out) else out.rstrip('/')}-refused.tsv")
+        path = Path(
+            f"{Path(out).name if storage.local_path(out) is None else out.rstrip('/')}-refused.tsv"
+        )
         lines = "".join(f"{source}\t{reason}\n" for source, reason in refused)
         try:
             path.write_text(lines, encoding="utf-8")
@@ -106,10 +108,10 @@ def named(refused: Sequence[tuple[str, str]], out: str, what: str) -> str:
     return f"{what}: " + "; ".join(f"{source} {reason}" for source, reason in refused[:NAMED])
 
 
-def say_splits(index: Index) -> None:
+def say_splits(catalogue: Catalogue) -> None:
     """Images and classes of each split."""
-    for split in sorted(index.splits()):
-        counts = Counter(index.select(split).labels.tolist())
+    for split in sorted(catalogue.splits()):
+        counts = Counter(catalogue.select(split).labels.tolist())
         lone = sum(count == 1 for count in counts.values())
         single = counted(lone, "class of a single image is", "classes of a single image are")
         note = f"; {single} left out as queries" if lone else ""

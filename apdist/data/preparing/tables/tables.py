@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from apdist.data import storage
 from apdist.data.preparing.folder import StoredImage
 from apdist.data.preparing.kinds import COMPOSED
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.shards import Item
 from apdist.data.preparing.splits import SPLIT_PATTERN
 from apdist.data.preparing.tally import Tally
-from apdist.data.storage import StorageError, is_remote
 from apdist.data.text import composed, shown_name
 
 
@@ -118,9 +118,9 @@ def _local_path(where: str, path: str) -> str:
             raise ValueError(f"{where}: {path!r} names a machine, {parts.netloc!r}; write file:///")
         return unquote(parts.path, errors="surrogateescape")
     try:
-        if is_remote(path):
+        if storage.local_path(path) is None:
             raise ValueError(f"{where}: {path!r} is no local file; copy the images here first")
-    except StorageError as error:
+    except storage.StorageError as error:
         raise ValueError(f"{where}: {error}") from error
     return path
 
