@@ -13,7 +13,7 @@ from tests.places import ROOT
 FLOORS = [
     {"config", "loss.losses"},
     {"data.storage"},
-    {"data.images", "data.catalogue", "data.plan"},
+    {"data.images", "data.pixels", "data.png", "data.text", "data.catalogue", "data.plan"},
     {"data.loading", "data.preparing"},
     {"loss", "model"},
     {"retrieval"},
@@ -31,6 +31,8 @@ LOSS = "test_listwise compares the whole with its definition, test_baselines the
 THIN = "tests/pipelines types its commands: test_cli, test_prepare, test_sweep, test_cluster"
 WITHOUT_TESTS = {
     "apdist/_face.py": "tests/test_public.py asks every room for its names",
+    "apdist/data/preparing/tables/*.py": "test_tables reads every kind of list",
+    "apdist/data/preparing/tally.py": "test_kinds and the closing table of test_prepare count by it",
     "apdist/data/preparing/splits.py": "test_folder and test_tables split with it",
     **{
         f"apdist/data/storage/{name}.py": STORES

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from apdist.config import AugmentConfig
+from apdist.data.pixels import PixelError, to_rgb
+from apdist.data.png import without_metadata
 
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused: a decompression bomb must not take the machine's memory.
@@ -30,15 +32,26 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes each EXIF orientation."""
-SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
 class ImageError(ValueError):
     """The bytes cannot be used as an image; the message says why."""
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image and what its file was."""
+
+    image: Image.Image
+    """RGB, upright, on white where it is transparent."""
+    format: str
+    """Pillow's name of it: JPEG, PNG."""
+    is_clipped: bool
+    """Whether float pixels lay outside of what means black and white."""
+
+
 def open_image(data: bytes | memoryview, min_side: int = 0) -> Image.Image:
-    """Decode ``data`` to RGB, upright, on white where it is transparent.
+    """Decode ``data`` to RGB, upright, on white where it is transparent, in sRGB.
 
     Args:
         data: an encoded image in any format that Pillow reads; of an animation the first frame.
@@ -48,19 +61,40 @@ def open_image(data: bytes | memoryview, min_side: int = 0) -> Image.Image:
     Raises:
         ImageError: empty, truncated, too large, or no image.
     """
-    image = _opened(data)
+    return decode(data, min_side).image
+
+
+def decode(data: bytes | memoryview, min_side: int = 0) -> Decoded:
+    """`open_image`, and what the file was.
+
+    Raises:
+        ImageError: empty, truncated, too large, or no image.
+    """
+    try:
+        return _decoded(_opened(data), min_side)
+    except ImageError:
+        lean, profile = without_metadata(bytes(data))
+        if not lean:
+            raise
+    image = _opened(lean)
+    image.info["icc_profile"] = profile
+    return _decoded(image, min_side)
+
+
+def _decoded(image: Image.Image, min_side: int) -> Decoded:
     try:
         if min_side:
             image.draft("RGB", _draft_size(image.size, min_side))
         image.load()
-        rgb = _to_rgb(image)
-    except ImageError:
-        raise
+        rgb, is_clipped = to_rgb(image)
+    except PixelError as error:
+        raise ImageError(str(error)) from error
     # Pillow's readers fail on damaged files with whatever their parsers trip over.
     except Exception as error:
         raise ImageError(f"cannot be decoded ({_told(error)})") from error
     turn = UPRIGHT.get(_orientation(image))
-    return rgb if turn is None else rgb.transpose(turn)
+    upright = rgb if turn is None else rgb.transpose(turn)
+    return Decoded(upright, image.format or "", is_clipped)
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -69,7 +103,13 @@ def image_size(data: bytes) -> tuple[int, int]:
     Raises:
         ImageError: empty, too large, or no image; damage behind the header is not seen.
     """
-    image = _opened(data)
+    try:
+        image = _opened(data)
+    except ImageError:
+        lean, _ = without_metadata(data)
+        if not lean:
+            raise
+        image = _opened(lean)
     width, height = image.size
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
         # Pillow turns a TIFF itself. A PNG may hold its orientation behind the pixels, and looking
@@ -116,32 +156,6 @@ def _orientation(image: Image.Image) -> int:
 def _draft_size(size: tuple[int, int], min_side: int) -> tuple[int, int]:
     scale = min_side / min(size)
     return (math.ceil(size[0] * scale), math.ceil(size[1] * scale))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in (*SIXTEEN_BIT_MODES, "I", "F"):
-        image = _to_eight_bits(image)
-    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        # Adobe's CMYK JPEGs hold inverted inks, and Pillow takes every one for Adobe's.
-        image = ImageChops.invert(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey values of more than 8 bits, scaled; Pillow would clip them at 255."""
-    values = np.asarray(image, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ImageError("has pixels that are not finite")
-    largest = values.max()
-    if image.mode in SIXTEEN_BIT_MODES or largest > 255:
-        top = 65535.0
-    else:
-        top = 1.0 if image.mode == "F" and largest <= 1 else 255.0
-    return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
 
 
 def evaluation_image(data: bytes, side: int) -> NDArray[np.uint8]:

@@ -75,7 +75,7 @@ def read_ground_truth(path: Path | str) -> GroundTruth:
         ValueError: not such a file, or contents that contradict themselves; names ``path``.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_bytes())
         if content["format"] != _FORMAT:
             raise ValueError(f"format is {content['format']!r}, expected {_FORMAT!r}")
         queries = tuple(_query(entry["image"], entry["box"], entry) for entry in content["queries"])

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from apdist.config import Config, from_json, to_json
 from apdist.data import storage
+from apdist.data.text import decoded
 from apdist.training.events import CheckpointWritten, Event, Started
 from apdist.training.history import Kept, from_lines, to_lines
 
@@ -149,7 +150,7 @@ def _read(uri: str, name: str, parse: Callable[[str], T]) -> T:
     path = storage.join(uri, name)
     text = storage.read_bytes(path) if storage.exists(path) else b""
     try:
-        return parse(text.decode())
+        return parse(decoded(text))
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged or of another version ({error}); put it back as it was, or train "

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from apdist.config import Config, flatten, override, suggestion
+from apdist.data.text import decoded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -67,7 +68,7 @@ def read_space(path: Path, config: Config) -> list[Dimension]:
         ValueError: no TOML, an unknown option or distribution, or a value the option refuses.
     """
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        entries = tomllib.loads(decoded(path.read_bytes()))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"--space {path} cannot be read: {error}") from error
     if not entries:

@@ -105,6 +105,9 @@ def test_ground_truth_written_as_json_reads_back_equal(tmp_path: Path) -> None:
     write_ground_truth(ground_truth(JUDGED), tmp_path / "roxford5k.json")
     assert read_ground_truth(tmp_path / "roxford5k.json") == ground_truth(JUDGED)
     assert [path.name for path in tmp_path.iterdir()] == ["roxford5k.json"]
+    marked = b"\xef\xbb\xbf" + (tmp_path / "roxford5k.json").read_bytes()
+    (tmp_path / "marked.json").write_bytes(marked)
+    assert read_ground_truth(tmp_path / "marked.json") == ground_truth(JUDGED)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,13 @@ def test_a_run_comes_back_with_options_and_history(tmp_path: Path) -> None:
     assert again.history == run.history
 
 
+def test_options_that_an_editor_gave_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    path = Path(run.uri, "config.json")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert open_run(run.uri).config == run.config
+
+
 def test_an_existing_name_is_refused_and_the_remedy_named(tmp_path: Path) -> None:
     create_run(config_in(tmp_path, "a"), "glyphs")
     with pytest.raises(ValueError, match=r"exists; choose another --run.name.*--resume"):

@@ -32,6 +32,12 @@ def test_a_space_has_its_dimensions_in_order(tmp_path: Path) -> None:
     assert names == ["training.learning_rate", "loss.num_bins", "data.group_size"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_space_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "space.toml").write_bytes(GOOD.replace("\n", "\r\n").encode(encoding))
+    assert len(read_space(tmp_path / "space.toml", Config())) == 3
+
+
 def test_drawn_values_lie_inside_and_reach_both_ends_of_randint(tmp_path: Path) -> None:
     rate, bins, group = (d.for_tune() for d in read(tmp_path, GOOD))  # type: ignore[attr-defined]
     assert all(1e-4 <= rate.sample() <= 1e-2 for _ in range(50))

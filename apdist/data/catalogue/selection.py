@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from apdist.config import DataConfig
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
+from apdist.data.text import decoded
 
 HOLDOUT = "holdout"
 """Name of the held-out share of the training split, as data.eval_split."""
@@ -101,7 +102,7 @@ def _text(uri: str) -> str:
     if not storage.exists(uri):
         raise ValueError(f"data.exclude: {uri} does not exist; check the path")
     try:
-        return storage.read_bytes(uri).decode("utf-8-sig")
+        return decoded(storage.read_bytes(uri))
     except UnicodeDecodeError as error:
         raise ValueError(f"data.exclude: {uri} is not a text file in UTF-8") from error
 

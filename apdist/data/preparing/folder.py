@@ -2,17 +2,37 @@
 
 import io
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from apdist.data.images import ImageError, open_image
+from apdist.data.images import ImageError, decode
+from apdist.data.preparing.kinds import (
+    NOT_READ,
+    extension,
+    hidden_kind,
+    is_picture,
+    is_raw,
+    no_picture,
+)
+from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.shards import Encoded, Item
+from apdist.data.preparing.tally import Tally
+from apdist.data.text import composed, shown_name
 
 KEPT_FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 """Files of these formats go into the shards as they are; others are stored as PNG."""
+SPLIT_NAMES = re.compile(
+    r"train(ing)?|val|valid(ation)?|dev|test(ing)?|eval|query|gallery|holdout", re.IGNORECASE
+)
+"""Folders of these names, where all are, lie above the classes: IMAGES/train/<class>/<image>."""
+BESIDE = "picture outside of the class folders"
+JOINED = "class folder named as another one, in a different Unicode normal form: one class"
+CLIPPED = "float picture with values outside of 0 to 1: clipped"
+NO_UTF8 = "name that is no UTF-8, written with \\x"
 
 
 @dataclass(frozen=True)
@@ -33,97 +53,169 @@ class StoredImage:
             return file.read(self.size)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Folder:
     """What lies in a folder of pictures."""
 
-    files: dict[str, list[Path]]
-    """Class name to its files, in order."""
-    num_beside: int
-    """Files that lie beside the class folders and are not used."""
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of each class, its pictures: the path below the folder as text, and the path to open."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """Split of each picture, where folders of splits lie above the classes."""
+    tally: Tally = field(default_factory=Tally)
 
 
 def scan_folder(root: Path) -> Folder:
-    """Class folders under ``root`` with all files below them; hidden files are passed over.
+    """Class folders under ``root`` with all pictures below them; links are followed.
 
     Raises:
-        ValueError: no folder, or nothing in it that could be a class.
+        ValueError: no folder, nothing in it that could be a class, or splits beside classes.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is no folder; expected {root}/<class>/<image>")
-    files: dict[str, list[Path]] = {}
-    num_beside = 0
-    for entry in sorted(root.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            found = sorted(_files_below(entry))
-            if found:
-                files[entry.name] = found
-        else:
-            num_beside += 1
-    if not files:
+    result = Folder()
+    found, folders = _pictures_below(root, result.tally)
+    found.sort(key=lambda path: path.split("/"))
+    depth = 2 if _has_split_folders(root, found) else 1
+    _place(root, found, depth, result)
+    if not result.files:
+        beside = result.tally.number(BESIDE)
         raise ValueError(
-            f"{root} holds no class folder with a file in it; expected {root}/<class>/<image>"
+            f"{root} holds no class folder with a picture in it; expected {root}/"
+            + ("<class>/<image>" if depth == 1 else "<split>/<class>/<image>")
+            + (f", and {beside} pictures lie elsewhere" if beside else "")
         )
-    return Folder(files, num_beside)
+    used = {"/".join(path.split("/")[:level]) for path in found for level in range(depth + 1)}
+    for folder in sorted(folders):
+        if folder.count("/") < depth and folder not in used:
+            result.tally.add("folder without a picture", shown_name(folder))
+    return result
 
 
-def folder_items(
-    root: Path, folder: Folder, splits: Mapping[str, str], max_side: int
-) -> list[Item]:
-    """Items of all files whose path relative to ``root`` has a split in ``splits``."""
-    items = []
-    for label, (name, paths) in enumerate(folder.files.items()):
-        for path in paths:
-            source = path.relative_to(root).as_posix()
-            if source in splits:
-                content = StoredImage(str(path), max_side)
-                items.append(Item(source, label, name, splits[source], content))
-    return items
+def _pictures_below(root: Path, tally: Tally) -> tuple[list[str], list[str]]:
+    """Paths below ``root`` of all files that promise a picture, and of all folders.
+
+    Links are followed; those that lead nowhere are refused when they are read.
+    """
+    found: list[str] = []
+    folders: list[str] = []
+    todo: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while todo:
+        below, above = todo.pop()
+        here = f"{root}/{below}" if below else str(root)
+        identity = os.stat(here)
+        if (identity.st_dev, identity.st_ino) in above:
+            tally.add("link to a folder that it lies in", shown_name(below))
+            continue
+        folders.append(below)
+        inside = above | {(identity.st_dev, identity.st_ino)}
+        with os.scandir(here) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = f"{below}/{entry.name}" if below else entry.name
+                kind = _kind(entry)
+                if kind == "folder":
+                    todo.append((path, inside))
+                elif kind == "picture":
+                    found.append(path)
+                else:
+                    tally.add(kind, shown_name(path))
+    return found, folders
 
 
-def folder_classes(root: Path, folder: Folder) -> dict[str, list[str]]:
-    """The sources of each class: paths relative to ``root``."""
-    return {
-        name: [path.relative_to(root).as_posix() for path in paths]
-        for name, paths in folder.files.items()
-    }
+def _kind(entry: os.DirEntry[str]) -> str:
+    """``folder``, ``picture``, or why the entry is passed over."""
+    if kind := hidden_kind(entry.name):
+        return kind
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "picture" if is_picture(entry.path, entry.name) else no_picture(entry.name)
+        if os.path.exists(entry.path):
+            return "fifo, socket or device"
+    except OSError:  # links in a circle
+        pass
+    return "picture"  # a link to nothing: refused when it is read
+
+
+def _has_split_folders(root: Path, found: list[str]) -> bool:
+    """Whether the folders in ``root`` are splits, with the classes in them."""
+    tops = {path.split("/", 1)[0] for path in found if "/" in path}
+    splits = {name for name in tops if SPLIT_NAMES.fullmatch(name)}
+    deep = {path.split("/", 1)[0] for path in found if path.count("/") > 1}
+    if len(splits) > 1 and splits <= deep and splits != tops:
+        names, other = ", ".join(sorted(splits)), shown_name(min(tops - splits))
+        raise ValueError(
+            f"{root} holds folders of splits ({names}) beside {other!r}; expected "
+            f"{root}/<class>/<image> or {root}/<split>/<class>/<image>: move one of them"
+        )
+    return bool(tops) and splits == tops and (len(splits) > 1 or splits <= deep)
+
+
+def _place(root: Path, found: list[str], depth: int, result: Folder) -> None:
+    """Note each picture under its class, whose name is at ``depth`` of its path."""
+    named: dict[tuple[str, ...], str] = {}
+    for path in found:
+        parts, source = path.split("/"), shown_name(path)
+        if len(parts) <= depth:
+            result.tally.add(BESIDE, source)
+            continue
+        name = composed(shown_name(parts[depth - 1]))
+        place = (*parts[: depth - 1], name)
+        if named.setdefault(place, parts[depth - 1]) != parts[depth - 1]:
+            named[place] = parts[depth - 1]
+            result.tally.add(JOINED, source.rpartition("/")[0])
+        if source != path:
+            result.tally.add(NO_UTF8, source)
+        pictures = result.files.setdefault(name, {})
+        if source in pictures:
+            raise ValueError(f"{root} holds two files that are shown as {source!r}; rename one")
+        pictures[source] = f"{root}/{path}"
+        if depth > 1:
+            result.splits[source] = parts[0].lower()
+
+
+def folder_items(folder: Folder, splits: Mapping[str, str], max_side: int) -> list[Item]:
+    """Items of all pictures whose path below the folder has a split in ``splits``."""
+    numbers = number_labels(folder.files)
+    return [
+        Item(source, numbers[name], name, splits[source], StoredImage(path, max_side))
+        for name, pictures in folder.files.items()
+        for source, path in pictures.items()
+        if source in splits
+    ]
+
+
+def folder_classes(folder: Folder) -> dict[str, list[str]]:
+    """The sources of each class: paths below the folder."""
+    return {name: list(pictures) for name, pictures in folder.files.items()}
 
 
 def encode_file(content: StoredImage) -> Encoded:
     """The image's bytes, checked by decoding them; resized or converted where asked."""
+    if is_raw(content.path):
+        return Encoded(refused="is a camera's raw file; develop it to JPEG or PNG")
     try:
         data = content.read()
-        picture = open_image(data)
+        decoded = decode(data)
     except (ImageError, OSError) as error:
-        reason = getattr(error, "strerror", None)
-        return Encoded(refused=f"cannot be read ({reason.lower()})" if reason else str(error))
-    with Image.open(io.BytesIO(data)) as header:
-        extension = KEPT_FORMATS.get(header.format or "", "")
+        return Encoded(refused=_told(error, content.path))
+    picture, kept = decoded.image, KEPT_FORMATS.get(decoded.format, "")
     if content.max_side and max(picture.size) > content.max_side:
         picture.thumbnail((content.max_side, content.max_side), Image.Resampling.LANCZOS)
-        data, extension = _encode(picture, "JPEG"), "jpg"
-    elif not extension:
-        data, extension = _encode(picture, "PNG"), "png"
-    return Encoded(data, extension, *picture.size)
+        data, kept = _encode(picture, "JPEG"), "jpg"
+    elif not kept:
+        data, kept = _encode(picture, "PNG"), "png"
+    return Encoded(data, kept, *picture.size, remark=CLIPPED if decoded.is_clipped else "")
+
+
+def _told(error: Exception, path: str) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read ({(error.strerror or str(error)).lower()})"
+    is_known = NOT_READ.fullmatch(extension(path))
+    return f"{error}; convert it to JPEG or PNG" if is_known else str(error)
 
 
 def _encode(picture: Image.Image, kind: str) -> bytes:
     target = io.BytesIO()
     picture.save(target, kind, quality=92)
     return target.getvalue()
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Files, and links that lead nowhere: those are refused when they are read."""
-
-    def fail(error: OSError) -> None:
-        raise error  # or a folder that may not be read would look like an empty one
-
-    for here, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(here, name)
-            if not name.startswith(".") and (path.is_file() or not path.exists()):
-                yield path

@@ -6,14 +6,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from apdist.data.preparing.kinds import SYSTEM, hidden_kind
 from apdist.data.preparing.splits import SPLIT_PATTERN
+from apdist.data.preparing.tally import Tally
 from apdist.data.preparing.tars import DamageError, Member
+from apdist.data.text import decoded, shown_name
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "jp2", "avif")
 """In this order: the first that a sample has is its image."""
 MEMBER_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 """Key and extension as `webdataset` tells them apart: at the first dot of the file's name."""
 META_NAME = re.compile(r"__[^/]*__($|/)")
+META = "WebDataset's own member"
+NO_EXTENSION = "member without an extension"
+MEMBERS_NAMED = 8
+FIRST_DOT = "a key ends at the first dot of a file's name, so its other dots must become _"
 
 
 class SampleError(ValueError):
@@ -48,7 +55,7 @@ class Rules:
     split: str = "train"
     """A word, `json:FIELD`, or `shard:PATTERN` with one group."""
     image_extension: str = ""
-    """Empty: the first of IMAGE_EXTENSIONS."""
+    """With or without its dot. Empty: the first of IMAGE_EXTENSIONS."""
 
     def __post_init__(self) -> None:
         kinds = {"label": ("cls", "json", "key"), "names": ("", "txt", "json")}
@@ -71,6 +78,17 @@ class Rules:
             if text.startswith(("key:", "shard:")):
                 _check_pattern(option, text.partition(":")[2])
 
+    @property
+    def image(self) -> str:
+        """The extension of the image as members have it; empty: the first of IMAGE_EXTENSIONS."""
+        return self.image_extension.lower().lstrip(".")
+
+    @property
+    def extensions(self) -> set[str]:
+        """Those of which a sample is made; files with others may lie beside them."""
+        kinds = {rule.partition(":")[0] for rule in (self.label, self.names, self.split)}
+        return {self.image, *IMAGE_EXTENSIONS, *(kinds & {"cls", "txt", "json"})} - {""}
+
 
 def _check_pattern(option: str, pattern: str) -> None:
     try:
@@ -84,8 +102,8 @@ def _check_pattern(option: str, pattern: str) -> None:
         )
 
 
-def read_samples(members: Iterable[Member]) -> Iterator[Sample]:
-    """Neighbouring members with one key, as `webdataset` groups them.
+def read_samples(members: Iterable[Member], tally: Tally) -> Iterator[Sample]:
+    """Neighbouring members with one key, as `webdataset` groups them; others are counted.
 
     Raises:
         DamageError: passed on from ``members``, after the sample before the damage.
@@ -94,7 +112,9 @@ def read_samples(members: Iterable[Member]) -> Iterator[Sample]:
     try:
         for member in members:
             match = MEMBER_NAME.match(member.name)
-            if match is None or META_NAME.match(member.name):
+            if kind := _passed_over(member.name):
+                tally.add(kind, shown_name(member.name))
+            if match is None or kind:
                 continue
             key, extension = match[1], match[2].lower()
             if key != sample.key:
@@ -116,13 +136,30 @@ def read_samples(members: Iterable[Member]) -> Iterator[Sample]:
         yield sample
 
 
+def _passed_over(name: str) -> str:
+    """Why a member belongs to no sample; else empty."""
+    *folders, file = name.split("/")
+    if kind := next((kind for kind in map(hidden_kind, [*folders, file]) if kind == SYSTEM), ""):
+        return kind
+    if kind := hidden_kind(file):
+        return kind
+    if META_NAME.match(name):
+        return META
+    return "" if MEMBER_NAME.match(name) else NO_EXTENSION
+
+
+def is_stray(sample: Sample, rules: Rules) -> bool:
+    """Whether nothing in it is part of a sample: `Thumbs.db`, `notes.txt`."""
+    last = {extension.rpartition(".")[2] for extension in sample.members}
+    return not (last | sample.members.keys()) & rules.extensions
+
+
 def is_wanted(name: str, rules: Rules) -> bool:
     """Whether the bytes of the member ``name`` may be needed."""
     match = MEMBER_NAME.match(name)
     last = match[2].lower().rpartition(".")[2] if match else ""
     extension = match[2].lower() if match else ""
-    known = ("cls", "txt", "json", rules.image_extension.lower(), *IMAGE_EXTENSIONS)
-    return bool(match) and (last in known or extension in known)
+    return bool(match) and not {last, extension}.isdisjoint(rules.extensions)
 
 
 def image_of(sample: Sample, rules: Rules) -> Member:
@@ -131,24 +168,45 @@ def image_of(sample: Sample, rules: Rules) -> Member:
     Raises:
         SampleError: there is none, or it is not clear which.
     """
-    there = ", ".join(f".{extension}" for extension in sample.members)
-    if rules.image_extension:
-        member = sample.members.get(rules.image_extension.lower().lstrip("."))
-        if member is None:
-            raise SampleError(f"has no .{rules.image_extension.lstrip('.')}; it has {there}")
-        return member
+    extension = rules.image or _image_extension(sample)
+    if extension not in sample.members:
+        raise SampleError(f"has no .{extension}; it has {_there(sample)}{_dot_hint(sample)}")
+    return _sound(sample, extension)
+
+
+def _image_extension(sample: Sample) -> str:
     for extension in IMAGE_EXTENSIONS:
         if extension in sample.members:
-            return sample.members[extension]
+            return extension
     longer = [e for e in sample.members if e.rpartition(".")[2] in IMAGE_EXTENSIONS]
     if not longer:
         raise SampleError(
-            f"has no image member; it has {there}, and members of one sample must be neighbours in "
-            "the tar (tar --sort=name)"
+            f"has no image member; it has {_there(sample)}, and members of one sample must be "
+            "neighbours in the tar (tar --sort=name)"
         )
     if len(longer) > 1:
-        raise SampleError(f"has several images ({there}); say which with --image-extension")
-    return sample.members[longer[0]]
+        raise SampleError(
+            f"has several images ({_there(sample)}); say which with --image-extension"
+            f"{_dot_hint(sample)}"
+        )
+    return longer[0]
+
+
+def _sound(sample: Sample, extension: str) -> Member:
+    member = sample.members[extension]
+    if member.fault:
+        raise SampleError(f"has a .{extension} that is {member.fault}")
+    return member
+
+
+def _there(sample: Sample) -> str:
+    shown = [f".{extension}" for extension in list(sample.members)[:MEMBERS_NAMED]]
+    return ", ".join(shown) + (", ..." if len(sample.members) > MEMBERS_NAMED else "")
+
+
+def _dot_hint(sample: Sample) -> str:
+    """What is wrong where names hold dots of their own."""
+    return f" ({FIRST_DOT})" if any("." in extension for extension in sample.members) else ""
 
 
 def label_of(sample: Sample, rules: Rules) -> str:
@@ -193,14 +251,15 @@ def _found(rule: str, option: str, sample: Sample, searched: str) -> str:
             raise SampleError(f"has a {kind} {searched!r} that --{option} {rule} does not match")
         return match[1]
     if kind not in sample.members:
-        there = ", ".join(f".{extension}" for extension in sample.members)
-        raise SampleError(f"has no .{kind} for --{option} {rule}; it has {there}")
+        raise SampleError(
+            f"has no .{kind} for --{option} {rule}; it has {_there(sample)}{_dot_hint(sample)}"
+        )
     return _text(sample, kind)
 
 
 def _text(sample: Sample, extension: str) -> str:
     try:
-        text = sample.members[extension].data.decode().strip()
+        text = decoded(_sound(sample, extension).data).strip()
     except UnicodeDecodeError as error:
         raise SampleError(f"has a .{extension} that is no UTF-8 text") from error
     if not text:
@@ -210,9 +269,9 @@ def _text(sample: Sample, extension: str) -> str:
 
 def _json_field(sample: Sample, name: str, option: str) -> str:
     if "json" not in sample.members:
-        raise SampleError(f"has no .json for --{option} json:{name}")
+        raise SampleError(f"has no .json for --{option} json:{name}{_dot_hint(sample)}")
     try:
-        fields: Any = json.loads(sample.members["json"].data)
+        fields: Any = json.loads(_sound(sample, "json").data)
     except ValueError as error:
         raise SampleError(f"has a .json that cannot be read ({error})") from error
     if not isinstance(fields, dict) or name not in fields:

@@ -1,6 +1,7 @@
 """One streaming pass over a shard that others wrote: a row for each of its images."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,20 +10,25 @@ import pyarrow as pa
 from apdist.data import storage
 from apdist.data.images import ImageError, image_size
 from apdist.data.preparing.encoding import check_stopped
+from apdist.data.preparing.kinds import COMPOSED
 from apdist.data.preparing.samples import (
     Rules,
     Sample,
     SampleError,
     image_of,
+    is_stray,
     is_wanted,
     label_of,
     name_of,
     read_samples,
     split_of,
 )
+from apdist.data.preparing.tally import Tally
 from apdist.data.preparing.tars import DamageError, members
+from apdist.data.text import composed, shown_name
 
-PROBLEMS_KEPT = 20
+PROBLEMS_KEPT = 10_000
+"""Of a shard, by name; more than most shards have samples."""
 ROW_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -39,7 +45,11 @@ ROW_SCHEMA = pa.schema(
 
 
 class ShardError(ValueError):
-    """A shard or one of its samples cannot be used; the message names shard, key and byte."""
+    """Shards or samples cannot be used; ``problems`` holds the place and the reason of each."""
+
+    def __init__(self, text: str, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(text)
+        self.problems = problems
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,6 @@ class ScanTask:
     name: str
     """As the user knows it; what `shard:PATTERN` is searched in."""
     rules: Rules
-    skip: bool
-    """Pass over what cannot be used, instead of raising."""
 
 
 @dataclass
@@ -60,22 +68,24 @@ class ShardRows:
 
     version: storage.Version
     table: pa.Table
-    problems: list[str] = field(default_factory=list)
-    """The first of what was passed over."""
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """What cannot be used, and why."""
     num_problems: int = 0
+    tally: Tally = field(default_factory=Tally)
+    """What belongs to no sample."""
 
-    def add_problem(self, text: str) -> None:
-        """Count it, and keep its text while there are few."""
+    def add_problem(self, where: str, reason: str) -> None:
+        """Count it, and keep its text while there are not too many."""
         self.num_problems += 1
         if len(self.problems) < PROBLEMS_KEPT:
-            self.problems.append(text)
+            self.problems.append((where, reason))
 
 
 def scan_shard(task: ScanTask) -> ShardRows:
-    """Read the shard once, front to back.
+    """Read the shard once, front to back; what cannot be used is noted.
 
     Raises:
-        ShardError: the shard or one of its samples cannot be used, and ``task.skip`` is false.
+        ShardError: the shard was changed meanwhile.
     """
     before = storage.version(task.uri)
     found = ShardRows(before, ROW_SCHEMA.empty_table())
@@ -83,12 +93,12 @@ def scan_shard(task: ScanTask) -> ShardRows:
     seen: set[str] = set()
     try:
         with storage.open_stream(task.uri) as stream:
-            for sample in read_samples(members(stream, lambda name: is_wanted(name, task.rules))):
+            wanted = members(stream, lambda name: is_wanted(name, task.rules))
+            for sample in read_samples(wanted, found.tally):
                 check_stopped()
-                if task.skip or not sample.is_cut:  # else the damage behind it is the news
-                    _add(sample, task, rows, seen, found)
+                _add(sample, task, rows, seen, found)
     except DamageError as error:
-        _refuse(f"{task.uri} {error}", task, found)
+        found.add_problem(task.uri, str(error))
     if storage.version(task.uri) != before:
         raise ShardError(f"{task.uri} was changed while it was read; index it again")
     found.table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
@@ -98,23 +108,27 @@ def scan_shard(task: ScanTask) -> ShardRows:
 def _add(
     sample: Sample, task: ScanTask, rows: list[dict[str, Any]], seen: set[str], found: ShardRows
 ) -> None:
+    if is_stray(sample, task.rules):
+        for extension, member in sample.members.items():
+            found.tally.add(f"no part of a sample: .{extension}", shown_name(member.name))
+        return
     try:
         if sample.key in seen:
             raise SampleError(
                 "has a key that came before; the members of a sample must be neighbours and keys "
                 "different (tar --sort=name)"
             )
-        row = _row(sample, task)
+        row = _row(sample, task, found.tally)
     except (SampleError, ImageError) as error:
-        if not sample.is_cut:
+        if not sample.is_cut:  # else the damage behind it is the news
             where = f"{task.uri}: sample {sample.key!r} at byte {sample.offset}"
-            _refuse(f"{where} {error}", task, found)
+            found.add_problem(where, str(error))
     else:
         rows.append(row)
     seen.add(sample.key)
 
 
-def _row(sample: Sample, task: ScanTask) -> dict[str, Any]:
+def _row(sample: Sample, task: ScanTask, tally: Tally) -> dict[str, Any]:
     if sample.problem:
         raise SampleError(sample.problem)
     try:
@@ -123,10 +137,13 @@ def _row(sample: Sample, task: ScanTask) -> dict[str, Any]:
         raise SampleError("has a key that is no UTF-8 text") from error
     image = image_of(sample, task.rules)
     width, height = image_size(image.data)
+    label, name = label_of(sample, task.rules), name_of(sample, task.rules)
+    if composed(label) != label:
+        tally.add(COMPOSED, sample.key)
     return {
         "key": sample.key,
-        "label": label_of(sample, task.rules),
-        "name": name_of(sample, task.rules),
+        "label": composed(label),
+        "name": composed(name),
         "split": split_of(sample, task.rules, task.name),
         "offset": image.offset,
         "size": image.size,
@@ -134,9 +151,3 @@ def _row(sample: Sample, task: ScanTask) -> dict[str, Any]:
         "width": width,
         "height": height,
     }
-
-
-def _refuse(text: str, task: ScanTask, found: ShardRows) -> None:
-    if not task.skip:
-        raise ShardError(f"{text}; mend it, or use --on-corrupt skip")
-    found.add_problem(text)

@@ -50,6 +50,12 @@ class Encoded:
     width: int = 0
     height: int = 0
     refused: str = ""
+    remark: str = ""
+    """What should be counted of an image that is used."""
+
+
+class RefusedError(ValueError):
+    """Files have no readable image; `write_shards` has named each."""
 
 
 Encoder = Callable[[Any], Encoded]
@@ -63,7 +69,9 @@ def write_shards(
     shard_bytes: int,
     seed: int = 0,
     num_processes: int = 1,
+    is_strict: bool = True,
     on_refused: Callable[[Item, str], None],
+    on_remark: Callable[[Item, str], None] = lambda _item, _remark: None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Catalogue:
     """Write ``items`` as shards under ``out`` and return their catalogue, which is written last.
@@ -75,10 +83,14 @@ def write_shards(
         shard_bytes: a shard is closed when it has reached this size.
         seed: order of runs and of the images inside a run.
         num_processes: processes that encode.
-        on_refused: called with an item that has no image and the reason; raises, or skips it.
+        is_strict: an item without an image ends it, once all have been looked at; else it is
+            skipped.
+        on_refused: called with each item that has no image and the reason.
+        on_remark: called with an item that is used and what should be counted of it.
         progress: called with the number of items done.
 
     Raises:
+        RefusedError: an item has no image and ``is_strict``, or none has one.
         ValueError: ``out`` is not empty.
     """
     if (path := storage.local_path(out)) and path.is_file():
@@ -90,18 +102,24 @@ def write_shards(
     keys = unique_keys(item.source for item in ordered)
     images = encode_all([item.content for item in ordered], encode, num_processes)
     writer = _ShardWriter(out, shard_bytes)
+    num_refused = 0
     try:
         # Left to the garbage collector the processes could be ended by one of their own threads.
         with closing(images):
             for done, (item, key, image) in enumerate(zip(ordered, keys, images, strict=True), 1):
                 if image.refused:
+                    num_refused += 1
                     on_refused(item, image.refused)
-                else:
+                elif not (is_strict and num_refused):
                     writer.add(item, key, image)
+                if image.remark:
+                    on_remark(item, image.remark)
                 progress(done)
+        if num_refused == len(items):
+            raise RefusedError(f"none of the {len(items)} files is a readable image")
+        if is_strict and num_refused:
+            raise RefusedError(f"no readable image in {num_refused} of {len(items)} files")
         catalogue = writer.finish()
-        if not len(catalogue):
-            raise ValueError(f"none of the {len(items)} files is a readable image; nothing written")
     except BaseException:
         writer.abandon()
         raise

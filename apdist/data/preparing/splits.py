@@ -1,12 +1,13 @@
 """Which images are for training and which for testing: by class, or as a file says."""
 
-import csv
-import io
 import logging
 import random
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+
+from apdist.data.preparing.tables.spreadsheets import Rows, read_spreadsheet
+from apdist.data.text import composed
 
 logger = logging.getLogger(__name__)
 
@@ -46,34 +47,39 @@ def read_split_file(path: Path, known: Collection[str]) -> dict[str, str]:
         ValueError: a column is missing, a file is unknown or in two splits, a split is no plain
             word.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--split-file {path} cannot be read: {error}") from error
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in text[:4096] else ",")
-    if not {"path", "split"} <= set(rows.fieldnames or ()):
+    header, rows = read_spreadsheet(path, f"--split-file {path}")
+    if not {"path", "split"} <= set(header):
         raise ValueError(
             f"--split-file {path} needs a header with the columns path and split, "
-            f"got {', '.join(rows.fieldnames or ['nothing'])}"
+            f"got {', '.join(header) or 'nothing'}"
         )
     splits = _splits_of_rows(path, rows)
     there = set(known)
     if unknown := [source for source in splits if source not in there]:
         raise ValueError(
             f"--split-file {path} names {len(unknown)} images that are not there, the first "
-            f"{unknown[0]!r}; expected paths like {min(there)!r}"
+            f"{unknown[0]!r}; expected paths like {min(there)!r}{_hint(unknown[0], there)}"
         )
     if odd := [split for split in splits.values() if not SPLIT_PATTERN.fullmatch(split)]:
         raise ValueError(f"--split-file {path}: split {odd[0]!r} is no plain word like train")
     return splits
 
 
-def _splits_of_rows(path: Path, rows: "csv.DictReader[str]") -> dict[str, str]:
+def _hint(source: str, known: Collection[str]) -> str:
+    """What to change in a path that is nearly one of the known ones."""
+    if source.replace("\\", "/") in known:
+        return " (with / in place of \\)"
+    if composed(source) in map(composed, known):
+        return " (it is there in another Unicode normal form)"
+    return ""
+
+
+def _splits_of_rows(path: Path, rows: Rows) -> dict[str, str]:
     """Split of each source; a file in two splits would be trained on and tested with."""
     splits: dict[str, str] = {}
     num_repeated = 0
-    for row in rows:
-        source, split = row["path"] or "", row["split"] or ""
+    for _, row in rows:
+        source, split = row["path"], row["split"]
         num_repeated += source in splits
         if splits.setdefault(source, split) != split:
             raise ValueError(

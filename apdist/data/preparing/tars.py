@@ -28,10 +28,12 @@ class Member:
     size: int
     data: bytes
     """Empty where it was not wanted."""
+    fault: str = ""
+    """Why its bytes do not lie together in the tar: it is a link, a sparse file, a device."""
 
 
 def members(stream: IO[bytes], wanted: Callable[[str], bool]) -> Iterator[Member]:
-    """The regular files of the tar ``stream``; the bytes of those whose name is ``wanted``.
+    """What lies in the tar ``stream``, less folders; the bytes of files whose name is ``wanted``.
 
     Raises:
         DamageError: damaged, cut, compressed or no tar; whatever came before was delivered.
@@ -44,7 +46,7 @@ def members(stream: IO[bytes], wanted: Callable[[str], bool]) -> Iterator[Member
             fileobj=recorder, mode="r|", bufsize=READ_BYTES, tarinfo=_header(end)
         ) as tar:
             for info in tar:
-                if info.isreg():
+                if not info.isdir():
                     yield _member(tar, info, wanted)
                 tar.members = []  # or it keeps every header it has seen
             _check_end(tar, end)
@@ -99,11 +101,8 @@ def _header(end: _End) -> type[tarfile.TarInfo]:
 
 
 def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str], bool]) -> Member:
-    if info.issparse():
-        raise DamageError(
-            f"holds the sparse file {info.name!r} at byte {info.offset}, whose bytes do not lie "
-            "together; write the shard without --sparse"
-        )
+    if fault := _fault(info):
+        return Member(info.name, info.offset_data, 0, b"", fault)
     data = b""
     if wanted(info.name):
         file = tar.extractfile(info)
@@ -112,6 +111,17 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str],
         if len(data) != info.size:
             raise DamageError(f"is cut off inside {info.name!r} at byte {info.offset_data}")
     return Member(info.name, info.offset_data, info.size, data)
+
+
+def _fault(info: tarfile.TarInfo) -> str:
+    if info.issparse():
+        return "a sparse file, whose bytes do not lie together; write the shard without --sparse"
+    if info.islnk() or info.issym():
+        return (
+            f"a link to {info.linkname!r}, which holds no bytes; write the shard with "
+            "tar --dereference --hard-dereference"
+        )
+    return "" if info.isreg() else f"no file but a member of type {info.type.decode('latin-1')!r}"
 
 
 def _check_end(tar: Any, end: _End) -> None:

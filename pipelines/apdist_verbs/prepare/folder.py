@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from apdist.data import storage
 from apdist_verbs.prepare.write import Writing, write
-from apdist_verbs.terminal.console import counted, say, warn
+from apdist_verbs.terminal.console import counted, say
 from apdist_verbs.terminal.fields import positional, shown_default
 
 
@@ -19,7 +19,7 @@ class Pictures(Writing):
     split_file: Annotated[Path, shown_default("none")] = Path()
     """A .csv or .tsv file with the columns path and split, instead of --split-by-class."""
     on_corrupt: Literal["error", "skip"] = "error"
-    """What to do with a file that is no readable image."""
+    """What to do with damaged pictures; files that are no pictures are passed over and counted."""
     max_side: int = 0
     """Shrink larger images to this longest side in pixels; 0 keeps every file as it is."""
 
@@ -27,6 +27,11 @@ class Pictures(Writing):
         super().__post_init__()
         if self.max_side < 0:
             raise ValueError(f"--max-side must be 0 or more pixels, got {self.max_side}")
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a file that is no readable image is an error."""
+        return self.on_corrupt == "error"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +51,14 @@ def prepare_folder(options: PrepareFolder) -> int:
     if out is not None and out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"--out {options.out} lies in {root}, which is read; choose another")
     found = folder.scan_folder(root)
-    if found.num_beside:
-        files = counted(found.num_beside, "file")
-        warn(f"{files} beside the class folders of {root}: not used")
-    splits = splits_of(folder.folder_classes(root, found), options)
-    items = folder.folder_items(root, found, splits, options.max_side)
-    write(items, folder.encode_file, options, skip=options.on_corrupt == "skip")
+    if found.splits and options.split_file == Path():
+        splits = found.splits
+        names = ", ".join(sorted(set(splits.values())))
+        say(f"{root} holds folders of splits ({names}) above the classes: used as they are")
+    else:
+        splits = splits_of(folder.folder_classes(found), options)
+    items = folder.folder_items(found, splits, options.max_side)
+    write(items, folder.encode_file, options, is_strict=options.is_strict, tally=found.tally)
     return 0
 
 

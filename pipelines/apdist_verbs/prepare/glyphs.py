@@ -49,7 +49,7 @@ def prepare_glyphs(options: PrepareGlyphs) -> int:
             images_per_glyph=options.images_per_glyph,
         )
     ]
-    write(items, encode_glyph, options, skip=False)
+    write(items, encode_glyph, options, is_strict=True)
     return 0
 
 

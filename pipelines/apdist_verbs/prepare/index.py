@@ -6,8 +6,13 @@ from typing import Annotated, Literal
 
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import CATALOGUE_NAME
-from apdist.data.preparing.cataloguing import Catalogued, catalogue_shards, find_shards
+from apdist.data.preparing.cataloguing import Catalogued, catalogue_shards
+from apdist.data.preparing.finding import find_shards
+from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.samples import Rules
+from apdist.data.preparing.scanning import ShardError
+from apdist.data.preparing.tally import Tally
+from apdist_verbs.prepare.write import named, say_tally
 from apdist_verbs.terminal.console import counted, progress_bar, say, warn
 from apdist_verbs.terminal.fields import positional, shown_default
 
@@ -45,7 +50,7 @@ class PrepareIndex:
             raise ValueError(
                 "--out is needed: index.parquet cannot be written beside shards on https"
             )
-        if self.uri.endswith(".tar") and self.shards:
+        if is_one_shard(self.uri) and self.shards:
             raise ValueError("give either a URI that ends with .tar or --shards, not both")
         self.rules  # noqa: B018 - checks itself
 
@@ -60,17 +65,26 @@ class PrepareIndex:
         )
 
 
+def is_one_shard(uri: str) -> bool:
+    """Whether ``uri`` names shards themselves, and no folder of them, whatever that is called."""
+    path = storage.local_path(uri)
+    return uri.lower().endswith(".tar") and (path is None or not path.is_dir())
+
+
 def prepare_index(options: PrepareIndex) -> int:
-    """Catalogue the shards, and say what was found."""
-    root, patterns = storage.trimmed(options.uri), options.shards
-    if root.endswith(".tar"):
+    """Catalogue, and say what was found."""
+    root, patterns = options.uri.rstrip("/"), options.shards
+    if root == "s3:":
+        raise ValueError(f"{options.uri!r} names no bucket; expected s3://BUCKET/PREFIX")
+    if is_one_shard(options.uri):
         root, _, name = root.rpartition("/")
         root, patterns = root or ".", (name,)
     out = storage.trimmed(options.out) or root
     catalogue_uri = storage.join(out, CATALOGUE_NAME)
     if storage.exists(catalogue_uri) and not options.overwrite:
         raise ValueError(f"{catalogue_uri} exists; add --overwrite to replace it, or choose --out")
-    names = find_shards(root, patterns)
+    tally = Tally()
+    names = find_shards(root, patterns, tally)
     say(f"{counted(len(names), 'shard')} under {root}")
     last = 0
 
@@ -90,21 +104,28 @@ def prepare_index(options: PrepareIndex) -> int:
                 num_processes=options.processes,
                 progress=move,
             )
+    except ShardError as error:
+        if not error.problems:
+            raise
+        parts = counted(len(error.problems), "sample or shard's end", "samples or shards' ends")
+        text = named(error.problems, out, f"{parts} cannot be used")
+        raise ValueError(f"{text}; mend it, or use --on-corrupt skip") from None
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped; {last} of {len(names)} shards are read, the same command goes on from there"
         ) from None
-    report(result, catalogue_uri)
+    tally.update(result.tally)
+    report(result, out, tally)
     return 0
 
 
-def report(result: Catalogued, uri: str) -> None:
+def report(result: Catalogued, out: str, tally: Tally) -> None:
     """Say what was found and what was passed over."""
-    for line in result.problems[:5]:
-        warn(f"skipped {line}")
     if result.num_problems:
         parts = counted(result.num_problems, "sample or shard's end", "samples or shards' ends")
-        warn(f"skipped {parts}: of no use")
+        warn(named(result.problems, out, f"skipped {parts}: of no use"))
+        kind = "sample or shard's end of no use: skipped"
+        tally.add(kind, result.problems[0][0], result.num_problems)
     if result.num_repeated_keys:
         warn(
             f"{counted(result.num_repeated_keys, 'key')} in several shards; shard and key together "
@@ -113,8 +134,11 @@ def report(result: Catalogued, uri: str) -> None:
     if result.num_reused:
         say(f"{counted(result.num_reused, 'shard')} as an earlier run has read them")
     catalogue = result.catalogue
+    uri = storage.join(out, CATALOGUE_NAME)
     say(f"{uri}: {counted(len(catalogue), 'image')} in {counted(len(catalogue.shards), 'shard')}")
     for split, count in sorted(catalogue.splits().items()):
         num_classes = len(set(catalogue.select(split).labels.tolist()))
         images, classes = counted(count, "image"), counted(num_classes, "class", "classes")
         say(f"  {split}: {images} of {classes}")
+    tally.update(repeated(catalogue))
+    say_tally(tally)

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from apdist.data.preparing.tally import Tally
 from apdist_verbs.prepare.folder import Pictures, splits_of
 from apdist_verbs.prepare.write import write
 from apdist_verbs.terminal.fields import positional, shown_default
 
 if TYPE_CHECKING:
-    from apdist.data.preparing.tables import Row
+    from apdist.data.preparing.tables.tables import Row, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +52,15 @@ class PrepareParquet(Listed):
 
 def prepare_csv(options: PrepareCsv) -> int:
     """Write what .csv files list."""
-    from apdist.data.preparing.tables import Columns, read_csv
+    from apdist.data.preparing.tables.csv_tables import read_csv
+    from apdist.data.preparing.tables.tables import Columns
 
     columns = Columns(
         path=options.path_column, label=options.label_column, split=options.split_column
     )
-    rows = [
-        row
-        for path in options.tables
-        for row in read_csv(path, columns, root_of(path, options), options.max_side)
-    ]
-    write_rows(rows, options)
+    tally = Tally()
+    rows = [row for table in tables(options, tally) for row in read_csv(table, columns)]
+    write_rows(rows, options, tally)
     return 0
 
 
@@ -69,7 +68,8 @@ def prepare_parquet(options: PrepareParquet) -> int:
     """Write what .parquet files list or hold."""
     import tempfile
 
-    from apdist.data.preparing.tables import Columns, read_parquet
+    from apdist.data.preparing.tables.parquet_tables import read_parquet
+    from apdist.data.preparing.tables.tables import Columns
 
     columns = Columns(
         path=options.path_column,
@@ -77,17 +77,26 @@ def prepare_parquet(options: PrepareParquet) -> int:
         split=options.split_column,
         image=options.image_column,
     )
+    tally = Tally()
     with tempfile.NamedTemporaryFile(prefix="apdist-images-") as spool:
         rows = [
             row
-            for path in options.tables
-            for row in read_parquet(
-                path, columns, root_of(path, options), options.max_side, spool.file
-            )
+            for table in tables(options, tally)
+            for row in read_parquet(table, columns, spool.file)
         ]
         spool.flush()
-        write_rows(rows, options)
+        write_rows(rows, options, tally)
     return 0
+
+
+def tables(options: Listed, tally: Tally) -> list["Table"]:
+    """The tables, which count in ``tally``."""
+    from apdist.data.preparing.tables.tables import Table, table_names
+
+    return [
+        Table(path, root_of(path, options), options.max_side, name, tally)
+        for path, name in zip(options.tables, table_names(options.tables), strict=True)
+    ]
 
 
 def root_of(table: Path, options: Listed) -> Path:
@@ -95,10 +104,10 @@ def root_of(table: Path, options: Listed) -> Path:
     return table.parent if options.root == Path() else options.root
 
 
-def write_rows(rows: list["Row"], options: Listed) -> None:
+def write_rows(rows: list["Row"], options: Listed, tally: Tally) -> None:
     """Write the rows of tables."""
     from apdist.data.preparing.folder import encode_file
-    from apdist.data.preparing.tables import table_classes, table_items
+    from apdist.data.preparing.tables.tables import table_classes, table_items
 
     if not rows:
         raise ValueError(f"{options.tables[0]} has no row; expected one for each image")
@@ -106,5 +115,5 @@ def write_rows(rows: list["Row"], options: Listed) -> None:
         splits = {row.source: row.split for row in rows}
     else:
         splits = splits_of(table_classes(rows), options)
-    skip = options.on_corrupt == "skip"
-    write(table_items(rows, splits), encode_file, options, skip=skip)
+    items = table_items(rows, splits)
+    write(items, encode_file, options, is_strict=options.is_strict, tally=tally)

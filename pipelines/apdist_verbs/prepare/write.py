@@ -2,13 +2,22 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from apdist.data.preparing.shards import Encoder, Item, write_shards
-from apdist_verbs.terminal.console import counted, progress_bar, say, warn
+from apdist.data import storage
+from apdist.data.catalogue.catalogue import Catalogue
+from apdist.data.preparing.repeated import repeated
+from apdist.data.preparing.shards import Encoder, Item, RefusedError, write_shards
+from apdist.data.preparing.tally import Tally
+from apdist.data.text import printable
+from apdist_verbs.terminal.console import counted, progress_bar, say, table, warn
 
 FEW_ITEMS = 500
 """Up to so many images, starting processes takes longer than it saves."""
+NAMED = 5
+"""Files that a message names; where there are more, all are in a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +40,25 @@ class Writing:
             raise ValueError("--shard-mib and --processes must be at least 1, --seed at least 0")
 
 
-def write(items: list[Item], encode: Encoder, options: Writing, *, skip: bool) -> None:
-    """Write ``items`` with a progress bar and say what was written and what was left out."""
-    refused: list[str] = []
+def write(
+    items: list[Item],
+    encode: Encoder,
+    options: Writing,
+    *,
+    is_strict: bool,
+    tally: Tally | None = None,
+) -> None:
+    """Write ``items`` with a progress bar and say what was written and what was left out.
 
-    def on_refused(item: Item, reason: str) -> None:
-        if not skip:
-            raise ValueError(f"{item.source} {reason}; remove it, or use --on-corrupt skip")
-        refused.append(f"{item.source} {reason}")
-
+    Args:
+        items: what to write.
+        encode: makes an image's bytes.
+        options: where and how.
+        is_strict: a file without a readable image is an error; else it is skipped and counted.
+        tally: what was passed over before; None where the images are not a person's own.
+    """
+    refused: list[tuple[str, str]] = []
+    remarks = Tally()
     try:
         with progress_bar("writing images", len(items)) as update:
             catalogue = write_shards(
@@ -49,18 +68,48 @@ def write(items: list[Item], encode: Encoder, options: Writing, *, skip: bool) -
                 shard_bytes=options.shard_mib << 20,
                 seed=options.seed,
                 num_processes=options.processes if len(items) > FEW_ITEMS else 1,
-                on_refused=on_refused,
+                is_strict=is_strict,
+                on_refused=lambda item, reason: refused.append((item.source, reason)),
+                on_remark=lambda item, remark: remarks.add(remark, item.source),
                 progress=lambda done: update(done, ""),
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; nothing was written to {options.out}") from None
-    for line in refused[:5]:
-        warn(f"skipped {line}")
-    if refused:
-        warn(f"skipped {counted(len(refused), 'file')} without a readable image")
+    except RefusedError as error:
+        end = "remove them, or use --on-corrupt skip" if is_strict else "nothing written"
+        raise ValueError(f"{named(refused, options.out, str(error))}; {end}") from None
     mib = sum(size for size, _ in catalogue.shards.values()) / (1 << 20)
     images, shards = counted(len(catalogue), "image"), counted(len(catalogue.shards), "shard")
     say(f"{options.out}: {images} in {shards}, {mib:.1f} MiB")
+    say_splits(catalogue)
+    if refused:
+        what = f"skipped {counted(len(refused), 'file')} without a readable image"
+        warn(named(refused, options.out, what))
+        remarks.add("damaged picture: skipped", min(refused)[0], len(refused))
+    if tally is not None:
+        tally.update(remarks)
+        tally.update(repeated(catalogue))
+        say_tally(tally)
+
+
+def named(refused: Sequence[tuple[str, str]], out: str, what: str) -> str:
+    """``what`` with the files and why each was refused; all are in a file where they are many."""
+    refused = sorted((printable(source), printable(reason)) for source, reason in refused)
+    if len(refused) > NAMED:
+        path = Path(
+            f"{Path(out).name if storage.local_path(out) is None else out.rstrip('/')}-refused.tsv"
+        )
+        lines = "".join(f"{source}\t{reason}\n" for source, reason in refused)
+        try:
+            path.write_text(lines, encoding="utf-8")
+            what += f", all named in {path}"
+        except OSError as error:
+            what += f" ({path}, where all would be named, cannot be written: {error.strerror})"
+    return f"{what}: " + "; ".join(f"{source} {reason}" for source, reason in refused[:NAMED])
+
+
+def say_splits(catalogue: Catalogue) -> None:
+    """Images and classes of each split."""
     for split in sorted(catalogue.splits()):
         counts = Counter(catalogue.select(split).labels.tolist())
         lone = sum(count == 1 for count in counts.values())
@@ -68,3 +117,13 @@ def write(items: list[Item], encode: Encoder, options: Writing, *, skip: bool) -
         note = f"; {single} left out as queries" if lone else ""
         images = counted(sum(counts.values()), "image")
         say(f"  {split}: {images} of {counted(len(counts), 'class', 'classes')}{note}")
+
+
+def say_tally(tally: Tally) -> None:
+    """What was passed over or changed, as a table; nothing where all was used as it is."""
+    rows = [
+        [kind, str(number), printable(first)]
+        for kind, (number, first) in sorted(tally.kinds.items())
+    ]
+    if rows:
+        table("passed over, or to look at", ["what", "number", "the first"], rows)

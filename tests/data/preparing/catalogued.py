@@ -3,11 +3,8 @@
 import shutil
 from pathlib import Path
 
-from apdist.data.preparing.cataloguing import (
-    Catalogued,
-    catalogue_shards,
-    find_shards,
-)
+from apdist.data.preparing.cataloguing import Catalogued, catalogue_shards
+from apdist.data.preparing.finding import find_shards
 from apdist.data.preparing.samples import Rules
 from tests.pictures import encoded, picture
 

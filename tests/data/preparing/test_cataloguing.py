@@ -16,10 +16,8 @@ from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.reader import ImageReader
 from apdist.data.loading.sequential import evaluation_batches, shard_names
 from apdist.data.preparing import cataloguing
-from apdist.data.preparing.cataloguing import (
-    Catalogued,
-    catalogue_shards,
-    expand_braces,
+from apdist.data.preparing.cataloguing import Catalogued, catalogue_shards
+from apdist.data.preparing.finding import (
     find_shards,
 )
 from apdist.data.preparing.samples import Rules
@@ -143,6 +141,18 @@ def test_a_class_with_two_names_is_refused(tmp_path: Path) -> None:
         catalogue(tmp_path, names="txt")
 
 
+def test_all_faults_of_all_shards_are_told_at_once(tmp_path: Path) -> None:
+    for name in "ab":
+        write_tar(tmp_path / f"{name}.tar", [*samples(1), ("x.jpg", b""), ("x.cls", b"1")])
+    (tmp_path / "c.tar").write_bytes(b"broken" * 999)
+    with pytest.raises(ShardError, match=r"a.tar: sample 'x' .* \(and 2 more\)") as error:
+        catalogue(tmp_path)
+    assert [where.rpartition("/")[2].partition(":")[0] for where, _ in error.value.problems] == [
+        *("a.tar", "b.tar", "c.tar")
+    ]
+    assert not (tmp_path / "index.parquet").exists()
+
+
 def test_a_finished_shard_is_not_read_again_until_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,9 +176,9 @@ def test_a_finished_shard_is_not_read_again_until_it_changes(
     assert len(catalogue(tmp_path).catalogue) == 21
     assert read == ["b.tar"]
     assert catalogue(tmp_path, split="test").num_reused == 0
-    part = next((tmp_path / cataloguing.PARTS).iterdir())
-    part.write_bytes(b"broken")
-    assert catalogue(tmp_path, split="test").num_reused == 2
+    for part in (tmp_path / cataloguing.PARTS).iterdir():
+        part.write_bytes(b"broken")
+    assert catalogue(tmp_path, split="test").num_reused == 0
 
 
 def test_what_was_skipped_is_read_again_when_it_must_not_be(tmp_path: Path) -> None:
@@ -195,26 +205,3 @@ def test_a_folder_without_shards_or_images_is_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", [])
     with pytest.raises(ValueError, match="none of the 1 shards holds an image"):
         catalogue(tmp_path)
-
-
-def test_braces_are_spelled_out() -> None:
-    assert expand_braces("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
-    assert expand_braces("{x,y}-{0..1}") == ["x-0", "x-1", "y-0", "y-1"]
-    assert expand_braces("plain.tar") == ["plain.tar"]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [
-        ("a-{0..1", "without its other half"),
-        ("a-{x}", "expected {000..031} or {a,b}, got {x}"),
-        ("a-{5..3}.tar", "the range {5..3} runs backwards"),
-        ("a-{0..999999999}.tar", "spells out more than 1000000 names"),
-        ("{0..9999}-{0..9999}.tar", "spells out more than 1000000 names"),
-    ],
-)
-def test_bad_braces_are_refused(pattern: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        expand_braces(pattern)
-    with pytest.raises(ValueError, match="names 'a.tar' twice"):
-        find_shards("x", ("a.tar", "{a,b}.tar"))

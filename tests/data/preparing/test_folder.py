@@ -12,12 +12,13 @@ from apdist.data.preparing.folder import (
     folder_items,
     scan_folder,
 )
+from apdist.data.preparing.kinds import HIDDEN
 from apdist.data.preparing.splits import read_split_file, split_by_class
 from tests.pictures import encoded, picture, write_folder
 
 
 def known_in(root: Path) -> list[str]:
-    return [s for sources in folder_classes(root, scan_folder(root)).values() for s in sources]
+    return [s for sources in folder_classes(scan_folder(root)).values() for s in sources]
 
 
 def test_classes_are_folders_and_images_lie_anywhere_below(tmp_path: Path) -> None:
@@ -28,8 +29,11 @@ def test_classes_are_folders_and_images_lie_anywhere_below(tmp_path: Path) -> No
     (tmp_path / "notes.txt").touch()
     folder = scan_folder(tmp_path)
     assert list(folder.files) == ["b", "ÄÖ ü"]
-    assert [p.name for p in folder.files["b"]] == ["0.png", "X.JPG"]
-    assert folder.num_beside == 1
+    assert list(folder.files["b"]) == ["b/0.png", "b/deeper/X.JPG"]
+    assert folder.tally.kinds == {
+        HIDDEN: (1, "b/.hidden"),
+        "no picture: .txt": (1, "notes.txt"),
+    }
 
 
 @pytest.mark.parametrize("make", [False, True])
@@ -43,8 +47,8 @@ def test_an_empty_or_missing_folder_is_refused(tmp_path: Path, make: bool) -> No
 def test_no_class_is_in_two_splits(tmp_path: Path) -> None:
     write_folder(tmp_path, {str(i): 2 for i in range(10)})
     folder = scan_folder(tmp_path)
-    splits = split_by_class(folder_classes(tmp_path, folder), 0.8, seed=0)
-    items = folder_items(tmp_path, folder, splits, 0)
+    splits = split_by_class(folder_classes(folder), 0.8, seed=0)
+    items = folder_items(folder, splits, 0)
     train = {i.label_name for i in items if i.split == "train"}
     test = {i.label_name for i in items if i.split == "test"}
     assert (len(train), len(test)) == (8, 2)
@@ -55,7 +59,7 @@ def test_no_class_is_in_two_splits(tmp_path: Path) -> None:
 def test_a_share_that_empties_a_split_is_refused(tmp_path: Path, share: float) -> None:
     write_folder(tmp_path, {"a": 2, "b": 2})
     with pytest.raises(ValueError, match="--split-by-class"):
-        split_by_class(folder_classes(tmp_path, scan_folder(tmp_path)), share, seed=0)
+        split_by_class(folder_classes(scan_folder(tmp_path)), share, seed=0)
 
 
 def test_a_split_file_decides_and_leaves_out_what_it_does_not_name(tmp_path: Path) -> None:
@@ -64,7 +68,7 @@ def test_a_split_file_decides_and_leaves_out_what_it_does_not_name(tmp_path: Pat
     table.write_text("path\tkind\tsplit\na/0.png\tx\ttrain\nb/1.png\tx\tquery\n")
     folder = scan_folder(tmp_path / "images")
     splits = read_split_file(table, known_in(tmp_path / "images"))
-    items = folder_items(tmp_path / "images", folder, splits, 0)
+    items = folder_items(folder, splits, 0)
     assert [(i.source, i.split, i.label) for i in items] == [
         ("a/0.png", "train", 0),
         ("b/1.png", "query", 1),
@@ -91,6 +95,28 @@ def test_a_bad_split_file_is_refused(tmp_path: Path, text: str, message: str) ->
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_split_file(tmp_path / "s.csv", known_in(tmp_path / "images"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "text", ["path;split;\na/0.png;train;\n;;\n", "split\tpath\rtrain\ta/0.png\r"]
+)
+def test_a_split_file_is_read_as_spreadsheets_write_it(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    (tmp_path / "s.csv").write_bytes(text.encode(encoding))
+    assert read_split_file(tmp_path / "s.csv", ["a/0.png"]) == {"a/0.png": "train"}
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"), [("é\\0.png", "with / in place of"), ("e\u0301/0.png", "normal form")]
+)
+def test_a_path_that_is_nearly_known_is_refused_with_a_hint(
+    tmp_path: Path, path: str, hint: str
+) -> None:
+    (tmp_path / "s.csv").write_text(f"path,split\n{path},train\n")
+    with pytest.raises(ValueError, match=rf"not there, the first .*\(.*{hint}"):
+        read_split_file(tmp_path / "s.csv", ["\u00e9/0.png"])
 
 
 def test_rows_that_are_repeated_are_counted_and_used_once(
@@ -130,8 +156,8 @@ def test_a_link_to_nothing_is_refused_when_it_is_read(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 2})
     (tmp_path / "a" / "lost.png").symlink_to(tmp_path / "nowhere.png")
     (found,) = scan_folder(tmp_path).files.values()
-    assert [path.name for path in found] == ["0.png", "1.png", "lost.png"]
-    refused = encode_file(StoredImage(str(found[2]), 0)).refused
+    assert list(found) == ["a/0.png", "a/1.png", "a/lost.png"]
+    refused = encode_file(StoredImage(found["a/lost.png"], 0)).refused
     assert refused == "cannot be read (no such file or directory)"
 
 

@@ -1,13 +1,16 @@
-"""Label, name, split and image of a sample, as the rules say."""
+"""What a sample of a shard says of its label, split and image."""
 
 from pathlib import Path
 
 import pytest
 
 from apdist.data.loading.reader import ImageReader
+from apdist.data.preparing.kinds import COMPOSED
 from apdist.data.preparing.samples import Rules
+from apdist.data.preparing.scanning import ShardError
 from tests.data.preparing.catalogued import IMAGE, catalogue
 from tests.foreign import (
+    Files,
     sample,
     write_tar,
 )
@@ -51,6 +54,37 @@ def test_of_several_images_the_first_known_one_or_the_one_asked_for_is_taken(
     assert catalogue(tmp_path).catalogue.table["size"].to_pylist() == [len(IMAGE)]
     found = catalogue(tmp_path, image_extension="seg.png").catalogue
     assert ImageReader(found).read_one(0) == other
+
+
+@pytest.mark.parametrize("extension", ["img", ".img", ".IMG"])
+def test_an_extension_may_have_its_dot(tmp_path: Path, extension: str) -> None:
+    write_tar(tmp_path / "a.tar", [("0.img", IMAGE), ("0.cls", b"1")])
+    assert len(catalogue(tmp_path, image_extension=extension).catalogue) == 1
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [(f"22.{n}.{e}", d) for n in "12" for e, d in (("jpg", IMAGE), ("cls", b"1"))],
+        [("22.1.jpg", IMAGE), ("22.1.cls", b"1")],
+    ],
+)
+def test_names_with_dots_are_refused_with_the_rule(tmp_path: Path, files: Files) -> None:
+    write_tar(tmp_path / "a.tar", files)
+    with pytest.raises(ShardError, match="a key ends at the first dot of a file's name"):
+        catalogue(tmp_path)
+
+
+def test_labels_are_one_with_any_mark_and_in_any_normal_form(tmp_path: Path) -> None:
+    texts = [b"\xef\xbb\xbfe\xcc\x81\r\n", "\u00e9".encode(), "\u00e9".encode("utf-16")]
+    files = [(f"{n}.{e}", d) for n, t in enumerate(texts) for e, d in (("jpg", IMAGE), ("cls", t))]
+    write_tar(tmp_path / "a.tar", files)
+    result = catalogue(tmp_path)
+    assert result.catalogue.table["label_name"].to_pylist() == ["\u00e9"] * 3
+    assert result.tally.kinds == {COMPOSED: (1, "a.tar: 0")}
+    marked = b'\xef\xbb\xbf{"c": "x"}'
+    write_tar(tmp_path / "a.tar", [("0.jpg", IMAGE), ("0.json", marked)])
+    assert catalogue(tmp_path, label="json:c").catalogue.table["label_name"].to_pylist() == ["x"]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
-"""A pass over a shard: what cannot be used is named or counted, wherever the shard is cut."""
+"""One pass over a shard of others: what is found, and what is refused."""
 
+import io
+import os
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from apdist.data.preparing.kinds import HIDDEN, SYSTEM
+from apdist.data.preparing.samples import META, NO_EXTENSION
 from apdist.data.preparing.scanning import ShardError
 from tests.data.preparing.catalogued import HAS_TAR, IMAGE, catalogue, cut
 from tests.foreign import (
@@ -55,7 +60,7 @@ def test_a_sample_that_cannot_be_used_is_named_or_skipped_and_counted(
               rules.get("image_extension") else key)  # fmt: skip
     result = catalogue(tmp_path, skip=True, **rules)
     assert (result.num_problems, len(result.catalogue)) == (1, 1)
-    assert "sample 'k'" in result.problems[0]
+    assert "sample 'k'" in result.problems[0][0]
 
 
 def test_a_key_that_comes_again_is_refused_with_its_place(tmp_path: Path) -> None:
@@ -108,5 +113,89 @@ def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
         file.write(IMAGE)
         file.truncate(1 << 20)
     subprocess.run(["tar", "--sparse", "-cf", "a.tar", "k.jpg"], cwd=tmp_path, check=True)
-    with pytest.raises(ShardError, match="holds the sparse file 'k.jpg'"):
+    with pytest.raises(ShardError, match="'k' .* has a .jpg that is a sparse file"):
         catalogue(tmp_path, label=r"key:(\w)")
+
+
+FILE, FOLDER = tarfile.REGTYPE, tarfile.DIRTYPE
+
+
+def write_members(path: Path, *members: tuple[str, bytes | str, bytes]) -> None:
+    """Members by name, bytes (or where a link leads) and type."""
+    with tarfile.open(path, "w") as tar:
+        for name, content, kind in members:
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            if isinstance(content, str):
+                info.linkname, content = content, b""
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (tarfile.LNKTYPE, "a link to 'a.jpg', which holds no bytes; .* --hard-dereference"),
+        (tarfile.SYMTYPE, "a link to 'a.jpg', which holds no bytes; .* --dereference"),
+        (tarfile.FIFOTYPE, "no file but a member of type '6'"),
+        (tarfile.CHRTYPE, "no file but a member of type '3'"),
+        (b"Z", "no file but a member of type 'Z'"),
+    ],
+)
+@pytest.mark.parametrize("extension", ["jpg", "cls"])
+def test_a_member_without_bytes_is_the_fault_of_its_sample_alone(
+    tmp_path: Path, kind: bytes, message: str, extension: str
+) -> None:
+    other = ("b.cls", b"1", FILE) if extension == "jpg" else ("b.jpg", IMAGE, FILE)
+    write_members(
+        tmp_path / "a.tar",
+        ("a.jpg", IMAGE, FILE),
+        ("a.cls", b"1", FILE),
+        other,
+        (f"b.{extension}", "a.jpg", kind),
+        ("c.jpg", IMAGE, FILE),
+        ("c.cls", b"1", FILE),
+        ("c.npy", "a.jpg", kind),  # nobody needs it
+    )
+    with pytest.raises(ShardError, match=f"sample 'b' .* has a .{extension} that is {message}"):
+        catalogue(tmp_path)
+    result = catalogue(tmp_path, skip=True)
+    assert (len(result.catalogue), result.num_problems) == (2, 1)
+
+
+def test_members_of_no_sample_are_counted_by_kind(tmp_path: Path) -> None:
+    nothing = ("dir.jpg/", b"", FOLDER)
+    mine = [("0.JPG", IMAGE, FILE), ("._0.cls", b"x", FILE), ("0.cls", b"1", FILE)]
+    others = ["README", ".DS_Store", "Thumbs.db", "d/desktop.ini", "notes.txt", "__MACOSX/0.jpg"]
+    others += ["@eaDir/0.jpg/small.jpg", "__meta__/x.json", "LICENSE"]
+    links = [("latest", "0.JPG", tarfile.SYMTYPE)]
+    write_members(
+        tmp_path / "a.tar", nothing, *mine, *((name, b"x", FILE) for name in others), *links
+    )
+    for _ in range(2):  # the second time from what the first one has kept
+        result = catalogue(tmp_path)
+        assert (len(result.catalogue), result.num_problems) == (1, 0)
+        assert result.tally.kinds == {
+            HIDDEN: (2, "a.tar: ._0.cls"),
+            SYSTEM: (2, "a.tar: __MACOSX/0.jpg"),
+            META: (1, "a.tar: __meta__/x.json"),
+            NO_EXTENSION: (3, "a.tar: README"),
+            "no part of a sample: .db": (1, "a.tar: Thumbs.db"),
+            "no part of a sample: .ini": (1, "a.tar: d/desktop.ini"),
+            "no part of a sample: .txt": (1, "a.tar: notes.txt"),
+        }
+    assert result.num_reused == 1
+
+
+def test_where_only_strays_are_found_they_are_named(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", [("0.img", IMAGE), ("1.img", IMAGE)])
+    with pytest.raises(ValueError, match=r"no part of a sample: .img: 2, the first a.tar: 0.img"):
+        catalogue(tmp_path, label=r"key:(\d)")
+
+
+def test_a_key_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    write_tar(tmp_path / "a.tar", [*samples(1), (f"{name}.jpg", IMAGE), (f"{name}.cls", b"1")])
+    result = catalogue(tmp_path, skip=True)
+    assert (len(result.catalogue), result.num_problems) == (3, 1)
+    assert "caf" in result.problems[0][0]

@@ -16,6 +16,7 @@ from apdist.data.preparing.shards import (
     RUN_LENGTH,
     Encoded,
     Item,
+    RefusedError,
     arrange,
     unique_keys,
     write_shards,
@@ -107,6 +108,47 @@ def test_an_image_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="class 11/picture 5.png is broken"):
         write_shards(items(), encode, str(tmp_path / "x"), shard_bytes=5000, on_refused=refuse)
     assert not (tmp_path / "x").exists() or not any((tmp_path / "x").iterdir())
+
+
+def test_all_items_without_an_image_are_named_before_it_ends(tmp_path: Path) -> None:
+    broken = {(3, 1), (11, 5), (0, 0)}
+
+    def encode(content: tuple[int, int]) -> Encoded:
+        return Encoded(refused="is broken") if content in broken else encode_picture(content)
+
+    def write(*, is_strict: bool) -> Catalogue:
+        return write_shards(
+            items(),
+            encode,
+            str(tmp_path / "x"),
+            shard_bytes=5000,
+            is_strict=is_strict,
+            on_refused=lambda item, _reason: named.append(item.content),
+        )
+
+    named: list[tuple[int, int]] = []
+    with pytest.raises(RefusedError, match="no readable image in 3 of 72 files"):
+        write(is_strict=True)
+    assert set(named) == broken
+    assert not (tmp_path / "x").exists() or not any((tmp_path / "x").iterdir())
+    assert len(write(is_strict=False)) == 69
+    assert sorted(named) == sorted([*broken, *broken])
+
+
+def test_what_should_be_counted_of_an_image_is_told(tmp_path: Path) -> None:
+    def encode(content: tuple[int, int]) -> Encoded:
+        return dataclasses.replace(encode_picture(content), remark="odd" if content[0] == 2 else "")
+
+    told: list[tuple[int, str]] = []
+    write_shards(
+        items(),
+        encode,
+        str(tmp_path / "x"),
+        shard_bytes=5000,
+        on_refused=refuse,
+        on_remark=lambda item, remark: told.append((item.label, remark)),
+    )
+    assert told == [(2, "odd")] * 6
 
 
 def test_processes_have_ended_when_an_error_is_told(tmp_path: Path) -> None:

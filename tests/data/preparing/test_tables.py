@@ -1,35 +1,40 @@
 """Lists of images: every row that cannot be used is refused by its place."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from apdist.data.preparing.folder import encode_file
-from apdist.data.preparing.tables import (
+from apdist.data.preparing.kinds import COMPOSED
+from apdist.data.preparing.tables.csv_tables import read_csv
+from apdist.data.preparing.tables.parquet_tables import read_parquet
+from apdist.data.preparing.tables.tables import (
     Columns,
     Row,
-    read_csv,
-    read_parquet,
+    Table,
     table_classes,
     table_items,
+    table_names,
 )
 from tests.pictures import encoded, picture, write_folder
 
 
 def csv_rows(root: Path, text: str, **columns: str) -> list[Row]:
     (root / "t.csv").write_text(text)
-    return read_csv(root / "t.csv", Columns(**columns), root, 0)
+    return read_csv(Table(root / "t.csv", root), Columns(**columns))
 
 
 def parquet_rows(root: Path, table: pa.Table, **columns: str) -> list[Row]:
     """The rows, with the images that were spooled read again."""
     pq.write_table(table, root / "t.parquet", row_group_size=2)
     with tempfile.NamedTemporaryFile(dir=root) as spool:
-        rows = read_parquet(root / "t.parquet", Columns(**columns), root, 0, spool.file)
+        rows = read_parquet(Table(root / "t.parquet", root), Columns(**columns), spool.file)
         spool.flush()
         for row in rows:
             assert not encode_file(row.stored).refused
@@ -92,7 +97,7 @@ def test_a_file_that_is_no_text_or_missing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
     for name, fault in (("t.csv", "is not a text file in UTF-8"), ("nothing.csv", "cannot be rea")):
         with pytest.raises(ValueError, match=f"{name} {fault}"):
-            read_csv(tmp_path / name, Columns(), tmp_path, 0)
+            read_csv(Table(tmp_path / name, tmp_path), Columns())
 
 
 def test_images_in_a_parquet_file_are_found_by_their_place(tmp_path: Path) -> None:
@@ -125,7 +130,7 @@ def test_an_image_column_that_is_named_must_be_there(tmp_path: Path) -> None:
     pq.write_table(paths.cast(pa.schema([("image", pa.struct([("bytes", pa.binary()),
         ("path", pa.string())])), ("label", pa.int64())])), tmp_path / "p.parquet")  # fmt: skip
     with tempfile.NamedTemporaryFile() as spool:
-        found = read_parquet(tmp_path / "p.parquet", Columns(), tmp_path, 0, spool.file)
+        found = read_parquet(Table(tmp_path / "p.parquet", tmp_path), Columns(), spool.file)
     assert found[0].stored.path == str(tmp_path / "a" / "0.png")
 
 
@@ -161,7 +166,7 @@ def test_a_parquet_row_that_cannot_be_used_is_refused(
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_text("no")
     with tempfile.NamedTemporaryFile() as spool, pytest.raises(ValueError, match="cannot be read"):
-        read_parquet(tmp_path / "t.parquet", Columns(), tmp_path, 0, spool.file)
+        read_parquet(Table(tmp_path / "t.parquet", tmp_path), Columns(), spool.file)
 
 
 def test_one_source_in_two_tables_is_refused(tmp_path: Path) -> None:
@@ -170,3 +175,102 @@ def test_one_source_in_two_tables_is_refused(tmp_path: Path) -> None:
     again = [Row("other row 5", *([getattr(rows[0], n) for n in Row.__match_args__[1:]]))]
     with pytest.raises(ValueError, match="other row 5: 'a/0.png' is in .*t.csv line 2 already"):
         table_items(rows + again, {})
+
+
+WRITTEN = {
+    "columns without a name": "path,label,,\na/0.png,x,,\na/1.png,y,,\n",
+    "cells beyond the header": "path,label\na/0.png,x,,\na/1.png,y,,\n",
+    "empty rows at the end": "path,label\na/0.png,x\na/1.png,y\n,\n,\n",
+    "an empty row between": "path,label\na/0.png,x\n,\na/1.png,y\n",
+    "empty lines before the header": "\n,,\npath,label\na/0.png,x\na/1.png,y\n",
+    "Excel's separator": "sep=;\npath;label\na/0.png;x\na/1.png;y\n",
+    "old ends of lines": "path,label\ra/0.png,x\ra/1.png,y\r",
+    "Windows' ends of lines": "path,label\r\na/0.png,x\r\na/1.png,y\r\n",
+    "an index of pandas": ",path,label\n0,a/0.png,x\n1,a/1.png,y\n",
+    "spaces": " path , label\n a/0.png , x\n a/1.png , y\n",
+    "everything in quotes": '"path","label"\n"a/0.png","x"\n"a/1.png","y"\n',
+    "a note of two lines": 'path,label,note\na/0.png,x,"two\nlines"\na/1.png,y,\n',
+    "two other columns of one name": "path,label,note,note\na/0.png,x,1,2\na/1.png,y,3,4\n",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("case", WRITTEN)
+def test_tables_are_read_as_spreadsheets_write_them(
+    tmp_path: Path, case: str, encoding: str
+) -> None:
+    write_folder(tmp_path, {"a": 2})
+    (tmp_path / "t.csv").write_bytes(WRITTEN[case].encode(encoding))
+    rows = read_csv(Table(tmp_path / "t.csv", tmp_path), Columns())
+    assert [(row.source, row.label) for row in rows] == [("a/0.png", "x"), ("a/1.png", "y")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("path,label\r\na/0.png,x\r\na/9.png,x\r\n", 3),
+        ("path,label\ra/0.png,x\ra/9.png,x\r", 3),
+        ("sep=,\npath,label\na/9.png,x\n", 3),
+        ("\n\npath,label\n\na/9.png,x\n", 5),
+        ('path,label\na/0.png,"a\nb"\na/9.png,x\n', 4),
+    ],
+)
+def test_the_line_of_a_message_is_that_of_an_editor(tmp_path: Path, text: str, line: int) -> None:
+    write_folder(tmp_path, {"a": 2})
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    with pytest.raises(ValueError, match=f"t.csv line {line}: .*9.png does not exist"):
+        read_csv(Table(tmp_path / "t.csv", tmp_path), Columns())
+
+
+def test_text_in_another_encoding_is_refused_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("path,label\na,b\ncafé,x\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"in UTF-8 \(see line 3\); save it as UTF-8"):
+        read_csv(Table(tmp_path / "t.csv", tmp_path), Columns())
+
+
+def test_addresses_of_files_are_paths(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"b c#é": 2})
+    first, second = (tmp_path / "b c#é" / name for name in ("0.png", "1.png"))
+    text = f"path,label\n{first.as_uri()},x\nfile://localhost{quote(str(second))},y\n"
+    stored = [row.stored.path for row in csv_rows(tmp_path, text)]
+    assert stored == [str(first), str(second)]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("file:///x/a.jpg", "line 2: /x/a.jpg does not exist; check"),
+        ("file://host/a.jpg", "line 2: .* names a machine, 'host'; write file:///"),
+        ("gs://b/a.jpg", "line 2: gs:// is not known"),
+        ("a\\0.png", r"line 2: .* does not exist, but it does with / in place of .; write it so"),
+        ("e\u0301.png", "line 2: .* does not exist, but it does in the Unicode normal form NFC"),
+        ("pipe", "line 2: .*pipe is no regular file"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused_with_what_to_change(
+    tmp_path: Path, path: str, message: str
+) -> None:
+    write_folder(tmp_path, {"a": 1})
+    (tmp_path / "\u00e9.png").write_bytes(IMAGES[0])
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=message):
+        csv_rows(tmp_path, f"path,label\n{path},x\n")
+
+
+def test_one_label_in_two_unicode_normal_forms_is_one_class(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 2})
+    (tmp_path / "t.csv").write_text("path,label\na/0.png,e\u0301\na/1.png,\u00e9\n")
+    table = Table(tmp_path / "t.csv", tmp_path)
+    assert [row.label for row in read_csv(table, Columns())] == ["\u00e9"] * 2
+    assert table.tally.kinds == {COMPOSED: (1, f"{tmp_path}/t.csv line 2")}
+
+
+def test_tables_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    def names(*paths: str) -> list[str]:
+        return table_names([tmp_path / path for path in paths])
+
+    assert names("x/a.parquet", "y/b.parquet") == ["a", "b"]
+    assert names("x/a.parquet", "y/a.parquet", "y/b.parquet") == ["x/a", "y/a", "y/b"]
+    assert names("a.parquet", "x/a.parquet") == ["a", "x/a"]
+    assert names("a.parquet", "a.pq") == ["a.parquet", "a.pq"]
+    assert names("x/a.parquet") == ["a"]

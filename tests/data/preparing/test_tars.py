@@ -1,4 +1,4 @@
-"""Members of a tar, and what is no sound tar."""
+"""Members of tar files."""
 
 import gzip
 import io

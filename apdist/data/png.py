@@ -1,0 +1,47 @@
+"""PNG without its metadata: large or damaged texts must not keep a picture from being read."""
+
+import zlib
+from collections.abc import Iterator
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+WANTED = (b"tRNS", b"eXIf")
+"""Chunks besides those that a PNG cannot do without (their names begin with a capital)."""
+MOST_PROFILE_BYTES = 32 << 20
+"""Of an unpacked colour profile: large ones are of a few MiB, and a bomb could fill the memory."""
+
+
+def without_metadata(data: bytes) -> tuple[bytes, bytes]:
+    """The PNG with its pixels, transparency and orientation only, and its colour profile.
+
+    Both are empty where ``data`` is no PNG; the profile is where there is none or it is damaged.
+    """
+    if not data.startswith(SIGNATURE):
+        return b"", b""
+    kept, profile = [SIGNATURE], b""
+    for name, chunk in _chunks(data):
+        is_sound = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:])
+        if name[:1].isupper() or (name in WANTED and is_sound):
+            kept.append(chunk)
+        elif name == b"iCCP" and is_sound:
+            profile = _profile(chunk[8:-4])
+    return b"".join(kept), profile
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and all bytes of each chunk; the last one may be cut off."""
+    at = len(SIGNATURE)
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4])
+        yield data[at + 4 : at + 8], data[at:end]
+        at = end
+
+
+def _profile(content: bytes) -> bytes:
+    """A name, a zero, the method, and the packed profile."""
+    _, _, packed = content.partition(b"\0")
+    try:
+        unpacker = zlib.decompressobj()
+        profile = unpacker.decompress(packed[1:], MOST_PROFILE_BYTES)
+    except zlib.error:
+        return b""
+    return profile if unpacker.eof else b""

@@ -1,0 +1,1 @@
+"""Lists of images: .csv and .parquet files to items to write."""

@@ -1,0 +1,38 @@
+"""Text that others wrote: byte order marks, Unicode normal forms, names that are no text."""
+
+import codecs
+import os
+import unicodedata
+
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark is the beginning of this one
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def decoded(data: bytes) -> str:
+    """``data`` as text: UTF-8, or what a byte order mark says; the mark is taken off.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
+    return data.decode(encoding)
+
+
+def composed(text: str) -> str:
+    """The normal form NFC: one text for names that look the same, as é and e with an accent."""
+    return unicodedata.normalize("NFC", text)
+
+
+def shown_name(name: str) -> str:
+    r"""A name from the file system as text; bytes that are no UTF-8 are written as \xe9."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def printable(text: str) -> str:
+    r"""``text`` on one line: control characters are written as \n or \x1b."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
