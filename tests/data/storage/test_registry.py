@@ -11,6 +11,7 @@ from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.plan import Plan
 from apdist.data.storage import StorageError
 from apdist.data.storage.registry import STORES, store_of
+from apdist.training.events import StepDone
 from apdist.training.runs import create_run, open_run
 from tests.memory_store import MemoryStore
 from tests.pictures import SIDE, write_small_set
@@ -57,7 +58,7 @@ def test_a_store_of_one_class_and_one_line_holds_data_sets_and_runs(
     run = create_run(config, "glyphs")
     with pytest.raises(ValueError, match="exists; choose another"):
         create_run(config, "glyphs")
-    run.add({"kind": "step", "step": 1})
+    run.add(StepDone(step=1, figures={"loss": 0.5}))
     assert open_run("mem://runs/a").history == []
     run.catch_up()
     assert open_run("mem://runs/a").history == run.history

@@ -297,7 +297,7 @@ def test_a_large_object_that_cannot_be_finished_leaves_nothing(
     monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)  # S3 takes no smaller ones
     denied = Fault("status", status=403, code="AccessDenied")
     bucket.begin(lambda number: denied if number == 3 else None)
-    with pytest.raises(StorageError, match="access denied"):
+    with using(PATIENT), pytest.raises(StorageError, match="access denied"):
         storage.write_bytes("s3://apdist/unfinished", some_bytes(12_000_000))
     assert not storage.exists("s3://apdist/unfinished")
     uploads = server.client().list_multipart_uploads(Bucket="apdist").get("Uploads", ())
