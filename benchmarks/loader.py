@@ -223,7 +223,8 @@ def upload(index: Index, root: str) -> Index:
         storage.write_bytes(
             storage.join(root, name), storage.read_bytes(storage.join(index.root, name))
         )
-    shards = {name: storage.size_and_etag(storage.join(root, name)) for name in index.shards}
+    versions = {name: storage.version(storage.join(root, name)) for name in index.shards}
+    shards = {name: (version.size, version.etag) for name, version in versions.items()}
     return Index(root, index.table, shards)
 
 

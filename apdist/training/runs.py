@@ -14,7 +14,6 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from apdist.config import Config, from_json, to_json
@@ -44,6 +43,8 @@ class Run:
     preset: str
     tracking_run_id: str = ""
     history: list[Event] = field(default_factory=list)
+    is_behind: bool = False
+    """Whether events are missing from the file, because its store cannot append."""
 
     @property
     def name(self) -> str:
@@ -56,11 +57,16 @@ class Run:
         storage.write_bytes(storage.join(self.uri, RUN_NAME), json.dumps(info).encode())
 
     def add(self, event: Event) -> None:
-        """Append to the history; on a disk at once, in object storage with `save_history`."""
+        """Append to the history; on a disk at once, in object storage with `catch_up`."""
         self.history.append(event)
-        if not storage.is_remote(self.uri):
-            with Path(self.uri, HISTORY_NAME).open("a") as file:
-                file.write(json.dumps(event) + "\n")
+        line = json.dumps(event) + "\n"
+        if not storage.append_bytes(storage.join(self.uri, HISTORY_NAME), line.encode()):
+            self.is_behind = True
+
+    def catch_up(self) -> None:
+        """Write the history if events are missing from its file."""
+        if self.is_behind:
+            self.save_history()
 
     def rewind(self, step: int) -> None:
         """Forget what lies after ``step``: those steps are done again."""
@@ -73,6 +79,7 @@ class Run:
         """Write the whole history."""
         lines = "".join(json.dumps(event) + "\n" for event in self.history)
         storage.write_bytes(storage.join(self.uri, HISTORY_NAME), lines.encode())
+        self.is_behind = False
 
     def discard_if_untouched(self) -> None:
         """Free the run's name again, unless a worker has been here (which makes folders)."""

@@ -14,7 +14,6 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.runs import CONFIG_NAME, Run, open_run
 from apdist_verbs.terminal.console import progress_bar
-from apdist_verbs.train import absolute
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def find_run(uri: str) -> Run:
     Raises:
         ValueError: there is none, or its files are damaged.
     """
-    return open_run(absolute(uri) if uri else newest_run(absolute("runs")))
+    return open_run(storage.absolute(uri) if uri else newest_run(storage.absolute("runs")))
 
 
 def newest_run(root: str) -> str:

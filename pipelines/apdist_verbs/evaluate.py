@@ -9,7 +9,6 @@ from apdist.data import storage
 from apdist.training.runs import Run, evaluation_name
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.options import parse, shown_default
-from apdist_verbs.train import absolute
 
 if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores
@@ -51,7 +50,7 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
     found = describe(
         run.uri,
         model.model_id,
-        absolute(shards or run.config.data.shards),
+        storage.absolute(shards or run.config.data.shards),
         split or run.config.data.eval_split or run.config.data.train_split,
     )
     scores = score_labelled(found.descriptors, torch.tensor(found.index.labels))

@@ -9,7 +9,6 @@ from apdist.data import storage
 from apdist.training.cluster.launch import ray_cluster
 from apdist_verbs.terminal.console import progress_bar, say
 from apdist_verbs.terminal.options import parse, shown_default
-from apdist_verbs.train import absolute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +52,10 @@ def extract(options: Options) -> None:
 
     run = find_run(options.run)
     model_id = trained_model(run).model_id
-    shards, out = absolute(options.shards or run.config.data.shards), absolute(options.out)
+    shards, out = (
+        storage.absolute(options.shards or run.config.data.shards),
+        storage.absolute(options.out),
+    )
     names = shard_names(read_index(shards))
     # The model's id is in the name: descriptors of two models are never mixed.
     waiting = [n for n in names if not storage.exists(_target(out, n, model_id))]

@@ -138,7 +138,8 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
     seconds = sum(step["seconds"] for step in steps)
     batch = config.training.batch_size * config.training.accumulate
     workers = config.ray.num_workers
-    command = os.path.relpath(run.uri) if not storage.is_remote(run.uri) else run.uri
+    path = storage.local_path(run.uri)
+    command = run.uri if path is None else os.path.relpath(path)
     return Report(
         title=run.name,
         summary=(

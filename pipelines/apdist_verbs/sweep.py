@@ -128,7 +128,7 @@ def search(options: Options, config: Config, dimensions: list[Dimension], board:
             max_t=config.training.steps + 1,
             grace_period=min(config.evaluation.every_steps, config.training.steps),
         )
-    path, filesystem = board.run.uri, storage.ray_filesystem(board.run.uri)
+    path, filesystem = storage.for_ray(board.run.uri)
     tuner = tune.Tuner(
         trainable,
         param_space={d.name: d.for_tune() for d in dimensions},
@@ -141,7 +141,7 @@ def search(options: Options, config: Config, dimensions: list[Dimension], board:
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=path.removeprefix("s3://"),
+            storage_path=path,
             storage_filesystem=filesystem,
             verbose=0,
             callbacks=[board.releaser()],

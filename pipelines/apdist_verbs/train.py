@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     if argv[0] == "--resume":
         if len(argv) != 2:
             raise ValueError("expected `apdist train --resume RUN` and no other option")
-        run = open_run(absolute(argv[1]))
+        run = open_run(storage.absolute(argv[1]))
         if run.of_kind("end"):
             say(f"{run.uri} has done all its {run.config.training.steps} steps")
             return 0
@@ -112,19 +112,14 @@ def with_absolute_paths(config: Config) -> Config:
         config,
         data=dataclasses.replace(
             config.data,
-            shards=absolute(config.data.shards),
-            exclude=config.data.exclude and absolute(config.data.exclude),
+            shards=storage.absolute(config.data.shards),
+            exclude=config.data.exclude and storage.absolute(config.data.exclude),
         ),
-        run=dataclasses.replace(config.run, output=absolute(config.run.output)),
+        run=dataclasses.replace(config.run, output=storage.absolute(config.run.output)),
         model=dataclasses.replace(
-            config.model, weights=config.model.weights and absolute(config.model.weights)
+            config.model, weights=config.model.weights and storage.absolute(config.model.weights)
         ),
     )
-
-
-def absolute(uri: str) -> str:
-    """``uri`` independent of the current folder."""
-    return uri.rstrip("/") if storage.is_remote(uri) else os.path.abspath(uri)
 
 
 def train_run(run: Run) -> int:
@@ -206,8 +201,7 @@ class Listener:
 
     def on_checkpoint(self, _event: Event) -> None:
         """A checkpoint is written; history in object storage follows it."""
-        if storage.is_remote(self.run.uri):
-            self.run.save_history()
+        self.run.catch_up()
 
     def on_warning(self, event: Event) -> None:
         """A worker warns."""

@@ -115,7 +115,7 @@ class StoredColumns:
 
 def _source(uri: str) -> Any:
     """What Arrow reads: an open file stays the same if another takes its place."""
-    return io.BufferedReader(_RangeFile(uri), BLOCK_BYTES) if storage.is_remote(uri) else uri
+    return storage.local_path(uri) or io.BufferedReader(_RangeFile(uri), BLOCK_BYTES)
 
 
 class _RangeFile(io.RawIOBase):
@@ -124,7 +124,7 @@ class _RangeFile(io.RawIOBase):
     def __init__(self, uri: str) -> None:
         super().__init__()
         self.uri, self.position = uri, 0
-        self.size, self.etag = storage.size_and_etag(uri)
+        self.version = storage.version(uri)
 
     def readable(self) -> bool:
         return True
@@ -133,13 +133,13 @@ class _RangeFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.version.size}[whence]
         self.position = start + offset
         return self.position
 
     def readinto(self, target: Any) -> int:
-        size = max(0, min(len(target), self.size - self.position))
+        size = max(0, min(len(target), self.version.size - self.position))
         if size:
-            target[:size] = storage.read_range(self.uri, self.position, size, self.etag)
+            target[:size] = storage.read_range(self.uri, self.position, size, self.version.etag)
         self.position += size
         return size

@@ -20,7 +20,7 @@ from apdist.data import storage
 from apdist.data.loading.allowance import Allowance
 from apdist.data.loading.buffers import mapped
 from apdist.data.loading.filling import Filled, Order, fill
-from apdist.data.loading.reader import Piece, ReadRange, read_piece
+from apdist.data.loading.reader import read_piece
 from apdist.data.storage.cache import CacheCounters, ShardCache
 from apdist.data.storage.retries import RetryPolicy
 
@@ -85,6 +85,7 @@ class Loader:
         self.cache = (
             ShardCache(settings.cache_dir, settings.cache_bytes) if settings.cache_dir else None
         )
+        self.read_range = self.cache.read_range if self.cache else storage.read_range
         self.allowance = Allowance(settings.encoded_bytes)
         self.readers = ThreadPoolExecutor(settings.num_reads, "reader")
         # Threads of their own: decoding is a tenth faster where it has its memory and its caches.
@@ -107,7 +108,7 @@ class Loader:
         self.allowance.take(order.piece.num_bytes)
         try:
             started = time.perf_counter()
-            encoded = read_piece(order.piece, self._read_range(order.piece))
+            encoded = read_piece(order.piece, self.read_range)
             seconds = time.perf_counter() - started
             self.decoders.submit(self._decode, order, encoded, out, seconds, future)
         except BaseException as error:
@@ -137,12 +138,6 @@ class Loader:
             future.set_result(filled)
         finally:
             self.allowance.give(order.piece.num_bytes)
-
-    def _read_range(self, piece: Piece) -> ReadRange:
-        # What lies on this machine's disk needs no cache.
-        if self.cache is not None and storage.is_remote(piece.shards[0][0]):
-            return self.cache.read_range
-        return storage.read_range
 
     def _counts(self) -> tuple[int, int, int]:
         cached = self.cache.counters() if self.cache else CacheCounters()

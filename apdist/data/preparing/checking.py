@@ -107,12 +107,12 @@ def _check_shard(
         yield Difference(shard, "", -1, f"missing, with {len(rows)} images")
         tally.add(len(rows))
         return
-    size, etag = storage.size_and_etag(uri)
-    size_then, etag_then = index.shards.get(shard, (size, etag))
-    if size != size_then:
-        yield Difference(shard, "", -1, f"size changed from {size_then} to {size} bytes")
-    elif etag != etag_then:
-        yield Difference(shard, "", -1, f"replaced: its ETag was {etag_then} and is {etag}")
+    now = storage.version(uri)
+    size, etag = index.shards.get(shard, (now.size, now.etag))
+    if now.size != size:
+        yield Difference(shard, "", -1, f"size changed from {size} to {now.size} bytes")
+    elif now.etag != etag:
+        yield Difference(shard, "", -1, f"replaced: its ETag was {etag} and is {now.etag}")
     if columns:
         with storage.open_stream(uri) as stream:
             yield from _check_images(columns, shard, rows, stream, tally, stop)

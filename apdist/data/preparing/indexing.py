@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import product
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +17,7 @@ from apdist.data.catalogue.catalogue import SCHEMA, Index, write_index
 from apdist.data.preparing.encoding import each_as_done
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.samples import Rules
-from apdist.data.preparing.scanning import Job, ShardRows, Version, scan_shard, version_of
+from apdist.data.preparing.scanning import Job, ShardRows, scan_shard
 
 PARTS = ".apdist-index"
 PART_VERSION = 1
@@ -145,7 +144,8 @@ def index_shards(
 
 
 def _absolute(uri: str) -> str:
-    return uri if storage.is_remote(uri) else str(Path(uri).resolve())
+    path = storage.local_path(uri)
+    return uri if path is None else str(path.resolve())
 
 
 def _merge(out: str, shards: list[str], parts: list[ShardRows]) -> tuple[Index, int]:
@@ -224,10 +224,12 @@ def _read_part(out: str, job: Job) -> ShardRows | None:
         return None  # damaged: read the shard again
     same = meta["version"] == PART_VERSION and meta["rules"] == asdict(job.rules)
     usable = not meta["num_problems"] or job.skip
-    if not same or not usable or asdict(version_of(job.uri)) != meta["shard"]:
+    if not same or not usable or asdict(storage.version(job.uri)) != meta["shard"]:
         return None
     table = table.replace_schema_metadata(None)
-    return ShardRows(Version(**meta["shard"]), table, meta["problems"], meta["num_problems"])
+    return ShardRows(
+        storage.Version(**meta["shard"]), table, meta["problems"], meta["num_problems"]
+    )
 
 
 def _write_part(out: str, job: Job, rows: ShardRows) -> None:

@@ -1,6 +1,5 @@
 """One streaming pass over a shard that others wrote: a row for each of its images."""
 
-import os
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,16 +43,6 @@ class ShardError(ValueError):
 
 
 @dataclass(frozen=True)
-class Version:
-    """What tells one version of a file from the next."""
-
-    size: int
-    etag: str
-    modified_ns: int
-    """Of a local file, which has no ETag; else 0."""
-
-
-@dataclass(frozen=True)
 class Job:
     """A shard to scan."""
 
@@ -69,7 +58,7 @@ class Job:
 class ShardRows:
     """What a pass over a shard found."""
 
-    version: Version
+    version: storage.Version
     table: pa.Table
     problems: list[str] = field(default_factory=list)
     """The first of what was passed over."""
@@ -82,19 +71,13 @@ class ShardRows:
             self.problems.append(text)
 
 
-def version_of(uri: str) -> Version:
-    """Size, ETag and time of the file at ``uri``."""
-    size, etag = storage.size_and_etag(uri)
-    return Version(size, etag, 0 if storage.is_remote(uri) else os.stat(uri).st_mtime_ns)
-
-
 def scan_shard(job: Job) -> ShardRows:
     """Read the shard once, front to back.
 
     Raises:
         ShardError: the shard or one of its samples cannot be used, and ``job.skip`` is false.
     """
-    before = version_of(job.uri)
+    before = storage.version(job.uri)
     found = ShardRows(before, ROW_SCHEMA.empty_table())
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
@@ -106,7 +89,7 @@ def scan_shard(job: Job) -> ShardRows:
                     _add(sample, job, rows, seen, found)
     except DamageError as error:
         _refuse(f"{job.uri} {error}", job, found)
-    if version_of(job.uri) != before:
+    if storage.version(job.uri) != before:
         raise ShardError(f"{job.uri} was changed while it was read; index it again")
     found.table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
     return found

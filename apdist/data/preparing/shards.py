@@ -81,7 +81,7 @@ def write_shards(
     Raises:
         ValueError: ``out`` is not empty.
     """
-    if not storage.is_remote(out) and storage.exists(out):
+    if (path := storage.local_path(out)) and path.is_file():
         raise ValueError(f"{out} is a file; choose a folder as --out")
     if not storage.is_empty(out):
         refuse_cut_off(out)
@@ -228,7 +228,8 @@ class _ShardWriter:
         """Close the tar and let its file become the shard."""
         with self._explained(name):
             shard.close()
-            self.shards[name] = storage.size_and_etag(storage.join(self.out, name))
+            placed = storage.version(storage.join(self.out, name))
+            self.shards[name] = placed.size, placed.etag
 
     def _wait(self) -> None:
         if self.placing is not None:

@@ -81,7 +81,7 @@ class ShardCache:
         Raises:
             StorageError: as `storage.read_range`.
         """
-        if not storage.is_remote(uri):
+        if storage.local_path(uri) is not None:
             return storage.read_range(uri, offset, size, etag)
         path = self.folder / file_name(uri, etag)
         block: bytes | bytearray | None = _read(path, offset, size)
@@ -100,7 +100,7 @@ class ShardCache:
         with _locked(self.folder / "locks" / str(int(path.name[:8], 16) % NUM_LOCKS)):
             if path.exists():  # another process, or thread, has fetched it meanwhile
                 return True
-            size, _ = storage.size_and_etag(uri)
+            size = storage.version(uri).size
             if size > self.limit_bytes:
                 self.too_large.add(path.name)
                 self._warn(f"{path.name} has {size} bytes, the limit is {self.limit_bytes} bytes")

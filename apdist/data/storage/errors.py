@@ -78,6 +78,13 @@ def certificate_refused(error: BaseException) -> bool:
     return "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
+def replaced(uri: str) -> StorageError:
+    """The error for a file that is not the version that was asked for."""
+    return StorageError(
+        f"{shown(uri)} was replaced while it was read or since it was indexed; index the data again"
+    )
+
+
 def untrusted(uri: str) -> StorageError:
     """The error for a certificate that is not trusted."""
     return StorageError(

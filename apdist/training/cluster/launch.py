@@ -233,7 +233,7 @@ def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) ->
     resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
     if config.ray.use_gpu:
         resources["GPU"] = 1
-    path = job.run.removeprefix("s3://") if storage.is_remote(job.run) else os.path.abspath(job.run)
+    path, filesystem = storage.for_ray(job.run)
     return TorchTrainer(
         functools.partial(run_worker, job, link),
         scaling_config=ScalingConfig(
@@ -244,7 +244,7 @@ def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) ->
         run_config=RunConfig(
             name="ray",
             storage_path=path,
-            storage_filesystem=storage.ray_filesystem(job.run),
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.ray.max_failures),
             callbacks=callbacks,
         ),

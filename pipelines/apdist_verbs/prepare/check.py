@@ -58,7 +58,7 @@ def prepare_check(options: PrepareCheck) -> int:
 
 def warn_of_others(index: Index) -> None:
     """Name shards that lie beside the index and are not in it."""
-    if index.root.startswith(("https://", "http://")) or any("/" in name for name in index.shards):
+    if storage.is_read_only(index.root) or any("/" in name for name in index.shards):
         return  # nothing can be listed there, or the shards lie elsewhere
     beside = sorted(set(storage.list_files(index.root, ".tar")) - set(index.shards))
     if beside:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from apdist.data.storage import is_remote
+from apdist.data import storage
 from apdist_verbs.prepare.write import Writing, write
 from apdist_verbs.terminal.console import counted, say, warn
 from apdist_verbs.terminal.options import shown_default
@@ -45,7 +45,8 @@ def prepare_folder(options: PrepareFolder) -> int:
     from apdist.data.preparing import folder
 
     root = options.images
-    if not is_remote(options.out) and Path(options.out).resolve().is_relative_to(root.resolve()):
+    out = storage.local_path(options.out)
+    if out is not None and out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"--out {options.out} lies in {root}, which is read; choose another")
     found = folder.scan_folder(root)
     if found.num_beside:

@@ -44,7 +44,7 @@ class PrepareIndex:
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise ValueError("--processes must be at least 1")
-        if self.uri.startswith(("https://", "http://")) and not self.out:
+        if storage.is_read_only(self.uri) and not self.out:
             raise ValueError("--out is needed: an index cannot be written beside shards on https")
         if self.uri.endswith(".tar") and self.shards:
             raise ValueError("give either a URI that ends with .tar or --shards, not both")
@@ -63,13 +63,11 @@ class PrepareIndex:
 
 def prepare_index(options: PrepareIndex) -> int:
     """Index, and say what was found."""
-    root, patterns = options.uri.rstrip("/"), options.shards
-    if root == "s3:":
-        raise ValueError(f"{options.uri!r} names no bucket; expected s3://BUCKET/PREFIX")
+    root, patterns = storage.trimmed(options.uri), options.shards
     if root.endswith(".tar"):
         root, _, name = root.rpartition("/")
         root, patterns = root or ".", (name,)
-    out = options.out.rstrip("/") or root
+    out = storage.trimmed(options.out) or root
     index_uri = storage.join(out, INDEX_NAME)
     if storage.exists(index_uri) and not options.overwrite:
         raise ValueError(f"{index_uri} exists; add --overwrite to replace it, or choose --out")

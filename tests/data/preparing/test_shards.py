@@ -133,13 +133,13 @@ def test_a_shard_that_cannot_be_put_in_its_place_leaves_nothing_behind(
 ) -> None:
     placed: list[str] = []
 
-    def fail(uri: str) -> tuple[int, str]:
+    def fail(uri: str) -> storage.Version:
         placed.append(uri)
         if len(placed) == 2:
             raise OSError(errno.EIO, "I/O error", uri)
-        return 1, ""
+        return storage.Version(1, "")
 
-    monkeypatch.setattr(storage, "size_and_etag", fail)
+    monkeypatch.setattr(storage, "version", fail)
     with pytest.raises(storage.StorageError, match=r"000001.tar cannot be written \(I/O error\)"):
         write_small_set(tmp_path / "x", shard_bytes=10_000)
     assert not (tmp_path / "x").exists()
