@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from apdist.training.checkpoint import latest_checkpoint
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,7 +19,6 @@ from apdist.data.plan.plan import Plan
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.pretrained import build_model, load_model
 from apdist.training import loop
-from apdist.training.checkpoint import latest_checkpoint
 from apdist.training.cluster.launch import Interrupted, TrainingError, run_training
 from apdist.training.events import Mailbox, WarningForwarder
 from apdist.training.feed import feed

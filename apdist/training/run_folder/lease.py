@@ -51,6 +51,7 @@ class Holder:
     since: str
     """For people: date and time, UTC."""
     renewals: int = 0
+    released: bool = False
 
     def __str__(self) -> str:
         """As an error names it."""
@@ -111,7 +112,7 @@ def held(run: str, say: Callable[[str], None]) -> Iterator[Lease]:
     finally:
         ended.set()
         renewer.join(SILENCE_S)
-        _release(lease)
+        _release(lease, me)
 
 
 def holder_of(run: str) -> Holder | None:
@@ -127,8 +128,9 @@ def _take(run: str, me: Holder, say: Callable[[str], None]) -> Lease:
         if number and (other := _read(run, number)) is not None:
             _wait_for_silence(run, number, other, say)
         if storage.create(_place(run, number + 1), _encoded(me)):
-            for old in range(max(1, number - 3), number + 1):
-                storage.remove(_place(run, old))
+            for old in _numbers(run):
+                if old <= number:
+                    storage.remove(_place(run, old))
             return Lease(run, number + 1)
         # Somebody was faster: look again, and be refused.
 
@@ -173,26 +175,35 @@ def _renew(lease: Lease, me: Holder, ended: threading.Event) -> None:
             logger.debug("the lease of %s was not renewed: %s", lease.run, error)
 
 
-def _release(lease: Lease) -> None:
+def _release(lease: Lease, me: Holder) -> None:
     try:
-        storage.remove(_place(lease.run, lease.number))
+        # The file stays: its number must never be used again, or a writer long forgotten could
+        # take itself for the newest.
+        content = _encoded(replace(me, released=True))
+        if _newest(lease.run) == lease.number:
+            storage.write_bytes(_place(lease.run, lease.number), content)
     except OSError as error:  # what ended the run is the news; the process is gone in a moment
         logger.debug("the lease of %s was not given back: %s", lease.run, error)
 
 
 def _newest(run: str) -> int:
     """The number of the lease that counts; 0 if there is none."""
+    return max(_numbers(run), default=0)
+
+
+def _numbers(run: str) -> list[int]:
     names = storage.list_files(storage.join(run, FOLDER), ".json")
-    return max((int(n[:-5]) for n in names if re.fullmatch(r"\d+\.json", n)), default=0)
+    return [int(name[:-5]) for name in names if re.fullmatch(r"\d{8}\.json", name)]
 
 
 def _read(run: str, number: int) -> Holder | None:
     """The holder in lease ``number``; None if it was given back, or is no lease."""
     try:
         values: dict[str, Any] = json.loads(storage.read_bytes(_place(run, number)))
-        return Holder(**values)
+        holder = Holder(**values)
     except (MissingError, ValueError, TypeError):
         return None
+    return None if holder.released else holder
 
 
 def _place(run: str, number: int) -> str:

@@ -77,5 +77,5 @@ class Saver:
             uri = save_checkpoint(self.run, state, marker, self.may_write)
             prune_checkpoints(self.run, self.keep)
             self.done(marker.step, uri)
-        except BaseException as error:  # noqa: BLE001 - raised again where the loop waits
+        except BaseException as error:
             self._error = error

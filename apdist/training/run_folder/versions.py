@@ -12,9 +12,8 @@ def refuse_other_format(uri: str, found: object) -> None:
     """
     if found == FORMAT:
         return
-    newer = isinstance(found, int) and found > FORMAT
-    remedy = "use that version, or a newer one" if newer else "use the version that wrote it"
+    age = "a newer" if isinstance(found, int) and found > FORMAT else "an older"
     raise ValueError(
-        f"{uri} has format {found!r} of {'a newer' if newer else 'an older'} apdist; this one reads "
-        f"format {FORMAT}: {remedy}"
+        f"{uri} has format {found!r} of {age} apdist; this one reads format {FORMAT}: use the "
+        "version that wrote it"
     )

@@ -13,6 +13,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from apdist.training.checkpoint import (
+    CheckpointMeta,
+    load_checkpoint,
+    save_checkpoint,
+    whole_state,
+)
 from torch import Tensor, nn
 
 from apdist.config import ModelConfig
@@ -20,12 +26,6 @@ from apdist.loss import listwise
 from apdist.loss.baselines import contrastive
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.descriptor import DescriptorNet
-from apdist.training.checkpoint import (
-    CheckpointMeta,
-    load_checkpoint,
-    save_checkpoint,
-    whole_state,
-)
 from apdist.training.step import activations, batch_norm, chunks, sharding, step
 from apdist.training.step.activations import saved_bytes
 from apdist.training.step.chunks import own_rows
