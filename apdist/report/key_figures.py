@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from apdist.figures import EVALUATION, Seen, measure
 from apdist.report.gallery import text
 from apdist.retrieval.metrics import RetrievalScores
 
 
 def render_cards(before: RetrievalScores | None, after: RetrievalScores) -> str:
     """A card for each of the main figures, with a bar and what it was before."""
-    depths = {min(after.recall_at), max(after.recall_at)} if after.recall_at else set()
-    names = ["mAP", *(f"R@{k}" for k in sorted(depths)), "R-precision", "Reciprocal rank"]
-    now, then = _by_name(after), _by_name(before) if before else {}
-    cards = (_card(name, then.get(name), now[name]) for name in names)
+    now = _by_label(after, Seen.CARD)
+    then = _by_label(before, Seen.CARD) if before else {}
+    cards = (_card(name, then.get(name), value) for name, value in now.items())
     return f'<div class="figures">{"".join(cards)}</div>'
 
 
 def render_table(before: RetrievalScores | None, after: RetrievalScores) -> str:
     """All figures, collapsible."""
-    now, then = _by_name(after), _by_name(before) if before else {}
+    now = _by_label(after, Seen.REPORT)
+    then = _by_label(before, Seen.REPORT) if before else {}
     head = "".join(
         f'<th scope="col" class="number">{name}</th>' for name in ("before", "after", "change")
     )
@@ -34,14 +35,8 @@ def render_table(before: RetrievalScores | None, after: RetrievalScores) -> str:
     )
 
 
-def _by_name(scores: RetrievalScores) -> dict[str, float]:
-    return {
-        "mAP": scores.mean_average_precision,
-        **{f"R@{k}": value for k, value in sorted(scores.recall_at.items())},
-        "R-precision": scores.r_precision,
-        **{f"mAP@{k}": value for k, value in sorted(scores.map_at.items())},
-        "Reciprocal rank": scores.mean_reciprocal_rank,
-    }
+def _by_label(scores: RetrievalScores, seen: Seen) -> dict[str, float]:
+    return {figure.label: value for figure, value in measure(EVALUATION, scores, seen).items()}
 
 
 def _card(name: str, before: float | None, after: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from apdist.figures import EVALUATION, followed
 from apdist.report.charts import render_chart
 from apdist.report.curves import (
     evaluation_chart,
@@ -117,7 +118,7 @@ def _render_curves(report: Report) -> str:
 def _evaluation_table(evaluations: list[dict[str, float]]) -> str:
     if not evaluations:
         return ""
-    columns = {"map": "mAP", "recall_at_1": "R@1", "r_precision": "R-precision"}
+    columns = {figure.key: figure.label for figure in followed(EVALUATION)}
     head = "".join(f'<th scope="col" class="number">{name}</th>' for name in columns.values())
     rows = "".join(
         f'<tr><th scope="row">{row["step"]:,.0f}</th>'

@@ -10,10 +10,11 @@ from apdist.data import storage
 from apdist.data.catalogue.catalogue import INDEX_NAME
 from apdist.data.loading.reader import ImageReader
 from apdist.retrieval.metrics import RetrievalScores
-from apdist.training.runs import Run
+from apdist.training.events import StepDone
+from apdist.training.run_folder.runs import Run
 from apdist_verbs import index, prepare, report, search
 from apdist_verbs.described import Described, describe, trained_model
-from apdist_verbs.evaluate import evaluate, figures, scores_before
+from apdist_verbs.evaluate import evaluate, score_rows, scores_before
 from apdist_verbs.presets import preset
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.train import new_run, train_run, with_absolute_paths
@@ -68,14 +69,13 @@ def show(
 ) -> None:
     """The table of the demo and where everything lies."""
     assert before is not None
-    old, new = figures(before), figures(after)
     say("")
     table(
         f"{after.num_queries} images of unseen characters, each against the rest",
         ["", "untrained", "trained"],
-        [[name, f"{old[name]:.4f}", f"{new[name]:.4f}"] for name in new],
+        score_rows(before, after),
     )
-    seconds = sum(step["seconds"] for step in run.of_kind("step"))
+    seconds = sum(step.figures["seconds"] for step in run.of_kind(StepDone))
     say(f"training steps took {seconds:.0f} s")
     for what, path in zip(("report", "index", "run"), paths, strict=True):
         say(f"{what}: {path}")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from apdist.data import storage
-from apdist.training.runs import Run, evaluation_name
+from apdist.figures import EVALUATION, Seen, measure
+from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.options import parse, shown_default
 
@@ -67,24 +68,26 @@ def scores_before(run: Run) -> RetrievalScores | None:
     return read_scores(uri) if storage.exists(uri) else None
 
 
-def figures(scores: RetrievalScores) -> dict[str, float]:
-    """The figures that are shown."""
-    return {
-        "mAP": scores.mean_average_precision,
-        **{f"R@{k}": value for k, value in scores.recall_at.items()},
-        "R-precision": scores.r_precision,
-        "MRR": scores.mean_reciprocal_rank,
-    }
+def score_rows(before: RetrievalScores | None, after: RetrievalScores) -> list[list[str]]:
+    """A row for each figure that the console shows: its name, before if given, after."""
+    columns = [
+        measure(EVALUATION, scores, Seen.CONSOLE)
+        for scores in (before, after)
+        if scores is not None
+    ]
+    return [
+        [figure.label, *(figure.number(column[figure]) for column in columns)]
+        for figure in columns[-1]
+    ]
 
 
 def show(run: Run, before: RetrievalScores | None, after: RetrievalScores) -> None:
     """Print a table of the scores."""
-    old = figures(before) if before else {}
-    rows = [
-        [name, *([f"{old[name]:.4f}"] if before else []), f"{value:.4f}"]
-        for name, value in figures(after).items()
-    ]
     columns = ["", "before training", "after"] if before else ["", "score"]
-    table(f"{run.name}: {after.num_queries} queries, each against the rest", columns, rows)
+    table(
+        f"{run.name}: {after.num_queries} queries, each against the rest",
+        columns,
+        score_rows(before, after),
+    )
     if after.num_queries_without_positive:
         say(f"{after.num_queries_without_positive} queries without a positive are left out")

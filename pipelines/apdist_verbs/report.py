@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import flatten
 from apdist.data import storage
-from apdist.training.runs import Run
+from apdist.training.events import Evaluated, Similarities, StepDone, to_json
+from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.options import parse, shown_default
 
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
 def make_report(run: Run, options: Options) -> str:
     """Write the report into the run's folder and beside its curves in MLflow."""
     from apdist.report.report import write_gallery_png, write_report
-    from apdist.training.tracking import Tracker
+    from apdist.training.tracking.following import log_file
     from apdist_verbs.described import describe, trained_model
     from apdist_verbs.evaluate import evaluate
 
@@ -70,9 +71,7 @@ def make_report(run: Run, options: Options) -> str:
         page = Path(folder, "report.html")
         write_report(compose(run, after, gallery), page)
         storage.write_bytes(uri, page.read_bytes())
-        tracker = Tracker(run.config.tracking, run.name, run_id=run.tracking_run_id)
-        tracker.log_file(page)
-        tracker.close()
+        log_file(run, page)
     return uri
 
 
@@ -134,8 +133,8 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
     from apdist_verbs.evaluate import scores_before
 
     config = run.config
-    steps = run.of_kind("step")
-    seconds = sum(step["seconds"] for step in steps)
+    steps = run.of_kind(StepDone)
+    seconds = sum(step.figures["seconds"] for step in steps)
     batch = config.training.batch_size * config.training.accumulate
     workers = config.ray.num_workers
     path = storage.local_path(run.uri)
@@ -151,9 +150,9 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         settings={name: str(value) for name, value in flatten(config).items()},
         before=scores_before(run),
         after=after,
-        history=steps,
-        evaluations=run.of_kind("evaluation"),
-        similarities=run.of_kind("similarities"),
+        history=[to_json(step) for step in steps],
+        evaluations=[to_json(event) for event in run.of_kind(Evaluated)],
+        similarities=[to_json(event) for event in run.of_kind(Similarities)],
         gallery=gallery,
         facts={
             "training steps": f"{seconds:.0f} s for {len(steps)} steps",

@@ -12,7 +12,7 @@ import tyro
 from tyro.conf import Positional
 
 from apdist.data import storage
-from apdist.training.runs import Run
+from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import table
 from apdist_verbs.terminal.options import parse, shown_default
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from apdist.config import override
-from apdist.training.runs import open_run
+from apdist.training.events import Ended, Evaluated
+from apdist.training.run_folder.runs import open_run
 from apdist_verbs.presets import preset
 from apdist_verbs.sweep import training_command
 
@@ -60,10 +61,10 @@ def test_a_sweep_runs_its_trials_in_turn_and_names_the_best(shards: Path, tmp_pa
     assert answer.returncode == 0, answer.stderr
     runs = [open_run(str(path)) for path in (tmp_path / "runs" / "mine").glob("*_0*")]
     assert len(runs) == 4
-    ended = [run for run in runs if run.of_kind("end")]
+    ended = [run for run in runs if run.of_kind(Ended)]
     assert ended
     assert all(Path(run.uri, "model.safetensors").exists() for run in ended)
-    best = max(runs, key=lambda run: run.of_kind("evaluation")[-1]["map"])
+    best = max(runs, key=lambda run: run.of_kind(Evaluated)[-1].figures["map"])
     rate = best.config.training.learning_rate
     if rate != 1e-9:
         assert f"--training.learning-rate {rate}" in answer.stdout.replace("\n", "")

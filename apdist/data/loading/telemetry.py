@@ -62,21 +62,6 @@ def total(parts: list[StreamFigures]) -> StreamFigures:
     return StreamFigures(**sums | {"num_ready": min(part.num_ready for part in parts)})
 
 
-def logged(figures: StreamFigures, seconds: float) -> dict[str, float]:
-    """What is logged of a step of ``seconds``, of one worker."""
-    return {
-        "waited_s": figures.waited_s,
-        "replaced_images": figures.num_replaced,
-        "read_mb_per_s": figures.num_bytes / 1e6 / seconds,
-        "read_s": figures.read_s,
-        "decode_s": figures.decode_s,
-        "read_retries": figures.num_retries,
-        "steps_ready": figures.num_ready,
-        "cache_hits": figures.num_hits,
-        "cache_misses": figures.num_misses,
-    }
-
-
 class Waiting:
     """Watches how long steps wait for their images, and says once why."""
 

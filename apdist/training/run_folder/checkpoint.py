@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from apdist.data import storage
 from apdist.data.storage.errors import MissingError
-from apdist.training.run_folder.history import prune_pages, read_page
+from apdist.training.run_folder.pages import prune_pages, read_page
 from apdist.training.run_folder.versions import FORMAT, refuse_other_format
 
 logger = logging.getLogger(__name__)
@@ -87,8 +87,8 @@ def _copied(state: Any) -> Any:
 
 def save_checkpoint(
     run: str, state: dict[str, Any], marker: Marker, may_write: Callable[[], None] = lambda: None
-) -> str:
-    """Write a checkpoint into the run's folder; returns its URI.
+) -> tuple[str, Marker]:
+    """Write a checkpoint into the run's folder; returns its URI and the whole marker.
 
     Args:
         run: URI of the run's folder.
@@ -99,12 +99,18 @@ def save_checkpoint(
     uri = storage.join(run, f"{FOLDER}/{checkpoint_name(marker.step)}")
     target = io.BytesIO()
     torch.save(state, target)
-    content = target.getbuffer()
+    content = target.getvalue()
     storage.write_bytes(storage.join(uri, STATE_NAME), content)
     marker = dataclasses.replace(marker, state_sha256=hashlib.sha256(content).hexdigest())
     may_write()
-    storage.write_bytes(storage.join(uri, META_NAME), _sealed(marker))
-    return uri
+    write_marker(run, marker)
+    return uri, marker
+
+
+def write_marker(run: str, marker: Marker) -> None:
+    """Make the checkpoint of ``marker``, whose other files are there, valid."""
+    place = f"{FOLDER}/{checkpoint_name(marker.step)}/{META_NAME}"
+    storage.write_bytes(storage.join(run, place), _sealed(marker))
 
 
 def checkpoint_name(step: int) -> str:
@@ -128,7 +134,7 @@ def newest_sound(run: str, *, with_state: bool = True) -> Found | None:
         if not storage.exists(storage.join(uri, META_NAME)):
             continue  # cut off while it was written, or while it was deleted
         try:
-            found = _checked(run, uri, with_state)
+            found = sound(run, uri, with_state=with_state)
         except (ValueError, MissingError) as error:
             reasons.append(f"{uri}: {error}")
             continue
@@ -143,7 +149,12 @@ def newest_sound(run: str, *, with_state: bool = True) -> Found | None:
     return None
 
 
-def _checked(run: str, uri: str, with_state: bool) -> Found:
+def sound(run: str, uri: str, *, with_state: bool = True) -> Found:
+    """The checkpoint at ``uri`` of ``run``.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     marker = read_marker(uri)
     for page in marker.history:
         read_page(run, page)

@@ -1,98 +1,61 @@
-"""The history of a run: what happened at each step, stored with the checkpoints.
+"""The history of a run: which events are kept, in which order, and their lines in metrics.jsonl."""
 
-A checkpoint's marker names the pages ``history/000000-<sha256>.jsonl`` that hold every event up to
-its step, one in a line. Pages never change: the last one, until it is full, is written anew, under
-a new name, with each checkpoint. So the history goes back with the weights to any checkpoint and
-has each step once, and neither a crash nor a second writer can mix two histories.
-"""
-
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import takewhile
 
-from apdist.data import storage
+from apdist.training.events import (
+    Ended,
+    Evaluated,
+    Restarted,
+    Similarities,
+    StepDone,
+    from_json,
+    to_json,
+)
 
-FOLDER = "history"
-PAGE_BYTES = 1 << 20
-"""A page that has reached this size is full; each checkpoint writes at most about as much anew."""
-_NAME = re.compile(r"\d{6,}-[0-9a-f]{64}\.jsonl")
+Kept = StepDone | Evaluated | Similarities | Restarted | Ended
+"""Events of a step; everything else is told once and forgotten."""
 
 
-class Recorder:
-    """Collects the events of a run on the worker that writes its checkpoints.
+def follows(history: Sequence[Kept], event: Kept) -> bool:
+    """Whether ``event`` comes next: each step once and in order, of the others one a step.
 
-    Args:
-        run: URI of the run's folder.
-        pages: of the checkpoint that the run goes on from.
+    What does not was sent by workers that have been replaced since.
     """
-
-    def __init__(self, run: str, pages: Sequence[str] = ()) -> None:
-        self.run, self.full = run, list(pages)
-        self.last = bytearray()
-        if pages and len(text := read_page(run, pages[-1])) < PAGE_BYTES:
-            self.full.pop()
-            self.last += text
-
-    def add(self, event: dict[str, Any]) -> None:
-        """Note an event; `written` makes it last."""
-        self.last += json.dumps(event).encode() + b"\n"
-
-    def cut(self) -> tuple[list[str], bytes]:
-        """Names of the pages up to now, and the last one's content, which is to be written.
-
-        Without any event both are empty.
-        """
-        if not self.last:
-            return list(self.full), b""
-        content = bytes(self.last)
-        pages = [*self.full, page_name(len(self.full), content)]
-        if len(content) >= PAGE_BYTES:
-            self.full, self.last = list(pages), bytearray()
-        return pages, content
+    if history and event.step < history[-1].step:
+        return False
+    if isinstance(event, StepDone):
+        last = next((e.step for e in reversed(history) if isinstance(e, StepDone)), None)
+        return last is None or event.step == last + 1
+    same_step = takewhile(lambda e: e.step == event.step, reversed(history))
+    return not any(_same(event, other) for other in same_step)
 
 
-def page_name(number: int, content: bytes) -> str:
-    """Name of page ``number``, which says what must be in it."""
-    return f"{number:06d}-{hashlib.sha256(content).hexdigest()}.jsonl"
+def _same(event: Kept, other: Kept) -> bool:
+    if isinstance(event, Restarted) and isinstance(other, Restarted):
+        return event.happened_ms == other.happened_ms
+    return type(event) is type(other)
 
 
-def write_page(run: str, name: str, content: bytes) -> None:
-    """Write a page into the run's folder."""
-    storage.write_bytes(_place(run, name), content)
+def to_lines(events: Iterable[Kept]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(to_json(event)) + "\n" for event in events)
 
 
-def read_page(run: str, name: str) -> bytes:
-    """The lines of a page.
+def from_lines(text: str) -> list[Kept]:
+    """The events in ``text``; a line that a crash cut off is none.
 
     Raises:
-        ValueError: it is missing or not what was written.
+        ValueError: a line holds something else, perhaps of a newer version.
     """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name[:100]!r} is no page of a history")
-    content = storage.read_bytes(_place(run, name))
-    if page_name(int(name.partition("-")[0]), content) != name:
-        raise ValueError(f"{_place(run, name)} is damaged: its checksum differs")
-    return content
+    lines = (line for line in text.splitlines() if re.fullmatch(r"\{.*\}", line))
+    return [_kept(line) for line in lines]
 
 
-def read_history(run: str, pages: Iterable[str]) -> list[dict[str, Any]]:
-    """All events on ``pages``, in order.
-
-    Raises:
-        ValueError: a page is missing or not what was written.
-    """
-    content = b"".join(read_page(run, name) for name in pages)
-    return [json.loads(line) for line in content.splitlines()]
-
-
-def prune_pages(run: str, used: Iterable[str]) -> None:
-    """Delete the pages that no checkpoint names any more."""
-    for name in set(storage.list_files(storage.join(run, FOLDER))) - set(used):
-        if _NAME.fullmatch(name):
-            storage.remove(_place(run, name))
-
-
-def _place(run: str, name: str) -> str:
-    return storage.join(run, f"{FOLDER}/{name}")
+def _kept(line: str) -> Kept:
+    event = from_json(json.loads(line))
+    if not isinstance(event, Kept):
+        raise ValueError(f"the history has no event {event.kind!r}")
+    return event

@@ -48,11 +48,7 @@ class MlflowRun:
         self, config: TrackingConfig, name: str, run_id: str, tags: Mapping[str, str]
     ) -> None:
         self.client = _client(config.uri)
-        if run_id:
-            self.client.update_run(run_id, status="RUNNING")
-        else:
-            run_id = self._found_or_made(config, name, tags)
-        self.run_id = run_id
+        self.run_id = run_id or self._found_or_made(config, name, tags)
         self._steps: dict[str, set[int]] = {}
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -89,6 +85,10 @@ class MlflowRun:
     def set_tag(self, name: str, value: str) -> None:
         """Set a tag."""
         self.client.set_tag(self.run_id, name, value)
+
+    def reopen(self) -> None:
+        """Say that the run goes on."""
+        self.client.update_run(self.run_id, status="RUNNING")
 
     def end(self, status: str) -> None:
         """End the run with ``status``: FINISHED, KILLED or FAILED."""

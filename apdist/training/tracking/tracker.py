@@ -81,11 +81,19 @@ class Tracker:
         """Set a tag of the run."""
         self._add(lambda run: run.set_tag(name, value))
 
+    def reopen(self) -> None:
+        """Say that a run that had ended goes on."""
+        self._add(lambda run: run.reopen())
+
     def close(self, status: str = "FINISHED") -> bool:
-        """End the run with ``status`` once all has arrived; whether it has, within a time."""
+        """End the run with ``status`` once all has arrived; whether it has, within a time.
+
+        An empty status leaves it as it is.
+        """
         if not self.config.enabled:
             return True
-        self._add(lambda run: run.end(status))
+        if status:
+            self._add(lambda run: run.end(status))
         self._closing.set()
         self._news.set()
         self._thread.join(CLOSE_TIMEOUT_S)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from apdist.training.events import StepDone
 from apdist.training.run_folder.checkpoint import (
     Found,
     Marker,
@@ -17,7 +18,7 @@ from apdist.training.run_folder.checkpoint import (
     save_checkpoint,
     whole_state,
 )
-from apdist.training.run_folder.history import Recorder, write_page
+from apdist.training.run_folder.pages import Recorder, write_page
 
 ORIGIN = {"config_hash": "abc", "data_hash": "def"}
 
@@ -33,11 +34,11 @@ def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
 def save(run: Path, step: int) -> Path:
     """A checkpoint with a history of one event."""
     recorder = Recorder(str(run))
-    recorder.add({"kind": "step", "step": step})
+    recorder.add(StepDone(step=step, figures={}))
     pages, content = recorder.cut()
     write_page(str(run), pages[0], content)
     marker = Marker(step=step, **ORIGIN, history=tuple(pages))
-    return Path(save_checkpoint(str(run), whole_state(*trained()), marker))
+    return Path(save_checkpoint(str(run), whole_state(*trained()), marker)[0])
 
 
 def newest(run: Path) -> Found:

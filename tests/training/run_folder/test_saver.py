@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from torch import nn, optim
 
+from apdist.training.events import Evaluated, StepDone
 from apdist.training.run_folder.checkpoint import Marker, newest_sound, whole_state
-from apdist.training.run_folder.history import Recorder, read_history
+from apdist.training.run_folder.pages import Recorder, read_pages
 from apdist.training.run_folder.saver import Saver
 
 ORIGIN = {"config_hash": "abc", "data_hash": "def"}
@@ -14,6 +15,10 @@ ORIGIN = {"config_hash": "abc", "data_hash": "def"}
 def state() -> dict[str, object]:
     model = nn.Linear(3, 2)
     return whole_state(model, optim.SGD(model.parameters(), lr=0.1))
+
+
+def step_done(step: int) -> StepDone:
+    return StepDone(step=step, figures={})
 
 
 def saver(run: Path, gate: threading.Event | None = None, **options: object) -> Saver:
@@ -35,9 +40,9 @@ def test_the_loop_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     gate = threading.Event()
     told: list[int] = []
     saving = saver(tmp_path, gate, done=lambda step, uri: told.append(step))
-    saving.recorder.add({"step": 1})
+    saving.recorder.add(step_done(1))
     saving.save(state(), Marker(step=1, **ORIGIN))
-    saving.recorder.add({"step": 2})  # belongs to the next one
+    saving.recorder.add(step_done(2))  # belongs to the next one
     assert newest_sound(str(tmp_path)) is None
     gate.set()
     saving.save(state(), Marker(step=2, **ORIGIN))
@@ -45,7 +50,7 @@ def test_the_loop_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     assert told == [1, 2]
     found = newest_sound(str(tmp_path))
     assert found is not None
-    assert read_history(str(tmp_path), found.marker.history) == [{"step": 1}, {"step": 2}]
+    assert read_pages(str(tmp_path), found.marker.history) == [step_done(1), step_done(2)]
 
 
 def test_what_keeps_a_checkpoint_from_being_written_ends_the_run(tmp_path: Path) -> None:
@@ -69,3 +74,19 @@ def test_a_checkpoint_that_never_ends_is_not_waited_for_for_ever(
     with pytest.raises(OSError, match=r"was not written in 0 s"):
         saving.wait()
     gate.set()
+
+
+def test_what_happens_after_a_checkpoint_can_be_stored_with_it(tmp_path: Path) -> None:
+    saving = saver(tmp_path)
+    saving.recorder.add(step_done(1))
+    saving.save_history()  # no checkpoint yet: nothing to store it with
+    saving.save(state(), Marker(step=1, **ORIGIN))
+    saving.wait()
+    evaluated = Evaluated(step=1, figures={"map": 0.5}, seconds=1)
+    saving.recorder.add(evaluated)
+    saving.save_history()
+    saving.wait()
+    found = newest_sound(str(tmp_path))
+    assert found is not None
+    assert read_pages(str(tmp_path), found.marker.history) == [step_done(1), evaluated]
+    assert len(list((tmp_path / "history").iterdir())) == 1

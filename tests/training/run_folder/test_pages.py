@@ -2,19 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from apdist.training.run_folder import history
-from apdist.training.run_folder.history import (
+from apdist.training.events import StepDone
+from apdist.training.run_folder import pages as pages_module
+from apdist.training.run_folder.pages import (
     Recorder,
     prune_pages,
-    read_history,
+    read_pages,
     write_page,
 )
 
-Event = dict[str, object]
 
-
-def event(step: int) -> Event:
-    return {"kind": "step", "step": step, "loss": 1 / 3 + step}
+def event(step: int) -> StepDone:
+    return StepDone(step=step, figures={"loss": 1 / 3 + step}, time_ms=1000 + step)
 
 
 def committed(run: Path, recorder: Recorder) -> list[str]:
@@ -27,7 +26,7 @@ def committed(run: Path, recorder: Recorder) -> list[str]:
 
 @pytest.fixture(params=[1, 100, 1 << 20])
 def page_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(history, "PAGE_BYTES", request.param)
+    monkeypatch.setattr(pages_module, "PAGE_BYTES", request.param)
     size: int = request.param
     return size
 
@@ -40,7 +39,7 @@ def test_each_checkpoint_has_all_events_up_to_it(tmp_path: Path, page_bytes: int
         if step % 7 == 0:
             pages[step] = committed(tmp_path, recorder)
     for step, names in pages.items():
-        assert read_history(str(tmp_path), names) == [event(s) for s in range(1, step + 1)]
+        assert read_pages(str(tmp_path), names) == [event(s) for s in range(1, step + 1)]
 
 
 def test_a_history_goes_on_from_any_checkpoint_and_has_each_step_once(
@@ -56,7 +55,7 @@ def test_a_history_goes_on_from_any_checkpoint_and_has_each_step_once(
     for step in range(6, 9):
         again.add(event(step))
     pages = committed(tmp_path, again)
-    assert read_history(str(tmp_path), pages) == [event(step) for step in range(1, 9)]
+    assert read_pages(str(tmp_path), pages) == [event(step) for step in range(1, 9)]
 
 
 def test_a_checkpoint_without_news_writes_no_page(tmp_path: Path, page_bytes: int) -> None:
@@ -71,11 +70,11 @@ def test_a_checkpoint_without_news_writes_no_page(tmp_path: Path, page_bytes: in
 def test_a_checkpoint_writes_about_a_page_however_long_the_history(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(pages_module, "PAGE_BYTES", 1000)
     recorder = Recorder(str(tmp_path))
     for step in range(1000):
         recorder.add(event(step))
-        assert len(recorder.cut()[1]) < 1100
+        assert len(recorder.cut()[1]) < 1200
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", None], ids=["emptied", "changed", "removed"])
@@ -86,12 +85,12 @@ def test_a_damaged_page_is_an_error(tmp_path: Path, damage: bytes | None) -> Non
     path = tmp_path / "history" / name
     path.unlink() if damage is None else path.write_bytes(damage)
     with pytest.raises((ValueError, OSError), match=r"checksum differs|does not exist"):
-        read_history(str(tmp_path), [name])
+        read_pages(str(tmp_path), [name])
 
 
 def test_a_page_cannot_lie_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is no page of a history"):
-        read_history(str(tmp_path), ["../config.json"])
+        read_pages(str(tmp_path), ["../config.json"])
 
 
 def test_pages_that_no_checkpoint_names_are_deleted_and_nothing_else(tmp_path: Path) -> None:

@@ -1,0 +1,205 @@
+"""The folder of a run: its name, its resolved options, its history.
+
+config.json      every option of the run
+run.json         preset, MLflow run and whether all is there, the run it was forked from
+metrics.jsonl    one event per line, see `history`: a view
+history/         the same in pages that belong to checkpoints, see `pages`
+writer/          who trains it, see `lease`
+evaluations/     scores of each evaluation, see `apdist.retrieval.scores_file`
+checkpoints/     see `checkpoint`
+model.*          the trained network, see `apdist.model.pretrained`
+"""
+
+import json
+import logging
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from apdist.config import Config, from_json, to_json
+from apdist.data import storage
+from apdist.training.events import CheckpointWritten, Event, Started
+from apdist.training.run_folder.checkpoint import newest_sound
+from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
+from apdist.training.run_folder.lease import FOLDER as LEASES
+from apdist.training.run_folder.pages import read_pages
+from apdist.training.run_folder.versions import FORMAT, refuse_other_format
+
+logger = logging.getLogger(__name__)
+
+CONFIG_NAME = "config.json"
+SWEEP = "sweep of "
+"""Begins the preset of a folder that holds the trials of a sweep."""
+RUN_NAME = "run.json"
+HISTORY_NAME = "metrics.jsonl"
+
+T = TypeVar("T")
+KeptEvent = TypeVar("KeptEvent", bound=Kept)
+
+
+def evaluation_name(step: int) -> str:
+    """Where the scores after ``step`` steps lie in the run's folder."""
+    return f"evaluations/step-{step:010d}.json"
+
+
+@dataclass
+class Run:
+    """A run that is open."""
+
+    uri: str
+    config: Config
+    preset: str
+    info: dict[str, Any] = field(default_factory=dict)
+    """What else is in run.json: ``tracking_run_id``, ``tracked``, ``parent``."""
+    history: list[Kept] = field(default_factory=list)
+    is_behind: bool = False
+    """Whether events are missing from metrics.jsonl, because its store cannot append."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return self.uri.rstrip("/").rsplit("/", 1)[-1]
+
+    def save_info(self, **changes: Any) -> None:
+        """Write run.json, with ``changes``."""
+        self.info |= changes
+        info = {"format": FORMAT, "preset": self.preset, **self.info}
+        storage.write_bytes(storage.join(self.uri, RUN_NAME), json.dumps(info).encode())
+
+    def save_config(self) -> None:
+        """Write config.json."""
+        data = to_json(self.config).encode()
+        storage.write_bytes(storage.join(self.uri, CONFIG_NAME), data)
+
+    def record(self, event: Event) -> bool:
+        """Keep what belongs to the history; whether ``event`` is news.
+
+        What workers post that have been replaced is none.
+        """
+        if isinstance(event, Started):
+            self.history = read_pages(self.uri, event.history)
+            self.save_history()
+        elif isinstance(event, Kept):
+            if not follows(self.history, event):
+                return False
+            self.add(event)
+        elif isinstance(event, CheckpointWritten):
+            self.catch_up()
+        return True
+
+    def add(self, event: Kept) -> None:
+        """Append to the history; on a disk at once, in object storage with `catch_up`."""
+        self.history.append(event)
+        line = to_lines([event]).encode()
+        if not storage.append_bytes(storage.join(self.uri, HISTORY_NAME), line):
+            self.is_behind = True
+
+    def catch_up(self) -> None:
+        """Write metrics.jsonl if events are missing from it."""
+        if self.is_behind:
+            self.save_history()
+
+    def save_history(self) -> None:
+        """Write metrics.jsonl: a view of the pages beside the checkpoints, and of what came since.
+
+        It can be deleted and made again at any time.
+        """
+        lines = to_lines(self.history).encode()
+        storage.write_bytes(storage.join(self.uri, HISTORY_NAME), lines)
+        self.is_behind = False
+
+    def discard_if_untouched(self) -> None:
+        """Free the run's name again, unless a worker has been here (which makes folders)."""
+        if set(storage.list_folders(self.uri)) <= {LEASES}:
+            for name in storage.list_files(storage.join(self.uri, LEASES)):
+                storage.remove(storage.join(self.uri, f"{LEASES}/{name}"))
+            for name in storage.list_files(self.uri):
+                storage.remove(storage.join(self.uri, name))
+
+    def of_kind(self, kind: type[KeptEvent]) -> list[KeptEvent]:
+        """The events of one kind, in order."""
+        return [event for event in self.history if isinstance(event, kind)]
+
+    @property
+    def steps_done(self) -> int:
+        """Of the last event."""
+        return self.history[-1].step if self.history else 0
+
+
+def create_run(config: Config, preset: str) -> Run:
+    """Make the folder of a new run and write its options.
+
+    Raises:
+        ValueError: a run of this name exists.
+    """
+    name = config.run.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    uri = storage.join(config.run.output, name)
+    if not storage.is_empty(uri):
+        raise ValueError(
+            f"the run {uri} exists; choose another --run.name, or go on with it: "
+            f"apdist train --resume {shlex.quote(uri)}"
+        )
+    run = Run(uri, config, preset)
+    run.save_config()
+    run.save_info()
+    return run
+
+
+def open_run(uri: str) -> Run:
+    """Open the folder of a run.
+
+    Raises:
+        ValueError: there is no run, or its files are damaged.
+    """
+    if not storage.exists(storage.join(uri, CONFIG_NAME)):
+        raise ValueError(f"{uri} is no run ({CONFIG_NAME} is missing); give a folder under runs/")
+    info = _read(uri, RUN_NAME, _info)
+    refuse_other_format(uri, info.pop("format", 1))
+    preset = str(info.pop("preset", ""))
+    if preset.startswith(SWEEP):
+        raise ValueError(
+            f"{uri} is a sweep; its trials are the runs: give one of the folders in it"
+        )
+    config = _read(uri, CONFIG_NAME, from_json)
+    return Run(uri, config, preset, info, whole_history(uri))
+
+
+def whole_history(uri: str) -> list[Kept]:
+    """What has happened: what the newest checkpoint has, then what was told since.
+
+    Raises:
+        ValueError: metrics.jsonl holds something else.
+    """
+    told = _read(uri, HISTORY_NAME, from_lines)
+    try:
+        found = newest_sound(uri, with_state=False)
+    except ValueError as error:  # who only reads can do without
+        logger.warning("%s", error)
+        found = None
+    history = read_pages(uri, found.marker.history) if found else []
+    for event in told:
+        if follows(history, event):
+            history.append(event)
+    return history
+
+
+def _read(uri: str, name: str, parse: Callable[[str], T]) -> T:
+    """What ``parse`` makes of a file of the run; a file that is not there is read as empty."""
+    path = storage.join(uri, name)
+    text = storage.read_bytes(path) if storage.exists(path) else b""
+    try:
+        return parse(text.decode())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged or of another version ({error}); put it back as it was, or train "
+            "a new run"
+        ) from error
+
+
+def _info(text: str) -> dict[str, Any]:
+    info = json.loads(text)
+    if not isinstance(info, dict):
+        raise ValueError(f"expected an object, got {text[:40]!r}")
+    return info

@@ -1,0 +1,133 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from apdist.config import Config, RunConfig
+from apdist.training.events import Started, StepDone
+from apdist.training.run_folder.checkpoint import Marker, save_checkpoint
+from apdist.training.run_folder.pages import Recorder, write_page
+from apdist.training.run_folder.runs import Run, create_run, open_run
+
+SUMMARY = (
+    *("num_images", "num_classes", "num_lone_classes"),
+    *("num_capped_classes", "steps_per_epoch"),
+)
+
+
+def config_in(tmp_path: Path, name: str = "") -> Config:
+    return replace(Config(), run=RunConfig(output=str(tmp_path), name=name))
+
+
+def test_a_run_comes_back_with_options_and_history(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    run.save_info(tracking_run_id="id")
+    run.add(StepDone(step=1, figures={"loss": 0.5}))
+    again = open_run(run.uri)
+    assert (again.config, again.preset) == (run.config, "glyphs")
+    assert again.info == {"tracking_run_id": "id"}
+    assert again.history == run.history
+
+
+def test_an_existing_name_is_refused_and_the_remedy_named(tmp_path: Path) -> None:
+    create_run(config_in(tmp_path, "a"), "glyphs")
+    with pytest.raises(ValueError, match=r"exists; choose another --run.name.*--resume"):
+        create_run(config_in(tmp_path, "a"), "glyphs")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no run"):
+        open_run(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", "{", "Expecting property name"),
+        ("config.json", "[]", "expected sections with options"),
+        ("config.json", '{"loss": 3}', "expected sections with options"),
+        ("config.json", '{"loss": {"num_bin": 3}}', "did you mean 'loss.num_bins'"),
+        ("run.json", "[]", "expected an object"),
+        ("run.json", "", "Expecting value"),
+        ("metrics.jsonl", "{}\n", "expected an event of kind start, step"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_with_the_reason(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    Path(run.uri, name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name} is damaged .*{message}.* train a new run"):
+        open_run(run.uri)
+
+
+def test_a_sweep_is_no_run(tmp_path: Path) -> None:
+    sweep = create_run(config_in(tmp_path, "a"), "sweep of glyphs")
+    with pytest.raises(ValueError, match="is a sweep; its trials are the runs"):
+        open_run(sweep.uri)
+
+
+def started(step: int, history: tuple[str, ...] = ()) -> Started:
+    return Started(
+        step=step,
+        history=list(history),
+        hosts=["here"],
+        **dict.fromkeys(SUMMARY, 1),  # type: ignore[arg-type]
+        activations="store",
+        activations_reason="it fits",
+    )
+
+
+def steps(run: Run) -> list[int]:
+    return [event.step for event in run.history]
+
+
+def test_steps_that_are_done_again_are_there_once(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    recorder = Recorder(run.uri)
+    pages: list[str] = []
+    for step in range(1, 6):
+        run.record(StepDone(step=step, figures={}))
+        recorder.add(StepDone(step=step, figures={"loss": 0.5}))
+        if step == 3:
+            pages, content = recorder.cut()
+            write_page(run.uri, pages[0], content)
+    run.record(started(3, tuple(pages)))
+    assert steps(run) == steps(open_run(run.uri)) == [1, 2, 3]
+    for step in (5, 4, 4, 5):  # the first was sent by a worker that is gone
+        run.record(StepDone(step=step, figures={}))
+    assert steps(run) == steps(open_run(run.uri)) == [1, 2, 3, 4, 5]
+
+
+def test_what_a_dead_driver_did_not_record_is_read_from_the_checkpoint(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    recorder = Recorder(run.uri)
+    for step in range(1, 6):
+        recorder.add(StepDone(step=step, figures={}))
+    pages, content = recorder.cut()
+    write_page(run.uri, pages[0], content)
+    marker = Marker(step=5, config_hash="a", data_hash="b", history=tuple(pages))
+    save_checkpoint(run.uri, {}, marker)
+    run.record(StepDone(step=1, figures={}))
+    assert steps(open_run(run.uri)) == [1, 2, 3, 4, 5]
+    Path(run.uri, "metrics.jsonl").unlink()
+    assert steps(open_run(run.uri)) == [1, 2, 3, 4, 5]
+
+
+def test_a_run_of_another_version_is_refused_in_words(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    Path(run.uri, "run.json").write_text('{"preset": "glyphs"}')
+    with pytest.raises(ValueError, match="has format 1 of an older apdist; this one reads format"):
+        open_run(run.uri)
+
+
+def test_a_history_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    run.add(StepDone(step=1, figures={}))
+    with Path(run.uri, "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "st')
+    assert len(open_run(run.uri).history) == 1
+
+
+def test_a_run_without_a_name_is_named_after_its_preset(tmp_path: Path) -> None:
+    assert create_run(config_in(tmp_path), "glyphs").name.startswith("glyphs-2")
