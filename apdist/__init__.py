@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 from apdist._face import lazily
 
 if TYPE_CHECKING:
-    from apdist.data.catalogue.catalogue import read_index as read_index
+    from apdist.config.loss import LossOptions as LossOptions
+    from apdist.data.catalogue.catalogue import read_catalogue as read_catalogue
     from apdist.data.plan.plan import Plan as Plan
     from apdist.data.plan.plan import PlanSummary as PlanSummary
+    from apdist.loss.gradient import score_own_rows as score_own_rows
     from apdist.loss.listwise import AveragePrecisionLoss as AveragePrecisionLoss
     from apdist.loss.listwise import average_precision as average_precision
     from apdist.loss.listwise import (
         average_precision_from_scores as average_precision_from_scores,
     )
     from apdist.loss.listwise import average_precision_loss as average_precision_loss
-    from apdist.loss.scoring import Diagnostics as Diagnostics
-    from apdist.loss.scoring import RowScores as RowScores
+    from apdist.loss.results import Diagnostics as Diagnostics
+    from apdist.loss.results import RowScores as RowScores
     from apdist.model.descriptor import DescriptorNet as DescriptorNet
     from apdist.model.pretrained import TrainedModel as TrainedModel
     from apdist.model.pretrained import build_model as build_model
@@ -33,12 +35,15 @@ if TYPE_CHECKING:
     from apdist.retrieval.revisited import score_revisited as score_revisited
     from apdist.retrieval.search_index import SearchIndex as SearchIndex
     from apdist.training.step.chunks import own_rows as own_rows
+    from apdist.training.step.options import StepOptions as StepOptions
     from apdist.training.step.results import StepResult as StepResult
     from apdist.training.step.step import global_step as global_step
 
 _HOMES = {
-    **dict.fromkeys(["read_index"], "apdist.data.catalogue.catalogue"),
+    **dict.fromkeys(["read_catalogue"], "apdist.data.catalogue.catalogue"),
+    **dict.fromkeys(["LossOptions"], "apdist.config.loss"),
     **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.plan"),
+    **dict.fromkeys(["score_own_rows"], "apdist.loss.gradient"),
     **dict.fromkeys(
         [
             "AveragePrecisionLoss",
@@ -48,7 +53,7 @@ _HOMES = {
         ],
         "apdist.loss.listwise",
     ),
-    **dict.fromkeys(["Diagnostics", "RowScores"], "apdist.loss.scoring"),
+    **dict.fromkeys(["Diagnostics", "RowScores"], "apdist.loss.results"),
     **dict.fromkeys(["DescriptorNet"], "apdist.model.descriptor"),
     **dict.fromkeys(["TrainedModel", "build_model", "load_model"], "apdist.model.pretrained"),
     **dict.fromkeys(
@@ -61,6 +66,7 @@ _HOMES = {
     **dict.fromkeys(["RevisitedScores", "score_revisited"], "apdist.retrieval.revisited"),
     **dict.fromkeys(["SearchIndex"], "apdist.retrieval.search_index"),
     **dict.fromkeys(["own_rows"], "apdist.training.step.chunks"),
+    **dict.fromkeys(["StepOptions"], "apdist.training.step.options"),
     **dict.fromkeys(["StepResult"], "apdist.training.step.results"),
     **dict.fromkeys(["global_step"], "apdist.training.step.step"),
 }
@@ -68,12 +74,14 @@ __all__ = [
     "AveragePrecisionLoss",
     "DescriptorNet",
     "Diagnostics",
+    "LossOptions",
     "Plan",
     "PlanSummary",
     "RetrievalScores",
     "RevisitedScores",
     "RowScores",
     "SearchIndex",
+    "StepOptions",
     "StepResult",
     "TrainedModel",
     "augment_database",
@@ -88,9 +96,10 @@ __all__ = [
     "load_model",
     "own_rows",
     "pool_scales",
-    "read_index",
+    "read_catalogue",
     "save_index",
     "score_labelled",
+    "score_own_rows",
     "score_queries",
     "score_revisited",
 ]

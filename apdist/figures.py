@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
+    from apdist.config.loss import LossOptions
     from apdist.data.loading.telemetry import StreamFigures
-    from apdist.loss.options import Bins
     from apdist.retrieval.metrics import RetrievalScores
     from apdist.training.step.results import StepResult
 
@@ -82,7 +82,7 @@ class MeasuredStep:
     """In all batches, on all workers."""
     seconds: float
     learning_rate: float
-    bins: Bins | None
+    bins: LossOptions | None
     """Of the listwise loss; None for another one."""
 
     @property
@@ -171,6 +171,11 @@ EVALUATION: tuple[Figure[RetrievalScores], ...] = (
     Figure("num_queries", "queries", lambda s: float(s.num_queries), format=".0f"),
 )
 """Of retrieval scores."""
+
+
+def logged_keys(table: tuple[Figure[Source], ...]) -> frozenset[str]:
+    """What events can carry of a source."""
+    return frozenset(figure.key for figure in table if Seen.LOG in figure.seen)
 
 
 def measure(

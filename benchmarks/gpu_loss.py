@@ -10,14 +10,13 @@ import torch
 from gpu_figures import Check, Figure, Setting
 from torch import Tensor
 
-from apdist.loss.kernels import backends
+from apdist.loss.kernels.available import hindrance_of_triton
+from apdist.loss.kernels.products import float32_products
 from apdist.loss.listwise import AveragePrecisionLoss, average_precision_loss
-from apdist.loss.options import Bins
-from apdist.loss.products import float32_products
 
 # A part of the n x n scores that is enough to time a product by.
 UNIT_BYTES = 2**32
-NOTHING_KEPT: dict[str, Any] = {"cache_bytes": 0}
+NOTHING_KEPT: dict[str, Any] = {"cache_mib": 0}
 WAYS: dict[str, dict[str, Any]] = {
     "float32": {},
     "float32, nothing kept": NOTHING_KEPT,
@@ -35,7 +34,7 @@ def card(setting: Setting) -> Iterator[Figure]:
         properties = torch.cuda.get_device_properties(0)
         found |= {"card": properties.name, "GiB": properties.total_memory >> 30}
         like = torch.empty(1, 1, device=setting.device)
-        found["runs by Triton"] = backends.suits_triton(Bins(), like)
+        found["runs by Triton"] = not hindrance_of_triton(20, like)
     yield Figure("card", {}, found)
 
 

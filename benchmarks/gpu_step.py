@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from apdist.config import ModelConfig
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.descriptor import DescriptorNet
+from apdist.training.step.options import StepOptions
 from apdist.training.step.sharding import shard_parameters, whole
 from apdist.training.step.step import global_step
 
@@ -60,7 +61,8 @@ def compared(
     def one_step() -> None:
         options: dict[str, Any] = {"activations": activations, "bf16": bf16}
         loss = AveragePrecisionLoss()
-        global_step(network, images, labels, loss=loss, chunk_size=chunk, seed=0, step=0, **options)
+        fixed = StepOptions(loss=loss, chunk_size=chunk, **options)
+        global_step(network, images, labels, fixed, step=0)
         network.zero_grad()
 
     case = {"network": name, "side": images.shape[-1], "n": len(images), "chunk": chunk}
@@ -99,9 +101,7 @@ def with_a_group(setting: Setting) -> Iterator[Figure]:
             network.train(),
             images.to(setting.device),
             labels,
-            loss=AveragePrecisionLoss(),
-            chunk_size=8,
-            seed=0,
+            StepOptions(loss=AveragePrecisionLoss(), chunk_size=8),
             step=0,
         )
         parts = [

@@ -3,7 +3,7 @@
     python benchmarks/loss_memory.py --sizes 16384 32768 65536 131072 --dim 128
 
 Memory is the growth of the resident set above the descriptors and their gradient, while nothing of
-size n x n is kept (``cache_bytes=0``).
+size n x n is kept (``cache_mib=0``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
 def measured(num_images: int, dim: int, num_threads: int) -> str:
     """A line of the table."""
     torch.set_num_threads(num_threads)
-    loss = AveragePrecisionLoss(cache_bytes=0)
+    loss = AveragePrecisionLoss(cache_mib=0)
     few, names = batch(512, dim, "cpu")
     loss(few.requires_grad_(), names).backward()  # compiles, starts threads
     descriptors, labels = batch(num_images, dim, "cpu")

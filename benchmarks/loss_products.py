@@ -19,7 +19,10 @@ from measuring import Work, fastest, grown_mib
 from torch import Tensor
 from torch.nn.functional import conv1d, normalize
 
-from apdist.loss.baselines import BatchLoss, metric_learning
+from apdist.config.loss import Backend
+from apdist.loss.baselines import metric_learning
+from apdist.loss.batch_loss import BatchLoss
+from apdist.loss.gradient import score_own_rows
 from apdist.loss.listwise import AveragePrecisionLoss
 
 # A part of the n x n scores that is enough to time a product by.
@@ -78,7 +81,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--dims", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--tile-size", type=int, default=None)
+    parser.add_argument("--tile-size", type=int, default="auto")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--backend", choices=["auto", "tiled", "numba", "triton"], default="auto")
     parser.add_argument(
@@ -97,8 +100,8 @@ def parsed() -> argparse.Namespace:
 def losses(num_images: int, arguments: argparse.Namespace) -> dict[str, BatchLoss]:
     """What is compared, by the name it has in the table."""
 
-    def passes(backend: str = arguments.backend, **options: Any) -> AveragePrecisionLoss:
-        options = {"cache_bytes": 0, "tile_size": arguments.tile_size} | options
+    def passes(backend: Backend = arguments.backend, **options: Any) -> AveragePrecisionLoss:
+        options = {"cache_mib": 0, "tile_size": arguments.tile_size} | options
         return AveragePrecisionLoss(backend=backend, **options)
 
     found: dict[str, BatchLoss] = {"no n^2 storage": passes()}
@@ -106,9 +109,9 @@ def losses(num_images: int, arguments: argparse.Namespace) -> dict[str, BatchLos
         found["no n^2 storage, bf16x3"] = passes(precision="bf16x3")
     if num_images > MOST_OF_A_DEVICE:
         return found
-    found["a byte a pair"] = passes(cache_bytes=2 * num_images**2)
+    found["a byte a pair"] = passes(cache_mib=(2 * num_images**2 >> 20) + 1)
     if arguments.plain:
-        found["plain torch"] = passes("tiled", tile_size=None)
+        found["plain torch"] = passes("tiled", tile_size="auto")
     if arguments.published:
         found["published formulation"] = published
     if arguments.dense:
@@ -159,12 +162,13 @@ def step_of(loss: BatchLoss, descriptors: Tensor, labels: Tensor) -> Work:
 def rows_step(descriptors: Tensor, labels: Tensor, arguments: argparse.Namespace) -> Work:
     """What the first of two workers does: its own rows against all, nothing exchanged."""
     loss = AveragePrecisionLoss(
-        tile_size=arguments.tile_size, cache_bytes=0, backend=arguments.backend
+        tile_size=arguments.tile_size, cache_mib=0, backend=arguments.backend
     )
     rows = slice(0, len(descriptors) // 2)
 
     def step() -> None:
-        loss.score_rows(
+        score_own_rows(
+            loss,
             descriptors,
             labels,
             rows,

@@ -32,12 +32,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from apdist.config import ModelConfig
+from apdist.loss.gradient import score_own_rows
 from apdist.loss.listwise import AveragePrecisionLoss, average_precision_loss
 from apdist.model.backbones import BasicBlock, ResNet
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.step.activations import Activations
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
+from apdist.training.step.options import StepOptions
 from apdist.training.step.step import global_step
 
 SEED = 0
@@ -163,15 +165,14 @@ def share(arguments: argparse.Namespace) -> None:
     network = DescriptorNet(ModelConfig(backbone="resnet50", dim=2048)).train()
     images, labels = batch(16, 224)
     loss = AveragePrecisionLoss()
-    results = [
-        global_step(network, images, labels, loss=loss, chunk_size=16, seed=SEED, step=i)
-        for i in range(3)
-    ][1:]
+    options = StepOptions(loss=loss, chunk_size=16, seed=SEED)
+    results = [global_step(network, images, labels, options, step=i) for i in range(3)][1:]
     passes = min(r.seconds[0] + r.seconds[2] for r in results) * 4096 / 16
     descriptors = normalize(torch.randn(4096, 2048), dim=1)
 
     def score() -> None:
-        loss.score_rows(
+        score_own_rows(
+            loss,
             descriptors,
             torch.arange(4096) // 4,
             slice(0, 4096),
@@ -187,16 +188,10 @@ def share(arguments: argparse.Namespace) -> None:
 def three_stages(
     network: nn.Module, images: Tensor, labels: Tensor, chunk_size: int, mode: Activations
 ) -> None:
-    global_step(
-        network,
-        images,
-        labels,
-        loss=AveragePrecisionLoss(),
-        chunk_size=chunk_size,
-        seed=SEED,
-        step=0,
-        activations=mode,
+    options = StepOptions(
+        loss=AveragePrecisionLoss(), chunk_size=chunk_size, seed=SEED, activations=mode
     )
+    global_step(network, images, labels, options, step=0)
     network.zero_grad()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from apdist.loss import AveragePrecisionLoss
-from apdist.training import global_step, own_rows
+from apdist.training import StepOptions, global_step, own_rows
 
 BATCH_SIZE, CHUNK_SIZE, STEPS = 256, 32, 20
 
@@ -44,20 +44,12 @@ def main() -> None:
     torch.manual_seed(0)  # the same weights everywhere
     network = Network()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    loss = AveragePrecisionLoss()
+    options = StepOptions(loss=AveragePrecisionLoss(), chunk_size=CHUNK_SIZE)
     rows = own_rows(BATCH_SIZE, CHUNK_SIZE, rank, num_workers)  # whole chunks, in order
     for step in range(STEPS):
         images, labels = batch(step)
         optimizer.zero_grad()
-        result = global_step(
-            network,
-            images[rows],
-            labels[rows],
-            loss=loss,
-            chunk_size=CHUNK_SIZE,
-            seed=0,
-            step=step,
-        )
+        result = global_step(network, images[rows], labels[rows], options, step=step)
         optimizer.step()  # the gradients are summed over the processes already
         if rank == 0:
             print(f"step {step}: loss {result.loss:.6f}")

@@ -5,19 +5,20 @@ import re
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from apdist.loss import AveragePrecisionLoss
-from apdist.training import global_step
+from apdist.training import StepOptions, global_step
 from tests.places import ROOT
 
 SNIPPETS = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
 
 
-def run(*command: str) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+def run(*command: str, **variables: str) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
@@ -43,12 +44,12 @@ def test_the_step_under_torchrun_starts_as_that_of_one_process() -> None:
     torch.manual_seed(0)
     network = example["Network"]()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    options = StepOptions(loss=AveragePrecisionLoss(), chunk_size=64)
     expected = []
     for step in range(3):
         images, labels = example["batch"](step)
         optimizer.zero_grad()
-        options = {"loss": AveragePrecisionLoss(), "chunk_size": 64, "seed": 0, "step": step}
-        expected.append(global_step(network, images, labels, **options).loss)
+        expected.append(global_step(network, images, labels, options, step=step).loss)
         optimizer.step()
     printed = run(
         *("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"),
@@ -57,6 +58,17 @@ def test_the_step_under_torchrun_starts_as_that_of_one_process() -> None:
     losses = [float(text) for text in re.findall(r"loss (\d\.\d+)", printed)]
     assert losses[:3] == pytest.approx(expected, abs=1e-4)
     assert losses[-1] < 0.2 * losses[0]
+
+
+def test_pictures_of_classes_never_seen_are_found_after_seconds_of_training(tmp_path: Path) -> None:
+    printed = run("examples/search_your_pictures.py", TMPDIR=str(tmp_path))
+    assert "351 pictures of 39 classes" in printed
+    precision = re.search(r"unseen classes: mAP (\d\.\d+)", printed)
+    assert precision
+    assert float(precision[1]) > 0.6
+    query = re.search(r"nearest to .*/(.+/.+\.png):", printed)
+    assert query
+    assert printed.splitlines()[-6] == f"  1.000  {query[1]}"
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))

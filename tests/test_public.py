@@ -14,12 +14,14 @@ PUBLIC = {
     "apdist.loss": {
         "AveragePrecisionLoss",
         "Diagnostics",
+        "LossOptions",
         "RowScores",
         "average_precision",
         "average_precision_from_scores",
         "average_precision_loss",
+        "score_own_rows",
     },
-    "apdist.training": {"StepResult", "global_step", "own_rows"},
+    "apdist.training": {"StepOptions", "StepResult", "global_step", "own_rows"},
     "apdist.retrieval": {
         "RetrievalScores",
         "RevisitedScores",
@@ -35,7 +37,7 @@ PUBLIC = {
         "score_revisited",
     },
     "apdist.model": {"DescriptorNet", "TrainedModel", "build_model", "load_model"},
-    "apdist.data": {"Plan", "PlanSummary", "read_index"},
+    "apdist.data": {"Plan", "PlanSummary", "read_catalogue"},
 }
 PUBLIC["apdist"] = set().union(*PUBLIC.values())
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from apdist.loss.listwise import AveragePrecisionLoss, average_precision_loss
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
+from apdist.training.step.options import StepOptions
 from apdist.training.step.randomness import chunk_seed, seeded
 from apdist.training.step.results import StepResult
 from apdist.training.step.sharding import whole
@@ -97,10 +98,11 @@ def run_step(model: Toy, chunk_size: int, **options: Any) -> Answer:
     images, labels, ignore = batch()
     workers = Workers()
     rows = own_rows(SIZE, chunk_size, workers.rank, workers.size)
-    options = {"loss": AveragePrecisionLoss(), "ignore": ignore[rows]} | options
-    result = global_step(
-        model, images[rows], labels[rows], chunk_size=chunk_size, seed=SEED, step=STEP, **options
+    ignore = options.pop("ignore", ignore[rows])
+    fixed = StepOptions(
+        **{"loss": AveragePrecisionLoss()} | options, chunk_size=chunk_size, seed=SEED
     )
+    result = global_step(model, images[rows], labels[rows], fixed, step=STEP, ignore=ignore)
     return Answer(gradients(model), dict(model.named_buffers()), result)
 
 

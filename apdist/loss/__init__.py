@@ -5,16 +5,20 @@ from typing import TYPE_CHECKING
 from apdist._face import lazily
 
 if TYPE_CHECKING:
+    from apdist.config.loss import LossOptions as LossOptions
+    from apdist.loss.gradient import score_own_rows as score_own_rows
     from apdist.loss.listwise import AveragePrecisionLoss as AveragePrecisionLoss
     from apdist.loss.listwise import average_precision as average_precision
     from apdist.loss.listwise import (
         average_precision_from_scores as average_precision_from_scores,
     )
     from apdist.loss.listwise import average_precision_loss as average_precision_loss
-    from apdist.loss.scoring import Diagnostics as Diagnostics
-    from apdist.loss.scoring import RowScores as RowScores
+    from apdist.loss.results import Diagnostics as Diagnostics
+    from apdist.loss.results import RowScores as RowScores
 
 _HOMES = {
+    **dict.fromkeys(["LossOptions"], "apdist.config.loss"),
+    **dict.fromkeys(["score_own_rows"], "apdist.loss.gradient"),
     **dict.fromkeys(
         [
             "AveragePrecisionLoss",
@@ -24,15 +28,17 @@ _HOMES = {
         ],
         "apdist.loss.listwise",
     ),
-    **dict.fromkeys(["Diagnostics", "RowScores"], "apdist.loss.scoring"),
+    **dict.fromkeys(["Diagnostics", "RowScores"], "apdist.loss.results"),
 }
 __all__ = [
     "AveragePrecisionLoss",
     "Diagnostics",
+    "LossOptions",
     "RowScores",
     "average_precision",
     "average_precision_from_scores",
     "average_precision_loss",
+    "score_own_rows",
 ]
 
 __getattr__ = lazily(__name__, _HOMES)

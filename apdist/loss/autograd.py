@@ -11,38 +11,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apdist.loss.histogram import descriptor_gradient
-from apdist.loss.options import LossOptions
-from apdist.loss.scoring import Diagnostics, score_rows
-from apdist.loss.tiles import Pairs
+from apdist.loss.batch import Batch
+from apdist.loss.gradient import first_pass, second_pass
+from apdist.loss.results import Diagnostics
 
 
-def tiled_loss(
-    descriptors: Tensor, pairs: Pairs, weights: Tensor, options: LossOptions
-) -> tuple[Tensor, Diagnostics]:
-    """() float64 loss of ``descriptors`` (n, d), differentiable once, and its by-products."""
+def tiled_loss(batch: Batch) -> tuple[Tensor, Diagnostics]:
+    """() float64 loss of the ``batch``, differentiable once, and its by-products."""
     found: list[Diagnostics] = []
     loss: Tensor = _TiledLoss.apply(  # type: ignore[no-untyped-call]
-        descriptors, pairs, weights, options, found
+        batch.descriptors, batch, found
     )
     return loss, found[0]
 
 
 class _TiledLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        descriptors: Tensor,
-        pairs: Pairs,
-        weights: Tensor,
-        options: LossOptions,
-        found: list[Diagnostics],
-    ) -> Tensor:
+    def forward(ctx: Any, descriptors: Tensor, batch: Batch, found: list[Diagnostics]) -> Tensor:
         if not ctx.needs_input_grad[0]:
-            options = dataclasses.replace(options, cache_bytes=0)
-        scored = score_rows(descriptors, pairs, slice(0, len(descriptors)), weights, options, _same)
+            batch = dataclasses.replace(
+                batch, options=dataclasses.replace(batch.options, cache_mib=0)
+            )
+        scored = first_pass(batch, slice(0, len(descriptors)), _same)
         ctx.save_for_backward(descriptors, scored.slopes)
-        ctx.pairs, ctx.options, ctx.codes = pairs, options, scored.codes
+        # The descriptors are saved above: no second reference, which hooks would not see.
+        ctx.batch = dataclasses.replace(batch, descriptors=descriptors.new_empty(0))
+        ctx.codes = scored.codes
         found.append(scored.diagnostics)
         return scored.loss
 
@@ -50,9 +44,8 @@ class _TiledLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         descriptors, slopes = ctx.saved_tensors
         with torch.no_grad(), torch.autocast(descriptors.device.type, enabled=False):
-            gradient = descriptor_gradient(
-                descriptors, ctx.pairs, slice(0, len(descriptors)), slopes, ctx.options, ctx.codes
-            )
+            batch = dataclasses.replace(ctx.batch, descriptors=descriptors)
+            gradient = second_pass(batch, slice(0, len(descriptors)), slopes, ctx.codes)
             # A loss that is kept must not keep a byte a pair; another backward pass computes again.
             ctx.codes = [codes.new_empty((0, 0)) for codes in ctx.codes]
             gradient.mul_(grad_output)
@@ -60,7 +53,7 @@ class _TiledLoss(torch.autograd.Function):
         gradient = _Undifferentiable.apply(  # type: ignore[no-untyped-call]
             gradient, descriptors, grad_output
         )
-        return gradient, None, None, None, None
+        return gradient, None, None
 
 
 class _Undifferentiable(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Losses to compare with, all of one form: unit descriptors and labels to a scalar.
+"""Losses to compare with: built from keyword options, called with unit descriptors and labels.
 
 They hold the whole similarity matrix, and the ranking losses a row of it per positive pair: they
 are there to compare accuracy, not batch size. Queries without a positive (or, where it matters, a
@@ -11,58 +11,60 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from apdist.loss.checks import check_labels, checked_descriptors
-from apdist.loss.scoring import warn_of_no_positives
+from apdist.loss.batch import check_labels, checked_descriptors
+from apdist.loss.batch_loss import BatchLoss
+from apdist.loss.results import warn_of_no_positives
 
 
-class BatchLoss(Protocol):
-    """Any loss of a batch; `functools.partial` fixes the settings of those below."""
-
-    def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
-        """() loss of ``descriptors`` (n, d), unit vectors, with ``labels`` (n,)."""
-
-
-def batch_hard_triplet(descriptors: Tensor, labels: Tensor, *, margin: float = 0.1) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class BatchHardTriplet:
     """Mean over queries of max(0, margin + hardest negative - hardest positive similarity).
 
     Hermans et al., 2017, in cosine similarity.
     """
-    scores, positive, negative = _scores(descriptors, labels)
-    hardest_positive = scores.masked_fill(~positive, torch.inf).amin(dim=1)  # (n,)
-    hardest_negative = scores.masked_fill(~negative, -torch.inf).amax(dim=1)
-    losses = (margin + hardest_negative - hardest_positive).clamp(min=0)
-    return _mean(losses, positive.any(dim=1) & negative.any(dim=1))
+
+    margin: float = 0.1
+    """Of cosine similarity."""
+
+    def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
+        scores, positive, negative = _scores(descriptors, labels)
+        hardest_positive = scores.masked_fill(~positive, torch.inf).amin(dim=1)  # (n,)
+        hardest_negative = scores.masked_fill(~negative, -torch.inf).amax(dim=1)
+        losses = (self.margin + hardest_negative - hardest_positive).clamp(min=0)
+        return _mean(losses, positive.any(dim=1) & negative.any(dim=1))
 
 
-def contrastive(descriptors: Tensor, labels: Tensor, *, margin: float = 0.7) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class Contrastive:
     """Sum over pairs, per query, of squared distance or squared shortfall; mean over queries.
 
         positive: |f_i - f_j|^2 / 2        negative: max(0, margin - |f_i - f_j|)^2 / 2
 
-    Radenovic et al., TPAMI 2019; ``margin`` is a Euclidean distance of unit vectors.
+    Radenovic et al., TPAMI 2019.
     """
-    scores, positive, negative = _scores(descriptors, labels)
-    # The root has no derivative at 0, where its square does.
-    distances = (2 - 2 * scores).clamp(min=1e-12).sqrt()
-    pulls = ((1 - scores) * positive).sum(dim=1)
-    pushes = ((margin - distances).clamp(min=0).square() / 2 * negative).sum(dim=1)
-    return _mean(pulls + pushes, positive.any(dim=1))
+
+    margin: float = 0.7
+    """A Euclidean distance of unit vectors."""
+
+    def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
+        scores, positive, negative = _scores(descriptors, labels)
+        # The root has no derivative at 0, where its square does.
+        distances = (2 - 2 * scores).clamp(min=1e-12).sqrt()
+        pulls = ((1 - scores) * positive).sum(dim=1)
+        pushes = ((self.margin - distances).clamp(min=0).square() / 2 * negative).sum(dim=1)
+        return _mean(pulls + pushes, positive.any(dim=1))
 
 
-def multi_similarity(
-    descriptors: Tensor,
-    labels: Tensor,
-    *,
-    alpha: float = 2.0,
-    beta: float = 50.0,
-    base: float = 0.5,
-    epsilon: float = 0.1,
-) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class MultiSimilarity:
     """Multi-similarity loss with its pair mining (Wang et al., CVPR 2019).
 
         mean over queries of  log(1 + sum exp(-alpha (s+ - base))) / alpha
@@ -71,43 +73,58 @@ def multi_similarity(
     over the positives less similar than the hardest negative plus ``epsilon``, and the negatives
     more similar than the hardest positive minus ``epsilon``.
     """
-    scores, positive, negative = _scores(descriptors, labels)
-    fixed = scores.detach()
-    hardest_negative = fixed.masked_fill(~negative, -torch.inf).amax(dim=1, keepdim=True)
-    hardest_positive = fixed.masked_fill(~positive, torch.inf).amin(dim=1, keepdim=True)
-    pulled = positive & (fixed < hardest_negative + epsilon)
-    pushed = negative & (fixed > hardest_positive - epsilon)
-    pulls = _log_one_plus_sum_exp(-alpha * (scores - base), pulled) / alpha
-    pushes = _log_one_plus_sum_exp(beta * (scores - base), pushed) / beta
-    return _mean(pulls + pushes, positive.any(dim=1))
+
+    alpha: float = 2.0
+    """Sharpness for positives."""
+    beta: float = 50.0
+    """Sharpness for negatives."""
+    base: float = 0.5
+    """Similarity that divides them."""
+    epsilon: float = 0.1
+    """Margin of the mining."""
+
+    def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
+        scores, positive, negative = _scores(descriptors, labels)
+        fixed = scores.detach()
+        hardest_negative = fixed.masked_fill(~negative, -torch.inf).amax(dim=1, keepdim=True)
+        hardest_positive = fixed.masked_fill(~positive, torch.inf).amin(dim=1, keepdim=True)
+        pulled = positive & (fixed < hardest_negative + self.epsilon)
+        pushed = negative & (fixed > hardest_positive - self.epsilon)
+        pulls = _log_one_plus_sum_exp(-self.alpha * (scores - self.base), pulled) / self.alpha
+        pushes = _log_one_plus_sum_exp(self.beta * (scores - self.base), pushed) / self.beta
+        return _mean(pulls + pushes, positive.any(dim=1))
 
 
-def smooth_average_precision(
-    descriptors: Tensor, labels: Tensor, *, temperature: float = 0.01, include_self: bool = True
-) -> Tensor:
-    """1 - mean Smooth-AP: ranks count the images above through a sigmoid (Brown et al., ECCV 2020).
+@dataclass(frozen=True, kw_only=True)
+class SmoothAveragePrecision:
+    """1 - mean Smooth-AP: ranks count the images above through a sigmoid.
 
-    With ``include_self``, as in the published code, each query is also one of its own positives.
+    Brown et al., ECCV 2020.
     """
-    scores, positive, _ = _scores(descriptors, labels)
-    has_positive = positive.any(dim=1)
-    itself = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    listed = torch.ones_like(itself) if include_self else ~itself
-    positive = positive | itself if include_self else positive
-    queries, ranks, ranks_among_positives = _soft_ranks(scores, positive, listed, temperature)
-    sums = torch.zeros_like(scores[:, 0]).index_add(0, queries, ranks_among_positives / ranks)
-    losses = 1 - sums / positive.sum(dim=1).clamp(min=1)
-    return _mean(losses, has_positive | include_self)
+
+    temperature: float = 0.01
+    """Of the sigmoid."""
+    include_self: bool = True
+    """Each query is also one of its own positives, as in the published code."""
+
+    def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
+        scores, positive, _ = _scores(descriptors, labels)
+        has_positive = positive.any(dim=1)
+        itself = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        listed = torch.ones_like(itself) if self.include_self else ~itself
+        positive = positive | itself if self.include_self else positive
+        queries, ranks, ranks_among_positives = _soft_ranks(
+            scores, positive, listed, self.temperature
+        )
+        sums = torch.zeros_like(scores[:, 0]).index_add(0, queries, ranks_among_positives / ranks)
+        losses = 1 - sums / positive.sum(dim=1).clamp(min=1)
+        return _mean(losses, has_positive | self.include_self)
 
 
-def recall_at_k(
-    descriptors: Tensor,
-    labels: Tensor,
-    *,
-    ks: tuple[int, ...] = (1, 2, 4, 8, 16),
-    rank_temperature: float = 0.01,
-    recall_temperature: float = 1.0,
-) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class RecallAtK:
     """1 - mean over k of the soft recall@k (Patel et al., CVPR 2022).
 
         recall@k = sum over positives of sigmoid((k - rank) / temperature) / min(k, positives)
@@ -115,16 +132,26 @@ def recall_at_k(
     with soft ranks as in Smooth-AP; the query itself is not in its list. The sigmoid is 1/2 where
     the rank is k, so a perfect ranking does not reach 0.
     """
-    scores, positive, _ = _scores(descriptors, labels)
-    itself = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    queries, ranks, _ = _soft_ranks(scores, positive, ~itself, rank_temperature)
-    num_positives = positive.sum(dim=1)
-    losses = torch.zeros_like(scores[:, 0])
-    for k in ks:
-        found = torch.sigmoid((k - ranks) / recall_temperature)  # (p,)
-        recalls = torch.zeros_like(losses).index_add(0, queries, found)
-        losses = losses + (1 - recalls / num_positives.clamp(min=1, max=k)) / len(ks)
-    return _mean(losses, num_positives > 0)
+
+    ks: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """The mean is over these."""
+    rank_temperature: float = 0.01
+    """Of the sigmoid that counts the images above."""
+    recall_temperature: float = 1.0
+    """Of the sigmoid of the formula."""
+
+    def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
+        scores, positive, _ = _scores(descriptors, labels)
+        itself = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        queries, ranks, _ = _soft_ranks(scores, positive, ~itself, self.rank_temperature)
+        num_positives = positive.sum(dim=1)
+        losses = torch.zeros_like(scores[:, 0])
+        for k in self.ks:
+            found = torch.sigmoid((k - ranks) / self.recall_temperature)  # (p,)
+            recalls = torch.zeros_like(losses).index_add(0, queries, found)
+            losses = losses + (1 - recalls / num_positives.clamp(min=1, max=k)) / len(self.ks)
+        return _mean(losses, num_positives > 0)
 
 
 def metric_learning(name: str, **settings: Any) -> BatchLoss:

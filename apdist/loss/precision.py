@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from apdist.config.loss import Bins, LossOptions, Variant
 from apdist.loss.tiles import Histograms
 
 # The published tie-aware code guards its two divisions by this; its figures depend on it.
@@ -20,7 +21,17 @@ _NUMBERS_AT_ONCE = 2**15
 _NUMBERS_AT_ONCE_ON_GPU = 2**20
 
 
-def average_precision_of_bins(positives: Tensor, everything: Tensor, variant: str) -> Tensor:
+def bin_centres(bins: Bins) -> Tensor:
+    """(M,) float64 scores of the centres, the best first."""
+    return torch.linspace(bins.max_score, bins.min_score, bins.num_bins, dtype=torch.float64)
+
+
+def bin_width(bins: Bins) -> float:
+    """Distance of two neighbouring centres."""
+    return (bins.max_score - bins.min_score) / (bins.num_bins - 1)
+
+
+def average_precision_of_bins(positives: Tensor, everything: Tensor, variant: Variant) -> Tensor:
     """Average precision of ranked lists given as cumulative histograms; differentiable.
 
     With h the histogram of a cumulative histogram H, and ' the bin before (0 at the first):
@@ -36,7 +47,7 @@ def average_precision_of_bins(positives: Tensor, everything: Tensor, variant: st
     Args:
         positives: (b, M) H+, images of the query's class counted from the best score down.
         everything: (b, M) H, all images counted from the best score down.
-        variant: one of options.VARIANTS.
+        variant: which of them.
 
     Returns:
         (b,) in [0, 1]; NaN where there is no positive.
@@ -77,10 +88,10 @@ class Tables:
 NUM_SCALARS = 6
 
 
-def tables_of(histograms: Histograms, weights: Tensor, variant: str, bin_width: float) -> Tables:
+def tables_of(histograms: Histograms, weights: Tensor, options: LossOptions) -> Tables:
     """Tables of the own rows, whose queries have ``weights`` (b,) float64."""
     averages, slopes = slopes_of_bins(
-        histograms.positives, histograms.everything, variant, bin_width
+        histograms.positives, histograms.everything, options.variant, bin_width(options)
     )
     defined = ~averages.isnan()
     counted = weights.where(defined, 0.0)
@@ -100,7 +111,7 @@ def tables_of(histograms: Histograms, weights: Tensor, variant: str, bin_width: 
 
 
 def slopes_of_bins(
-    positives: Tensor, everything: Tensor, variant: str, bin_width: float
+    positives: Tensor, everything: Tensor, variant: Variant, width: float
 ) -> tuple[Tensor, Tensor]:
     """Average precision, and how it changes with the score of one image, by interval of scores.
 
@@ -112,8 +123,8 @@ def slopes_of_bins(
     Args:
         positives: (b, M) cumulative histogram of the positives, float64.
         everything: (b, M) cumulative histogram of all images, float64.
-        variant: one of options.VARIANTS.
-        bin_width: distance of neighbouring bin centres.
+        variant: as in `average_precision_of_bins`.
+        width: distance of neighbouring bin centres.
 
     Returns:
         (b,) AP; (b, 2, M-1) slopes of negatives and of positives, zero without positives.
@@ -129,7 +140,7 @@ def slopes_of_bins(
     )
     by_scores = torch.stack((by_everything, by_everything + by_positives), dim=1)[:, :, :-1]
     defined = positives[:, -1:, None] > 0
-    return averages, (by_scores / bin_width).where(defined, 0.0)
+    return averages, (by_scores / width).where(defined, 0.0)
 
 
 def _slopes_of_ap(positives: Tensor, everything: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,7 +161,7 @@ def _slopes_of_ap(positives: Tensor, everything: Tensor) -> tuple[Tensor, Tensor
 
 
 def _slopes_by_graph(
-    variant: str, positives: Tensor, everything: Tensor
+    variant: Variant, positives: Tensor, everything: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """AP of any variant, and its derivatives by H+ and by H."""
     with torch.inference_mode(False), torch.enable_grad():

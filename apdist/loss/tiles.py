@@ -5,14 +5,32 @@ Shapes: n images, b of them rows of this worker, M bins, r x c a tile.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from apdist.config.loss import Backend, LossOptions
+
 BLOCK = 128
 """Images on each side of a block of pairs; where Triton does the work, tiles consist of blocks."""
+
+# The CPU's cache holds the scores of a small tile, and the product of long descriptors is faster in
+# large ones; a GPU needs more work per launch.
+_CPU_TILE, _CPU_TILE_OF_LONG, _LONG = 1024, 2048, 1024
+_GPU_TILE, _GPU_SQUARE = 8192, 2048
+# So few images on a GPU are done before the next launch: better one product than three.
+_FEW_IMAGES = 4096
+# Rows of scores start at multiples of this many, so that a lane of a GPU loads 16 bytes.
+_TRITON_ROW = 16
+# Codes run from 0 to M.
+_MAX_BINS_OF_BYTE = 255
+_SMALL_CACHE_BYTES = 256 * 2**20
+
+Codes = list[Tensor]
+"""(r, c) uint8 of each tile; (0, 0) where they are not kept."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,26 @@ class Cut:
         """Numbers from a row of a tile's scores to the next."""
         return _up(tile.shape[1], self.row_multiple)
 
+    def view(self, buffer: Tensor, tile: Tile) -> Tensor:
+        """(r, c) the beginning of a ``buffer`` as the scores of a tile."""
+        return buffer.as_strided(tile.shape, (self.stride(tile), 1))
+
+
+def cut_of(descriptors: Tensor, backend: Backend, tile_size: int | Literal["auto"]) -> Cut:
+    """How the similarities of ``descriptors`` (n, d) are cut for a backend."""
+    of_triton = backend == "triton"
+    if of_triton or descriptors.device.type != "cpu":
+        size = _GPU_TILE if tile_size == "auto" else tile_size
+        square = _GPU_SQUARE if len(descriptors) > _FEW_IMAGES else _FEW_IMAGES
+        cut = Cut(size, size, square)
+    else:
+        default = _CPU_TILE_OF_LONG if descriptors.shape[1] >= _LONG else _CPU_TILE
+        size = default if tile_size == "auto" else tile_size
+        cut = Cut(size, size)
+    if of_triton:
+        cut = dataclasses.replace(cut, multiple=BLOCK, row_multiple=_TRITON_ROW)
+    return cut
+
 
 def tiles_of(num_images: int, rows: slice, cut: Cut) -> list[Tile]:
     """Tiles that cover the own rows: the upper triangle where they are all rows, else the strip."""
@@ -136,3 +174,31 @@ def _up(size: int, multiple: int) -> int:
 def within(part: slice, rows: slice) -> slice:
     """``part`` counted from the first of ``rows``."""
     return slice(part.start - rows.start, part.stop - rows.start)
+
+
+def new_buffer(
+    tiles: list[Tile], cut: Cut, like: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Room for the scores of the largest tile."""
+    size = max((tile.shape[0] * cut.stride(tile) for tile in tiles), default=0)
+    return like.new_empty(size, dtype=dtype)
+
+
+def new_codes(tiles: list[Tile], cut: Cut, options: LossOptions, like: Tensor) -> Codes:
+    """Room for one byte a pair if that is within the budget."""
+    num_bytes = sum(tile.shape[0] * cut.stride(tile) for tile in tiles)
+    if options.num_bins > _MAX_BINS_OF_BYTE or not _fits(num_bytes, options, like):
+        return [like.new_empty((0, 0), dtype=torch.uint8) for _ in tiles]
+    return [cut.view(new_buffer([tile], cut, like, torch.uint8), tile) for tile in tiles]
+
+
+def _fits(num_bytes: int, options: LossOptions, like: Tensor) -> bool:
+    """Whether so much may be kept beside the descriptors."""
+    if options.cache_mib != "auto":
+        return num_bytes <= options.cache_mib << 20
+    if num_bytes <= _SMALL_CACHE_BYTES or like.device.type != "cuda":
+        return num_bytes <= _SMALL_CACHE_BYTES
+    free, _ = torch.cuda.mem_get_info(like.device)
+    # What torch holds and does not use is free as well.
+    free += torch.cuda.memory_reserved(like.device) - torch.cuda.memory_allocated(like.device)
+    return num_bytes <= free // 2

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.config import Config
-from apdist.data.catalogue.catalogue import Index
+from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.catalogue.selection import evaluation_images
-from apdist.data.loading.passes import shard_names
+from apdist.data.loading.sequential import shard_names
 from apdist.model.descriptor import DescriptorNet
 from apdist.retrieval.describe import describe_images, num_batches
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
@@ -20,10 +20,10 @@ from apdist.training.step.sharding import is_sharded
 
 
 def evaluate(
-    network: DescriptorNet, index: Index, config: Config, workers: Workers
+    network: DescriptorNet, catalogue: Catalogue, config: Config, workers: Workers
 ) -> RetrievalScores | None:
     """Scores of the evaluation split on worker 0, None on the others; all workers must call it."""
-    split = evaluation_images(index, config.data, config.training.seed)
+    split = evaluation_images(catalogue, config.data, config.training.seed)
     descriptors = _describe_together(network, split, config, workers)
     if workers.rank != 0:
         return None
@@ -31,7 +31,7 @@ def evaluate(
 
 
 def _describe_together(
-    network: DescriptorNet, split: Index, config: Config, workers: Workers
+    network: DescriptorNet, split: Catalogue, config: Config, workers: Workers
 ) -> Tensor:
     """Descriptors (n, d) in the order of the split, on every worker; each describes some shards."""
     device = next(network.parameters()).device

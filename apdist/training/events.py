@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin
 
-from apdist.figures import EVALUATION, STEP, Figure, Seen
+from apdist.figures import EVALUATION, STEP, logged_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class _Checked:
     """
 
     kind: ClassVar[str]
-    known: ClassVar[tuple[Figure[Any], ...]] = ()
-    """The table that ``figures`` are of."""
+    known: ClassVar[frozenset[str]] = frozenset()
+    """Keys that ``figures`` may have."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -32,11 +32,10 @@ class _Checked:
                 raise ValueError(
                     f"{field.name} of the event {self.kind!r}: expected {field.type}, got {value!r}"
                 )
-        keys = {figure.key for figure in self.known if Seen.LOG in figure.seen}
-        if unknown := getattr(self, "figures", {}).keys() - keys:
+        if unknown := getattr(self, "figures", {}).keys() - self.known:
             raise ValueError(
-                f"the event {self.kind!r} has no figure {sorted(unknown)[0]!r}; known are: "
-                f"{', '.join(sorted(keys))}"
+                f"the event {self.kind!r} has no figure {min(unknown)!r}; known are: "
+                f"{', '.join(sorted(self.known))}"
             )
 
 
@@ -76,7 +75,7 @@ class StepDone(_Kept):
     """The weights were moved."""
 
     kind = "step"
-    known = STEP
+    known = logged_keys(STEP)
     figures: dict[str, float]
 
 
@@ -85,7 +84,7 @@ class Evaluated(_Kept):
     """The evaluation split was measured."""
 
     kind = "evaluation"
-    known = EVALUATION
+    known = logged_keys(EVALUATION)
     figures: dict[str, float]
     seconds: float
 
@@ -256,7 +255,7 @@ def from_json(plain: Mapping[str, Any]) -> Event:
         raise ValueError(f"expected an event of kind {', '.join(KINDS)}; got {str(plain)[:40]!r}")
     names = {field.name for field in dataclasses.fields(KINDS[kind])}
     own = {name: value for name, value in plain.items() if name in names}
-    rest = {name: value for name, value in plain.items() if name not in {*names, "kind"}}
+    rest = {name: value for name, value in plain.items() if name not in names and name != "kind"}
     if "figures" in names:
         own["figures"], rest = rest, {}
     if wrong := [*rest, *(names - own.keys())]:
@@ -269,8 +268,8 @@ def from_json(plain: Mapping[str, Any]) -> Event:
 
 def _fits(value: object, kind: Any) -> bool:
     """Whether ``value`` is of the type of a field; an integer is a float, a bool is no number."""
-    if kind in (int, float):
-        return isinstance(value, int | kind) and not isinstance(value, bool)
+    if kind is int or kind is float:
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
     if get_origin(kind) is list:
         (entry,) = get_args(kind)
         return isinstance(value, list) and all(_fits(item, entry) for item in value)

@@ -14,15 +14,18 @@ from dataclasses import dataclass, replace
 import torch
 
 from apdist.config import Config, config_hash
+from apdist.config.loss import LossOptions
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, read_index
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import training_images
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, total
 from apdist.data.plan.plan import PlanSummary, build_plan
 from apdist.figures import EVALUATION, STEP, MeasuredStep, logged
-from apdist.loss.listwise import AveragePrecisionLoss, Diagnostics
-from apdist.loss.plugged import build_loss
+from apdist.loss.batch_loss import build_loss
+from apdist.loss.listwise import AveragePrecisionLoss
+from apdist.loss.precision import bin_centres
+from apdist.loss.results import Diagnostics
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import build_model, save_model
 from apdist.retrieval.scores_file import write_scores
@@ -35,15 +38,16 @@ from apdist.training.events import (
     StepDone,
     WorkersFailed,
 )
-from apdist.training.feed import on_device
 from apdist.training.mailbox import Link
 from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
+from apdist.training.prefetch import on_device
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease
 from apdist.training.run_folder.runs import evaluation_name
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.memory import choose_activations
+from apdist.training.step.options import StepOptions
 from apdist.training.step.results import StepResult
 from apdist.training.step.sharding import shard_parameters, whole
 from apdist.training.step.step import global_step
@@ -80,18 +84,18 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     if options.parameters == "sharded":
         shard_parameters(network, device, workers.size)
     optimizer = build_optimizer(network, config)
-    index = read_index(config.data.shards)
-    training_index = training_images(index, config.data, options.seed)
-    plan = build_plan(training_index.labels, config)
-    origin = Origin(config_hash(config), training_index.fingerprint())
+    catalogue = read_catalogue(config.data.shards)
+    training_catalogue = training_images(catalogue, config.data, options.seed)
+    plan = build_plan(training_catalogue.labels, config)
+    origin = Origin(config_hash(config), training_catalogue.fingerprint())
     keeper = Keeper(job.run, job.lease, link, workers, config.checkpoint.keep)
     start = keeper.restore(network, optimizer, origin, device)
-    worker = _Worker(job, keeper, network, optimizer, index, origin)
+    worker = _Worker(job, keeper, network, optimizer, catalogue, origin)
     worker.start(start, plan.summary)
     if options.compile:
         network.compile()
     stream = TrainingStream(
-        training_index,
+        training_catalogue,
         plan,
         config.data,
         config.augment,
@@ -111,19 +115,28 @@ class _Worker:
         keeper: Keeper,
         network: DescriptorNet,
         optimizer: torch.optim.Optimizer,
-        index: Index,
+        catalogue: Catalogue,
         origin: Origin,
     ) -> None:
         self.job, self.keeper, self.network, self.optimizer = job, keeper, network, optimizer
         self.origin = origin
         self.config = job.config
-        self.index = index
+        self.catalogue = catalogue
         self.workers = keeper.workers
         self.device = next(network.parameters()).device
         self.loss = build_loss(self.config.loss)
-        self.bins = self.loss.options.bins if isinstance(self.loss, AveragePrecisionLoss) else None
+        self.bins: LossOptions | None = (
+            self.loss.options if isinstance(self.loss, AveragePrecisionLoss) else None
+        )
         self.activations, self.reason = choose_activations(
             network, self.config.data.image_size, self.config.training, self.workers
+        )
+        self.step_options = StepOptions(
+            loss=self.loss,
+            chunk_size=self.config.training.chunk_size,
+            seed=self.config.training.seed,
+            activations=self.activations,
+            bf16=self.config.training.precision == "bf16",
         )
         self.diagnostics: Diagnostics | None = None
 
@@ -216,17 +229,12 @@ class _Worker:
 
     def add_gradient(self, batch: Batch) -> StepResult:
         """The three stages on one global batch."""
-        options = self.config.training
         return global_step(
             self.network,
             batch.images.to(self.device),  # another accelerator than CUDA
             batch.labels.to(self.device),
-            loss=self.loss,
-            chunk_size=options.chunk_size,
-            seed=options.seed,
+            self.step_options,
             step=batch.step,
-            activations=self.activations,
-            bf16=options.precision == "bf16",
         )
 
     def evaluate(self, step: int) -> None:
@@ -234,7 +242,7 @@ class _Worker:
         if not self.config.data.eval_split:
             return
         started = time.perf_counter()
-        scores = evaluate(self.network, self.index, self.config, self.workers)
+        scores = evaluate(self.network, self.catalogue, self.config, self.workers)
         metrics = {"step": float(step)}
         if scores is not None:
             figures = logged(EVALUATION, scores)
@@ -269,7 +277,7 @@ class _Worker:
             (histogram / histogram.sum().clamp(min=1)).tolist()
             for histogram in (told.positive_histogram, told.negative_histogram)
         )
-        centres = self.bins.centres().tolist()
+        centres = bin_centres(self.bins).tolist()
         self.keeper.post(
             Similarities(step=step, centres=centres, positive=positive, negative=negative)
         )

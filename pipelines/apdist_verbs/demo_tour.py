@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import INDEX_NAME
+from apdist.data.catalogue.catalogue import CATALOGUE_NAME
 from apdist.data.loading.reader import ImageReader
 from apdist.retrieval.metrics import RetrievalScores
 from apdist.training.events import StepDone
@@ -24,7 +24,7 @@ def tour() -> int:
     """Draw, train, evaluate, index, search, report; returns the exit code."""
     started = time.monotonic()
     config = with_absolute_paths(preset("glyphs"))
-    if not storage.exists(storage.join(config.data.shards, INDEX_NAME)):
+    if not storage.exists(storage.join(config.data.shards, CATALOGUE_NAME)):
         _heading("1. draw the data set: characters in the typefaces that matplotlib ships")
         prepare.main(["glyphs", "--out", config.data.shards])
     _heading("2. train on two Ray workers: one global AP batch a step, in three stages")
@@ -57,10 +57,10 @@ def installed(name: str) -> str:
 def example_query(run: Run) -> Path:
     """Write one image of the test split beside the run, to search with."""
     found = _described(run)
-    row = len(found.index) // 2
+    row = len(found.catalogue) // 2
     path = Path(run.uri, "example-query.jpg")
-    path.write_bytes(ImageReader(found.index).read_one(row))
-    say(f"query: {found.index.table['label_name'][row].as_py()}")
+    path.write_bytes(ImageReader(found.catalogue).read_one(row))
+    say(f"query: {found.catalogue.table['label_name'][row].as_py()}")
     return path
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, read_index
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import evaluation_images
 from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
@@ -21,7 +21,7 @@ from apdist_verbs.terminal.console import progress_bar, say
 class Described:
     """The images of a split and their descriptors (n, d)."""
 
-    index: Index
+    catalogue: Catalogue
     descriptors: Tensor
 
 
@@ -81,9 +81,9 @@ def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
     assert model.model_id == model_id
     config = open_run(run_uri).config
     data = dataclasses.replace(config.data, eval_split=split)
-    index = evaluation_images(read_index(shards), data, config.training.seed)
-    with progress_bar(f"describing {split}", len(index)) as update:
+    catalogue = evaluation_images(read_catalogue(shards), data, config.training.seed)
+    with progress_bar(f"describing {split}", len(catalogue)) as update:
         descriptors = describe_split(
-            model.network, index, image_size=model.image_size, progress=lambda n: update(n, "")
+            model.network, catalogue, image_size=model.image_size, progress=lambda n: update(n, "")
         )
-    return Described(index, descriptors)
+    return Described(catalogue, descriptors)

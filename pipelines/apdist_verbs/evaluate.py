@@ -9,7 +9,8 @@ from apdist.data import storage
 from apdist.figures import EVALUATION, Seen, measure
 from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.terminal.console import say, table
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores
@@ -54,7 +55,7 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
         storage.absolute(shards or run.config.data.shards),
         split or run.config.data.eval_split or run.config.data.train_split,
     )
-    scores = score_labelled(found.descriptors, torch.tensor(found.index.labels))
+    scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))
     if not shards and not split:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))
     return scores

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,8 +77,8 @@ def entries(found: Described) -> pa.Table:
     """What a result tells: where the image came from and where its bytes lie."""
     import pyarrow as pa
 
-    table = found.index.table
-    uris = [storage.join(found.index.root, name) for name in table["shard"].to_pylist()]
+    table = found.catalogue.table
+    uris = [storage.join(found.catalogue.root, name) for name in table["shard"].to_pylist()]
     columns = ["key", "source", "label", "label_name", "offset", "size"]
     return table.select(columns).append_column("shard", pa.array(uris).dictionary_encode())
 

@@ -14,7 +14,8 @@ from apdist.data import storage
 from apdist.training.events import Evaluated, Similarities, StepDone, to_json
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     from apdist.data.loading.reader import ImageReader
@@ -91,7 +92,7 @@ def ranked_queries(
     from apdist.retrieval.ranking import nearest_rows
 
     chosen = choose_queries(scores.average_precision, num_each=options.queries)
-    reader = ImageReader(found.index)
+    reader = ImageReader(found.catalogue)
     rows = torch.tensor([row for _, row in chosen])
     values, ranked = nearest_rows(found.descriptors[rows], found.descriptors, options.results + 1)
     queries = []
@@ -117,7 +118,7 @@ def _image(
 ) -> RankedImage:
     from apdist.report.gallery import RankedImage
 
-    table = found.index.table
+    table = found.catalogue.table
     return RankedImage(
         image=reader.read_one(row),
         label=str(table["label_name"][row].as_py()),

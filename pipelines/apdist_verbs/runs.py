@@ -5,14 +5,13 @@ import time
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
-
 from apdist.data import storage
 from apdist.training.events import Ended, Evaluated
 from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.lease import holder_of
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
 from apdist_verbs.terminal.console import say, table
+from apdist_verbs.terminal.fields import positional
 from apdist_verbs.terminal.options import parse
 
 
@@ -20,7 +19,7 @@ from apdist_verbs.terminal.options import parse
 class Options:
     """List runs: state, step, mAP, age, and what to do next."""
 
-    folder: Annotated[str, tyro.conf.Positional] = "runs"
+    folder: Annotated[str, positional("FOLDER")] = "runs"
     """Folder or s3:// prefix that holds runs, or a sweep with its trials."""
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
 from apdist.config import Config, flatten, override
 from apdist.data import storage
 from apdist.training.cluster.launch import Interrupted, loss_explained, ray_cluster
@@ -22,6 +20,7 @@ from apdist.training.space import Dimension, read_space
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset, preset_help
 from apdist_verbs.terminal.console import say, table
+from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.train import check_data, with_absolute_paths
 from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
@@ -31,7 +30,7 @@ from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
 class Options:
     """Search hyper-parameters for the best mAP on held-out classes; each trial is a training."""
 
-    space: Annotated[Path, tyro.conf.arg(help_behavior_hint="(required)")]
+    space: Annotated[Path, Argument(hint="required")]
     """TOML file with distributions; see docs/sweeps.md."""
     trials: int = 8
     """Trainings to try."""
@@ -39,7 +38,7 @@ class Options:
     """asha stops trials that fall behind; fifo runs all to their end."""
     max_concurrent: int = 0
     """Most trials at a time; 0: as many as the cluster has room for."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    config: Annotated[Config, Argument(name="")] = field(default_factory=Config)
 
     def __post_init__(self) -> None:
         if self.trials < 1 or self.max_concurrent < 0:
@@ -62,7 +61,7 @@ def main(argv: list[str]) -> int:
         )
         return 0
     options = parse(
-        tyro.conf.configure(tyro.conf.AvoidSubcommands)(Options),
+        Options,
         argv[1:],
         f"apdist sweep {argv[0]}",
         default=Options(space=Path(), config=preset(argv[0])),

@@ -4,12 +4,11 @@ import shlex
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
-
 from apdist.data import storage
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import open_run
 from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.fields import positional
 from apdist_verbs.terminal.options import parse
 
 
@@ -17,7 +16,7 @@ from apdist_verbs.terminal.options import parse
 class Options:
     """Send MLflow what it lacks of a run that is not being trained, and how the run ended."""
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, positional("RUN")]
     """Folder of the run."""
 
 

@@ -91,16 +91,16 @@ def check_data(config: Config) -> str:
     Raises:
         ValueError: a batch cannot be filled, or a split is missing.
     """
-    from apdist.data.catalogue.catalogue import read_index
+    from apdist.data.catalogue.catalogue import read_catalogue
     from apdist.data.catalogue.selection import evaluation_images, training_images
     from apdist.data.plan.plan import build_plan
 
     if config.data.cache_dir and os.path.isfile(config.data.cache_dir):
         raise ValueError(f"data.cache_dir {config.data.cache_dir} is a file; give a folder")
-    index, seed = read_index(config.data.shards), config.training.seed
+    catalogue, seed = read_catalogue(config.data.shards), config.training.seed
     if config.data.eval_split:
-        evaluation_images(index, config.data, seed)
-    facts = build_plan(training_images(index, config.data, seed).labels, config).summary
+        evaluation_images(catalogue, config.data, seed)
+    facts = build_plan(training_images(catalogue, config.data, seed).labels, config).summary
     lone = f", {facts.num_lone_classes} classes with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (

@@ -20,11 +20,11 @@ from tests.reference import unit_rows
 
 CASES = json.loads((ROOT / "tests/cases/average_precision.json").read_text())
 LOSSES: list[Callable[..., Tensor]] = [
-    baselines.batch_hard_triplet,
-    baselines.contrastive,
-    baselines.multi_similarity,
-    baselines.smooth_average_precision,
-    baselines.recall_at_k,
+    baselines.BatchHardTriplet(),
+    baselines.Contrastive(),
+    baselines.MultiSimilarity(),
+    baselines.SmoothAveragePrecision(),
+    baselines.RecallAtK(),
 ]
 
 
@@ -70,7 +70,7 @@ def test_triplet_compares_the_hardest_pair_of_each_query() -> None:
             for i, positives, negatives in lists(classes)
         ]
     )
-    found = baselines.batch_hard_triplet(descriptors, labels, margin=0.3)
+    found = baselines.BatchHardTriplet(margin=0.3)(descriptors, labels)
     assert found.item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -84,7 +84,7 @@ def test_contrastive_sums_half_squared_distances() -> None:
             for i, positives, negatives in lists(classes)
         ]
     )
-    found = baselines.contrastive(descriptors, labels, margin=1.2)
+    found = baselines.Contrastive(margin=1.2)(descriptors, labels)
     assert found.item() == pytest.approx(expected, abs=1e-10)
 
 
@@ -100,7 +100,7 @@ def test_multi_similarity_is_its_formula_over_mined_pairs() -> None:
             math.log(1 + sum(math.exp(-2 * (x - 0.5)) for x in pulled)) / 2
             + math.log(1 + sum(math.exp(50 * (x - 0.5)) for x in pushed)) / 50
         )
-    found = baselines.multi_similarity(descriptors, labels)
+    found = baselines.MultiSimilarity()(descriptors, labels)
     assert found.item() == pytest.approx(mean(losses), abs=1e-12)
 
 
@@ -114,8 +114,8 @@ def test_smooth_average_precision_counts_ranks_through_a_sigmoid(include_self: b
         if any(positive):
             scores = [s[i][j] for j in listed]
             averages.append(reference.smooth_average_precision(scores, positive, 0.05))
-    found = baselines.smooth_average_precision(
-        descriptors, labels, temperature=0.05, include_self=include_self
+    found = baselines.SmoothAveragePrecision(temperature=0.05, include_self=include_self)(
+        descriptors, labels
     )
     assert found.item() == pytest.approx(1 - mean(averages), abs=1e-12)
 
@@ -129,7 +129,7 @@ def test_smooth_average_precision_has_the_published_loss_and_gradient(case: dict
     rows = torch.tensor(CASES["inputs"][case["input"]]["embeddings"], dtype=torch.float64)
     labels = torch.tensor(CASES["inputs"][case["input"]]["labels"])
     rows.requires_grad_()
-    loss = baselines.smooth_average_precision(normalize(rows, dim=1), labels, **case["options"])
+    loss = baselines.SmoothAveragePrecision(**case["options"])(normalize(rows, dim=1), labels)
     loss.backward()
     assert loss.item() == pytest.approx(case["loss"], abs=1e-9)
     assert rows.grad is not None
@@ -139,10 +139,8 @@ def test_smooth_average_precision_has_the_published_loss_and_gradient(case: dict
 @pytest.mark.parametrize("temperature", ["0_01", "0_05"])
 def test_smooth_average_precision_has_the_published_mean(temperature: str) -> None:
     rows = torch.tensor(CASES["batch"]["embeddings"], dtype=torch.float64)
-    loss = baselines.smooth_average_precision(
-        normalize(rows, dim=1),
-        torch.tensor(CASES["batch"]["labels"]),
-        temperature=float(temperature.replace("_", ".")),
+    loss = baselines.SmoothAveragePrecision(temperature=float(temperature.replace("_", ".")))(
+        normalize(rows, dim=1), torch.tensor(CASES["batch"]["labels"])
     )
     published = CASES["batch"]["smooth_ap"][f"tau_{temperature}"]
     assert 1 - loss.item() == pytest.approx(mean(published), abs=1e-9)
@@ -163,13 +161,13 @@ def test_recall_at_k_is_its_formula() -> None:
                 rank = 1 + sum(sigmoid((s[i][z] - s[i][x]) / 0.05) for z in others)
                 found += sigmoid((k - rank) / 0.5)
             losses.append(1 - found / min(k, len(positives)))
-    loss = baselines.recall_at_k(
-        descriptors, labels, ks=(1, 4), rank_temperature=0.05, recall_temperature=0.5
+    loss = baselines.RecallAtK(ks=(1, 4), rank_temperature=0.05, recall_temperature=0.5)(
+        descriptors, labels
     )
     assert loss.item() == pytest.approx(mean(losses), abs=1e-12)
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 def test_gradient_is_that_of_finite_differences(loss: Callable[..., Tensor]) -> None:
     labels = torch.tensor([0, 0, 1, 1, 1, 2])
     rows = torch.randn(6, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -177,7 +175,7 @@ def test_gradient_is_that_of_finite_differences(loss: Callable[..., Tensor]) -> 
     assert torch.autograd.gradcheck(lambda x: loss(normalize(x, dim=1), labels), rows, eps=1e-7)
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 @pytest.mark.parametrize("labels", [torch.arange(6), torch.zeros(6).long()])
 def test_loss_and_gradient_are_finite_without_positives_or_negatives(
     loss: Callable[..., Tensor], labels: Tensor
@@ -219,7 +217,7 @@ def test_multi_similarity_is_that_of_pytorch_metric_learning() -> None:
     descriptors, labels = unit_rows(12, 4, seed=3), torch.arange(12) % 4
     theirs = losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5)
     pairs = miners.MultiSimilarityMiner(epsilon=0.1)(descriptors, labels)
-    found = baselines.multi_similarity(descriptors, labels)
+    found = baselines.MultiSimilarity()(descriptors, labels)
     assert found.item() == pytest.approx(theirs(descriptors, labels, pairs).item(), abs=1e-9)
 
 
@@ -232,6 +230,6 @@ def test_unknown_loss_of_metric_learning_is_refused_with_those_there_are() -> No
 def test_bad_input_is_refused() -> None:
     descriptors, labels, *_ = batch()
     with pytest.raises(ValueError, match="unit length"):
-        baselines.batch_hard_triplet(descriptors * 2, labels)
+        baselines.BatchHardTriplet()(descriptors * 2, labels)
     with pytest.raises(ValueError, match="labels must have shape"):
-        baselines.batch_hard_triplet(descriptors, labels[:3])
+        baselines.BatchHardTriplet()(descriptors, labels[:3])

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from apdist.loss.histogram import Codes, cumulative_histograms
-from apdist.loss.options import Bins, LossOptions
-from apdist.loss.tiles import Cut, Histograms, Pairs, tiles_of
+from apdist.config.loss import LossOptions
+from apdist.loss.batch import checked_batch
+from apdist.loss.gradient import cumulative_histograms
+from apdist.loss.tiles import Codes, Cut, Histograms, tiles_of
 from tests.reference import bin_weights, unit_rows
 
 FAST = ["tiled", "numba"]
-BINS = Bins()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,14 +38,11 @@ def histograms_of(
     rows: slice | None = None,
     *,
     ignore: Tensor | None = None,
-    include_self: bool = False,
-    bins: Bins = BINS,
     **options: Any,
 ) -> tuple[Histograms, Codes]:
-    ignore = torch.full_like(labels, -1) if ignore is None else ignore
-    pairs = Pairs(labels, ignore, include_self)
-    rows = slice(0, len(labels)) if rows is None else rows
-    return cumulative_histograms(descriptors, pairs, rows, LossOptions(bins, **options))
+    asked = LossOptions(check_norm=False, **options)
+    batch = checked_batch(descriptors, labels, ignore, None, asked)
+    return cumulative_histograms(batch, slice(0, len(labels)) if rows is None else rows)
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 600])
@@ -77,14 +74,14 @@ def test_histograms_are_those_of_the_slow_definition(
 ) -> None:
     descriptors, labels = unit_rows(40, 5, seed=0), torch.arange(40) % 9
     ignore = torch.arange(40) % 4 - 1
-    bins = Bins(num_bins=7, score_range=(-0.5, 0.9))
+    bins: dict[str, Any] = {"num_bins": 7, "min_score": -0.5, "max_score": 0.9}
     found, _ = histograms_of(
         descriptors,
         labels,
         rows,
         ignore=ignore,
         include_self=include_self,
-        bins=bins,
+        **bins,
         backend=backend,
         tile_size=11,
     )
@@ -167,7 +164,7 @@ def test_compiled_and_plain_histograms_agree_for_any_number_of_bins(
     num_bins: int, dtype: torch.dtype
 ) -> None:
     descriptors, labels = unit_rows(300, 4, seed=4, dtype=dtype), torch.arange(300) // 3
-    options: dict[str, Any] = {"bins": Bins(num_bins=num_bins), "tile_size": 128}
+    options: dict[str, Any] = {"num_bins": num_bins, "tile_size": 128}
     found, _ = histograms_of(descriptors, labels, backend="numba", **options)
     expected, _ = histograms_of(descriptors, labels, backend="tiled", **options)
     tolerance = 1e-9 if dtype == torch.float64 else 1e-6 * num_bins * 300
@@ -190,23 +187,26 @@ def test_one_class_or_all_alone_or_all_junk_is_counted_alike(
 @pytest.mark.parametrize("backend", FAST)
 def test_codes_name_the_interval_of_each_score(backend: str) -> None:
     descriptors, labels = unit_rows(30, 4, seed=6), torch.arange(30) // 3
-    bins = Bins(num_bins=6, score_range=(-0.3, 0.4))
-    _, codes = histograms_of(descriptors, labels, bins=bins, backend=backend, tile_size=30)
+    bins: dict[str, Any] = {"num_bins": 6, "min_score": -0.3, "max_score": 0.4}
+    _, codes = histograms_of(descriptors, labels, **bins, backend=backend, tile_size=30)
     (found,) = codes
     scores = (descriptors @ descriptors.T).numpy()
     expected = np.digitize(-scores, -np.linspace(0.4, -0.3, 6))
     assert found.tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize(("num_bins", "cache_bytes"), [(256, 900), (255, 899)])
-def test_codes_are_kept_only_within_the_budget_and_a_byte(num_bins: int, cache_bytes: int) -> None:
-    descriptors, labels = unit_rows(30, 4, seed=7), torch.arange(30) // 3
-    for kept, options in (
-        (True, {"bins": Bins(num_bins=255), "cache_bytes": 900}),
-        (False, {"bins": Bins(num_bins=num_bins), "cache_bytes": cache_bytes}),
-    ):
-        _, codes = histograms_of(descriptors, labels, tile_size=30, **options)
-        assert (codes[0].numel() > 0) == kept
+@pytest.mark.parametrize(
+    ("num_bins", "cache_mib", "kept"), [(255, 1, True), (256, 1, False), (255, 0, False)]
+)
+def test_codes_are_kept_only_within_the_budget_and_a_byte(
+    num_bins: int, cache_mib: int, kept: bool
+) -> None:
+    descriptors, labels = unit_rows(1025, 4, seed=7), torch.arange(1025) // 3
+    options: dict[str, Any] = {"num_bins": num_bins, "cache_mib": cache_mib, "tile_size": 1024}
+    _, codes = histograms_of(descriptors[:1024], labels[:1024], slice(0, 1023), **options)
+    assert (codes[0].numel() > 0) == kept
+    _, codes = histograms_of(descriptors, labels, slice(0, 1024), **options)  # 1,024 bytes more
+    assert codes[0].numel() == 0
 
 
 def test_kernels_compile_where_no_cache_folder_is_writable() -> None:

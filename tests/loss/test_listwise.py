@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from apdist.loss.gradient import score_own_rows
 from apdist.loss.listwise import (
     AveragePrecisionLoss,
-    RowScores,
     average_precision,
     average_precision_from_scores,
     average_precision_loss,
 )
+from apdist.loss.results import RowScores
 from tests.places import ROOT
 from tests.reference import (
     average_precision_of_batch,
@@ -60,6 +61,11 @@ def loss_and_gradient(rows: Tensor, labels: Tensor, **options: Any) -> tuple[flo
     return loss.item(), rows.grad
 
 
+def score_range(case: dict[str, Any]) -> dict[str, float]:
+    """Its ends, as the loss takes them."""
+    return dict(zip(("min_score", "max_score"), case["score_range"], strict=True))
+
+
 def relative_error(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).norm() / expected.norm().clamp(min=1e-12)).item()
 
@@ -79,7 +85,7 @@ def random_batch(seed: int) -> tuple[Tensor, Tensor, dict[str, Any]]:
         rows[torch.randint(0, n, (n // 4,), generator=random)] = rows[draw(0, n - 1)].clone()
     options: dict[str, Any] = {
         "num_bins": draw(2, 100),
-        "score_range": [(-1.0, 1.0), (0.0, 1.0)][draw(0, 1)],
+        "min_score": [-1.0, 0.0][draw(0, 1)],
         "include_self": bool(draw(0, 1)),
         "query_weights": torch.rand(n, generator=random, dtype=torch.float64),
     }
@@ -184,7 +190,7 @@ def test_scores_have_the_published_average_precision_and_gradient(case: dict[str
         scores,
         torch.tensor(case["labels"]).bool(),
         num_bins=case["num_bins"],
-        score_range=tuple(case["score_range"]),
+        **score_range(case),
         variant=case["variant"],
     )
     torch.testing.assert_close(found.tolist(), case["average_precision"], rtol=0, atol=1e-9)
@@ -201,7 +207,7 @@ def test_batch_of_12_has_the_published_loss(case: dict[str, Any], backend: str) 
     labels = torch.tensor(CASES["batch"]["labels"])
     options = {
         "num_bins": case["num_bins"],
-        "score_range": tuple(case["score_range"]),
+        **score_range(case),
         "include_self": case["include_self"],
         "backend": backend,
     }
@@ -224,7 +230,8 @@ def test_peers_have_the_same_loss_and_gradient(case: dict[str, Any], backend: st
     labels = torch.tensor(CASES["inputs"][case["input"]]["labels"])
     options = dict(case["options"])
     if "score_range" in options:
-        options["score_range"] = tuple(options["score_range"])
+        options |= score_range(options)
+        del options["score_range"]
     loss, gradient = loss_and_gradient(rows, labels, backend=backend, **options)
     assert loss == pytest.approx(case["loss"], abs=1e-9)
     # An image alone in its bin: the tie-aware formula divides by 1e-8 there, and so amplifies
@@ -360,7 +367,8 @@ class Workers:
         results: dict[int, RowScores] = {}
 
         def work(worker: int) -> None:
-            results[worker] = loss.score_rows(
+            results[worker] = score_own_rows(
+                loss,
                 *batch,
                 self.rows[worker],
                 sum_over_workers=self.collective(worker, "sum", sum),
@@ -397,8 +405,8 @@ def test_workers_together_have_the_gradient_of_one_process(backend: str, cuts: l
     gradient = torch.cat([score.gradient for score in scores])
     assert leaf.grad is not None
     assert relative_error(gradient, leaf.grad) < 1e-10
-    assert {score.num_queries for score in scores} == {50}
-    assert {score.num_lone_queries for score in scores} == {40}
+    assert {score.diagnostics.num_queries for score in scores} == {50}
+    assert {score.diagnostics.num_lone_queries for score in scores} == {40}
 
 
 @pytest.mark.parametrize("labels", [torch.arange(12) // 3, torch.arange(12)])
@@ -426,7 +434,8 @@ def test_workers_without_a_positive_have_loss_0_and_gradient_0() -> None:
         assert score.loss == 0
         assert not score.gradient.any()
         assert score.average_precision.isnan().all()
-        assert (score.num_queries, score.num_lone_queries) == (0, 12)
+        found = score.diagnostics
+        assert (found.num_queries, found.num_lone_queries) == (0, 12)
 
 
 def test_diagnostics_count_pairs_by_bin_and_positives_pushed_apart() -> None:
@@ -475,7 +484,7 @@ def test_no_tensor_grows_with_the_square_of_the_batch(backend: str) -> None:
     descriptors = unit_rows(n, 4, seed=11, dtype=torch.float32).requires_grad_()
     with LargestTensor() as largest:
         average_precision_loss(
-            descriptors, torch.arange(n) // 3, backend=backend, tile_size=100, cache_bytes=0
+            descriptors, torch.arange(n) // 3, backend=backend, tile_size=100, cache_mib=0
         ).backward()
     assert largest.num_elements <= 2 * 2 * 21 * n  # two tables of float64
 
@@ -485,7 +494,7 @@ def test_keeping_intervals_changes_no_bit_of_the_gradient(backend: str) -> None:
     rows, labels = unit_rows(400, 8, seed=12, dtype=torch.float32), torch.arange(400) % 90
     options: dict[str, Any] = {"backend": backend, "tile_size": 128, "ignore": labels % 7}
     _, kept = loss_and_gradient(rows, labels, **options)
-    _, recomputed = loss_and_gradient(rows, labels, cache_bytes=0, **options)
+    _, recomputed = loss_and_gradient(rows, labels, cache_mib=0, **options)
     assert torch.equal(kept, recomputed)
 
 
@@ -516,7 +525,7 @@ def test_autocast_around_loss_and_backward_changes_no_bit(backend: str) -> None:
     for enabled in (False, True):
         descriptors = rows.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            average_precision_loss(descriptors, labels, backend=backend, cache_bytes=0).backward()
+            average_precision_loss(descriptors, labels, backend=backend, cache_mib=0).backward()
         results.append(descriptors.grad)
     assert torch.equal(results[0], results[1])
 
@@ -536,7 +545,7 @@ def test_half_precision_is_computed_in_float32_with_one_warning(
     labels = torch.arange(20) // 4
     exact = descriptors.detach().float().requires_grad_()
     average_precision_loss(exact, labels, check_norm=False).backward()
-    from apdist.loss.checks import _warn_of_upcast
+    from apdist.loss.batch import _warn_of_upcast
 
     _warn_of_upcast.cache_clear()
     with caplog.at_level(logging.WARNING):
@@ -587,14 +596,14 @@ LABELS = torch.arange(6) // 2
         (GOOD, LABELS, {"query_weights": LABELS}, "query_weights must be floating point"),
         (GOOD, LABELS, {"query_weights": torch.ones(5)}, "query_weights must have shape"),
         (GOOD, LABELS, {"num_bins": 1}, "num_bins must be at least 2, got 1"),
-        (GOOD, LABELS, {"num_bins": 2.5}, "num_bins must be an int"),
-        (GOOD, LABELS, {"score_range": (1.0, 1.0)}, "score_range must be"),
-        (GOOD, LABELS, {"score_range": (0.0, math.nan)}, "score_range must be"),
+        (GOOD, LABELS, {"num_bins": 2.5}, "num_bins must be of type int, got 2.5"),
+        (GOOD, LABELS, {"min_score": 1.0}, "min_score 1.0 must be below max_score 1.0"),
+        (GOOD, LABELS, {"max_score": math.nan}, "must be below max_score nan, both finite"),
         (GOOD, LABELS, {"variant": "map"}, "variant must be one of ap, .*'map'"),
         (GOOD, LABELS, {"backend": "cuda"}, "backend must be one of .*'cuda'"),
         (GOOD, LABELS, {"backend": "triton"}, "triton"),
         (GOOD, LABELS, {"tile_size": 0}, "tile_size must be at least 1"),
-        (GOOD, LABELS, {"cache_bytes": -1}, "cache_bytes must be at least 0"),
+        (GOOD, LABELS, {"cache_mib": -1}, "cache_mib must be at least 0"),
     ],
 )
 def test_bad_input_is_refused_with_what_came(
@@ -613,8 +622,11 @@ def test_rows_of_any_length_pass_without_the_check() -> None:
 @pytest.mark.parametrize("rows", [slice(-3, None), slice(2, 1), slice(0, 7), slice(0, 6, 2)])
 def test_rows_outside_the_batch_are_refused(rows: slice) -> None:
     with pytest.raises(ValueError, match="contiguous part of the 6 images"):
-        AveragePrecisionLoss().score_rows(
-            GOOD, LABELS, rows, sum_over_workers=lambda x: x, gather_rows=lambda x: x
+        score_own_rows(
+            AveragePrecisionLoss(),
+            *(GOOD, LABELS, rows),
+            sum_over_workers=lambda x: x,
+            gather_rows=lambda x: x,
         )
 
 
@@ -657,10 +669,10 @@ def test_a_compiled_step_leaves_the_loss_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("descriptors", "labels", "options", "message"),
     [
-        (GOOD, LABELS, {"score_range": (0,)}, "score_range must be finite"),
-        (GOOD, LABELS, {"score_range": None}, "score_range must be finite"),
-        (GOOD, LABELS, {"tile_size": 2.5}, "tile_size must be at least 1, got 2.5"),
-        (GOOD, LABELS, {"cache_bytes": "a"}, "cache_bytes must be at least 0 or \"auto\", got 'a'"),
+        (GOOD, LABELS, {"min_score": (0,)}, "min_score must be of type float"),
+        (GOOD, LABELS, {"check_norm": None}, "check_norm must be of type bool"),
+        (GOOD, LABELS, {"tile_size": 2.5}, "tile_size must be of type int, got 2.5"),
+        (GOOD, LABELS, {"cache_mib": "a"}, "cache_mib must be of type int or auto, got 'a'"),
         (GOOD, LABELS.tolist(), {}, "labels must be a tensor, got list"),
         (GOOD.numpy(), LABELS, {}, "descriptors must be a tensor"),
     ],

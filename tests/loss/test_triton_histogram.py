@@ -14,25 +14,20 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from apdist.loss.checks import check_backend
-from apdist.loss.histogram import Codes, cumulative_histograms
-from apdist.loss.kernels import backends, triton_tables
+from apdist.config.loss import LossOptions
+from apdist.loss.batch import checked_batch, chosen_backend
+from apdist.loss.gradient import cumulative_histograms, score_own_rows
+from apdist.loss.kernels import available, triton_tables
 from apdist.loss.kernels import triton_histogram as host
-from apdist.loss.kernels.backends import (
-    MAX_BINS_OF_TRITON,
-    backend_of,
-    has_triton,
-    is_interpreted,
-)
+from apdist.loss.kernels.available import MAX_BINS_OF_TRITON, has_triton, is_interpreted
+from apdist.loss.kernels.products import Exact, float32_products
 from apdist.loss.listwise import (
     AveragePrecisionLoss,
-    RowScores,
     average_precision,
     average_precision_loss,
 )
-from apdist.loss.options import Bins, LossOptions
-from apdist.loss.products import Exact, float32_products
-from apdist.loss.tiles import Histograms, Pairs
+from apdist.loss.results import RowScores
+from apdist.loss.tiles import Codes, Histograms, Pairs
 from tests.reference import unit_rows
 
 pytestmark = pytest.mark.skipif(not has_triton(), reason="triton is not installed")
@@ -70,16 +65,11 @@ def histograms_of(
     labels: Tensor,
     ignore: Tensor,
     rows: slice | None = None,
-    include_self: bool = False,
     **options: Any,
 ) -> tuple[Histograms, Codes]:
-    rows = slice(0, len(labels)) if rows is None else rows
-    bins = Bins(
-        num_bins=options.pop("num_bins", 20), score_range=options.pop("score_range", (-1.0, 1.0))
-    )
-    options = {"backend": "triton", "tile_size": 128} | options
-    pairs = Pairs(labels, ignore, include_self)
-    return cumulative_histograms(descriptors, pairs, rows, LossOptions(bins, **options))
+    options = {"backend": "triton", "tile_size": 128, "check_norm": False} | options
+    batch = checked_batch(descriptors, labels, ignore, None, LossOptions(**options))
+    return cumulative_histograms(batch, slice(0, len(labels)) if rows is None else rows)
 
 
 def loss_and_gradient(descriptors: Tensor, labels: Tensor, **options: Any) -> tuple[float, Tensor]:
@@ -113,7 +103,8 @@ def test_histograms_are_those_of_plain_torch_in_float64(
     descriptors, labels, ignore = batch(n, d)
     options: dict[str, Any] = {
         "num_bins": num_bins,
-        "score_range": score_range,
+        "min_score": score_range[0],
+        "max_score": score_range[1],
         "include_self": include_self,
     }
     found, _ = histograms_of(descriptors, labels, ignore, **options)
@@ -154,10 +145,9 @@ def test_exact_scores_have_the_same_histograms_by_any_tiles(
 def test_scores_on_and_beyond_the_outer_centres_have_codes_of_slope_0() -> None:
     descriptors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], device=DEVICE)
     labels = torch.tensor([0, 0, 0, 1], device=DEVICE)
-    for score_range, inside in (((-1.0, 1.0), 3), ((-0.5, 0.5), 3), ((0.0, 1.0), 5)):
-        found, codes = histograms_of(
-            descriptors, labels, torch.full_like(labels, -1), num_bins=5, score_range=score_range
-        )
+    for low, high, inside in ((-1.0, 1.0, 3), (-0.5, 0.5, 3), (0.0, 1.0, 5)):
+        bins: dict[str, Any] = {"num_bins": 5, "min_score": low, "max_score": high}
+        found, codes = histograms_of(descriptors, labels, torch.full_like(labels, -1), **bins)
         assert codes[0].tolist() == [
             [0, 0, 5, inside],
             [0, 0, 5, inside],
@@ -195,9 +185,9 @@ def test_row_of_40000_scores_is_counted_without_loss() -> None:
     [
         (1, 3, {"num_bins": 5}),
         (7, 3, {"num_bins": 2}),
-        (45, 17, {"num_bins": 33, "score_range": (0.0, 1.0), "include_self": True}),
+        (45, 17, {"num_bins": 33, "min_score": 0.0, "include_self": True}),
         (45, 3, {"num_bins": 20, "variant": "tie_aware_simplified"}),
-        (300, 64, {"num_bins": 5, "score_range": (-0.5, 0.7)}),
+        (300, 64, {"num_bins": 5, "min_score": -0.5, "max_score": 0.7}),
     ],
 )
 def test_loss_and_gradient_are_those_of_the_definition(
@@ -261,7 +251,7 @@ def test_keeping_intervals_changes_no_bit_of_the_gradient() -> None:
     descriptors, labels, ignore = batch(200, 8, seed=3)
     options: dict[str, Any] = {"backend": "triton", "tile_size": 128, "ignore": ignore}
     kept = loss_and_gradient(descriptors, labels, **options)
-    recomputed = loss_and_gradient(descriptors, labels, cache_bytes=0, **options)
+    recomputed = loss_and_gradient(descriptors, labels, cache_mib=0, **options)
     assert kept[0] == recomputed[0]
     assert torch.equal(kept[1], recomputed[1])
 
@@ -294,7 +284,8 @@ def test_rows_of_two_workers_have_the_gradient_and_diagnostics_of_one_process() 
             given["slopes"].append(value)
             return blank if slopes is None else slopes
 
-        return loss.score_rows(
+        return score_own_rows(
+            loss,
             descriptors,
             labels,
             rows,
@@ -385,9 +376,9 @@ class Launches:
         return launch
 
 
-@pytest.mark.parametrize(("cache_bytes", "most"), [("auto", 7), (0, 8)])
+@pytest.mark.parametrize(("cache_mib", "most"), [("auto", 7), (0, 8)])
 def test_4096_images_take_few_launches(
-    cache_bytes: Any, most: int, monkeypatch: pytest.MonkeyPatch
+    cache_mib: Any, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launches = Launches()
     for module, name in (
@@ -400,7 +391,7 @@ def test_4096_images_take_few_launches(
     descriptors = unit_rows(4096, 4, seed=8, dtype=torch.float32)
     leaf = descriptors.requires_grad_()
     labels = torch.arange(4096) // 4
-    options: dict[str, Any] = {"backend": "triton", "cache_bytes": cache_bytes}
+    options: dict[str, Any] = {"backend": "triton", "cache_mib": cache_mib}
     # Without kernels there are no positives; the second pass goes its way all the same.
     average_precision_loss(leaf, labels, **options).backward()
     assert 0 < launches.count <= most
@@ -418,30 +409,30 @@ def test_falling_back_to_plain_torch_on_a_gpu_is_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(backends, "_can_build", lambda: False)
-    backends._warn_of_plain_torch.cache_clear()
+    monkeypatch.setattr(available, "_can_build", lambda: False)
+    available.warn_of_plain_torch.cache_clear()
     with FakeTensorMode():
         single, double = (torch.empty(4, 3, device="cuda", dtype=t) for t in (None, torch.float64))
     for _ in range(2):
-        assert backend_of(LossOptions(), single) == "tiled"
-    assert backend_of(LossOptions(), double) == "tiled"
+        assert chosen_backend(LossOptions(), single) == "tiled"
+    assert chosen_backend(LossOptions(), double) == "tiled"
     found = [record.message for record in caplog.records]
     assert len(found) == 2
     assert found[0].endswith("no C compiler or no Python.h; install gcc and python3-dev")
     assert "torch.float64" in found[1]
     # On a CPU plain torch is a choice, not a loss.
-    assert backend_of(LossOptions(backend="tiled"), torch.empty(4, 3)) == "tiled"
+    assert chosen_backend(LossOptions(backend="tiled"), torch.empty(4, 3)) == "tiled"
     assert len(caplog.records) == 2
 
 
 def test_auto_takes_triton_on_cuda_for_float32_only() -> None:
     with FakeTensorMode():
         single, double = (torch.empty(4, 3, device="cuda", dtype=t) for t in (None, torch.float64))
-    assert backend_of(LossOptions(), single) == "triton"
-    assert backend_of(LossOptions(), double) == "tiled"
-    many = Bins(num_bins=MAX_BINS_OF_TRITON + 1)
-    assert backend_of(LossOptions(many), single) == "tiled"
-    assert backend_of(LossOptions(), torch.empty(4, 3)) != "triton"
+    assert chosen_backend(LossOptions(), single) == "triton"
+    assert chosen_backend(LossOptions(), double) == "tiled"
+    many = LossOptions(num_bins=MAX_BINS_OF_TRITON + 1)
+    assert chosen_backend(many, single) == "tiled"
+    assert chosen_backend(LossOptions(), torch.empty(4, 3)) != "triton"
 
 
 def test_triton_is_refused_on_the_cpu_outside_its_interpreter(
@@ -508,17 +499,17 @@ def fail_within_products() -> None:
 def test_bf16x3_is_refused_where_it_would_not_be_meant() -> None:
     options = LossOptions(precision="bf16x3")
     with pytest.raises(ValueError, match='needs torch.float32 .*, got torch.float64 and .*"auto"'):
-        check_backend(options, torch.ones(2, 1).double())
-    check_backend(options, torch.ones(2, 1))
+        chosen_backend(options, torch.ones(2, 1).double())
+    chosen_backend(options, torch.ones(2, 1))
     with pytest.raises(ValueError, match='backend "dense"'):
-        check_backend(LossOptions(precision="bf16x3", backend="dense"), torch.ones(2, 1))
+        chosen_backend(LossOptions(precision="bf16x3", backend="dense"), torch.ones(2, 1))
     with pytest.raises(ValueError, match="precision must be one of float32, bf16x3, got 'tf32'"):
         AveragePrecisionLoss(precision="tf32")
 
 
 @pytest.mark.parametrize("backend", ["tiled", "numba", "triton"])
-@pytest.mark.parametrize("cache_bytes", [0, "auto"])
-def test_bf16x3_has_the_gradient_of_float64(backend: str, cache_bytes: Any) -> None:
+@pytest.mark.parametrize("cache_mib", [0, "auto"])
+def test_bf16x3_has_the_gradient_of_float64(backend: str, cache_mib: Any) -> None:
     if backend == "numba" and DEVICE.type == "cuda":
         pytest.skip("numba is for the CPU")
     descriptors, labels, ignore = batch(200, 21, seed=6)
@@ -531,7 +522,7 @@ def test_bf16x3_has_the_gradient_of_float64(backend: str, cache_bytes: Any) -> N
         ignore=ignore,
         backend=backend,
         precision="bf16x3",
-        cache_bytes=cache_bytes,
+        cache_mib=cache_mib,
     )
     assert loss == pytest.approx(expected_loss, abs=1e-6)
     assert relative_error(gradient.double(), expected) < 1e-4

@@ -78,7 +78,10 @@ def test_a_sweep_runs_its_trials_in_turn_and_names_the_best(shards: Path, tmp_pa
     parent = next(run for run in found if run.info.run_name == "mine")
     children = [r for r in found if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert len(children) == 4
-    assert all("eval_map" in child.data.metrics for child in children)
+    for child in children:
+        assert child.data.metrics.keys() >= {"eval_map", "map", "seconds", "eval_seconds"}
+        steps = [point.step for point in client.get_metric_history(child.info.run_id, "seconds")]
+        assert steps == list(range(1, len(steps) + 1))  # of training steps alone
 
     check_extraction(tmp_path, ended[0].uri, shards)
 

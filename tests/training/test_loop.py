@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from apdist.config import Config, override
-from apdist.data.catalogue.catalogue import read_index
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.plan import Plan
 from apdist.loss.listwise import AveragePrecisionLoss
@@ -19,12 +19,14 @@ from apdist.model.pretrained import build_model, load_model
 from apdist.training import loop
 from apdist.training.cluster.launch import Interrupted
 from apdist.training.events import Ended, Evaluated, Event, Similarities, Started, StepDone
-from apdist.training.feed import feed
 from apdist.training.loop import Job, train
 from apdist.training.mailbox import Mailbox
+from apdist.training.prefetch import prefetch
 from apdist.training.run_folder.runs import Run, create_run
+from apdist.training.step.options import StepOptions
 from tests.pictures import write_small_set
-from tests.training.test_feed import PromptLane
+from tests.training.test_prefetch import PromptStreams
+from tests.workers import on_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
 CPU = torch.device("cpu")
@@ -76,6 +78,34 @@ def test_the_loss_falls_and_unseen_classes_are_found_better(small_config: Config
     assert sum(curve[-5:]) < 0.7 * sum(curve[:5])
     before, after = (event.figures["map"] for event in of_kind(events, Evaluated))
     assert after > before
+
+
+def replaced_images(config: Config) -> list[float]:
+    """By step, as the first worker tells; nothing on the others."""
+    mailbox = Mailbox[Event]()
+    train(Job(config, config.run.output), mailbox, CPU)
+    return [step.figures["replaced_images"] for step in of_kind(mailbox.take(), StepDone)]
+
+
+@pytest.mark.slow
+def test_images_replaced_on_any_worker_are_counted(small_config: Config, tmp_path: Path) -> None:
+    write_small_set(tmp_path / "shards")
+    for row in read_catalogue(str(tmp_path / "shards")).table.to_pylist():
+        if row["key"].endswith("picture_1"):
+            with (tmp_path / "shards" / row["shard"]).open("r+b") as file:
+                file.seek(row["offset"] + 40)
+                file.write(b"damage")
+    changes = {"data.shards": str(tmp_path / "shards"), "data.eval_split": "", "training.steps": 2}
+    changes |= {
+        "data.on_corrupt": "replace",
+        "loss.kind": "triplet",
+    }  # a loss that compiles nothing
+    config = override(small_config, changes)
+    alone = replaced_images(override(config, {"run.output": str(tmp_path / "alone")}))
+    first, second = on_workers(2, replaced_images, config)
+    assert first == alone
+    assert min(alone) > 0
+    assert second == []
 
 
 def test_the_same_seed_trains_the_same_weights_and_another_does_not(small_config: Config) -> None:
@@ -195,7 +225,7 @@ def test_accumulated_batches_move_the_weights_by_their_mean(small_config: Config
 
 
 def gradient_of(config: Config, network: torch.nn.Module, step: int) -> dict[str, Tensor]:
-    index = read_index(config.data.shards).select("train")
+    index = read_catalogue(config.data.shards).select("train")
     options = config.training
     plan = Plan(
         index.labels,
@@ -209,9 +239,7 @@ def gradient_of(config: Config, network: torch.nn.Module, step: int) -> dict[str
         network,
         batch.images,
         batch.labels,
-        loss=AveragePrecisionLoss(),
-        chunk_size=8,
-        seed=0,
+        StepOptions(loss=AveragePrecisionLoss(), chunk_size=8),
         step=step,
     )
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
@@ -282,7 +310,7 @@ def test_a_list_of_exclusions_that_changed_is_refused_when_a_run_goes_on(
     listed = tmp_path / "exclude.txt"
     listed.write_text("class:class 7\n")
     run, events = trained(override(small_config, {"data.exclude": str(listed)}), "a", StopAfter(2))
-    index = read_index(small_config.data.shards)
+    index = read_catalogue(small_config.data.shards)
     (start,) = of_kind(events, Started)
     assert start.num_images == index.splits()["train"] - 6
     listed.write_text("class:class 8\n")
@@ -294,7 +322,7 @@ def test_a_list_of_exclusions_that_changed_is_refused_when_a_run_goes_on(
 def test_a_held_out_share_is_evaluated_and_not_trained_on(small_config: Config, by: str) -> None:
     changes = {"data.holdout_share": 0.25, "data.holdout_by": by, "data.eval_split": "holdout"}
     _, events = trained(override(small_config, changes), "a")
-    num_images = read_index(small_config.data.shards).splits()["train"]
+    num_images = read_catalogue(small_config.data.shards).splits()["train"]
     (start,) = of_kind(events, Started)
     assert start.num_images == pytest.approx(0.75 * num_images, abs=6)
     evaluations = of_kind(events, Evaluated)
@@ -306,7 +334,7 @@ def test_a_network_that_is_fed_by_a_thread_learns_the_same(
     small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = weights(trained(small_config, "a")[0])
-    monkeypatch.setattr(loop, "on_device", lambda batches, _: feed(batches, PromptLane()))
+    monkeypatch.setattr(loop, "on_device", lambda batches, _: prefetch(batches, PromptStreams()))
     stopped, events = trained(small_config, "b", StopAfter(2))
     assert len(losses(events)) == 3
     gone_on(stopped)

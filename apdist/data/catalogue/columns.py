@@ -1,4 +1,4 @@
-"""Columns of a Parquet file that are read when they are asked for, from disk or object storage."""
+"""Columns of a Parquet file, read when they are first asked for, from disk or object storage."""
 
 import io
 import json
@@ -36,7 +36,7 @@ class StoredColumns:
         missing = set(schema.names) - set(self.file.schema_arrow.names)
         if missing:
             raise ValueError(
-                f"{uri} lacks the column {', '.join(sorted(missing))}; prepare the index again"
+                f"{uri} lacks the column {', '.join(sorted(missing))}; prepare the catalogue again"
             )
         self.rows: range | NDArray[np.int64] = range(self.file.metadata.num_rows)
         self._known: dict[str, pa.ChunkedArray] = {}
@@ -61,7 +61,7 @@ class StoredColumns:
         return part
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column of these rows; kept."""
+        """One column of these rows, which is kept."""
         if name not in self._known:
             groups, first = self._row_groups()
             column = self._read(groups, [name]).column(0)
@@ -73,7 +73,7 @@ class StoredColumns:
         return self._known[name]
 
     def parts(self, names: list[str]) -> Iterator[pa.Table]:
-        """All rows of the file, some at a time; not kept."""
+        """All rows of the file, one row group at a time; they are not kept."""
         for group in range(self.file.num_row_groups):
             yield self._read([group], names)
 
@@ -109,7 +109,7 @@ class StoredColumns:
         # Arrow's own errors are ValueErrors, or, for damaged pages, plain OSErrors.
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(
-                f"{self.uri} is no index of apdist or is damaged; prepare it again"
+                f"{self.uri} is no catalogue of apdist or is damaged; prepare it again"
             ) from error
 
 
@@ -119,7 +119,7 @@ def _source(uri: str) -> Any:
 
 
 class _RangeFile(io.RawIOBase):
-    """An object as ranged reads; one that is replaced meanwhile is an error, not a mixture."""
+    """An object as a file of ranged reads; if it is replaced meanwhile, that is an error."""
 
     def __init__(self, uri: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the stream tells of itself, and why the training waits for it."""
+"""Figures of the stream, and why the training waits for it."""
 
 import dataclasses
 import os
@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from apdist.config import DataConfig
-from apdist.data.loading.filling import Filled
+from apdist.data.loading.decoding import TaskResult
 
 _STEPS_LOOKED_AT = 10
 _TOLERABLE_SHARE = 0.2
@@ -36,7 +36,7 @@ class StreamFigures:
 
 
 def figures_of(
-    parts: list[Filled], *, waited_s: float, num_ready: int, num_replaced: int
+    parts: list[TaskResult], *, waited_s: float, num_ready: int, num_replaced: int
 ) -> StreamFigures:
     """The sum of what the loaders did for a step."""
     return StreamFigures(
@@ -71,7 +71,7 @@ class Waiting:
         self.told = False
 
     def note(self, figures: StreamFigures, step_s: float) -> str:
-        """Take a step of ``step_s`` seconds; a warning if the last ones waited, or nothing."""
+        """Count a step of ``step_s`` seconds; a warning if the last ones waited, or nothing."""
         self.recent.append((figures, step_s))
         if self.told or len(self.recent) < _STEPS_LOOKED_AT:
             return ""

@@ -43,7 +43,7 @@ class ShardError(ValueError):
 
 
 @dataclass(frozen=True)
-class Job:
+class ScanTask:
     """A shard to scan."""
 
     uri: str
@@ -71,32 +71,32 @@ class ShardRows:
             self.problems.append(text)
 
 
-def scan_shard(job: Job) -> ShardRows:
+def scan_shard(task: ScanTask) -> ShardRows:
     """Read the shard once, front to back.
 
     Raises:
-        ShardError: the shard or one of its samples cannot be used, and ``job.skip`` is false.
+        ShardError: the shard or one of its samples cannot be used, and ``task.skip`` is false.
     """
-    before = storage.version(job.uri)
+    before = storage.version(task.uri)
     found = ShardRows(before, ROW_SCHEMA.empty_table())
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     try:
-        with storage.open_stream(job.uri) as stream:
-            for sample in read_samples(members(stream, lambda name: is_wanted(name, job.rules))):
+        with storage.open_stream(task.uri) as stream:
+            for sample in read_samples(members(stream, lambda name: is_wanted(name, task.rules))):
                 check_stopped()
-                if job.skip or not sample.is_cut:  # else the damage behind it is the news
-                    _add(sample, job, rows, seen, found)
+                if task.skip or not sample.is_cut:  # else the damage behind it is the news
+                    _add(sample, task, rows, seen, found)
     except DamageError as error:
-        _refuse(f"{job.uri} {error}", job, found)
-    if storage.version(job.uri) != before:
-        raise ShardError(f"{job.uri} was changed while it was read; index it again")
+        _refuse(f"{task.uri} {error}", task, found)
+    if storage.version(task.uri) != before:
+        raise ShardError(f"{task.uri} was changed while it was read; index it again")
     found.table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
     return found
 
 
 def _add(
-    sample: Sample, job: Job, rows: list[dict[str, Any]], seen: set[str], found: ShardRows
+    sample: Sample, task: ScanTask, rows: list[dict[str, Any]], seen: set[str], found: ShardRows
 ) -> None:
     try:
         if sample.key in seen:
@@ -104,30 +104,30 @@ def _add(
                 "has a key that came before; the members of a sample must be neighbours and keys "
                 "different (tar --sort=name)"
             )
-        row = _row(sample, job)
+        row = _row(sample, task)
     except (SampleError, ImageError) as error:
         if not sample.is_cut:
-            where = f"{job.uri}: sample {sample.key!r} at byte {sample.offset}"
-            _refuse(f"{where} {error}", job, found)
+            where = f"{task.uri}: sample {sample.key!r} at byte {sample.offset}"
+            _refuse(f"{where} {error}", task, found)
     else:
         rows.append(row)
     seen.add(sample.key)
 
 
-def _row(sample: Sample, job: Job) -> dict[str, Any]:
+def _row(sample: Sample, task: ScanTask) -> dict[str, Any]:
     if sample.problem:
         raise SampleError(sample.problem)
     try:
         sample.key.encode()
     except UnicodeEncodeError as error:
         raise SampleError("has a key that is no UTF-8 text") from error
-    image = image_of(sample, job.rules)
+    image = image_of(sample, task.rules)
     width, height = image_size(image.data)
     return {
         "key": sample.key,
-        "label": label_of(sample, job.rules),
-        "name": name_of(sample, job.rules),
-        "split": split_of(sample, job.rules, job.name),
+        "label": label_of(sample, task.rules),
+        "name": name_of(sample, task.rules),
+        "split": split_of(sample, task.rules, task.name),
         "offset": image.offset,
         "size": image.size,
         "crc32": zlib.crc32(image.data),
@@ -136,7 +136,7 @@ def _row(sample: Sample, job: Job) -> dict[str, Any]:
     }
 
 
-def _refuse(text: str, job: Job, found: ShardRows) -> None:
-    if not job.skip:
+def _refuse(text: str, task: ScanTask, found: ShardRows) -> None:
+    if not task.skip:
         raise ShardError(f"{text}; mend it, or use --on-corrupt skip")
     found.add_problem(text)

@@ -1,4 +1,4 @@
-"""Read a file of a server as one stream, whatever happens to the connections below it."""
+"""Read a file from a server as one stream, whatever happens to the connections."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping

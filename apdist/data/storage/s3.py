@@ -41,7 +41,8 @@ class S3Store(WebStore, Store):
         return url, {**signature, "If-Match": f'"{etag}"'} if etag else signature
 
     def join(self, root: str, name: str) -> str:
-        """``name`` under ``root``."""
+        """``name`` under ``root``, which names a bucket."""
+        split(root)
         return f"{trimmed(root)}/{name}"
 
     def list_names(self, root: str) -> tuple[list[str], list[str]]:

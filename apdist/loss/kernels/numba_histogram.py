@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from apdist.loss.batch import Batch
 from apdist.loss.kernels import numba_kernels as kernels
 from apdist.loss.kernels.numba_hits import find_hits, groups_of
 from apdist.loss.kernels.numba_types import Axis, Slopes, Tables
-from apdist.loss.options import Bins
-from apdist.loss.tiles import Histograms, Pairs, Tile, within
+from apdist.loss.kernels.products import products_of as products_of
+from apdist.loss.precision import bin_width
+from apdist.loss.precision import tables_of as tables_of
+from apdist.loss.tiles import Histograms, Tile, within
 
 # Below this number of pairs, to wake another thread takes longer than the work.
 _PAIRS_WORTH_A_THREAD = 2**15
@@ -29,12 +32,12 @@ Strip = tuple[Any, Any, tuple[int, int]]
 """Scores, codes, and where they start in the similarity matrix."""
 
 
-class NumbaBinning:
+class Binning:
     """Histograms of the own ``rows``, tile by tile, in whole numbers: exact sums."""
 
-    def __init__(self, pairs: Pairs, rows: slice, bins: Bins, dtype: torch.dtype) -> None:
-        self.rows, size = rows, rows.stop - rows.start
-        self.groups, self.axis = groups_of(pairs), _axis(bins, dtype, len(pairs.labels))
+    def __init__(self, batch: Batch, rows: slice) -> None:
+        self.rows, size, bins = rows, rows.stop - rows.start, batch.options
+        self.groups, self.axis = groups_of(batch.pairs), _axis(batch)
         self.totals = Tables(
             np.zeros((bins.num_bins, size), np.int64),
             np.zeros((bins.num_bins, size), np.int64),
@@ -74,13 +77,13 @@ class NumbaBinning:
         )
 
 
-class NumbaSloping:
+class Sloping:
     """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
 
-    def __init__(self, pairs: Pairs, slopes: Tensor, bins: Bins, dtype: torch.dtype) -> None:
-        self.groups, self.axis = groups_of(pairs), _axis(bins, dtype, len(pairs.labels))
+    def __init__(self, batch: Batch, rows: slice, slopes: Tensor) -> None:  # noqa: ARG002
+        self.groups, self.axis = groups_of(batch.pairs), _axis(batch)
         # Codes 0 and M, outside the centres, have slope 0.
-        padded = torch.nn.functional.pad(slopes.to(dtype), (1, 1))  # (n, 2, M+1)
+        padded = torch.nn.functional.pad(slopes.to(batch.descriptors.dtype), (1, 1))  # (n, 2, M+1)
         negatives, positives = padded.permute(1, 2, 0).contiguous().numpy()
         self.slopes = Slopes(negatives, positives)
 
@@ -96,11 +99,12 @@ class NumbaSloping:
         return scores
 
 
-def _axis(bins: Bins, dtype: torch.dtype, num_images: int) -> Axis:
+def _axis(batch: Batch) -> Axis:
+    bins, num_images = batch.options, len(batch.descriptors)
     last = bins.num_bins - 1
     real: Any
     whole: Any
-    if dtype == torch.float32:
+    if batch.descriptors.dtype == torch.float32:
         real, whole = np.float32, np.int32
         # The largest place, and the sum of one window, must fit in 31 digits.
         digits = min(20, 30 - last.bit_length())
@@ -110,8 +114,8 @@ def _axis(bins: Bins, dtype: torch.dtype, num_images: int) -> Axis:
         digits = min(46, 62 - max(last.bit_length(), num_images.bit_length()))
     one = 2**digits
     return Axis(
-        high=real(bins.high),
-        scale=real(one / bins.width),
+        high=real(bins.max_score),
+        scale=real(one / bin_width(bins)),
         smallest=real(0),
         largest=real(last * one),
         centres=np.array([u * one for u in range(bins.num_bins)], whole),

@@ -8,19 +8,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from apdist.loss.options import Bins
-from apdist.loss.tiles import Histograms, Pairs, Tile, within
+from apdist.config.loss import Bins
+from apdist.loss.batch import Batch
+from apdist.loss.kernels.products import products_of as products_of
+from apdist.loss.precision import bin_width
+from apdist.loss.precision import tables_of as tables_of
+from apdist.loss.tiles import Histograms, Tile, within
 
 # So many float32 terms of at most 1 lose nothing that matters; their sums add up in float64.
 _TERMS_AT_ONCE = 512
 
 
-class TorchBinning:
+class Binning:
     """Histograms of the own ``rows``, tile by tile."""
 
-    def __init__(self, pairs: Pairs, rows: slice, bins: Bins) -> None:
-        self.pairs, self.rows, self.bins = pairs, rows, bins
-        size, device = rows.stop - rows.start, pairs.labels.device
+    def __init__(self, batch: Batch, rows: slice) -> None:
+        self.pairs, self.rows, self.bins = batch.pairs, rows, batch.options
+        size, device, bins = rows.stop - rows.start, batch.descriptors.device, self.bins
         self.everything = torch.zeros(size, bins.num_bins, dtype=torch.float64, device=device)
         self.positives = torch.zeros_like(self.everything)  # not cumulative
         self.counts = torch.zeros(size, bins.num_bins - 1, dtype=torch.int64, device=device)
@@ -75,13 +79,15 @@ class TorchBinning:
         return Histograms(self.positives.cumsum(dim=1), self.everything, self.counts)
 
 
-class TorchSloping:
+class Sloping:
     """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
 
-    def __init__(self, pairs: Pairs, slopes: Tensor, bins: Bins, dtype: torch.dtype) -> None:
-        self.pairs, self.bins = pairs, bins
+    def __init__(self, batch: Batch, rows: slice, slopes: Tensor) -> None:  # noqa: ARG002
+        self.pairs, self.bins = batch.pairs, batch.options
         # Codes 0 and M, outside the centres, have slope 0.
-        self.slopes = torch.nn.functional.pad(slopes.to(dtype), (1, 1))  # (n, 2, M+1)
+        self.slopes = torch.nn.functional.pad(
+            slopes.to(batch.descriptors.dtype), (1, 1)
+        )  # (n, 2, M+1)
 
     def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
         """(r, c) dL/ds_ij + dL/ds_ji; reads ``codes`` instead of ``scores`` if they are kept."""
@@ -97,7 +103,7 @@ class TorchSloping:
 
 def _places(scores: Tensor, bins: Bins) -> Tensor:
     """(r, c) place of each score on the axis of bins: 0 at the first centre, M - 1 at the last."""
-    return ((bins.high - scores) / bins.width).clamp_(0, bins.num_bins - 1)
+    return ((bins.max_score - scores) / bin_width(bins)).clamp_(0, bins.num_bins - 1)
 
 
 def _codes(places: Tensor, bins: Bins) -> Tensor:

@@ -12,10 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from apdist.config.loss import Bins, LossOptions
+from apdist.loss.batch import Batch
 from apdist.loss.kernels import triton_binning as binning
 from apdist.loss.kernels import triton_sloping as sloping
+from apdist.loss.kernels.products import products_of as products_of
 from apdist.loss.kernels.triton_axis import mark_related
-from apdist.loss.options import Bins
+from apdist.loss.kernels.triton_tables import tables_of_ap
+from apdist.loss.precision import Tables, bin_width
+from apdist.loss.precision import tables_of as tables_of_any
 from apdist.loss.tiles import BLOCK, Histograms, Pairs, Tile, within
 
 ROWS = {"rows_at_once": 1, "columns_at_once": 128, "columns_a_sum": 4096, "num_warps": 1}
@@ -40,12 +45,12 @@ _BINS_AT_ONCE = 24
 _FEW_BLOCKS = 4096
 
 
-class TritonBinning:
+class Binning:
     """Histograms of the own ``rows``, tile by tile."""
 
-    def __init__(self, pairs: Pairs, rows: slice, bins: Bins) -> None:
-        self.bins, self.rows, self.related = bins, rows, Related.of(pairs, rows)
-        size, device = rows.stop - rows.start, pairs.labels.device
+    def __init__(self, batch: Batch, rows: slice) -> None:
+        self.bins, self.rows, self.related = batch.options, rows, Related.of(batch.pairs, rows)
+        size, device, bins = rows.stop - rows.start, batch.descriptors.device, self.bins
         zeros = torch.zeros(2, size, bins.num_bins, dtype=torch.float64, device=device)
         self.everything, self.positives = zeros
         self.counts = torch.zeros(size, bins.num_bins - 1, dtype=torch.int64, device=device)
@@ -96,11 +101,12 @@ class TritonBinning:
         return Histograms(self.positives, self.everything, self.counts)
 
 
-class TritonSloping:
+class Sloping:
     """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
 
-    def __init__(self, pairs: Pairs, rows: slice, slopes: Tensor, bins: Bins, halves: bool) -> None:
-        self.bins, self.related, self.halves = bins, Related.of(pairs, rows), halves
+    def __init__(self, batch: Batch, rows: slice, slopes: Tensor) -> None:
+        self.bins, self.related = batch.options, Related.of(batch.pairs, rows)
+        self.halves = batch.options.precision == "bf16x3"
         self.room = slopes.new_empty(0, dtype=torch.bfloat16)
         # Codes 0 and M, outside the centres, have slope 0.
         padded = torch.nn.functional.pad(slopes.float(), (1, 1))  # (n, 2, M+1)
@@ -135,6 +141,13 @@ class TritonSloping:
         if self.room.numel() < 2 * size:
             self.room = self.room.new_empty(2 * size)
         return self.room.as_strided((2, num_rows, num_columns), (size, scores.stride(0), 1))
+
+
+def tables_of(histograms: Histograms, weights: Tensor, options: LossOptions) -> Tables:
+    """Tables of the own rows, whose queries have ``weights`` (b,) float64."""
+    if options.variant != "ap":
+        return tables_of_any(histograms, weights, options)
+    return tables_of_ap(histograms, weights, bin_width(options))
 
 
 class Related:
@@ -210,7 +223,7 @@ def _ranges(labels: Tensor) -> Tensor:
 
 
 def _axis(bins: Bins) -> dict[str, Any]:
-    return {"high": bins.high, "scale": 1 / bins.width, "num_bins": bins.num_bins}
+    return {"high": bins.max_score, "scale": 1 / bin_width(bins), "num_bins": bins.num_bins}
 
 
 def bins_of_programs(num_bins: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import torch
 
 from apdist.config import Config, config_hash
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import read_index
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.catalogue.selection import training_images
 from apdist.model.pretrained import build_model
 from apdist.training.run_folder.checkpoint import (
@@ -39,7 +39,7 @@ def fork(parent: Run, config: Config) -> tuple[Run, int]:
             "give a larger --training.steps"
         )
     _refuse_other_network(found, parent, config)
-    images = training_images(read_index(config.data.shards), config.data, config.training.seed)
+    images = training_images(read_catalogue(config.data.shards), config.data, config.training.seed)
     run = create_run(config, parent.preset)
     run.save_info(parent={"run": parent.uri, "step": step})
     place = storage.join(run.uri, f"{FOLDER}/{checkpoint_name(step)}/{STATE_NAME}")

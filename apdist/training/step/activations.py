@@ -6,7 +6,7 @@ offload     the same with the saved tensors in host memory
 """
 
 from contextlib import AbstractContextManager
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +22,6 @@ def keeping(activations: Activations, model: nn.Module) -> AbstractContextManage
     if activations == "recompute":
         return torch.no_grad()
     return torch.enable_grad() if activations == "store" else _Offloading(model)
-
-
-def check_options(activations: str, chunk_size: int) -> None:
-    """Refuse a mode or a size of chunk that there is not.
-
-    Raises:
-        ValueError: says which there are.
-    """
-    if activations not in get_args(Activations):
-        raise ValueError(
-            f"activations must be one of {', '.join(get_args(Activations))}, got {activations!r}; "
-            "what auto means is chosen by apdist.training.step.memory.choose_activations"
-        )
-    if not isinstance(chunk_size, int) or chunk_size < 1:
-        raise ValueError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
 
 
 class _Offloading(torch.autograd.graph.saved_tensors_hooks):

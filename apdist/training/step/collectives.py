@@ -6,12 +6,17 @@ summed, never averaged: the only division, by the number of queries, is global a
 Shapes: W workers, b rows on one worker, n = sum of b.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+
+from apdist.training.step.failures import BatchError, WorkerError, is_bad_input, text_of
+
+_FINE, _BAD_INPUT, _FAILED = 0, 1, 2
 
 
 class Workers:
@@ -123,3 +128,71 @@ class Workers:
         dist.all_gather(parts, values, group=self.group)
         self.num_bytes += (self.size - 1) * values.nbytes
         return parts
+
+
+class Guard:
+    """What goes wrong on one worker is raised on all of them: nobody waits for one who is gone.
+
+        with guard("to score the batch"):               # all raise, or none
+            ... guard.before(workers.sum)(values) ...   # all have come as far, or all raise
+
+    Args:
+        workers: who takes part.
+        device: where small tensors for the workers lie.
+        where: what the blocks are part of, for messages.
+        advice: what helps where memory is short.
+    """
+
+    def __init__(self, workers: Workers, device: torch.device, where: str, advice: str) -> None:
+        self.workers, self.device, self.where, self.advice = workers, device, where, advice
+        self._doing = ""
+
+    @contextmanager
+    def __call__(self, doing: str) -> Iterator[None]:
+        """Run the block on every worker; if it raises on one, raise on all.
+
+        All workers must enter it. It communicates once, when the block has ended.
+
+        Args:
+            doing: what the block does, for the message.
+
+        Raises:
+            BatchError: bad input (a ValueError) or too little memory, on any worker.
+            WorkerError: any other exception, on any worker.
+        """
+        self._doing = doing
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:  # raised again below, on all workers alike
+            if getattr(error, "is_shared", False):
+                raise  # `before` inside the block has told everybody
+            failure = error
+        self._meet(failure)
+
+    def before(self, collective: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """``collective`` inside a block, which the workers enter only when all have come as far."""
+
+        def call(values: Tensor) -> Tensor:
+            self._meet(None)
+            return collective(values)
+
+        return call
+
+    def _meet(self, failure: Exception | None) -> None:
+        """Tell each other whether all went well so far."""
+        kind = _FINE
+        if failure is not None:
+            kind = _BAD_INPUT if is_bad_input(failure) else _FAILED
+        kinds = self.workers.gather_numbers(kind, self.device)
+        if not any(kinds):
+            return
+        text = text_of(failure, self.advice) if failure else ""
+        texts = self.workers.gather_texts(text, self.device)
+        rank = next(rank for rank, kind in enumerate(kinds) if kind)
+        kind_raised = BatchError if kinds[rank] == _BAD_INPUT else WorkerError
+        error = kind_raised(
+            f"worker {rank} of {self.workers.size} failed {self._doing} {self.where}: {texts[rank]}"
+        )
+        error.is_shared = True
+        raise error from failure

@@ -1,12 +1,12 @@
-"""What goes wrong on one worker is raised on all of them: nobody waits for one who is gone."""
+"""What can go wrong on a worker: in which words it is told, and what is refused before it does.
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+`Guard` in collectives.py raises it on all workers.
+
+Shapes: b images of a worker, c in a chunk, d descriptor size.
+"""
 
 import torch
 from torch import Tensor, nn
-
-from apdist.training.step.collectives import Workers
 
 
 class BatchError(ValueError):
@@ -25,72 +25,15 @@ class WorkerError(RuntimeError):
 
 # What a second pass through the model may differ by; bf16 is only repeatable to about this.
 _REPLAY_TOLERANCE = {torch.float64: 1e-6, torch.float32: 0.02}
-_FINE, _BAD_INPUT, _FAILED = 0, 1, 2
 
 
-@contextmanager
-def together(workers: Workers, device: torch.device, doing: str, advice: str) -> Iterator[None]:
-    """Run the block on every worker; if it raises on one, raise on all.
-
-    All workers must enter it. It communicates once, when the block has ended.
-
-    Args:
-        workers: who takes part.
-        device: where small tensors for the workers lie.
-        doing: what the block does, for the message.
-        advice: what helps where memory is short.
-
-    Raises:
-        BatchError: bad input (a ValueError) or too little memory, on any worker.
-        WorkerError: any other exception, on any worker.
-    """
-    failure: Exception | None = None
-    try:
-        yield
-    except Exception as error:  # raised again below, on all workers alike
-        if getattr(error, "is_shared", False):
-            raise  # `meet` inside the block has told everybody
-        failure = error
-    meet(workers, device, doing, advice, failure)
+def is_bad_input(error: Exception) -> bool:
+    """Whether to try again would not help: bad input (a ValueError) or too little memory."""
+    return isinstance(error, ValueError) or _is_shortage(error)
 
 
-def meet(
-    workers: Workers, device: torch.device, doing: str, advice: str, failure: Exception | None
-) -> None:
-    """Tell each other whether all went well so far, at the end of a block or before a collective.
-
-    Raises:
-        BatchError: a worker met bad input or too little memory.
-        WorkerError: a worker met any other exception.
-    """
-    kinds = workers.gather_numbers(_FINE if failure is None else _kind(failure), device)
-    if not any(kinds):
-        return
-    texts = workers.gather_texts(_text(failure, advice) if failure else "", device)
-    rank = next(rank for rank, kind in enumerate(kinds) if kind)
-    kind_raised = BatchError if kinds[rank] == _BAD_INPUT else WorkerError
-    error = kind_raised(f"worker {rank} of {workers.size} failed {doing}: {texts[rank]}")
-    error.is_shared = True
-    raise error from failure
-
-
-def after(
-    meet: Callable[[], None], collective: Callable[[Tensor], Tensor]
-) -> Callable[..., Tensor]:
-    """``collective`` that the workers enter only when all have come as far."""
-
-    def call(values: Tensor) -> Tensor:
-        meet()
-        return collective(values)
-
-    return call
-
-
-def _kind(error: Exception) -> int:
-    return _BAD_INPUT if isinstance(error, ValueError) or _is_shortage(error) else _FAILED
-
-
-def _text(error: Exception, advice: str) -> str:
+def text_of(error: Exception, advice: str) -> str:
+    """What is told of ``error``; ``advice`` where memory is short."""
     if _is_shortage(error):
         return f"out of memory; {advice}"
     name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "

@@ -13,8 +13,8 @@ from apdist.config import TrainingConfig
 from apdist.training.step.activations import Activations, saved_bytes
 from apdist.training.step.batch_norm import ChunkStatistics
 from apdist.training.step.chunks import chunk_counts, own_rows
-from apdist.training.step.collectives import Workers
-from apdist.training.step.failures import shortage_advice, together
+from apdist.training.step.collectives import Guard, Workers
+from apdist.training.step.failures import shortage_advice
 from apdist.training.step.randomness import seeded
 
 # Gradients, the workspace of convolutions and the reader want their part.
@@ -36,9 +36,10 @@ def choose_activations(
     size = min(config.chunk_size, config.batch_size)
     blank = torch.zeros((size, 3, image_size, image_size), dtype=torch.uint8, device=device)
     advice = shortage_advice(config.chunk_size, "recompute")
+    guard = Guard(workers, device, f"of {size} images", advice)
     a_chunk = 0
     with (
-        together(workers, device, "on a trial chunk", advice),
+        guard("on a trial chunk"),
         seeded(0, device),
         ChunkStatistics(network).recording(),
         torch.autocast(device.type, torch.bfloat16, config.precision == "bf16"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from apdist.loss.listwise import Diagnostics
+from apdist.loss.results import Diagnostics
 
 
 @dataclass(frozen=True)

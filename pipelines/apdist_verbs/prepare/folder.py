@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-from tyro.conf import Positional
-
 from apdist.data import storage
 from apdist_verbs.prepare.write import Writing, write
 from apdist_verbs.terminal.console import counted, say, warn
-from apdist_verbs.terminal.options import shown_default
+from apdist_verbs.terminal.fields import positional, shown_default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +33,7 @@ class Pictures(Writing):
 class PrepareFolder(Pictures):
     """Write shards from a folder of pictures, IMAGES/<class>/<image>."""
 
-    images: Annotated[Positional[Path], tyro.conf.arg(metavar="IMAGES")]
+    images: Annotated[Path, positional("IMAGES")]
     """Folder with one folder per class."""
 
 

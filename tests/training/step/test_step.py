@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apdist.config import ModelConfig
-from apdist.loss import listwise
-from apdist.loss.baselines import contrastive
+from apdist.loss import gradient
+from apdist.loss.baselines import Contrastive
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.run_folder.checkpoint import (
@@ -32,6 +32,7 @@ from apdist.training.step.activations import saved_bytes
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.failures import BatchError, WorkerError
+from apdist.training.step.options import StepOptions
 from apdist.training.step.randomness import chunk_seed
 from apdist.training.step.sharding import shard_parameters
 from apdist.training.step.step import global_step
@@ -108,9 +109,7 @@ def run_blocks(sharded: bool, dtype: torch.dtype) -> dict[str, Tensor]:
         network,
         images[rows],
         labels[rows],
-        loss=AveragePrecisionLoss(),
-        chunk_size=5,
-        seed=0,
+        StepOptions(loss=AveragePrecisionLoss(), chunk_size=5, seed=0),
         step=0,
     )
     return gradients(network)
@@ -263,9 +262,7 @@ def train_steps(start: int, stop: int, run: str, sharded: bool = False) -> dict[
             model,
             images[rows],
             labels[rows],
-            loss=AveragePrecisionLoss(),
-            chunk_size=6,
-            seed=0,
+            StepOptions(loss=AveragePrecisionLoss(), chunk_size=6, seed=0),
             step=number,
         )
         optimizer.step()
@@ -436,7 +433,7 @@ FAILURES = {
 def failing_loss(descriptors: Tensor, labels: Tensor) -> Tensor:
     if Workers().rank == 1:
         raise KeyError("lost")
-    return contrastive(descriptors, labels)
+    return Contrastive()(descriptors, labels)
 
 
 def short_of_memory(*_: Any, **__: Any) -> Any:
@@ -450,16 +447,18 @@ def run_one_that_fails(name: str) -> None:
         images, labels, _ = batch()
         rows = own_rows(SIZE, 6, Workers().rank, 2)
         labels = labels[rows][Workers().rank :]
-        global_step(Toy(), images[rows], labels, loss=contrastive, chunk_size=6, seed=0, step=STEP)
+        global_step(
+            Toy(), images[rows], labels, StepOptions(loss=Contrastive(), chunk_size=6), step=STEP
+        )
     elif name.endswith("pass of the loss"):
-        attribute = "score_rows" if name.startswith("first") else "descriptor_gradient"
-        saved = getattr(listwise, attribute)
+        attribute = "first_pass" if name.startswith("first") else "second_pass"
+        saved = getattr(gradient, attribute)
         if Workers().rank == 1:
-            setattr(listwise, attribute, short_of_memory)
+            setattr(gradient, attribute, short_of_memory)
         try:
             run_step(Toy(), 6)
         finally:
-            setattr(listwise, attribute, saved)
+            setattr(gradient, attribute, saved)
     else:
         run_step(Failing(name), 6)
 
@@ -501,9 +500,7 @@ def run_odd_batches() -> list[float]:
             model,
             images[own],
             names[own],
-            loss=AveragePrecisionLoss(),
-            chunk_size=13,
-            seed=SEED,
+            StepOptions(loss=AveragePrecisionLoss(), chunk_size=13, seed=SEED),
             step=STEP,
         )
         total = sum(float(g.abs().sum()) for g in gradients(model).values())
@@ -540,9 +537,7 @@ def run_half() -> float:
         model,
         images[own],
         labels[own],
-        loss=AveragePrecisionLoss(),
-        chunk_size=13,
-        seed=0,
+        StepOptions(loss=AveragePrecisionLoss(), chunk_size=13, seed=0),
         step=0,
     )
     return result.loss + float(model.norm.running_mean.sum())  # type: ignore[union-attr]
@@ -584,9 +579,8 @@ def test_what_a_step_refuses(options: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("chunk_size", [0, -1, 2.5])
 def test_a_chunk_has_a_whole_number_of_images(chunk_size: Any) -> None:
-    images, labels, _ = batch()
     with pytest.raises(ValueError, match="chunk_size must be a whole number of at least 1, got"):
-        global_step(Toy(), images, labels, loss=contrastive, chunk_size=chunk_size, seed=0, step=0)
+        StepOptions(loss=Contrastive(), chunk_size=chunk_size)
 
 
 def test_a_model_without_anything_to_train_is_refused() -> None:
@@ -598,7 +592,7 @@ def test_a_model_without_anything_to_train_is_refused() -> None:
 
 
 def run_contrastive() -> dict[str, Tensor]:
-    return run_step(Toy(), 6, loss=contrastive, ignore=None).gradients
+    return run_step(Toy(), 6, loss=Contrastive(), ignore=None).gradients
 
 
 def test_any_other_loss_plugs_in() -> None:
@@ -608,14 +602,14 @@ def test_any_other_loss_plugs_in() -> None:
     for number, chunk in enumerate(images.split(6)):
         with chunks.seeded(chunk_seed(SEED, STEP, number), images.device):
             parts.append(model(chunk))
-    contrastive(torch.cat(parts), labels).backward()
+    Contrastive()(torch.cat(parts), labels).backward()
     for found in on_workers(2, run_contrastive):
         assert error_of(found, gradients(model)) < 1e-10
 
 
 def test_other_losses_refuse_junk() -> None:
     with pytest.raises(ValueError, match="only the average-precision loss knows ignore"):
-        run_step(Toy(), 6, loss=contrastive)
+        run_step(Toy(), 6, loss=Contrastive())
 
 
 def test_dropout_differs_between_steps_and_leaves_the_random_state_alone() -> None:
@@ -662,11 +656,8 @@ def unit_step(net: nn.Module, **options: Any) -> float:
         net,
         images,
         torch.arange(32) % 8,
-        loss=AveragePrecisionLoss(),
-        chunk_size=8,
-        seed=0,
+        StepOptions(loss=AveragePrecisionLoss(), chunk_size=8, **options),
         step=0,
-        **options,
     ).loss
 
 

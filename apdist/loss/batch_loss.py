@@ -1,0 +1,80 @@
+"""Any loss of a batch: built by its name, and its gradient where each worker computes all of it.
+
+Shapes: n images in the global batch, b of them rows of this worker, d descriptor size.
+"""
+
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from apdist.config.loss import LossConfig
+from apdist.loss.losses import LOSSES, METRIC_LEARNING
+from apdist.loss.results import Diagnostics, RowScores
+
+
+class BatchLoss(Protocol):
+    """Any loss of a batch."""
+
+    def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """() loss of ``descriptors`` (n, d), unit vectors, with ``labels`` (n,)."""
+
+
+def build_loss(config: LossConfig) -> BatchLoss:
+    """The loss that ``config`` names, with the options that both of them have.
+
+    Raises:
+        ValueError: a loss of pytorch-metric-learning that is not there.
+    """
+    constructor: Callable[..., BatchLoss]
+    if config.kind.startswith("pml:"):
+        constructor = pkgutil.resolve_name(METRIC_LEARNING)
+        return constructor(config.kind.removeprefix("pml:"))
+    constructor = pkgutil.resolve_name(LOSSES[config.kind])
+    known = inspect.signature(constructor).parameters
+    return constructor(**{name: value for name, value in vars(config).items() if name in known})
+
+
+def score_whole_batch(
+    loss: BatchLoss, descriptors: Tensor, labels: Tensor, rows: slice
+) -> RowScores:
+    """The loss of all ``descriptors`` (n, d), and the part of its gradient for the own ``rows``.
+
+    Raises:
+        ValueError: the batch is refused, or the loss is not one finite number.
+    """
+    leaf = descriptors.detach().requires_grad_()
+    with torch.enable_grad(), torch.autocast(leaf.device.type, enabled=False):
+        value = loss(leaf, labels)
+        if not isinstance(value, Tensor) or value.dim() != 0 or not bool(value.isfinite()):
+            raise ValueError(
+                f"a loss must return one finite number as a tensor, got {_shown(value)}"
+            )
+        (gradient,) = torch.autograd.grad(value, leaf)
+    return RowScores(
+        value.detach().double(),
+        leaf.new_full((rows.stop - rows.start,), torch.nan, dtype=torch.float64),
+        gradient[rows],
+        _counts(labels),
+    )
+
+
+def _shown(value: object) -> str:
+    return str(value.detach()) if isinstance(value, Tensor) else repr(value)
+
+
+def _counts(labels: Tensor) -> Diagnostics:
+    """What is known of a batch without histograms."""
+    _, sizes = labels.unique(return_counts=True)
+    num_lone = int((sizes == 1).sum())
+    nothing = torch.zeros(0, dtype=torch.float64)
+    return Diagnostics(
+        num_queries=len(labels) - num_lone,
+        num_lone_queries=num_lone,
+        positive_histogram=nothing,
+        negative_histogram=nothing,
+        wrong_sign_share=0.0,
+    )

@@ -1,0 +1,189 @@
+"""A loss and its gradient by the descriptors; the listwise one in two passes over tiles.
+
+    first_pass    tiles of similarities -> histograms of the own rows -> average precision, slopes
+    second_pass   the tiles again, each score replaced by the slopes of its two images, times
+                  descriptors -> gradient
+
+No more than one tile of similarities exists at a time. The second pass computes it again, unless
+the first could keep one byte a pair: the interval between two bin centres that its score is in.
+
+Shapes: n images in the global batch, b of them rows of this worker, d descriptor size, M bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apdist.config.loss import LossOptions
+from apdist.loss.batch import Batch, checked_batch, device_of
+from apdist.loss.batch_loss import BatchLoss, score_whole_batch
+from apdist.loss.kernels.backends import kernels_of
+from apdist.loss.precision import NUM_SCALARS
+from apdist.loss.results import Diagnostics, RowScores, warn_of_no_positives
+from apdist.loss.tiles import Codes, Histograms, cut_of, new_buffer, new_codes, tiles_of, within
+
+
+def score_own_rows(
+    loss: BatchLoss,
+    descriptors: Tensor,
+    labels: Tensor,
+    rows: slice,
+    *,
+    sum_over_workers: Callable[[Tensor], Tensor],
+    gather_rows: Callable[[Tensor], Tensor],
+    ignore: Tensor | None = None,
+    query_weights: Tensor | None = None,
+) -> RowScores:
+    """Loss of the global batch and its gradient by the descriptors of the own ``rows``, no graph.
+
+    The listwise loss shares the work between the workers, and calls both collectives exactly once,
+    in this order, whatever the batch. Any other is evaluated by each worker on the whole batch.
+
+    Args:
+        loss: an `AveragePrecisionLoss`, or any function of (descriptors, labels).
+        descriptors: (n, d) gathered from all workers, the same on each.
+        labels: (n,) gathered likewise.
+        rows: this worker's part of the n rows; may be empty.
+        sum_over_workers: adds a small float64 tensor over the workers.
+        gather_rows: joins the workers' (b, ...) tensors to (n, ...) in the order of their rows.
+        ignore: (n,) ids of junk as in `average_precision_loss`, gathered; for the listwise loss.
+        query_weights: (n,) likewise.
+
+    Raises:
+        ValueError: as `average_precision_loss`, on all workers alike; backend "dense"; ``ignore``
+            or ``query_weights`` with a loss that does not know them.
+    """
+    options = getattr(loss, "options", None)
+    if not isinstance(options, LossOptions):
+        if ignore is not None or query_weights is not None:
+            raise ValueError(
+                "only the average-precision loss knows ignore and query_weights; leave them out"
+            )
+        return score_whole_batch(loss, descriptors, labels, checked_rows(rows, len(descriptors)))
+    if options.backend == "dense":
+        raise ValueError('backend "dense" serves one process; use "tiled" or "auto" for rows')
+    with torch.no_grad(), torch.autocast(device_of(descriptors), enabled=False):
+        batch = checked_batch(descriptors, labels, ignore, query_weights, options)
+        rows = checked_rows(rows, len(descriptors))
+        found = first_pass(batch, rows, sum_over_workers)
+        slopes = gather_rows(found.slopes)  # (n, 2, M-1)
+        gradient = second_pass(batch, rows, slopes, found.codes)
+    return RowScores(
+        found.loss, found.average_precision, gradient.to(descriptors.dtype), found.diagnostics
+    )
+
+
+def checked_rows(rows: slice, num_images: int) -> slice:
+    """``rows`` with both ends given.
+
+    Raises:
+        ValueError: the slice has a step or does not lie within the ``num_images`` rows.
+    """
+    start = 0 if rows.start is None else rows.start
+    stop = num_images if rows.stop is None else rows.stop
+    if rows.step not in (None, 1) or not 0 <= start <= stop <= num_images:
+        raise ValueError(
+            f"rows must be a contiguous part of the {num_images} images, got {rows}; "
+            "pass slice(first, last + 1) of this worker"
+        )
+    return slice(start, stop)
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """The loss, and the slopes that its gradient is made of."""
+
+    loss: Tensor
+    """() float64, global."""
+
+    average_precision: Tensor
+    """(b,) float64, NaN where undefined."""
+
+    slopes: Tensor
+    """(b, 2, M-1) derivative of the loss by the score of a negative, of a positive."""
+
+    codes: Codes
+    """Intervals of the pairs for the second pass, or nothing."""
+
+    diagnostics: Diagnostics
+
+
+def first_pass(
+    batch: Batch, rows: slice, sum_over_workers: Callable[[Tensor], Tensor]
+) -> FirstPass:
+    """Loss of the global batch, and its slopes by the scores of the own ``rows``."""
+    histograms, codes = cumulative_histograms(batch, rows)
+    tables = kernels_of(batch.backend).tables_of(histograms, batch.weights[rows], batch.options)
+    sums = sum_over_workers(tables.sums)
+    diagnostics, weight = _diagnostics(sums)
+    if weight > 0:
+        # Weights of mean 1 divided by the number of queries: the same as by their sum.
+        loss, scale = 1 - sums[0] / weight, tables.counted / -weight
+    else:
+        warn_of_no_positives(len(batch.descriptors))
+        loss, scale = torch.zeros_like(sums[0]), torch.zeros_like(tables.counted)
+    slopes = (scale[:, None, None] * tables.slopes).to(batch.descriptors.dtype)  # (b, 2, M-1)
+    return FirstPass(loss, tables.averages, slopes, codes, diagnostics)
+
+
+def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Codes]:
+    """Histograms of the scores of the own ``rows`` with all images, and the codes of the pairs."""
+    descriptors, options = batch.descriptors, batch.options
+    cut = cut_of(descriptors, batch.backend, options.tile_size)
+    tiles = tiles_of(len(descriptors), rows, cut)
+    codes = new_codes(tiles, cut, options, descriptors)
+    kernels = kernels_of(batch.backend)
+    binning = kernels.Binning(batch, rows)
+    buffer = new_buffer(tiles, cut, descriptors)
+    with kernels.products_of(descriptors, options.precision) as products:
+        for tile, tile_codes in zip(tiles, codes, strict=True):
+            scores = products.scores(tile, cut.view(buffer, tile))
+            binning.add(scores, tile_codes, tile)
+    return binning.histograms(), codes
+
+
+def second_pass(batch: Batch, rows: slice, slopes: Tensor, codes: Codes) -> Tensor:
+    """(b, d) gradient by the descriptors of the own ``rows``, from the slopes of every row.
+
+    Args:
+        batch: of the first pass.
+        rows: of the first pass.
+        slopes: (n, 2, M-1) what the first pass of all workers found.
+        codes: what the own first pass found.
+    """
+    descriptors, options = batch.descriptors, batch.options
+    cut = cut_of(descriptors, batch.backend, options.tile_size)
+    tiles = tiles_of(len(descriptors), rows, cut)
+    kernels = kernels_of(batch.backend)
+    sloping = kernels.Sloping(batch, rows, slopes)
+    gradient = torch.zeros_like(descriptors[rows])
+    buffer = new_buffer(tiles, cut, descriptors)
+    with kernels.products_of(descriptors, options.precision) as products:
+        for tile, tile_codes in zip(tiles, codes, strict=True):
+            scores = cut.view(buffer, tile)
+            if tile_codes.numel() == 0:
+                products.scores(tile, scores)
+            change = sloping.derivative(scores, tile_codes, tile)
+            products.add(change, tile.columns, gradient[within(tile.rows, rows)])
+            if tile.mirrored:
+                products.add(change.mT, tile.rows, gradient[within(tile.columns, rows)])
+    return gradient
+
+
+def _diagnostics(sums: Tensor) -> tuple[Diagnostics, float]:
+    """By-products of the loss, and the sum of the weights, from the global sums of Tables."""
+    numbers = sums[:NUM_SCALARS].tolist()
+    _, weight, num_queries, num_lone, num_positives, num_wrong = numbers
+    positive, negative = sums[NUM_SCALARS:].chunk(2)
+    diagnostics = Diagnostics(
+        num_queries=round(num_queries),
+        num_lone_queries=round(num_lone),
+        positive_histogram=positive,
+        negative_histogram=negative,
+        wrong_sign_share=num_wrong / num_positives if num_positives > 0 else 0.0,
+    )
+    return diagnostics, weight

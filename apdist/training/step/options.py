@@ -1,0 +1,39 @@
+"""What stays the same from step to step."""
+
+from dataclasses import dataclass
+from typing import get_args
+
+import torch.distributed as dist
+
+from apdist.loss.batch_loss import BatchLoss
+from apdist.training.step.activations import Activations
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How the global step is computed; the same on every worker but for ``group``."""
+
+    loss: BatchLoss
+    """An `AveragePrecisionLoss`, or any function of (descriptors, labels) that returns a scalar."""
+    chunk_size: int
+    """Images that go through the model at once; bounds memory, not the result."""
+    seed: int = 0
+    """Of the run: with the number of the step and of the chunk the seed of dropout."""
+    activations: Activations = "recompute"
+    """What stage 1 keeps of each chunk for stage 3."""
+    bf16: bool = False
+    """Run the model, not the loss, under bf16 autocast."""
+    group: dist.ProcessGroup | None = None
+    """The workers; None means all."""
+
+    def __post_init__(self) -> None:
+        modes = get_args(Activations)
+        if self.activations not in modes:
+            raise ValueError(
+                f"activations must be one of {', '.join(modes)}, got {self.activations!r}; "
+                "what auto means is chosen by apdist.training.step.memory.choose_activations"
+            )
+        if not isinstance(self.chunk_size, int) or self.chunk_size < 1:
+            raise ValueError(
+                f"chunk_size must be a whole number of at least 1, got {self.chunk_size!r}"
+            )
