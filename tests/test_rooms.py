@@ -33,6 +33,9 @@ WITHOUT_TESTS = {
     "apdist/loss/kernels/*.py": "parts of a whole that tests/loss compares with its definition",
     "apdist/training/*.py": AS_A_ROOM,
     "apdist/training/step/*.py": AS_A_ROOM,
+    "apdist/training/run_folder/forking.py": "tests/pipelines/test_resume.py forks runs",
+    "apdist/training/run_folder/versions.py": "test_checkpoint and test_runs meet other versions",
+    "apdist/training/tracking/mlflow_run.py": "test_tracker writes runs and reads them again",
     "apdist/training/cluster/remote.py": "test_launch and tests/pipelines/test_cluster.py run it",
     "pipelines/apdist_verbs/__main__.py": THIN,
     "pipelines/apdist_verbs/demo*.py": THIN,
@@ -41,10 +44,15 @@ WITHOUT_TESTS = {
     "pipelines/apdist_verbs/index.py": THIN,
     "pipelines/apdist_verbs/prepare/*.py": THIN,
     "pipelines/apdist_verbs/report.py": THIN,
+    "pipelines/apdist_verbs/runs.py": "test_resume lists runs in every state",
+    "pipelines/apdist_verbs/track.py": "tests/training/tracking/test_following.py",
     "pipelines/apdist_verbs/search.py": THIN,
 }
 """Modules that need no test file of their name, and where they are tested."""
-RAY = {"training.cluster.launch", "training.cluster.remote", "training.space"}
+RAY = {
+    *("training.cluster.launch", "training.cluster.remote", "training.cluster.failures"),
+    "training.space",
+}
 """Modules that may import Ray."""
 
 
