@@ -61,9 +61,14 @@ def test_what_ended_the_loop_is_raised_and_not_what_came_of_it(tmp_path: Path) -
     keeper.lease = Lease(str(tmp_path), 0)
     (tmp_path / "writer").mkdir()
     (tmp_path / "writer" / "00000002.json").write_text("{}")
-    with pytest.raises(RuntimeError, match="first"), keeper.written_at_the_end():
-        keeper.save(1, model, optimizer, ORIGIN)
-        raise RuntimeError("first")
+
+    def loop() -> None:
+        with keeper.written_at_the_end():
+            keeper.save(1, model, optimizer, ORIGIN)
+            raise RuntimeError("first")
+
+    with pytest.raises(RuntimeError, match="first"):
+        loop()
 
 
 def restored(run: str) -> str:
