@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from apdist.config import (
     TrainingConfig,
 )
 from tests.pictures import SIDE, write_small_set
+from tests.s3_server import S3Server, s3_server
 
 # Two processes begin with the files that take longest: one that computes, one that waits.
 FIRST = ["test_cluster", "test_resuming", "test_step", "test_stream_faults"]
@@ -73,3 +75,18 @@ def small_config(shards: Path, tmp_path: Path) -> Config:
         tracking=TrackingConfig(enabled=False),
         run=RunConfig(output=str(tmp_path / "runs")),
     )
+
+
+@pytest.fixture(scope="session")
+def s3_of_this_process() -> Iterator[S3Server]:
+    """A server that tests share which do not disturb it."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_of_this_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The shared server, which the environment leads to; each test has a prefix of its own."""
+    for name, value in s3_of_this_process.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3_of_this_process

@@ -32,7 +32,7 @@ THIN = "tests/pipelines types its commands: test_cli, test_prepare, test_sweep, 
 WITHOUT_TESTS = {
     "apdist/_face.py": "tests/test_public.py asks every room for its names",
     "apdist/data/preparing/tables/*.py": "test_tables reads every kind of list",
-    "apdist/data/preparing/tally.py": "test_kinds and the closing table of test_prepare count by it",
+    "apdist/data/preparing/tally.py": "test_kinds, and test_prepare's closing table, count by it",
     "apdist/data/preparing/splits.py": "test_folder and test_tables split with it",
     **{
         f"apdist/data/storage/{name}.py": STORES
@@ -48,6 +48,9 @@ WITHOUT_TESTS = {
         f"apdist/training/step/{name}.py": STEP
         for name in ("gradients", "memory", "options", "results", "stopwatch")
     },
+    "apdist/training/run_folder/forking.py": "tests/pipelines/test_resume.py forks runs",
+    "apdist/training/run_folder/versions.py": "test_checkpoint and test_runs meet other versions",
+    "apdist/training/tracking/mlflow_run.py": "test_tracker writes runs and reads them again",
     "apdist/training/cluster/remote.py": "test_launch and tests/pipelines/test_cluster.py run it",
     "pipelines/apdist_verbs/prepare/*.py": THIN,
     **{
@@ -55,9 +58,14 @@ WITHOUT_TESTS = {
         for name in ("__main__", "demo", "demo_tour", "evaluate", "extract", "index")
     },
     **{f"pipelines/apdist_verbs/{name}.py": THIN for name in ("report", "search")},
+    "pipelines/apdist_verbs/runs.py": "test_resume lists runs in every state",
+    "pipelines/apdist_verbs/track.py": "tests/training/tracking/test_following.py",
 }
 """Modules that need no test file of their name, and where they are tested."""
-RAY = {"training.cluster.launch", "training.cluster.remote", "training.space"}
+RAY = {
+    *("training.cluster.launch", "training.cluster.remote", "training.cluster.failures"),
+    "training.space",
+}
 """Modules that may import Ray."""
 
 

@@ -3,7 +3,15 @@
 Importing this package must stay cheap (no torch, no Ray): ``apdist --help`` reads it.
 """
 
-from apdist.config.config import Config, config_hash, flatten, from_json, override, to_json
+from apdist.config.config import (
+    Config,
+    config_hash,
+    flatten,
+    from_json,
+    is_decisive,
+    override,
+    to_json,
+)
 from apdist.config.data import AugmentConfig, DataConfig
 from apdist.config.loss import LossConfig
 from apdist.config.model import ModelConfig
@@ -26,6 +34,7 @@ __all__ = [
     "config_hash",
     "flatten",
     "from_json",
+    "is_decisive",
     "override",
     "suggestion",
     "to_json",

@@ -95,6 +95,23 @@ def from_json(text: str) -> Config:
 def config_hash(config: Config) -> str:
     """Short hash of what decides the result: data, augmentation, model, loss and training."""
     # Through JSON as in a run's folder: 10 and 10.0 are equal options and must have one hash.
-    nested = dataclasses.asdict(from_json(to_json(config)))
-    decisive = {name: nested[name] for name in ("data", "augment", "model", "loss", "training")}
+    options = flatten(from_json(to_json(config)))
+    decisive = {name: value for name, value in options.items() if is_decisive(name, config)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def is_decisive(name: str, config: Config) -> bool:
+    """Whether the option of this dotted name decides what is learned at a step.
+
+    All others may change from one part of a run to the next.
+    """
+    if name == "training.steps":
+        return config.training.schedule != "constant"
+    return not name.startswith(_FREE)
+
+
+_FREE = (
+    *("evaluation.", "checkpoint.", "ray.", "tracking.", "run."),
+    *("data.loader_", "data.cache_", "data.read_ahead_"),
+)
+"""How the names of options begin that decide where and how fast, and what is told."""

@@ -42,12 +42,26 @@ class _Checked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Kept(_Checked):
+    """An event of the history."""
+
+    step: int
+    """Steps done by then."""
+    time_ms: int = 0
+    """When it happened, since 1970; set where it is posted."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Started(_Checked):
     """Workers are up, perhaps again after a failure."""
 
     kind = "start"
     step: int
     """Steps done before."""
+    history: list[str]
+    """Pages with the history up to that step, see `run_folder.pages`."""
+    hosts: list[str]
+    """Of the workers, in their order."""
     num_images: int
     num_classes: int
     num_lone_classes: int
@@ -59,37 +73,76 @@ class Started(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepDone(_Checked):
+class StepDone(_Kept):
     """The weights were moved."""
 
     kind = "step"
     known = logged_keys(STEP)
-    step: int
-    """Steps done, with this one."""
     figures: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated(_Checked):
+class Evaluated(_Kept):
     """The evaluation split was measured."""
 
     kind = "evaluation"
     known = logged_keys(EVALUATION)
-    step: int
     figures: dict[str, float]
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Similarities(_Checked):
+class Similarities(_Kept):
     """How similar the pairs of a batch were: shares by bin."""
 
     kind = "similarities"
-    step: int
     centres: list[float]
     """Of the bins, best first."""
     positive: list[float]
     negative: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarted(_Kept):
+    """The workers went on from a checkpoint, after a failure or because a person resumed."""
+
+    kind = "restart"
+    cause: str
+    """What had happened, and to which worker on which host."""
+    happened_ms: int
+    """When, since 1970; no two have the same."""
+    seconds_lost: float
+    """From what the checkpoint holds to the new start."""
+    attempts_left: int
+    """Failures after which the run still goes on by itself."""
+
+    def __str__(self) -> str:
+        """What happened, in a line."""
+        return (
+            f"{self.cause}; went on from step {self.step}, {self.seconds_lost:.0f} s lost, "
+            f"{self.attempts_left} attempts left"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkersFailed(_Checked):
+    """Workers ended that should not have; Ray starts all of them again."""
+
+    kind = "failure"
+    ranks: list[int]
+    """The workers that failed first, as far as is known."""
+    cause: str
+    time_ms: int
+    hosts: list[str] = dataclasses.field(default_factory=list)
+    """Of these workers; the mailbox knows them."""
+
+    def __str__(self) -> str:
+        """Who it was, and why."""
+        if not self.ranks:
+            return self.cause
+        who = " and ".join(str(rank) for rank in self.ranks)
+        where = f" on {' and '.join(dict.fromkeys(self.hosts))}" if self.hosts else ""
+        return f"worker{'s' if self.ranks[1:] else ''} {who}{where}: {self.cause}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +155,10 @@ class CheckpointWritten(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended(_Checked):
+class Ended(_Kept):
     """The last step is done and the model saved."""
 
     kind = "end"
-    step: int
     model_id: str
 
 
@@ -147,6 +199,8 @@ Event = (
     | StepDone
     | Evaluated
     | Similarities
+    | Restarted
+    | WorkersFailed
     | CheckpointWritten
     | Ended
     | Warned
@@ -218,8 +272,9 @@ def _fits(value: object, kind: Any) -> bool:
     """Whether ``value`` is of the type of a field; an integer is a float, a bool is no number."""
     if kind is int or kind is float:
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    if kind == list[float]:
-        return isinstance(value, list) and all(_fits(number, float) for number in value)
+    if get_origin(kind) is list:
+        (entry,) = get_args(kind)
+        return isinstance(value, list) and all(_fits(item, entry) for item in value)
     if kind == dict[str, float]:
         return isinstance(value, dict) and all(_fits(number, float) for number in value.values())
     return isinstance(value, get_origin(kind) or kind)

@@ -5,6 +5,7 @@ batches; only worker 0 talks: it posts events, writes checkpoints and saves the 
 """
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -28,28 +29,21 @@ from apdist.loss.results import Diagnostics
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import build_model, save_model
 from apdist.retrieval.scores_file import write_scores
-from apdist.training.checkpoint import (
-    CheckpointMeta,
-    latest_checkpoint,
-    load_checkpoint,
-    prune_checkpoints,
-    save_checkpoint,
-    whole_state,
-)
 from apdist.training.evaluation import evaluate
 from apdist.training.events import (
-    CheckpointWritten,
     Ended,
     Evaluated,
-    Event,
     Similarities,
     Started,
     StepDone,
+    WorkersFailed,
 )
 from apdist.training.mailbox import Link
 from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
 from apdist.training.prefetch import on_device
-from apdist.training.runs import evaluation_name
+from apdist.training.run_folder.keeper import Keeper, Origin, restarts
+from apdist.training.run_folder.lease import Lease
+from apdist.training.run_folder.runs import evaluation_name
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.memory import choose_activations
@@ -70,13 +64,17 @@ class Job:
     """URI of the run's folder."""
     report: Callable[[dict[str, float]], None] = lambda _: None
     """Called on every worker with the metrics of an evaluation (Ray Tune listens)."""
+    lease: Lease | None = None
+    """By which the driver holds the run; nothing is committed after it is lost."""
+    resumed: WorkersFailed | None = None
+    """How the run ended that is gone on with."""
 
 
 def train(job: Job, link: Link, device: torch.device) -> None:
     """Train until the last step or until the driver asks to stop.
 
     Raises:
-        ValueError: data, options or the checkpoint cannot be used.
+        ValueError: data, options or the checkpoint cannot be used, or another process trains now.
     """
     config, options = job.config, job.config.training
     workers = Workers()
@@ -89,15 +87,13 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     catalogue = read_catalogue(config.data.shards)
     training_catalogue = training_images(catalogue, config.data, options.seed)
     plan = build_plan(training_catalogue.labels, config)
-    checkpoint = latest_checkpoint(job.run)
-    origin = {"config_hash": config_hash(config), "data_hash": training_catalogue.fingerprint()}
-    start = load_checkpoint(checkpoint, network, optimizer, **origin) if checkpoint else 0
-    worker = _Worker(job, link, network, optimizer, catalogue, origin)
+    origin = Origin(config_hash(config), training_catalogue.fingerprint())
+    keeper = Keeper(job.run, job.lease, link, workers, config.checkpoint.keep)
+    start = keeper.restore(network, optimizer, origin, device)
+    worker = _Worker(job, keeper, network, optimizer, catalogue, origin)
     worker.start(start, plan.summary)
     if options.compile:
         network.compile()
-    if start == 0:
-        worker.evaluate(0)
     stream = TrainingStream(
         training_catalogue,
         plan,
@@ -105,28 +101,28 @@ def train(job: Job, link: Link, device: torch.device) -> None:
         config.augment,
         lambda rows: rows[own_rows(len(rows), options.chunk_size, workers.rank, workers.size)],
     )
-    done = worker.run_steps(stream, start)
-    if done == options.steps:
-        worker.save_model(done)
+    with keeper.written_at_the_end():
+        if worker.run_steps(stream, start) == options.steps:
+            worker.save_model(options.steps)
 
 
 class _Worker:
-    """One worker's model, optimiser and its line to the driver."""
+    """One worker's model and optimiser, and what it keeps."""
 
     def __init__(
         self,
         job: Job,
-        link: Link,
+        keeper: Keeper,
         network: DescriptorNet,
         optimizer: torch.optim.Optimizer,
         catalogue: Catalogue,
-        origin: dict[str, str],
+        origin: Origin,
     ) -> None:
-        self.job, self.link, self.network, self.optimizer = job, link, network, optimizer
+        self.job, self.keeper, self.network, self.optimizer = job, keeper, network, optimizer
         self.origin = origin
         self.config = job.config
         self.catalogue = catalogue
-        self.workers = Workers()
+        self.workers = keeper.workers
         self.device = next(network.parameters()).device
         self.loss = build_loss(self.config.loss)
         self.bins: LossOptions | None = (
@@ -143,34 +139,69 @@ class _Worker:
             bf16=self.config.training.precision == "bf16",
         )
         self.diagnostics: Diagnostics | None = None
-        self.saved_step = -1
 
     def start(self, step: int, summary: PlanSummary) -> None:
-        """Tell what is trained on, and how the step is computed."""
-        mode, reason = self.activations, self.reason
-        self.post(Started(step=step, **vars(summary), activations=mode, activations_reason=reason))
+        """Tell what is trained on, how the step is computed, and after what it goes on."""
+        hosts = self.workers.gather_texts(socket.gethostname(), self.device)
+        self.keeper.post(
+            Started(
+                step=step,
+                **vars(summary),
+                activations=self.activations,
+                activations_reason=self.reason,
+                history=list(self.keeper.pages),
+                hosts=hosts,
+            )
+        )
+        if self.workers.rank == 0:
+            resumed = [self.job.resumed] if self.job.resumed else []
+            failures = [*resumed, *self.keeper.link.failures()]
+            history, most = self.keeper.history, self.config.ray.max_failures
+            for event in restarts(failures, history, step, most):
+                self.keeper.post(event)
 
     def run_steps(self, stream: TrainingStream, start: int) -> int:
         """Steps from ``start`` on; returns the number of steps done altogether."""
-        config = self.config
-        size, done, waiting = config.training.accumulate, start, Waiting(config.data)
-        streamed = stream.batches(start * size, config.training.steps * size)
+        size, steps = self.config.training.accumulate, self.config.training.steps
+        done, waiting = start, Waiting(self.config.data)
+        if self.is_due(start) and not self.was_evaluated(start):
+            self.evaluate(start)
+        streamed = stream.batches(start * size, steps * size)
         with closing(on_device(streamed, self.device)) as batches:
-            while done < config.training.steps:
+            stop = False
+            while done < steps and not stop:
                 measured = self.one_step(done, batches, waiting)
                 done += 1
                 stop, replaced = self.agree(measured.num_replaced)
                 measured = replace(measured, num_replaced=replaced)
-                self.post(StepDone(step=done, figures=logged(STEP, measured)))
-                if stop:
-                    break
-                if done % config.evaluation.every_steps == 0 or done == config.training.steps:
-                    self.evaluate(done)
-                    self.post_similarities(done)
-                if done % config.checkpoint.every_steps == 0:
-                    self.save(done)
-        self.save(done)
+                self.keeper.post(StepDone(step=done, figures=logged(STEP, measured)))
+                self.after_step(done, stop)
         return done
+
+    def after_step(self, done: int, stop: bool) -> None:
+        """Save and evaluate where it is time for it; asked to stop, leave nothing out."""
+        if done == 1:
+            self.post_similarities(1)
+        if done % self.config.checkpoint.every_steps == 0 or self.is_last(done) or stop:
+            # First: an evaluation that fails must not cost the steps before it.
+            self.keeper.save(done, self.network, self.optimizer, self.origin)
+        if self.is_due(done):
+            self.evaluate(done)
+            self.post_similarities(done)
+            self.keeper.save_history()
+
+    def is_last(self, step: int) -> bool:
+        """Whether ``step`` is the last one."""
+        return step == self.config.training.steps
+
+    def is_due(self, step: int) -> bool:
+        """Whether the network is evaluated after ``step`` steps."""
+        return step % self.config.evaluation.every_steps == 0 or self.is_last(step)
+
+    def was_evaluated(self, step: int) -> bool:
+        """Whether the history that is gone on from says so, on all workers."""
+        found = any(isinstance(e, Evaluated) and e.step == step for e in self.keeper.history)
+        return bool(self.workers.sum(torch.tensor([int(found)], device=self.device))[0] > 0)
 
     def one_step(self, step: int, batches: Iterator[Batch], waiting: Waiting) -> MeasuredStep:
         """Move the weights by the mean gradient of the next batches; returns what was measured."""
@@ -181,8 +212,6 @@ class _Worker:
             streamed.append(batch.figures)
             results.append(self.add_gradient(batch))
         self.diagnostics = results[-1].diagnostics
-        if step == 0:
-            self.post_similarities(1)
         update_weights(self.network, self.optimizer, step, self.config)
         seconds = time.perf_counter() - started
         own = total(streamed)
@@ -219,34 +248,23 @@ class _Worker:
             figures = logged(EVALUATION, scores)
             write_scores(scores, storage.join(self.job.run, evaluation_name(step)))
             seconds = time.perf_counter() - started
-            self.post(Evaluated(step=step, figures=figures, seconds=seconds))
+            self.keeper.post(Evaluated(step=step, figures=figures, seconds=seconds))
             metrics |= figures
         self.job.report(metrics)
-
-    def save(self, step: int) -> None:
-        """Write a checkpoint, once per step."""
-        if step == self.saved_step:
-            return
-        self.saved_step = step
-        state = whole_state(self.network, self.optimizer)
-        if self.workers.rank != 0:
-            return
-        meta = CheckpointMeta(step=step, **self.origin)
-        uri = save_checkpoint(self.job.run, state, meta)
-        prune_checkpoints(self.job.run, self.config.checkpoint.keep)
-        self.post(CheckpointWritten(step=step, uri=uri))
 
     def save_model(self, step: int) -> None:
         """Write the trained network into the run's folder."""
         state = {name: whole(value) for name, value in self.network.state_dict().items()}
         if self.workers.rank == 0:
+            self.keeper.refuse_if_lost()
             size = self.config.data.image_size
             model_id = save_model(self.network.config, state, size, self.job.run)
-            self.post(Ended(step=step, model_id=model_id))
+            self.keeper.post(Ended(step=step, model_id=model_id))
+            self.keeper.save_history()
 
     def agree(self, num_replaced: int) -> tuple[bool, int]:
         """Whether the driver asked for an end, and the images replaced on all workers."""
-        asked = self.workers.rank == 0 and self.link.stop_requested()
+        asked = self.workers.rank == 0 and self.keeper.link.stop_requested()
         told = self.workers.sum(torch.tensor([int(asked), num_replaced], device=self.device))
         return bool(told[0] > 0), int(told[1])
 
@@ -260,9 +278,6 @@ class _Worker:
             for histogram in (told.positive_histogram, told.negative_histogram)
         )
         centres = bin_centres(self.bins).tolist()
-        self.post(Similarities(step=step, centres=centres, positive=positive, negative=negative))
-
-    def post(self, event: Event) -> None:
-        """Send an event from worker 0."""
-        if self.workers.rank == 0:
-            self.link.post(event)
+        self.keeper.post(
+            Similarities(step=step, centres=centres, positive=positive, negative=negative)
+        )

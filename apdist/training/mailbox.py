@@ -5,11 +5,19 @@ It lives with the driver, who takes the events out of it.
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Generic, Protocol, TypeVar
 
-from apdist.training.events import Event, FromTrial, Warned, refuse_unlisted
+from apdist.training.events import (
+    Event,
+    FromTrial,
+    Started,
+    Warned,
+    WorkersFailed,
+    refuse_unlisted,
+)
 
 Posted = TypeVar("Posted", Event, FromTrial)
 
@@ -23,6 +31,8 @@ class Mailbox(Generic[Posted]):
 
     def __init__(self) -> None:
         self._events: list[Posted] = []
+        self._failures: list[Posted] = []
+        self._hosts: dict[str, list[str]] = {}
         self._stop = False
         self._cancelled = False
         self._lock = threading.Lock()
@@ -35,13 +45,31 @@ class Mailbox(Generic[Posted]):
         """
         refuse_unlisted(event)
         with self._lock:
+            event = self._with_hosts(event)
             self._events.append(event)
+            if isinstance(_told(event), WorkersFailed):
+                self._failures.append(event)
+
+    def _with_hosts(self, posted: Any) -> Any:
+        """A failure with the hosts of its workers; who reports it knows their ranks only."""
+        trial, event = getattr(posted, "trial", ""), _told(posted)
+        if isinstance(event, Started):
+            self._hosts[trial] = event.hosts
+        if not isinstance(event, WorkersFailed):
+            return posted
+        hosts = self._hosts.get(trial, [])
+        event = replace(event, hosts=[hosts[rank] for rank in event.ranks if hosts[rank:]])
+        return replace(posted, event=event) if isinstance(posted, FromTrial) else event
 
     def take(self) -> list[Posted]:
         """All events since the last call."""
         with self._lock:
             events, self._events = self._events, []
         return events
+
+    def failures(self) -> list[Any]:
+        """All failures of workers that were posted: workers that start anew read them here."""
+        return list(self._failures)
 
     def request_stop(self) -> None:
         """Ask the workers to write a checkpoint and end."""
@@ -70,6 +98,10 @@ class Mailbox(Generic[Posted]):
         return self._stop
 
 
+def _told(posted: Event | FromTrial) -> Event:
+    return posted.event if isinstance(posted, FromTrial) else posted
+
+
 class Link(Protocol):
     """A worker's end of the mailbox."""
 
@@ -78,6 +110,9 @@ class Link(Protocol):
 
     def stop_requested(self) -> bool:
         """Whether the driver wants the run to end."""
+
+    def failures(self) -> Sequence[WorkersFailed]:
+        """The failures of workers since the driver began."""
 
 
 class WarningForwarder(logging.Handler):

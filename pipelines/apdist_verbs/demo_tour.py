@@ -11,7 +11,7 @@ from apdist.data.catalogue.catalogue import CATALOGUE_NAME
 from apdist.data.loading.reader import ImageReader
 from apdist.retrieval.metrics import RetrievalScores
 from apdist.training.events import StepDone
-from apdist.training.runs import Run
+from apdist.training.run_folder.runs import Run
 from apdist_verbs import index, prepare, report, search
 from apdist_verbs.described import Described, describe, trained_model
 from apdist_verbs.evaluate import evaluate, score_rows, scores_before

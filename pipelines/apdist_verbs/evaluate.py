@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.data import storage
 from apdist.figures import EVALUATION, Seen, measure
-from apdist.training.runs import Run, evaluation_name
+from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.options import parse

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from apdist.config import flatten
 from apdist.data import storage
 from apdist.training.events import Evaluated, Similarities, StepDone, to_json
-from apdist.training.runs import Run
+from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.options import parse
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 def make_report(run: Run, options: Options) -> str:
     """Write the report into the run's folder and beside its curves in MLflow."""
     from apdist.report.report import write_gallery_png, write_report
-    from apdist.training.tracking import Tracker
+    from apdist.training.tracking.following import log_file
     from apdist_verbs.described import describe, trained_model
     from apdist_verbs.evaluate import evaluate
 
@@ -72,9 +72,7 @@ def make_report(run: Run, options: Options) -> str:
         page = Path(folder, "report.html")
         write_report(compose(run, after, gallery), page)
         storage.write_bytes(uri, page.read_bytes())
-        tracker = Tracker(run.config.tracking, run.name, run_id=run.tracking_run_id)
-        tracker.log_file(page)
-        tracker.close()
+        log_file(run, page)
     return uri
 
 

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import Annotated
 
 from apdist.data import storage
-from apdist.training.runs import Run
+from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import table
 from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.options import parse

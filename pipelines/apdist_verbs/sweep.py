@@ -14,9 +14,10 @@ from apdist.training.cluster.launch import Interrupted, loss_explained, ray_clus
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.events import FromTrial
-from apdist.training.runs import SWEEP, create_run
+from apdist.training.run_folder.keeper import now_ms
+from apdist.training.run_folder.runs import SWEEP, create_run
 from apdist.training.space import Dimension, read_space
-from apdist.training.tracking import Tracker
+from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset, preset_help
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
@@ -112,7 +113,13 @@ def search(options: Options, config: Config, dimensions: list[Dimension], board:
 
     mailbox = remote_mailbox()
     trainable = tune.with_resources(
-        functools.partial(run_trial, config=config, mailbox=mailbox, sweep=board.run.uri),
+        functools.partial(
+            run_trial,
+            config=config,
+            preset_name=board.preset_name,
+            mailbox=mailbox,
+            sweep=board.run.uri,
+        ),
         # A trial's own driver takes no CPU: on a small cluster that would be one too few for its
         # workers, who would wait for ever. Tune wants it to take something.
         tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}]),
@@ -180,7 +187,7 @@ def show(board: Board, results: Any) -> None:
     ]
     table(f"{len(done)} trials of {board.run.name}", ["trial", *names, "steps", "mAP"], rows)
     best = done[0]
-    board.parent.log_metrics({"best_map": best.metrics[OBJECTIVE]}, 0)
+    board.parent.log_metrics({"best_map": best.metrics[OBJECTIVE]}, 0, now_ms())
     board.parent.set_tag("apdist.best_trial", best.metrics["trial_id"])
     say("train the best one:")
     say("  " + training_command(board.preset_name, board.config, best.config))

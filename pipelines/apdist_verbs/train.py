@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 
-from apdist.config import Config, flatten
+from apdist.config import Config
 from apdist.data import storage
 from apdist.figures import EVALUATION, STEP, texts
 from apdist.training.events import (
@@ -14,17 +14,21 @@ from apdist.training.events import (
     Evaluated,
     Event,
     Failed,
+    Restarted,
     Similarities,
     Started,
     StepDone,
     Stopping,
     TrialStarted,
     Warned,
+    WorkersFailed,
     unhandled,
 )
-from apdist.training.runs import Run, create_run, open_run
-from apdist.training.tracking import Tracker
+from apdist.training.run_folder.lease import held
+from apdist.training.run_folder.runs import Run, create_run
+from apdist.training.tracking.following import Follower
 from apdist_verbs.presets import preset, preset_help
+from apdist_verbs.resume import resume
 from apdist_verbs.terminal import options
 from apdist_verbs.terminal.console import Update, progress_bar, say, warn
 
@@ -33,7 +37,10 @@ def usage() -> str:
     """Help before the options."""
     return (
         "usage: apdist train PRESET [OPTIONS]     train anew\n"
-        "       apdist train --resume RUN         go on from the run's last checkpoint\n\n"
+        "       apdist train --resume RUN [OPTIONS]\n"
+        "                                         go on from the run's last checkpoint\n"
+        "       apdist train --resume RUN --fork [OPTIONS]\n"
+        "                                         begin another run at that checkpoint\n\n"
         f"presets:\n{preset_help()}\n\n"
         "apdist train PRESET --help lists every option with the preset's values\n"
     )
@@ -45,13 +52,7 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(usage())
         return 0
     if argv[0] == "--resume":
-        if len(argv) != 2:
-            raise ValueError("expected `apdist train --resume RUN` and no other option")
-        run = open_run(storage.absolute(argv[1]))
-        if run.of_kind(Ended):
-            say(f"{run.uri} has done all its {run.config.training.steps} steps")
-            return 0
-        return train_run(run)
+        return resume(argv[1:])
     config = parse(argv)
     run = new_run(config, argv[0])
     try:
@@ -136,37 +137,39 @@ def with_absolute_paths(config: Config) -> Config:
     )
 
 
-def train_run(run: Run) -> int:
-    """Train an opened run to its end, with progress, history and tracking."""
+def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
+    """Train an opened run to its end, with progress, history and tracking.
+
+    Args:
+        run: new, or with what has happened so far.
+        resumed: how it ended the last time.
+    """
     from apdist.training.cluster.launch import Interrupted, run_training
     from apdist.training.loop import Job
 
-    tracker = Tracker(run.config.tracking, run.name, run_id=run.tracking_run_id)
-    if not run.tracking_run_id:
-        run.tracking_run_id = tracker.run_id
-        run.save_info()
-        tracker.log_params({**flatten(run.config), "preset": run.preset})
-        tracker.set_tag("apdist.run", run.uri)
-    workers = run.config.ray.num_workers
-    say(f"run {run.uri}")
-    say(f"starting {f'Ray with {workers} workers' if workers else 'in this process'} ...")
-    status = "FAILED"
-    try:
-        with progress_bar("training", run.config.training.steps) as update:
-            screen = Screen(run.config.data.eval_split, update)
-            run_training(Job(run.config, run.uri), run.record, tracker.record, screen)
-        status = "FINISHED"
-    except Interrupted:
-        status = "KILLED"
-        again = f"apdist train --resume {shlex.quote(run.uri)}"
-        say(f"stopped after step {run.steps_done}; go on with: {again}")
-        return 130
-    finally:
-        run.save_history()
-        tracker.close(status)
+    with held(run.uri, say) as lease:
+        follower = Follower(run)
+        workers = run.config.ray.num_workers
+        say(f"run {run.uri}")
+        say(f"starting {f'Ray with {workers} workers' if workers else 'in this process'} ...")
+        status = "FAILED"
+        try:
+            with progress_bar("training", run.config.training.steps) as update:
+                screen = Screen(run.config.data.eval_split, update)
+                job = Job(run.config, run.uri, lease=lease, resumed=resumed)
+                run_training(job, follower, screen)
+            status = "FINISHED"
+        except Interrupted:
+            status = "KILLED"
+            again = f"apdist train --resume {shlex.quote(run.uri)}"
+            say(f"stopped after step {run.steps_done}; go on with: {again}")
+            return 130
+        finally:
+            if not follower.close(status):
+                say(f"MLflow lacks a part of this run; later: apdist track {shlex.quote(run.uri)}")
     say(f"model: {storage.join(run.uri, 'model.safetensors')}")
     if run.config.tracking.enabled:
-        say(f"curves: {tracker.where()}")
+        say(f"curves: {follower.tracker.where()}")
     return 0
 
 
@@ -196,7 +199,11 @@ class Screen:
                     "stopping: the workers finish their step and write a checkpoint "
                     "(again to end at once)"
                 )
+            case Restarted():
+                say(str(event))
             case Similarities() | CheckpointWritten() | Ended() | Failed() | TrialStarted():
                 pass  # for others: a failure ends the run, the sweep shows its trials
+            case WorkersFailed():
+                warn(f"{event}; starting again" if event.ranks else str(event))
             case _:
                 unhandled(event)

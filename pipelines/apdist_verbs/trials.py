@@ -1,10 +1,11 @@
 """The trials of a sweep: trainings that Tune starts, each with a run and an MLflow run."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from apdist.config import Config, flatten, override
+from apdist.config import Config, override
 from apdist.data import storage
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.launch import Interrupted, build_trainer
@@ -19,16 +20,24 @@ from apdist.training.events import (
     FromTrial,
     Started,
     TrialStarted,
+    WorkersFailed,
 )
-from apdist.training.runs import Run, create_run
-from apdist.training.tracking import Tracker
+from apdist.training.run_folder.keeper import now_ms
+from apdist.training.run_folder.lease import held
+from apdist.training.run_folder.runs import Run, create_run
+from apdist.training.tracking.following import Follower
+from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.train import Screen
+
+logger = logging.getLogger(__name__)
 
 OBJECTIVE = "map"
 
 
-def run_trial(params: dict[str, Any], *, config: Config, mailbox: Any, sweep: str) -> None:
+def run_trial(
+    params: dict[str, Any], *, config: Config, preset_name: str, mailbox: Any, sweep: str
+) -> None:
     """One training, in a process that Tune starts."""
     from ray import tune
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -36,12 +45,17 @@ def run_trial(params: dict[str, Any], *, config: Config, mailbox: Any, sweep: st
     from apdist.training.loop import Job
 
     trial = tune.get_context().get_trial_id()
-    uri = storage.join(sweep, trial)
-    trial_config = override(config, {**params, "run.output": sweep, "run.name": trial})
+    run = create_run(trial_config(config, sweep, trial, params), preset_name)
     link = TrialLink(mailbox, trial)
     link.post(TrialStarted(params=params))
-    job = Job(trial_config, uri, report_metrics)
-    build_trainer(job, link, callbacks=[TuneReportCallback()]).fit()
+    with held(run.uri, logger.warning) as lease:
+        job = Job(run.config, run.uri, report_metrics, lease)
+        build_trainer(job, link, callbacks=[TuneReportCallback()]).fit()
+
+
+def trial_config(config: Config, sweep: str, trial: str, params: dict[str, Any]) -> Config:
+    """The options of a trial."""
+    return override(config, {**params, "run.output": sweep, "run.name": trial})
 
 
 def report_metrics(metrics: dict[str, float]) -> None:
@@ -65,6 +79,14 @@ class TrialLink(RemoteLink):
         group = get_current_placement_group() if isinstance(event, Started) else None
         self.send(FromTrial(trial=self.trial, event=event, placement_group=group))
 
+    def failures(self) -> list[WorkersFailed]:
+        """Those of this trial."""
+        return [
+            posted.event
+            for posted in self.posted_failures()
+            if posted.trial == self.trial and isinstance(posted.event, WorkersFailed)
+        ]
+
 
 class TrialScreen(Screen):
     """Trials run beside each other: their evaluations are shown, not their steps."""
@@ -87,16 +109,14 @@ class TrialScreen(Screen):
 class Trial:
     """What a sweep holds of one of its trials."""
 
-    run: Run
-    tracker: Tracker
+    follower: Follower
     screen: TrialScreen
 
     def __call__(self, event: Event) -> None:
         """Keep, track and show an event."""
-        self.run.record(event)
-        self.tracker.record(event)
+        self.follower(event)
         if isinstance(event, Evaluated):  # also by the name that the sweep has for its objective
-            self.tracker.log_metrics(event.figures, event.step)
+            self.follower.tracker.log_metrics(event.figures, event.step, now_ms())
         self.screen(event)
 
 
@@ -152,20 +172,17 @@ class Board:
 
     def add(self, trial: str, params: dict[str, Any]) -> None:
         """A trial begins: its run folder and its MLflow run."""
-        config = override(self.config, {**params, "run.output": self.run.uri, "run.name": trial})
-        run = create_run(config, self.preset_name)
-        tracker = Tracker(config.tracking, trial, parent_id=self.parent.run_id)
-        run.tracking_run_id = tracker.run_id
-        run.save_info()
-        tracker.log_params(flatten(config))
-        self.trials[trial] = Trial(run, tracker, TrialScreen(trial, config.data.eval_split))
+        config = trial_config(self.config, self.run.uri, trial, params)
+        run = Run(storage.join(self.run.uri, trial), config, self.preset_name)
+        follower = Follower(run, self.parent.run_id, must_answer=False)
+        self.trials[trial] = Trial(follower, TrialScreen(trial, config.data.eval_split))
         say(f"trial {trial}: {', '.join(f'{k} {short(v)}' for k, v in params.items())}")
 
     def close(self, status: str) -> None:
         """End all MLflow runs."""
         for trial in self.trials.values():
-            trial.run.save_history()
-            trial.tracker.close("FINISHED" if trial.run.of_kind(Ended) else "KILLED")
+            ended = trial.follower.run.of_kind(Ended)
+            trial.follower.close("FINISHED" if ended else "KILLED")
         self.parent.close(status)
 
 

@@ -245,7 +245,7 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_goes_on_exactly(
     command_line = re.escape(f"apdist train --resume {shlex.quote(str(run))}")
     (done,) = re.findall(rf"stopped after step (\d+); go on with: {command_line}", out)
     assert 5 <= int(done) < STEPS
-    assert (run / f"checkpoints/step-{int(done):06}/meta.json").exists()
+    assert (run / f"checkpoints/step-{int(done):010}/meta.json").exists()
     assert not processes_left(mark)
 
     out = here.succeed("train", "--resume", str(run))
@@ -381,7 +381,7 @@ def test_a_job_that_is_stopped_writes_a_checkpoint_first(
     assert code == 1
     assert f"job {job} stopped" in out
     (done,) = re.findall(r"stopped after step (\d+); go on with", out)
-    assert f"checkpoints/step-{int(done):06}/meta.json" in s3.names("runs/stopped job/")
+    assert f"checkpoints/step-{int(done):010}/meta.json" in s3.names("runs/stopped job/")
 
 
 @pytest.mark.slow

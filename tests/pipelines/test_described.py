@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from apdist.config import Config, override
-from apdist.training.runs import create_run
+from apdist.training.run_folder.runs import create_run
 from apdist_verbs.described import find_run, newest_run, trained_model
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from apdist.config import override
 from apdist.training.events import Ended, Evaluated
-from apdist.training.runs import open_run
+from apdist.training.run_folder.runs import open_run
 from apdist_verbs.presets import preset
 from apdist_verbs.sweep import training_command
 

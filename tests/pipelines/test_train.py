@@ -8,16 +8,22 @@ import pytest
 from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.training import loop
-from apdist.training.checkpoint import latest_checkpoint
 from apdist.training.cluster.launch import TrainingError, run_training
 from apdist.training.events import Ended, Evaluated, Event, StepDone
 from apdist.training.loop import Job
-from apdist.training.runs import Run, create_run, open_run
+from apdist.training.run_folder.checkpoint import newest_sound
+from apdist.training.run_folder.runs import Run, create_run, open_run
 from apdist_verbs.train import Screen, check_data, train_run
 from tests.pictures import write_small_set
 from tests.training.test_events import SAMPLES
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
+
+
+def step_of_newest(run: Run) -> int:
+    found = newest_sound(run.uri)
+    assert found is not None
+    return found.marker.step
 
 
 def test_training_goes_through_ray_train_and_leaves_a_whole_run(small_config: Config) -> None:
@@ -27,7 +33,7 @@ def test_training_goes_through_ray_train_and_leaves_a_whole_run(small_config: Co
     assert [event.step for event in again.of_kind(StepDone)] == [1, 2, 3, 4, 5, 6]
     assert [event.step for event in again.of_kind(Evaluated)] == [0, 3, 6]
     assert len(again.of_kind(Ended)) == 1
-    assert latest_checkpoint(run.uri).endswith("step-000006")
+    assert step_of_newest(run) == 6
     assert len(list(Path(run.uri, "checkpoints").iterdir())) == small_config.checkpoint.keep
     names = {path.name for path in Path(run.uri).iterdir()}
     assert {"config.json", "run.json", "metrics.jsonl", "model.safetensors"} <= names
@@ -44,10 +50,10 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(
     run = create_run(config, "test")
     record = Run.record
 
-    def interrupt(self: Run, event: Event) -> None:
-        record(self, event)
+    def interrupt(self: Run, event: Event) -> bool:
         if isinstance(event, StepDone) and event.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
+        return record(self, event)
 
     monkeypatch.setattr(Run, "record", interrupt)
     assert train_run(run) == 130
@@ -55,7 +61,7 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(
     assert f"apdist train --resume {run.uri}" in said
     done = open_run(run.uri).steps_done
     assert 2 <= done < 200
-    assert latest_checkpoint(run.uri).endswith(f"step-{done:06d}")
+    assert step_of_newest(run) == done
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -106,7 +112,7 @@ def test_a_driver_that_fails_leaves_no_trainer_and_gets_no_checkpoint(
     with pytest.raises(DriverError):
         run_training(Job(run.config, run.uri), fail)
     assert "trainer" not in {thread.name for thread in threading.enumerate()}
-    assert not latest_checkpoint(run.uri)
+    assert newest_sound(run.uri) is None
 
 
 def test_what_is_used_and_left_out_is_said_before_training(small_config: Config) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from apdist.config import Config
 from apdist.training.events import Evaluated, Failed, FromTrial, StepDone, TrialStarted, Warned
-from apdist.training.runs import SWEEP, create_run, open_run
-from apdist.training.tracking import Tracker
-from apdist_verbs.trials import Board, TrialLink
+from apdist.training.run_folder.runs import SWEEP, create_run, open_run
+from apdist.training.tracking.tracker import Tracker
+from apdist_verbs.trials import Board, TrialLink, trial_config
 
 
 def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
@@ -24,6 +24,8 @@ def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
         Warned(text="slow"),
         Failed(text="no such file"),
     ]
+    # The trial's own process has made its folder.
+    create_run(trial_config(small_config, run.uri, "t1", params), "glyphs")
     for event in told:
         board.on_event(FromTrial(trial="t1", event=event))
     board.close("FINISHED")

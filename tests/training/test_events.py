@@ -12,12 +12,14 @@ from apdist.training.events import (
     Evaluated,
     Event,
     Failed,
+    Restarted,
     Similarities,
     Started,
     StepDone,
     Stopping,
     TrialStarted,
     Warned,
+    WorkersFailed,
     from_json,
     to_json,
 )
@@ -32,10 +34,21 @@ SAMPLES: list[Event] = [
         steps_per_epoch=1,
         activations="store",
         activations_reason="it fits",
+        history=["000000-abc.jsonl"],
+        hosts=["here", "there"],
     ),
     StepDone(step=5, figures={"loss": 0.5, "images_per_s": 900.0, "lone_queries": 0}),
     Evaluated(step=5, figures={"map": 0.25, "recall_at_1": 0.5, "r_precision": 0.2}, seconds=0.1),
     Similarities(step=5, centres=[1.0, -1.0], positive=[1.0, 0.0], negative=[0.5, 0.5]),
+    Restarted(
+        step=5,
+        time_ms=1700000009000,
+        cause="worker 1 on there: its process died",
+        happened_ms=1700000004000,
+        seconds_lost=12.4,
+        attempts_left=2,
+    ),
+    WorkersFailed(ranks=[1], cause="its process died", time_ms=1700000004000, hosts=["there"]),
     CheckpointWritten(step=5, uri="runs/a/checkpoints/step-000005"),
     Ended(step=6, model_id="abc"),
     Warned(text="worker 0: slow"),
@@ -46,17 +59,19 @@ SAMPLES: list[Event] = [
 """One of each kind."""
 
 OLD_LINES = [
-    '{"kind": "evaluation", "step": 0, "map": 0.48, "r_precision": 0.36, "num_queries": 24.0, '
-    '"recall_at_1": 0.58, "recall_at_5": 0.83, "recall_at_10": 0.95, "seconds": 0.14}',
-    '{"kind": "similarities", "step": 1, "centres": [1.0, -1.0], "positive": [0.25, 0.75], '
-    '"negative": [0.0, 1.0]}',
-    '{"kind": "step", "step": 1, "seconds": 22.6, "loss": 0.82, "images_per_s": 1.4, '
-    '"learning_rate": 0.002, "describe_s": 0.03, "score_s": 22.4, "backprop_s": 0.04, '
-    '"lone_queries": 0, "megabytes_received": 0.0, "binned_map": 0.17, "wrong_sign_share": 0.12, '
-    '"positive_similarity": 0.91, "negative_similarity": 0.9, "waited_s": 0.01, '
-    '"replaced_images": 0, "read_mb_per_s": 0.002, "read_s": 0.01, "decode_s": 0.02, '
-    '"read_retries": 0, "steps_ready": 0, "cache_hits": 0, "cache_misses": 0}',
-    '{"kind": "end", "step": 6, "model_id": "1f6d6a1b"}',
+    '{"kind": "evaluation", "step": 0, "time_ms": 17, "map": 0.48, "r_precision": 0.36, '
+    '"num_queries": 24.0, "recall_at_1": 0.58, "recall_at_5": 0.83, "recall_at_10": 0.95, '
+    '"seconds": 0.14}',
+    '{"kind": "similarities", "step": 1, "time_ms": 17, "centres": [1.0, -1.0], '
+    '"positive": [0.25, 0.75], "negative": [0.0, 1.0]}',
+    '{"kind": "step", "step": 1, "time_ms": 17, "seconds": 22.6, "loss": 0.82, '
+    '"images_per_s": 1.4, "learning_rate": 0.002, "describe_s": 0.03, '
+    '"score_s": 22.4, "backprop_s": 0.04, "lone_queries": 0, "megabytes_received": 0.0, '
+    '"binned_map": 0.17, "wrong_sign_share": 0.12, "positive_similarity": 0.91, '
+    '"negative_similarity": 0.9, "waited_s": 0.01, "replaced_images": 0, '
+    '"read_mb_per_s": 0.002, "read_s": 0.01, "decode_s": 0.02, "read_retries": 0, '
+    '"steps_ready": 0, "cache_hits": 0, "cache_misses": 0}',
+    '{"kind": "end", "step": 6, "time_ms": 17, "model_id": "1f6d6a1b"}',
 ]
 
 
@@ -74,7 +89,13 @@ def test_a_line_of_an_earlier_run_is_read_and_written_as_it_was(line: str) -> No
 
 def test_figures_lie_beside_the_other_fields() -> None:
     event = Evaluated(step=3, figures={"map": 0.5}, seconds=0.1)
-    assert to_json(event) == {"kind": "evaluation", "step": 3, "map": 0.5, "seconds": 0.1}
+    assert to_json(event) == {
+        "kind": "evaluation",
+        "step": 3,
+        "time_ms": 0,
+        "map": 0.5,
+        "seconds": 0.1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -109,7 +130,7 @@ def test_what_is_not_known_here_is_refused_in_one_line_where_it_is_read(
     plain: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as refused:
-        from_json(plain)
+        from_json({"time_ms": 1} | plain)
     assert "\n" not in str(refused.value)
 
 
@@ -122,3 +143,16 @@ def test_what_is_not_known_here_is_refused_where_it_is_made() -> None:
         Warned(txt="slow")  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="uri of the event 'checkpoint': expected str, got 3"):
         CheckpointWritten(step=1, uri=3)  # type: ignore[arg-type]
+
+
+def test_a_failure_and_what_it_led_to_are_told_in_a_line() -> None:
+    failed = WorkersFailed(ranks=[0, 2], cause="it stopped", time_ms=1, hosts=["a", "a"])
+    assert str(failed) == "workers 0 and 2 on a: it stopped"
+    assert str(WorkersFailed(ranks=[1], cause="it stopped", time_ms=1)) == "worker 1: it stopped"
+    assert str(WorkersFailed(ranks=[], cause="resumed", time_ms=1)) == "resumed"
+    restarted = Restarted(
+        step=10, cause=str(failed), happened_ms=1, seconds_lost=12.4, attempts_left=2
+    )
+    assert str(restarted) == (
+        "workers 0 and 2 on a: it stopped; went on from step 10, 12 s lost, 2 attempts left"
+    )

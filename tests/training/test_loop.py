@@ -22,7 +22,7 @@ from apdist.training.events import Ended, Evaluated, Event, Similarities, Starte
 from apdist.training.loop import Job, train
 from apdist.training.mailbox import Mailbox
 from apdist.training.prefetch import prefetch
-from apdist.training.runs import Run, create_run
+from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.step.options import StepOptions
 from tests.pictures import write_small_set
 from tests.training.test_prefetch import PromptStreams

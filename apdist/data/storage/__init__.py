@@ -4,6 +4,7 @@ from apdist.data.storage.errors import MissingError, RangeError, StorageError, s
 from apdist.data.storage.files import (
     absolute,
     append_bytes,
+    create,
     exists,
     for_ray,
     is_empty,
@@ -35,6 +36,7 @@ __all__ = [
     "append_bytes",
     "configure",
     "counters",
+    "create",
     "exists",
     "for_ray",
     "is_empty",

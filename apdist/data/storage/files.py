@@ -108,6 +108,11 @@ def write_bytes(uri: str, data: bytes) -> None:
     full_store_of(uri, "writing").write(uri, data)
 
 
+def create(uri: str, data: bytes) -> bool:
+    """Write ``data`` if no file lies at ``uri``; whether this call did, one of several that try."""
+    return full_store_of(uri, "writing").create(uri, data)
+
+
 def append_bytes(uri: str, data: bytes) -> bool:
     """Add ``data`` to the end of the file if it lies on a disk; whether it does."""
     path = local_path(uri)

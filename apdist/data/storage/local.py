@@ -60,15 +60,19 @@ class LocalStore(Store):
 
     def write(self, uri: str, data: bytes) -> None:
         """Write a file beside ``uri``, which then takes its place."""
-        with temporary_in(Path(uri).parent, Path(uri).name) as temporary:
-            try:
-                temporary.write_bytes(data)
-            except OSError as error:
-                raise StorageError(
-                    f"{uri} cannot be written ({error.strerror}); make room there, or choose "
-                    "another folder that you may write to"
-                ) from error
+        with _written_beside(uri, data) as temporary:
             self.upload(uri, temporary)
+
+    def create(self, uri: str, data: bytes) -> bool:
+        """Write a file beside ``uri``, which then gets that name too, if it is free."""
+        with _written_beside(uri, data) as temporary:
+            try:
+                os.link(temporary, uri)
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without hard links: others may see it half written
+                return _created(uri, data)
+        return True
 
     def upload(self, uri: str, file: Path) -> None:
         """Move ``file``, which lies on the same disk."""
@@ -85,6 +89,28 @@ class LocalStore(Store):
     def for_ray(self, uri: str) -> tuple[str, None]:
         """The absolute path: workers run in other folders."""
         return os.path.abspath(uri), None
+
+
+def _created(uri: str, data: bytes) -> bool:
+    try:
+        with open(uri, "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def _written_beside(uri: str, data: bytes) -> Iterator[Path]:
+    with temporary_in(Path(uri).parent, Path(uri).name) as temporary:
+        try:
+            temporary.write_bytes(data)
+        except OSError as error:
+            raise StorageError(
+                f"{uri} cannot be written ({error.strerror}); make room there, or choose "
+                "another folder that you may write to"
+            ) from error
+        yield temporary
 
 
 @contextmanager

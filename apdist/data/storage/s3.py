@@ -64,6 +64,20 @@ class S3Store(WebStore, Store):
         """Write an object whole or not at all."""
         _write(uri, len(data), lambda offset, size: data[offset : offset + size])
 
+    def create(self, uri: str, data: bytes) -> bool:
+        """Write an object under the condition that there is none."""
+        bucket, key = split(uri)
+        try:
+            _call(uri, "put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        except StorageError as error:
+            if "PreconditionFailed" not in str(error):
+                raise
+            # An earlier try may have written it, and its answer was lost.
+            with self.open_stream(uri, 0, "") as stream:
+                return stream.read() == data
+        count(bytes_written=len(data))
+        return True
+
     def upload(self, uri: str, file: Path) -> None:
         """Write an object whole or not at all, a large one in parts."""
 

@@ -60,6 +60,12 @@ class Store(ReadableStore, Protocol):
     def write(self, uri: str, data: bytes) -> None:
         """Write a file whole or not at all, in place of the one that is there."""
 
+    def create(self, uri: str, data: bytes) -> bool:
+        """Write a file whole, if none is there; whether this call did.
+
+        Of several that try at the same time one succeeds.
+        """
+
     def upload(self, uri: str, file: Path) -> None:
         """As `write`, with the content of a local file, which may be moved."""
 

@@ -15,6 +15,7 @@ from apdist.config import Config, RayConfig
 from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.background import Background
+from apdist.training.cluster.failures import failure_reporter
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
@@ -204,10 +205,12 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
     if isinstance(error, ValueError | OSError):
         raise error
     log = storage.join(job.run, "error.log")
-    storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
-    raise TrainingError(
-        f"training failed: {_gist(error)}; the whole report is in {log}; {_going_on(job)}"
-    ) from error
+    where = f"the whole report is in {log}"
+    try:
+        storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
+    except OSError as second:  # the first one is the cause
+        where = f"the report could not be written ({second})"
+    raise TrainingError(f"training failed: {_gist(error)}; {where}; {_going_on(job)}") from error
 
 
 def _going_on(job: "Job") -> str:
@@ -221,7 +224,7 @@ def _gist(error: BaseException) -> str:
     return (named or lines or [type(error).__name__])[-1]
 
 
-def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) -> "TorchTrainer":
+def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "TorchTrainer":
     """The Ray Train v2 trainer of ``job``; ``callbacks`` hear its reports in the controller."""
     prepare_environment()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -246,7 +249,7 @@ def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) ->
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.ray.max_failures),
-            callbacks=callbacks,
+            callbacks=[failure_reporter(link), *callbacks],
         ),
         torch_config=TorchConfig(
             backend="nccl" if config.ray.use_gpu else "gloo", timeout_s=PROCESS_GROUP_TIMEOUT_S

@@ -2,7 +2,7 @@
 
 from typing import Any, Generic
 
-from apdist.training.events import Event, FromTrial, refuse_unlisted
+from apdist.training.events import Event, FromTrial, WorkersFailed, refuse_unlisted
 from apdist.training.mailbox import Mailbox, Posted
 
 ANSWER_S = 0.1
@@ -54,6 +54,17 @@ class RemoteLink:
         answer = bool(ray.get(self._answer))
         self._answer = None
         return answer
+
+    def failures(self) -> list[WorkersFailed]:
+        """All failures of workers since the driver began."""
+        return [posted for posted in self.posted_failures() if isinstance(posted, WorkersFailed)]
+
+    def posted_failures(self) -> list[Any]:
+        """What the mailbox holds of them."""
+        import ray
+
+        found: list[Any] = ray.get(self.actor.failures.remote())
+        return found
 
 
 class Inbox(Generic[Posted]):

@@ -12,7 +12,7 @@ from apdist.data.plan.plan import Plan
 from apdist.data.storage import StorageError
 from apdist.data.storage.registry import STORES, store_of
 from apdist.training.events import StepDone
-from apdist.training.runs import create_run, open_run
+from apdist.training.run_folder.runs import create_run, open_run
 from tests.memory_store import MemoryStore
 from tests.pictures import SIDE, write_small_set
 

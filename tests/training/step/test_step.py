@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from apdist.loss.baselines import Contrastive
 from apdist.loss.listwise import AveragePrecisionLoss
-from apdist.training.checkpoint import (
-    CheckpointMeta,
-    load_checkpoint,
+from apdist.training.run_folder.checkpoint import (
+    Marker,
+    load_state,
+    newest_sound,
     save_checkpoint,
     whole_state,
 )
@@ -167,9 +168,10 @@ def train_steps(start: int, stop: int, run: str, sharded: bool = False) -> dict[
     # The bias before a batch norm has gradient 0: the usual eps would blow up its rounding errors.
     optimizer = torch.optim.Adam(trainable, lr=0.01, eps=1e-6)
     if start:
-        load_checkpoint(
-            f"{run}/checkpoints/step-{start:06d}", model, optimizer, config_hash="x", data_hash="y"
-        )
+        found_there = newest_sound(run)
+        assert found_there is not None
+        assert found_there.marker.step == start
+        load_state(found_there, model, optimizer, config_hash="x", data_hash="y")
     for number in range(start, stop):
         images, labels, _ = batch(number)
         rows = own_rows(SIZE, 6, workers.rank, workers.size)
@@ -184,7 +186,7 @@ def train_steps(start: int, stop: int, run: str, sharded: bool = False) -> dict[
         optimizer.step()
     state = whole_state(model, optimizer)
     if workers.rank == 0:
-        save_checkpoint(run, state, CheckpointMeta(stop, "x", "y"))
+        save_checkpoint(run, state, Marker(step=stop, config_hash="x", data_hash="y"))
     found: dict[str, Tensor] = state["model"]
     return found
 

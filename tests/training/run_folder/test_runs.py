@@ -4,10 +4,15 @@ from pathlib import Path
 import pytest
 
 from apdist.config import Config, RunConfig
-from apdist.training.events import StepDone
-from apdist.training.history import Kept
-from apdist.training.runs import create_run, open_run
-from tests.training.test_events import SAMPLES
+from apdist.training.events import Started, StepDone
+from apdist.training.run_folder.checkpoint import Marker, save_checkpoint
+from apdist.training.run_folder.pages import Recorder, write_page
+from apdist.training.run_folder.runs import Run, create_run, open_run
+
+SUMMARY = (
+    *("num_images", "num_classes", "num_lone_classes"),
+    *("num_capped_classes", "steps_per_epoch"),
+)
 
 
 def config_in(tmp_path: Path, name: str = "") -> Config:
@@ -16,11 +21,11 @@ def config_in(tmp_path: Path, name: str = "") -> Config:
 
 def test_a_run_comes_back_with_options_and_history(tmp_path: Path) -> None:
     run = create_run(config_in(tmp_path, "a"), "glyphs")
-    run.tracking_run_id = "id"
-    run.save_info()
+    run.save_info(tracking_run_id="id")
     run.add(StepDone(step=1, figures={"loss": 0.5}))
     again = open_run(run.uri)
-    assert (again.config, again.preset, again.tracking_run_id) == (run.config, "glyphs", "id")
+    assert (again.config, again.preset) == (run.config, "glyphs")
+    assert again.info == {"tracking_run_id": "id"}
     assert again.history == run.history
 
 
@@ -69,12 +74,58 @@ def test_a_sweep_is_no_run(tmp_path: Path) -> None:
         open_run(sweep.uri)
 
 
-def test_rewinding_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
+def started(step: int, history: tuple[str, ...] = ()) -> Started:
+    return Started(
+        step=step,
+        history=list(history),
+        hosts=["here"],
+        **dict.fromkeys(SUMMARY, 1),  # type: ignore[arg-type]
+        activations="store",
+        activations_reason="it fits",
+    )
+
+
+def steps(run: Run) -> list[int]:
+    return [event.step for event in run.history]
+
+
+def test_steps_that_are_done_again_are_there_once(tmp_path: Path) -> None:
     run = create_run(config_in(tmp_path, "a"), "glyphs")
+    recorder = Recorder(run.uri)
+    pages: list[str] = []
     for step in range(1, 6):
-        run.add(StepDone(step=step, figures={}))
-    run.rewind(3)
-    assert [event.step for event in open_run(run.uri).history] == [1, 2, 3]
+        run.record(StepDone(step=step, figures={}))
+        recorder.add(StepDone(step=step, figures={"loss": 0.5}))
+        if step == 3:
+            pages, content = recorder.cut()
+            write_page(run.uri, pages[0], content)
+    run.record(started(3, tuple(pages)))
+    assert steps(run) == steps(open_run(run.uri)) == [1, 2, 3]
+    for step in (5, 4, 4, 5):  # the first was sent by a worker that is gone
+        run.record(StepDone(step=step, figures={}))
+    assert steps(run) == steps(open_run(run.uri)) == [1, 2, 3, 4, 5]
+
+
+def test_what_a_dead_driver_did_not_record_is_read_from_the_checkpoint(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    recorder = Recorder(run.uri)
+    for step in range(1, 6):
+        recorder.add(StepDone(step=step, figures={}))
+    pages, content = recorder.cut()
+    write_page(run.uri, pages[0], content)
+    marker = Marker(step=5, config_hash="a", data_hash="b", history=tuple(pages))
+    save_checkpoint(run.uri, {}, marker)
+    run.record(StepDone(step=1, figures={}))
+    assert steps(open_run(run.uri)) == [1, 2, 3, 4, 5]
+    Path(run.uri, "metrics.jsonl").unlink()
+    assert steps(open_run(run.uri)) == [1, 2, 3, 4, 5]
+
+
+def test_a_run_of_another_version_is_refused_in_words(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    Path(run.uri, "run.json").write_text('{"preset": "glyphs"}')
+    with pytest.raises(ValueError, match="has format 1 of an older apdist; this one reads format"):
+        open_run(run.uri)
 
 
 def test_a_history_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
@@ -87,15 +138,3 @@ def test_a_history_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_run_without_a_name_is_named_after_its_preset(tmp_path: Path) -> None:
     assert create_run(config_in(tmp_path), "glyphs").name.startswith("glyphs-2")
-
-
-def test_a_run_keeps_its_history_and_rewinds_where_workers_start_again(tmp_path: Path) -> None:
-    run = create_run(config_in(tmp_path, "a"), "glyphs")
-    for event in SAMPLES:
-        run.record(event)
-    kept = [event for event in SAMPLES if isinstance(event, Kept)]
-    assert open_run(run.uri).history == kept
-    assert run.steps_done == 6
-    run.record(replace(SAMPLES[0], step=5))
-    assert open_run(run.uri).history == kept[:-1]
-    assert [event.step for event in run.of_kind(StepDone)] == [5]

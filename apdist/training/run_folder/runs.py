@@ -1,14 +1,17 @@
 """The folder of a run: its name, its resolved options, its history.
 
 config.json      every option of the run
-run.json         preset, MLflow run
-metrics.jsonl    one event per line, see `history`
+run.json         preset, MLflow run and whether all is there, the run it was forked from
+metrics.jsonl    one event per line, see `history`: a view
+history/         the same in pages that belong to checkpoints, see `pages`
+writer/          who trains it, see `lease`
 evaluations/     scores of each evaluation, see `apdist.retrieval.scores_file`
 checkpoints/     see `checkpoint`
 model.*          the trained network, see `apdist.model.pretrained`
 """
 
 import json
+import logging
 import shlex
 import time
 from collections.abc import Callable
@@ -19,7 +22,13 @@ from apdist.config import Config, from_json, to_json
 from apdist.data import storage
 from apdist.data.text import decoded
 from apdist.training.events import CheckpointWritten, Event, Started
-from apdist.training.history import Kept, from_lines, to_lines
+from apdist.training.run_folder.checkpoint import newest_sound
+from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
+from apdist.training.run_folder.lease import FOLDER as LEASES
+from apdist.training.run_folder.pages import read_pages
+from apdist.training.run_folder.versions import FORMAT, refuse_other_format
+
+logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "config.json"
 SWEEP = "sweep of "
@@ -33,7 +42,7 @@ KeptEvent = TypeVar("KeptEvent", bound=Kept)
 
 def evaluation_name(step: int) -> str:
     """Where the scores after ``step`` steps lie in the run's folder."""
-    return f"evaluations/step-{step:06d}.json"
+    return f"evaluations/step-{step:010d}.json"
 
 
 @dataclass
@@ -43,29 +52,43 @@ class Run:
     uri: str
     config: Config
     preset: str
-    tracking_run_id: str = ""
+    info: dict[str, Any] = field(default_factory=dict)
+    """What else is in run.json: ``tracking_run_id``, ``tracked``, ``parent``."""
     history: list[Kept] = field(default_factory=list)
     is_behind: bool = False
-    """Whether events are missing from the file, because its store cannot append."""
+    """Whether events are missing from metrics.jsonl, because its store cannot append."""
 
     @property
     def name(self) -> str:
         """Name of the run's folder."""
         return self.uri.rstrip("/").rsplit("/", 1)[-1]
 
-    def save_info(self) -> None:
-        """Write run.json."""
-        info = {"preset": self.preset, "tracking_run_id": self.tracking_run_id}
+    def save_info(self, **changes: Any) -> None:
+        """Write run.json, with ``changes``."""
+        self.info |= changes
+        info = {"format": FORMAT, "preset": self.preset, **self.info}
         storage.write_bytes(storage.join(self.uri, RUN_NAME), json.dumps(info).encode())
 
-    def record(self, event: Event) -> None:
-        """Keep what belongs to the history; a listener of `cluster.watch`."""
+    def save_config(self) -> None:
+        """Write config.json."""
+        data = to_json(self.config).encode()
+        storage.write_bytes(storage.join(self.uri, CONFIG_NAME), data)
+
+    def record(self, event: Event) -> bool:
+        """Keep what belongs to the history; whether ``event`` is news.
+
+        What workers post that have been replaced is none.
+        """
         if isinstance(event, Started):
-            self.rewind(event.step)
+            self.history = read_pages(self.uri, event.history)
+            self.save_history()
         elif isinstance(event, Kept):
+            if not follows(self.history, event):
+                return False
             self.add(event)
         elif isinstance(event, CheckpointWritten):
             self.catch_up()
+        return True
 
     def add(self, event: Kept) -> None:
         """Append to the history; on a disk at once, in object storage with `catch_up`."""
@@ -75,26 +98,24 @@ class Run:
             self.is_behind = True
 
     def catch_up(self) -> None:
-        """Write the history if events are missing from its file."""
+        """Write metrics.jsonl if events are missing from it."""
         if self.is_behind:
             self.save_history()
 
-    def rewind(self, step: int) -> None:
-        """Forget what lies after ``step``: those steps are done again."""
-        kept = [event for event in self.history if event.step <= step]
-        if len(kept) < len(self.history):
-            self.history = kept
-            self.save_history()
-
     def save_history(self) -> None:
-        """Write the whole history."""
+        """Write metrics.jsonl: a view of the pages beside the checkpoints, and of what came since.
+
+        It can be deleted and made again at any time.
+        """
         lines = to_lines(self.history).encode()
         storage.write_bytes(storage.join(self.uri, HISTORY_NAME), lines)
         self.is_behind = False
 
     def discard_if_untouched(self) -> None:
         """Free the run's name again, unless a worker has been here (which makes folders)."""
-        if not storage.list_folders(self.uri):
+        if set(storage.list_folders(self.uri)) <= {LEASES}:
+            for name in storage.list_files(storage.join(self.uri, LEASES)):
+                storage.remove(storage.join(self.uri, f"{LEASES}/{name}"))
             for name in storage.list_files(self.uri):
                 storage.remove(storage.join(self.uri, name))
 
@@ -121,8 +142,8 @@ def create_run(config: Config, preset: str) -> Run:
             f"the run {uri} exists; choose another --run.name, or go on with it: "
             f"apdist train --resume {shlex.quote(uri)}"
         )
-    storage.write_bytes(storage.join(uri, CONFIG_NAME), to_json(config).encode())
     run = Run(uri, config, preset)
+    run.save_config()
     run.save_info()
     return run
 
@@ -135,14 +156,34 @@ def open_run(uri: str) -> Run:
     """
     if not storage.exists(storage.join(uri, CONFIG_NAME)):
         raise ValueError(f"{uri} is no run ({CONFIG_NAME} is missing); give a folder under runs/")
-    config = _read(uri, CONFIG_NAME, from_json)
     info = _read(uri, RUN_NAME, _info)
-    history = _read(uri, HISTORY_NAME, from_lines)
-    if str(info.get("preset", "")).startswith(SWEEP):
+    refuse_other_format(uri, info.pop("format", 1))
+    preset = str(info.pop("preset", ""))
+    if preset.startswith(SWEEP):
         raise ValueError(
             f"{uri} is a sweep; its trials are the runs: give one of the folders in it"
         )
-    return Run(uri, config, info.get("preset", ""), info.get("tracking_run_id", ""), history)
+    config = _read(uri, CONFIG_NAME, from_json)
+    return Run(uri, config, preset, info, whole_history(uri))
+
+
+def whole_history(uri: str) -> list[Kept]:
+    """What has happened: what the newest checkpoint has, then what was told since.
+
+    Raises:
+        ValueError: metrics.jsonl holds something else.
+    """
+    told = _read(uri, HISTORY_NAME, from_lines)
+    try:
+        found = newest_sound(uri, with_state=False)
+    except ValueError as error:  # who only reads can do without
+        logger.warning("%s", error)
+        found = None
+    history = read_pages(uri, found.marker.history) if found else []
+    for event in told:
+        if follows(history, event):
+            history.append(event)
+    return history
 
 
 def _read(uri: str, name: str, parse: Callable[[str], T]) -> T:

@@ -1,0 +1,252 @@
+"""Checkpoints: everything a run needs to go on, written whole or not at all.
+
+A checkpoint is a folder ``checkpoints/step-0000000060`` of the run with ``state.pt`` (tensors) and
+``meta.json``, its marker, which is written last: a folder without it does not count. The marker
+holds checksums of the state, of the pages of history that belong to it, and of itself. The newest
+sound checkpoint is found by listing, on a disk as in object storage, so a restarted worker group,
+another number of workers and a later ``--resume`` all go on from the same place.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from apdist.data import storage
+from apdist.data.storage.errors import MissingError
+from apdist.training.run_folder.pages import prune_pages, read_page
+from apdist.training.run_folder.versions import FORMAT, refuse_other_format
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"
+META_NAME = "meta.json"
+STATE_NAME = "state.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marker:
+    """What a checkpoint belongs to and holds."""
+
+    step: int
+    """Steps done; also the number of the next one."""
+    config_hash: str
+    """Of the options that decide the result; see `apdist.config.config_hash`."""
+    data_hash: str
+    """Of the images that are trained on; see the catalogue's `fingerprint`."""
+    state_sha256: str = ""
+    """Of the file with the tensors."""
+    history: tuple[str, ...] = ()
+    """Pages with all events up to this step; see `history`."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A sound checkpoint."""
+
+    uri: str
+    marker: Marker
+    state: bytes
+    """Content of its file with the tensors; empty where only the marker was asked for."""
+
+
+def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Model and optimiser on the CPU, by name, as copies; all workers must call it.
+
+    The same whether parameters are sharded or not, so a run may change that between checkpoints.
+    On workers other than 0 it is empty if they are sharded.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    model_state, optimizer_state = get_state_dict(model, optimizer, options=options)
+    state = {"model": model_state, "optimizer": optimizer_state}
+    # Off a GPU they are copies already; on the CPU the next step would write into them.
+    return _copied(state) if next(model.parameters()).device.type == "cpu" else state
+
+
+def _copied(state: Any) -> Any:
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    return [_copied(value) for value in state] if isinstance(state, list) else state
+
+
+def save_checkpoint(
+    run: str, state: dict[str, Any], marker: Marker, may_write: Callable[[], None] = lambda: None
+) -> tuple[str, Marker]:
+    """Write a checkpoint into the run's folder; returns its URI and the whole marker.
+
+    Args:
+        run: URI of the run's folder.
+        state: what `whole_state` gave.
+        marker: all of it but the checksum of the state; its pages are written already.
+        may_write: called before the checkpoint becomes valid, raises if it must not.
+    """
+    uri = storage.join(run, f"{FOLDER}/{checkpoint_name(marker.step)}")
+    target = io.BytesIO()
+    torch.save(state, target)
+    content = target.getvalue()
+    storage.write_bytes(storage.join(uri, STATE_NAME), content)
+    marker = dataclasses.replace(marker, state_sha256=hashlib.sha256(content).hexdigest())
+    may_write()
+    write_marker(run, marker)
+    return uri, marker
+
+
+def write_marker(run: str, marker: Marker) -> None:
+    """Make the checkpoint of ``marker``, whose other files are there, valid."""
+    place = f"{FOLDER}/{checkpoint_name(marker.step)}/{META_NAME}"
+    storage.write_bytes(storage.join(run, place), _sealed(marker))
+
+
+def checkpoint_name(step: int) -> str:
+    """Name of the folder of a checkpoint; sorts as the steps do."""
+    return f"step-{step:010d}"
+
+
+def newest_sound(run: str, *, with_state: bool = True) -> Found | None:
+    """The newest sound checkpoint; None if there is none at all. Says what is passed over.
+
+    Args:
+        run: URI of the run's folder.
+        with_state: read and check the tensors too; else the marker and the history only.
+
+    Raises:
+        ValueError: there are checkpoints, but none is sound.
+    """
+    reasons = []
+    for name in _names(run):
+        uri = storage.join(run, f"{FOLDER}/{name}")
+        if not storage.exists(storage.join(uri, META_NAME)):
+            continue  # cut off while it was written, or while it was deleted
+        try:
+            found = sound(run, uri, with_state=with_state)
+        except (ValueError, MissingError) as error:
+            reasons.append(f"{uri}: {error}")
+            continue
+        for reason in reasons:
+            logger.warning("passed over a damaged checkpoint: %s", reason)
+        return found
+    if reasons:
+        raise ValueError(
+            f"no checkpoint of {run} is sound ({'; '.join(reasons)[:600]}); put one back, or start "
+            "anew under another --run.name"
+        )
+    return None
+
+
+def sound(run: str, uri: str, *, with_state: bool = True) -> Found:
+    """The checkpoint at ``uri`` of ``run``.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    marker = read_marker(uri)
+    for page in marker.history:
+        read_page(run, page)
+    if not with_state:
+        return Found(uri, marker, b"")
+    state = storage.read_bytes(storage.join(uri, STATE_NAME))
+    if hashlib.sha256(state).hexdigest() != marker.state_sha256:
+        raise ValueError(f"the checksum of {STATE_NAME} ({len(state)} bytes) differs")
+    return Found(uri, marker, state)
+
+
+def read_marker(uri: str) -> Marker:
+    """What the checkpoint at ``uri`` belongs to and holds.
+
+    Raises:
+        ValueError: the file is damaged, or of another version.
+    """
+    content = storage.read_bytes(storage.join(uri, META_NAME))
+    try:
+        values = json.loads(content)
+        refuse_other_format(uri, values.pop("format", 1))
+        seal = values.pop("sha256")
+        marker = Marker(**values | {"history": tuple(values["history"])})
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:
+        raise ValueError(f"{META_NAME} is damaged ({type(error).__name__}: {error})") from error
+    if seal != _seal(marker):
+        raise ValueError(f"the checksum of {META_NAME} differs")
+    return marker
+
+
+def load_state(
+    found: Found,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    config_hash: str,
+    data_hash: str,
+) -> None:
+    """Restore model and optimiser. All workers must call it.
+
+    Raises:
+        ValueError: the checkpoint was written with other options or images.
+    """
+    if found.marker.config_hash != config_hash:
+        raise ValueError(
+            f"{found.uri} was written with other data, model, loss or training options "
+            f"({found.marker.config_hash}, now {config_hash}); resume without changing them, or "
+            "start a new run from it with --fork"
+        )
+    if found.marker.data_hash != data_hash:
+        raise ValueError(
+            f"{found.uri} was written while training on other images; the catalogue or the list of "
+            "excluded images has changed since: put it back, or start anew"
+        )
+    state: dict[str, Any] = torch.load(
+        io.BytesIO(found.state), map_location="cpu", weights_only=True
+    )
+    whole = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(model, state["model"], options=whole)
+    # Not strict: the optimiser has nothing to say of a parameter that was never used.
+    lenient = StateDictOptions(full_state_dict=True, strict=False)
+    set_optimizer_state_dict(model, optimizer, state["optimizer"], options=lenient)
+
+
+def prune_checkpoints(run: str, keep: int) -> None:
+    """Delete all but the ``keep`` newest checkpoints, and the history that only they had."""
+    names = _names(run)
+    for name in names[keep:]:
+        # The marker goes first: what is half deleted must not count.
+        for file in (META_NAME, STATE_NAME):
+            storage.remove(storage.join(run, f"{FOLDER}/{name}/{file}"))
+    used: set[str] = set()
+    for name in names[:keep]:
+        try:
+            used |= set(read_marker(storage.join(run, f"{FOLDER}/{name}")).history)
+        except (ValueError, MissingError):
+            return  # its pages are not known; nothing that a person could still need is deleted
+    prune_pages(run, used)
+
+
+def _names(run: str) -> list[str]:
+    """Folders of checkpoints, newest first."""
+    names = storage.list_folders(storage.join(run, FOLDER))
+    steps = {name: int(found[1]) for name in names if (found := re.fullmatch(r"step-(\d+)", name))}
+    return sorted(steps, key=lambda name: -steps[name])
+
+
+def _sealed(marker: Marker) -> bytes:
+    values = {"format": FORMAT, **dataclasses.asdict(marker), "sha256": _seal(marker)}
+    return json.dumps(values, indent=1).encode()
+
+
+def _seal(marker: Marker) -> str:
+    values = json.dumps([FORMAT, dataclasses.asdict(marker)], sort_keys=True)
+    return hashlib.sha256(values.encode()).hexdigest()

@@ -1,0 +1,71 @@
+"""A new run that begins at a checkpoint of another one."""
+
+import dataclasses
+import io
+
+import torch
+
+from apdist.config import Config, config_hash
+from apdist.data import storage
+from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.catalogue.selection import training_images
+from apdist.model.pretrained import build_model
+from apdist.training.run_folder.checkpoint import (
+    FOLDER,
+    STATE_NAME,
+    Found,
+    checkpoint_name,
+    newest_sound,
+    write_marker,
+)
+from apdist.training.run_folder.runs import Run, create_run
+
+
+def fork(parent: Run, config: Config) -> tuple[Run, int]:
+    """Make a run with ``config`` from the newest sound checkpoint of ``parent``; and its step.
+
+    Its own history begins there, and what is learned may be decided otherwise from there on.
+
+    Raises:
+        ValueError: there is no checkpoint, it does not fit, or there is a run of the new name.
+    """
+    found = newest_sound(parent.uri)
+    if found is None:
+        raise ValueError(f"{parent.uri} has no checkpoint to begin at; train it first")
+    step = found.marker.step
+    if step >= config.training.steps:
+        raise ValueError(
+            f"training.steps is {config.training.steps}, and the checkpoint has done {step} steps; "
+            "give a larger --training.steps"
+        )
+    _refuse_other_network(found, parent, config)
+    images = training_images(read_catalogue(config.data.shards), config.data, config.training.seed)
+    run = create_run(config, parent.preset)
+    run.save_info(parent={"run": parent.uri, "step": step})
+    place = storage.join(run.uri, f"{FOLDER}/{checkpoint_name(step)}/{STATE_NAME}")
+    storage.write_bytes(place, found.state)
+    marker = dataclasses.replace(
+        found.marker,
+        config_hash=config_hash(config),
+        data_hash=images.fingerprint(),
+        history=(),
+    )
+    write_marker(run.uri, marker)
+    return run, step
+
+
+def _refuse_other_network(found: Found, parent: Run, config: Config) -> None:
+    kinds = parent.config.training.optimizer, config.training.optimizer
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"the checkpoint holds the state of {kinds[0]}, not of {kinds[1]}; leave "
+            "--training.optimizer as it is"
+        )
+    state = torch.load(io.BytesIO(found.state), map_location="cpu", weights_only=True)["model"]
+    for name, value in build_model(config.model).state_dict().items():
+        there = tuple(state[name].shape) if name in state else "nothing"
+        if there != tuple(value.shape):
+            raise ValueError(
+                f"the checkpoint has another network: {name} is {there} there and "
+                f"{tuple(value.shape)} here; leave the options of the model as they are"
+            )

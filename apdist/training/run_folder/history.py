@@ -1,0 +1,61 @@
+"""The history of a run: which events are kept, in which order, and their lines in metrics.jsonl."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+
+from apdist.training.events import (
+    Ended,
+    Evaluated,
+    Restarted,
+    Similarities,
+    StepDone,
+    from_json,
+    to_json,
+)
+
+Kept = StepDone | Evaluated | Similarities | Restarted | Ended
+"""Events of a step; everything else is told once and forgotten."""
+
+
+def follows(history: Sequence[Kept], event: Kept) -> bool:
+    """Whether ``event`` comes next: each step once and in order, of the others one a step.
+
+    What does not was sent by workers that have been replaced since.
+    """
+    if history and event.step < history[-1].step:
+        return False
+    if isinstance(event, StepDone):
+        last = next((e.step for e in reversed(history) if isinstance(e, StepDone)), None)
+        return last is None or event.step == last + 1
+    same_step = takewhile(lambda e: e.step == event.step, reversed(history))
+    return not any(_same(event, other) for other in same_step)
+
+
+def _same(event: Kept, other: Kept) -> bool:
+    if isinstance(event, Restarted) and isinstance(other, Restarted):
+        return event.happened_ms == other.happened_ms
+    return type(event) is type(other)
+
+
+def to_lines(events: Iterable[Kept]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(to_json(event)) + "\n" for event in events)
+
+
+def from_lines(text: str) -> list[Kept]:
+    """The events in ``text``; a line that a crash cut off is none.
+
+    Raises:
+        ValueError: a line holds something else, perhaps of a newer version.
+    """
+    lines = (line for line in text.splitlines() if re.fullmatch(r"\{.*\}", line))
+    return [_kept(line) for line in lines]
+
+
+def _kept(line: str) -> Kept:
+    event = from_json(json.loads(line))
+    if not isinstance(event, Kept):
+        raise ValueError(f"the history has no event {event.kind!r}")
+    return event

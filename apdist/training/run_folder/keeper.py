@@ -1,0 +1,183 @@
+"""What a worker keeps of a run: events and checkpoints, written by worker 0 alone."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from apdist.training.events import CheckpointWritten, Event, Restarted, WorkersFailed
+from apdist.training.mailbox import Link
+from apdist.training.run_folder.checkpoint import (
+    Found,
+    Marker,
+    load_state,
+    newest_sound,
+    sound,
+    whole_state,
+)
+from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.lease import Lease
+from apdist.training.run_folder.pages import Recorder, read_pages
+from apdist.training.run_folder.saver import Saver
+from apdist.training.step.collectives import Workers
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the checkpoints of a run belong to."""
+
+    config_hash: str
+    data_hash: str
+
+
+class Keeper:
+    """A worker's hand on the run's folder and its line to the driver.
+
+    Args:
+        run: URI of the run's folder.
+        lease: by which the driver holds the run; None: nobody else can know of it.
+        link: to the driver.
+        workers: all of them; worker 0 writes and talks.
+        keep: newest checkpoints that are kept.
+    """
+
+    def __init__(
+        self, run: str, lease: Lease | None, link: Link, workers: Workers, keep: int
+    ) -> None:
+        self.run, self.lease, self.link, self.workers, self.keep = run, lease, link, workers, keep
+        self.history: list[Kept] = []
+        """Up to the checkpoint that was gone on from; on worker 0."""
+        self.pages: tuple[str, ...] = ()
+        self._saver: Saver | None = None
+
+    def restore(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        origin: Origin,
+        device: torch.device,
+    ) -> int:
+        """Go on from the newest sound checkpoint; returns the steps done. All must call it.
+
+        Raises:
+            ValueError: no checkpoint is sound, or it is of other options or images.
+        """
+        found = self._chosen(device)
+        if found is not None:
+            load_state(found, network, optimizer, **vars(origin))
+            self.pages = found.marker.history
+        if self.workers.rank == 0:
+            self.history = read_pages(self.run, self.pages)
+            recorder = Recorder(self.run, self.pages)
+            self._saver = Saver(self.run, recorder, self.keep, self.refuse_if_lost, self._written)
+            self._saver.last = found.marker if found else None
+        return 0 if found is None else found.marker.step
+
+    def _chosen(self, device: torch.device) -> Found | None:
+        """The checkpoint that worker 0 chose, on every worker."""
+        found, text = None, ""
+        if self.workers.rank == 0:
+            try:
+                found = newest_sound(self.run)
+                text = found.uri if found else ""
+            except ValueError as error:  # all have to raise, or the others wait for ever
+                text = f"!{error}"
+        told = self.workers.gather_texts(text, device)[0]
+        if told.startswith("!"):
+            raise ValueError(told[1:])
+        return found if found or not told else sound(self.run, told)
+
+    def post(self, event: Event) -> None:
+        """Tell the driver, and keep what belongs to the history; from worker 0."""
+        if self.workers.rank != 0:
+            return
+        if isinstance(event, Kept):
+            event = replace(event, time_ms=now_ms())
+            assert self._saver is not None, "restore comes first"
+            self._saver.recorder.add(event)
+        self.link.post(event)
+
+    def save(
+        self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, origin: Origin
+    ) -> None:
+        """Begin to write a checkpoint; waits for a copy of the state. All must call it."""
+        state = whole_state(network, optimizer)
+        if self._saver is not None:
+            self._saver.save(state, Marker(step=step, **vars(origin)))
+
+    def save_history(self) -> None:
+        """Store what was posted since the last checkpoint with it."""
+        if self._saver is not None:
+            self._saver.save_history()
+
+    @contextmanager
+    def written_at_the_end(self) -> Iterator[None]:
+        """Wait at the end of the block for what is being written.
+
+        Raises:
+            Exception: what kept it from being written, unless the block raises: that came first.
+        """
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):
+                self._wait()
+            raise
+        self._wait()
+
+    def refuse_if_lost(self) -> None:
+        """Return while this run is the driver's own.
+
+        Raises:
+            LeaseLost: another process has taken it.
+        """
+        if self.lease is not None:
+            self.lease.refuse_if_lost()
+
+    def _wait(self) -> None:
+        if self._saver is not None:
+            self._saver.wait()
+
+    def _written(self, step: int, uri: str) -> None:
+        self.link.post(CheckpointWritten(step=step, uri=uri))
+
+
+def restarts(
+    failures: Sequence[WorkersFailed], history: Sequence[Kept], step: int, max_failures: int
+) -> list[Restarted]:
+    """Those of ``failures`` that the history does not have, as what they led to.
+
+    Args:
+        failures: all since the driver began; one without ranks is a person's stop and resume.
+        history: up to the checkpoint that is gone on from.
+        step: of that checkpoint.
+        max_failures: after so many the run does not go on by itself.
+    """
+    known = {event.happened_ms for event in history if isinstance(event, Restarted)}
+    since_ms = history[-1].time_ms if history else 0
+    new = []
+    for number, failure in enumerate(failures, 1):
+        if failure.time_ms not in known:
+            until_ms = failures[number].time_ms if number < len(failures) else now_ms()
+            if not failure.ranks:  # while nobody went on with the run no work was lost
+                until_ms = failure.time_ms
+            used = sum(1 for earlier in failures[:number] if earlier.ranks)
+            new.append(
+                Restarted(
+                    step=step,
+                    cause=str(failure),
+                    happened_ms=failure.time_ms,
+                    seconds_lost=(until_ms - (since_ms or failure.time_ms)) / 1000,
+                    attempts_left=max(0, max_failures - used),
+                )
+            )
+            since_ms = until_ms
+    return new
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

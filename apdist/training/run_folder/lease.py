@@ -1,0 +1,255 @@
+"""One run, one writer: who trains into a run's folder holds its lease.
+
+The lease is the file with the highest number in ``writer/`` of the run's folder. Whoever takes it
+creates the next number, which only one of several can do, on a disk as in object storage; from then
+on the writer before may not commit a checkpoint. The holder renews its file every few seconds. A
+holder whose process has ended is succeeded at once on its own machine; elsewhere after
+`SILENCE_S` without renewal, by the watcher's clock, as clocks of machines differ.
+"""
+
+import json
+import logging
+import os
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from apdist.data import storage
+from apdist.data.storage.errors import MissingError
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "writer"
+RENEW_S = 5.0
+SILENCE_S = 30.0
+POLL_S = 1.0
+
+
+class LeaseLost(ValueError):  # noqa: N818 - no error of this program
+    """Another process writes this run now."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease; the content of its file."""
+
+    token: str
+    """Names the holder, and nobody else ever."""
+    host: str
+    machine: str
+    """Equal where process ids mean the same."""
+    pid: int
+    started: str
+    """When the process began, by its machine's count: a process id is used again."""
+    since: str
+    """For people: date and time, UTC."""
+    renewals: int = 0
+    released: bool = False
+
+    def __str__(self) -> str:
+        """As an error names it."""
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
+def myself() -> Holder:
+    """This process as a holder."""
+    return Holder(
+        token=secrets.token_hex(16),
+        host=socket.gethostname(),
+        machine=_machine(),
+        pid=os.getpid(),
+        started=_started(os.getpid()),
+        since=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+    )
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease that was taken; workers get it to ask whether it still holds."""
+
+    run: str
+    number: int
+
+    def refuse_if_lost(self) -> None:
+        """Return while nobody else has taken the run.
+
+        Raises:
+            LeaseLost: somebody has.
+        """
+        newest = _newest(self.run)
+        if newest > self.number:
+            raise LeaseLost(
+                f"{self.run} was taken over by {_read(self.run, newest) or 'another process'}; "
+                "this one writes nothing more into it"
+            )
+
+
+@contextmanager
+def held(run: str, say: Callable[[str], None]) -> Iterator[Lease]:
+    """Hold the lease of ``run`` during the block, and renew it in the background.
+
+    Args:
+        run: URI of the run's folder.
+        say: hears a line if another holder's silence has to be waited for.
+
+    Raises:
+        ValueError: another process trains into this run.
+    """
+    me = myself()
+    lease = _take(run, me, say)
+    ended = threading.Event()
+    renewer = threading.Thread(target=_renew, args=(lease, me, ended), name="lease", daemon=True)
+    renewer.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        renewer.join(SILENCE_S)
+        _release(lease, me)
+
+
+def holder_of(run: str) -> Holder | None:
+    """Who holds the lease of ``run`` and, as far as this machine can tell, is alive."""
+    number = _newest(run)
+    holder = _read(run, number) if number else None
+    return None if holder is None or _has_ended(holder) else holder
+
+
+def _take(run: str, me: Holder, say: Callable[[str], None]) -> Lease:
+    while True:
+        number = _newest(run)
+        if number and (other := _read(run, number)) is not None:
+            _wait_for_silence(run, number, other, say)
+        if storage.create(_place(run, number + 1), _encoded(me)):
+            for old in _numbers(run):
+                if old <= number:
+                    storage.remove(_place(run, old))
+            return Lease(run, number + 1)
+        # Somebody was faster: look again, and be refused.
+
+
+def _wait_for_silence(run: str, number: int, other: Holder, say: Callable[[str], None]) -> None:
+    """Return when ``other`` is surely gone.
+
+    Raises:
+        ValueError: it lives.
+    """
+    if _has_ended(other):
+        return
+    refused = ValueError(
+        f"{run} is being trained by {other}; stop that, or wait for its end, before going on with "
+        "the run (another run: another --run.name)"
+    )
+    if other.machine == _machine():
+        raise refused
+    say(f"{run} was last written by {other}: waiting {SILENCE_S:.0f} s for a sign of life")
+    deadline = time.monotonic() + SILENCE_S
+    while time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        now = _read(run, number)
+        if now is None or _newest(run) > number:
+            return  # released, or taken by another, whom the next look finds
+        if now.renewals != other.renewals:
+            raise refused
+    say(f"no sign of life: taking {run} over")
+
+
+def _renew(lease: Lease, me: Holder, ended: threading.Event) -> None:
+    renewals = 0
+    while not ended.wait(RENEW_S):
+        renewals += 1
+        try:
+            if _newest(lease.run) > lease.number:
+                return  # the workers find out before they commit
+            content = _encoded(replace(me, renewals=renewals))
+            storage.write_bytes(_place(lease.run, lease.number), content)
+        except OSError as error:
+            # The next time is near. If storage stays away, another may take over: as it should.
+            logger.debug("the lease of %s was not renewed: %s", lease.run, error)
+
+
+def _release(lease: Lease, me: Holder) -> None:
+    try:
+        # The file stays: its number must never be used again, or a writer long forgotten could
+        # take itself for the newest.
+        content = _encoded(replace(me, released=True))
+        if _newest(lease.run) == lease.number:
+            storage.write_bytes(_place(lease.run, lease.number), content)
+    except OSError as error:  # what ended the run is the news; the process is gone in a moment
+        logger.debug("the lease of %s was not given back: %s", lease.run, error)
+
+
+def _newest(run: str) -> int:
+    """The number of the lease that counts; 0 if there is none."""
+    return max(_numbers(run), default=0)
+
+
+def _numbers(run: str) -> list[int]:
+    names = storage.list_files(storage.join(run, FOLDER), ".json")
+    return [int(name[:-5]) for name in names if re.fullmatch(r"\d{8}\.json", name)]
+
+
+def _read(run: str, number: int) -> Holder | None:
+    """The holder in lease ``number``; None if it was given back, or is no lease."""
+    try:
+        values: dict[str, Any] = json.loads(storage.read_bytes(_place(run, number)))
+        holder = Holder(**values)
+    except (MissingError, ValueError, TypeError):
+        return None
+    return None if holder.released else holder
+
+
+def _place(run: str, number: int) -> str:
+    return storage.join(run, f"{FOLDER}/{number:08d}.json")
+
+
+def _encoded(holder: Holder) -> bytes:
+    return json.dumps(asdict(holder)).encode()
+
+
+def _machine() -> str:
+    """Equal for processes that see each other by their ids: one kernel, one namespace of them."""
+    parts = [socket.gethostname()]
+    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        try:
+            parts.append(os.readlink(path) if path.endswith("pid") else Path(path).read_text())
+        except OSError:  # no Linux: the name has to do
+            parts.append("")
+    return "/".join(part.strip() for part in parts)
+
+
+def _started(pid: int) -> str:
+    """When the process began, in ticks since the machine's start; empty where nobody says."""
+    try:
+        # The name of the program, in brackets, may hold blanks.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _has_ended(holder: Holder) -> bool:
+    """Whether this machine knows that the holder's process is gone."""
+    if holder.machine != _machine():
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it lives, and is another user's
+        return False
+    return _started(holder.pid) != holder.started or _is_zombie(holder.pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state == "Z"

@@ -1,0 +1,1 @@
+"""MLflow: what a run is logged to, in the background, exactly once."""

@@ -1,0 +1,143 @@
+"""One run in MLflow: found or made, written so that what is sent twice is there once."""
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apdist.config import TrackingConfig
+
+MAX_BATCH = 1000
+"""Metrics in one request; MLflow's own limit."""
+IDENTITY = "apdist.identity"
+"""Tag by which a run is found again whose making was not answered."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """The figures of one event."""
+
+    metrics: Mapping[str, float]
+    step: int
+    time_ms: int
+    """When it happened: MLflow takes equal name, step, time and value as one entry."""
+
+    @property
+    def series(self) -> str:
+        """Events with the same first figure are of one kind; a step has one of each."""
+        return next(iter(self.metrics))
+
+
+class MlflowRun:
+    """A run of an experiment.
+
+    Args:
+        config: store and experiment.
+        name: of the run.
+        run_id: an existing run to go on with; empty: it is made.
+        tags: of a run that is made.
+
+    Raises:
+        Exception: whatever MLflow throws where the store does not answer.
+    """
+
+    def __init__(
+        self, config: TrackingConfig, name: str, run_id: str, tags: Mapping[str, str]
+    ) -> None:
+        self.client = _client(config.uri)
+        self.run_id = run_id or self._found_or_made(config, name, tags)
+        self._steps: dict[str, set[int]] = {}
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log options."""
+        from mlflow.entities import Param
+
+        entries = [Param(name, str(value)) for name, value in params.items()]
+        self.client.log_batch(self.run_id, params=entries)
+
+    def log_points(self, points: Sequence[Point]) -> None:
+        """Log those of ``points`` whose step is not there yet, each whole in one request."""
+        from mlflow.entities import Metric
+
+        batch: list[Any] = []
+        new = [point for point in points if point.step not in self._steps_of(point.series)]
+        for point in new:
+            if len(batch) + len(point.metrics) > MAX_BATCH:
+                self.client.log_batch(self.run_id, metrics=batch)
+                batch = []
+            batch += [
+                Metric(name, float(value), point.time_ms, point.step)
+                for name, value in point.metrics.items()
+            ]
+        if batch:
+            self.client.log_batch(self.run_id, metrics=batch)
+        # Only now: what was not answered is sent again, and is the same entry.
+        for point in new:
+            self._steps[point.series].add(point.step)
+
+    def log_file(self, path: Path) -> None:
+        """Upload a file beside the run."""
+        self.client.log_artifact(self.run_id, str(path))
+
+    def set_tag(self, name: str, value: str) -> None:
+        """Set a tag."""
+        self.client.set_tag(self.run_id, name, value)
+
+    def reopen(self) -> None:
+        """Say that the run goes on."""
+        self.client.update_run(self.run_id, status="RUNNING")
+
+    def end(self, status: str) -> None:
+        """End the run with ``status``: FINISHED, KILLED or FAILED."""
+        self.client.set_terminated(self.run_id, status)
+
+    def _steps_of(self, series: str) -> set[int]:
+        if series not in self._steps:
+            history = self.client.get_metric_history(self.run_id, series)
+            self._steps[series] = {metric.step for metric in history}
+        return self._steps[series]
+
+    def _found_or_made(self, config: TrackingConfig, name: str, tags: Mapping[str, str]) -> str:
+        found = self.client.get_experiment_by_name(config.experiment)
+        experiment = (
+            found.experiment_id
+            if found
+            else self.client.create_experiment(
+                config.experiment, artifact_location=_artifacts(config.uri)
+            )
+        )
+        runs = self.client.search_runs(
+            [experiment], f"tags.`{IDENTITY}` = '{tags[IDENTITY]}'", max_results=1
+        )
+        if not runs:
+            runs = [self.client.create_run(experiment, run_name=name, tags=dict(tags))]
+        return str(runs[0].info.run_id)
+
+
+def is_server(uri: str) -> bool:
+    """Whether ``uri`` is the address of a server, which may be away for a while."""
+    return uri.startswith(("http://", "https://"))
+
+
+def _client(uri: str) -> Any:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    with warnings.catch_warnings():
+        # Deprecations inside MLflow's own imports are nothing our users can act on.
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+    # After the import, which configures them: creating tables is no news for our users.
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(uri)
+
+
+def _artifacts(uri: str) -> str | None:
+    """Beside a sqlite file; elsewhere the server decides."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    database = Path(uri.removeprefix("sqlite:///")).absolute()
+    return (database.parent / "mlartifacts").as_uri()

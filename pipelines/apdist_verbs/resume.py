@@ -1,0 +1,82 @@
+"""``apdist train --resume RUN``: go on with a run, or begin another one at its checkpoint."""
+
+import dataclasses
+import shlex
+import time
+
+from apdist.config import Config, flatten, is_decisive
+from apdist.data import storage
+from apdist.training.events import Ended, WorkersFailed
+from apdist.training.run_folder.forking import fork
+from apdist.training.run_folder.runs import Run, open_run
+from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.options import parse
+
+FORK = "--fork"
+
+
+def resume(argv: list[str]) -> int:
+    """Go on with the run ``argv[0]``; the options that follow replace the run's own."""
+    from apdist_verbs.train import check_data, check_model, train_run, with_absolute_paths
+
+    if not argv or argv[0].startswith("-"):
+        raise ValueError("expected `apdist train --resume RUN [OPTIONS]`, RUN a folder under runs/")
+    run = open_run(storage.absolute(argv[0]))
+    given = [word for word in argv[1:] if word != FORK]
+    prog = f"apdist train --resume {shlex.quote(argv[0])}"
+    config = with_absolute_paths(parse(Config, given, prog, default=run.config))
+    if FORK in argv:
+        return train_run(forked(run, config))
+    changed = changes(run, config)
+    if run.of_kind(Ended) and run.steps_done >= config.training.steps:
+        say(f"{run.uri} has done all its {run.config.training.steps} steps")
+        return 0
+    if changed:
+        check_data(config)
+        check_model(config)
+        run.config = config
+        run.save_config()
+    return train_run(run, how_it_ended(run, changed))
+
+
+def changes(run: Run, config: Config) -> dict[str, str]:
+    """What ``config`` has otherwise than the run, as new and old value by dotted name.
+
+    Raises:
+        ValueError: it decides what is learned; the losses would not be those of one run.
+    """
+    old, new = flatten(run.config), flatten(config)
+    changed = {name: f"{new[name]} (was {old[name]})" for name in new if new[name] != old[name]}
+    refused = [name for name in changed if is_decisive(name, config) or name.startswith("run.")]
+    if "training.steps" in changed and config.training.steps < run.steps_done:
+        raise ValueError(
+            f"training.steps {config.training.steps}: the run has done {run.steps_done} already"
+        )
+    if refused:
+        named = ", ".join(f"{name} {changed[name]}" for name in refused)
+        raise ValueError(
+            f"a run cannot go on with another {named}; leave that out, or begin another run at "
+            f"this one's checkpoint: apdist train --resume {shlex.quote(run.uri)} {FORK} ..."
+        )
+    return changed
+
+
+def how_it_ended(run: Run, changed: dict[str, str]) -> WorkersFailed:
+    """A stop by a person, or the end of a driver, as the history tells it."""
+    last_ms = run.history[-1].time_ms if run.history else time.time_ns() // 1_000_000
+    how = "".join(f", {name} {value}" for name, value in changed.items())
+    return WorkersFailed(ranks=[], cause=f"resumed{how}", time_ms=last_ms)
+
+
+def forked(run: Run, config: Config) -> Run:
+    """A new run that begins at the newest checkpoint of ``run`` and notes where it comes from."""
+    from apdist_verbs.train import check_data, check_model
+
+    if config.run == run.config.run:
+        name = f"{run.name}-fork-{time.strftime('%Y%m%d-%H%M%S')}"
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=name))
+    say(check_data(config))
+    check_model(config)
+    new, step = fork(run, config)
+    say(f"{new.uri} begins at step {step} of {run.uri}")
+    return new

@@ -1,0 +1,86 @@
+"""``apdist runs [FOLDER]``: the runs in a folder: state, step, mAP, age, and what to do next."""
+
+import shlex
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from apdist.data import storage
+from apdist.training.events import Ended, Evaluated
+from apdist.training.run_folder.checkpoint import newest_sound
+from apdist.training.run_folder.lease import holder_of
+from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
+from apdist_verbs.terminal.console import say, table
+from apdist_verbs.terminal.fields import positional
+from apdist_verbs.terminal.options import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """List runs: state, step, mAP, age, and what to do next."""
+
+    folder: Annotated[str, positional("FOLDER")] = "runs"
+    """Folder or s3:// prefix that holds runs, or a sweep with its trials."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run."""
+    folder = storage.absolute(parse(Options, argv, "apdist runs").folder)
+    uris = [storage.join(folder, name) for name in storage.list_folders(folder)]
+    uris = [uri for uri in uris if storage.exists(storage.join(uri, CONFIG_NAME))]
+    if not uris:
+        raise ValueError(f"no runs in {folder}; give the folder that --run.output named")
+    rows = [row_of(uri) for uri in uris]
+    table(f"runs in {folder}", ["run", "state", "step", "mAP", "age"], [r[:-1] for r in rows])
+    for *_, hint in rows:
+        if hint:
+            say(hint)
+    return 0
+
+
+def row_of(uri: str) -> list[str]:
+    """A run in words, and the command that is next, if one is."""
+    name = uri.rsplit("/", 1)[-1]
+    try:
+        run = open_run(uri)
+    except ValueError as error:
+        if " is a sweep;" in str(error):
+            return [name, "sweep", "", "", "", f"its trials: apdist runs {shlex.quote(uri)}"]
+        return [name, "damaged", "", "", "", str(error)]
+    scores = run.of_kind(Evaluated)
+    state, hint = state_of(run)
+    return [
+        name,
+        state,
+        f"{run.steps_done}/{run.config.training.steps}",
+        f"{scores[-1].figures['map']:.4f}" if scores else "-",
+        age_of(run),
+        hint,
+    ]
+
+
+def state_of(run: Run) -> tuple[str, str]:
+    """What the run is doing, and the command that is next."""
+    quoted = shlex.quote(run.uri)
+    if (holder := holder_of(run.uri)) is not None:
+        return "training", f"{run.name}: {holder}"
+    if run.of_kind(Ended):
+        return "finished", ""
+    try:
+        found = newest_sound(run.uri, with_state=False)
+    except ValueError as error:
+        return "damaged", str(error)
+    if found is None:
+        return "stopped", f"from its beginning: apdist train --resume {quoted}"
+    return "stopped", f"from step {found.marker.step}: apdist train --resume {quoted}"
+
+
+def age_of(run: Run) -> str:
+    """Time since the last event."""
+    if not run.history:
+        return "-"
+    seconds = time.time() - run.history[-1].time_ms / 1000
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

@@ -1,0 +1,39 @@
+"""``apdist track RUN``: send MLflow what it lacks of a run."""
+
+import shlex
+from dataclasses import dataclass
+from typing import Annotated
+
+from apdist.data import storage
+from apdist.training.run_folder.lease import held
+from apdist.training.run_folder.runs import open_run
+from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.fields import positional
+from apdist_verbs.terminal.options import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Send MLflow what it lacks of a run that is not being trained, and how the run ended."""
+
+    run: Annotated[str, positional("RUN")]
+    """Folder of the run."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run."""
+    from apdist.training.tracking.following import settle
+
+    options = parse(Options, argv, "apdist track")
+    run = open_run(storage.absolute(options.run))
+    tracking = run.config.tracking
+    if not tracking.enabled:
+        raise ValueError(
+            f"{run.uri} was trained with --tracking.no-enabled; give it a store first: "
+            f"apdist train --resume {shlex.quote(run.uri)} --tracking.enabled"
+        )
+    with held(run.uri, say):
+        if not settle(run):
+            raise ValueError(f"{tracking.uri} does not answer; try again when it does")
+    say(f"{tracking.uri} has all {len(run.history)} events of {run.uri}")
+    return 0

@@ -1,0 +1,198 @@
+"""Going on with a run: with other options, as another run, after a stop anywhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apdist.config import Config, override
+from apdist.training import loop
+from apdist.training.events import Ended, Evaluated, Event, Restarted, StepDone
+from apdist.training.run_folder.lease import held
+from apdist.training.run_folder.runs import Run, create_run, open_run
+from apdist_verbs import runs
+from apdist_verbs.__main__ import main
+from apdist_verbs.resume import resume
+from apdist_verbs.train import train_run
+
+pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
+
+
+def stopped(config: Config, monkeypatch: pytest.MonkeyPatch, after: int, **changes: Any) -> Run:
+    """A run that a person stops when step ``after`` is done, or one later."""
+    import os
+    import signal
+
+    named = {"run.name": "a", **{name.replace("__", "."): v for name, v in changes.items()}}
+    run = create_run(override(config, named), "glyphs")
+    record = Run.record
+
+    def interrupt(self: Run, event: Event) -> bool:
+        if isinstance(event, StepDone) and event.step == after:
+            os.kill(os.getpid(), signal.SIGINT)
+        return record(self, event)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "record", interrupt)
+        assert train_run(run) == 130
+    return open_run(run.uri)
+
+
+def steps(run: Run) -> list[int]:
+    return [event.step for event in open_run(run.uri).of_kind(StepDone)]
+
+
+def evaluated(run: Run) -> list[int]:
+    return [event.step for event in open_run(run.uri).of_kind(Evaluated)]
+
+
+def test_a_run_goes_on_with_other_options_that_decide_nothing(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped(small_config, monkeypatch, 2)
+    changes = ["--evaluation.every-steps", "2", "--checkpoint.every-steps", "1"]
+    assert resume([run.uri, *changes, "--data.loader-threads", "2"]) == 0
+    assert steps(run) == [1, 2, 3, 4, 5, 6]
+    assert set(evaluated(run)) >= {0, 4, 6}
+    again = open_run(run.uri)
+    assert again.config.evaluation.every_steps == 2
+    (restarted,) = again.of_kind(Restarted)
+    assert "evaluation.every_steps 2 (was 3)" in restarted.cause
+    assert "resumed" in capsys.readouterr().out
+
+
+def test_what_changes_the_learning_is_refused_by_name_with_the_way_out(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped(small_config, monkeypatch, 2)
+    before = Path(run.uri, "config.json").read_text()
+    with pytest.raises(ValueError, match=r"training.learning_rate 0.5 \(was 0.003\); .* --fork"):
+        resume([run.uri, "--training.learning-rate", "0.5", "--ray.max-failures", "9"])
+    with pytest.raises(ValueError, match=r"training.steps 9 \(was 6\)"):
+        resume([run.uri, "--training.steps", "9"])  # the schedule is a function of the steps
+    assert Path(run.uri, "config.json").read_text() == before
+
+
+def test_more_steps_are_taken_where_the_schedule_is_constant(
+    small_config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {"run.name": "a", "training.schedule": "constant", "training.steps": 2}
+    run = create_run(override(small_config, named), "glyphs")
+    assert train_run(run) == 0
+    assert resume([run.uri]) == 0
+    assert "has done all its 2 steps" in capsys.readouterr().out
+    assert resume([run.uri, "--training.steps", "4"]) == 0
+    assert steps(run) == [1, 2, 3, 4]
+    assert [event.step for event in open_run(run.uri).of_kind(Ended)] == [2, 4]
+    with pytest.raises(ValueError, match="the run has done 4 already"):
+        resume([run.uri, "--training.steps", "3"])
+
+
+def test_another_run_begins_at_the_checkpoint_and_notes_its_parent(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped(small_config, monkeypatch, 2)
+    done = run.steps_done
+    changes = ["--training.learning-rate", "0.5", "--run.name", "b"]
+    assert resume([run.uri, "--fork", *changes]) == 0
+    fork = open_run(f"{Path(run.uri).parent}/b")
+    assert fork.info["parent"] == {"run": run.uri, "step": done}
+    assert steps(fork) == list(range(done + 1, 7))
+    assert steps(run) == list(range(1, done + 1))
+    with pytest.raises(ValueError, match="another network: linear.weight is"):
+        resume([run.uri, "--fork", "--model.dim", "8", "--run.name", "c"])
+    with pytest.raises(ValueError, match="the state of adamw, not of sgd"):
+        resume([run.uri, "--fork", "--training.optimizer", "sgd", "--run.name", "c"])
+    assert not Path(run.uri).with_name("c").exists()
+
+
+@pytest.mark.parametrize("after", [2, 5])
+def test_a_stop_at_an_evaluation_or_at_the_last_step_leaves_nothing_out(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    # The signal comes when `after` is told; the workers learn of it at that step or a later one.
+    run = stopped(small_config, monkeypatch, after, evaluation__every_steps=1)
+    done = run.steps_done
+    assert done >= after
+    assert evaluated(run) == list(range(done + 1))
+    resume([run.uri])
+    assert evaluated(run) == [0, 1, 2, 3, 4, 5, 6]
+    assert steps(run) == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_evaluation_that_a_crash_cost_is_made_when_the_run_goes_on(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = override(small_config, {"run.name": "a", "checkpoint.every_steps": 3})
+    run = create_run(config, "glyphs")
+    evaluate = loop.evaluate
+
+    def fail(*arguments: Any) -> Any:
+        raise OSError("the disk with the pictures is away")
+
+    with monkeypatch.context() as patch:
+        calls: list[int] = []
+        patch.setattr(
+            loop,
+            "evaluate",
+            lambda *a: evaluate(*a) if calls.append(1) or len(calls) == 1 else fail(),
+        )
+        with pytest.raises(ValueError, match="the disk with the pictures"):
+            train_run(run)
+    assert steps(run) == [1, 2, 3]  # the checkpoint came before the evaluation
+    assert resume([run.uri]) == 0
+    assert evaluated(run) == [0, 3, 6]
+
+
+def test_of_two_that_go_on_with_a_run_one_is_refused(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped(small_config, monkeypatch, 2)
+    with held(run.uri, print), pytest.raises(ValueError, match="is being trained by process"):
+        resume([run.uri])
+
+
+def test_runs_are_listed_with_what_to_do_next(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped(small_config, monkeypatch, 2)
+    done = run.steps_done
+    finished = create_run(override(small_config, {"run.name": "b", "training.steps": 1}), "glyphs")
+    assert train_run(finished) == 0
+    new = create_run(override(small_config, {"run.name": "new"}), "glyphs")
+    create_run(override(small_config, {"run.name": "search"}), "sweep of glyphs")
+    broken = create_run(override(small_config, {"run.name": "old"}), "glyphs")
+    Path(broken.uri, "run.json").write_text(json.dumps({"preset": "glyphs"}))
+    capsys.readouterr()
+    with held(new.uri, print):
+        assert runs.main([str(Path(run.uri).parent)]) == 0
+    said = capsys.readouterr().out
+    words = [line.replace("│", " ").split() for line in said.splitlines() if "/6" in line]
+    rows = {row[0]: row[1:] for row in words}
+    assert rows["a"][:2] == ["stopped", f"{done}/6"]
+    assert rows["new"][:2] == ["training", "0/6"]
+    joined = said.replace("\n", "")
+    assert "finished" in said
+    assert f"apdist train --resume {run.uri}" in joined
+    assert "has format 1 of an older apdist" in said.replace("\n", " ")
+    assert f"apdist runs {Path(run.uri).parent}/search" in joined
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runs", "nowhere"], "no runs in"),
+        (["train", "--resume"], "expected `apdist train --resume RUN [OPTIONS]`"),
+        (["train", "--resume", "--fork"], "expected `apdist train --resume RUN [OPTIONS]`"),
+        (["train", "--resume", "nowhere"], "is no run"),
+        (["track", "nowhere"], "is no run"),
+    ],
+)
+def test_what_is_no_run_is_refused_in_a_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1

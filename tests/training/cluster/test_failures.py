@@ -1,0 +1,52 @@
+"""What is said of workers that ended."""
+
+import pytest
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
+
+from apdist.training.cluster.failures import failure_of
+
+
+def died(text: str) -> WorkerHealthCheckFailedError:
+    return WorkerHealthCheckFailedError("A worker health check failed.", RuntimeError(text))
+
+
+LOST = UserExceptionWithTraceback(
+    RuntimeError("Connection closed by peer"),
+    "Traceback (most recent call last):\n  ...\nRuntimeError: Connection closed by peer\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("The actor died because its node has died. Node Id: 3a", "its host went away"),
+        ("Task was killed due to the node running low on memory", "its host ran low on memory"),
+        ("because its worker process has died. Worker exit type: SYSTEM_ERROR", "process died"),
+        ("something that Ray says one day\nand more", "A worker health check failed."),
+    ],
+)
+def test_the_end_of_a_worker_is_said_in_a_line(text: str, meaning: str) -> None:
+    failed = failure_of({1: died(text)})
+    assert failed.ranks == [1]
+    assert meaning in failed.cause
+    assert "\n" not in failed.cause
+
+
+def test_a_worker_that_lost_its_neighbour_is_not_the_cause() -> None:
+    failed = failure_of({0: LOST, 2: died("its worker process has died"), 3: LOST})
+    assert (failed.ranks, failed.cause) == ([2], "its process died")
+
+
+def test_an_error_of_the_training_is_told_by_its_last_line() -> None:
+    failed = failure_of({0: LOST, 1: LOST})
+    assert failed.ranks == [0, 1]
+    assert failed.cause == "RuntimeError: Connection closed by peer"
+
+
+def test_a_worker_that_hangs_does_not_answer() -> None:
+    failed = failure_of({1: WorkerHealthCheckTimeoutError("A worker hangs.")})
+    assert failed.cause == "it does not answer any more"

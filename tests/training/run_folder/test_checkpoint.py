@@ -1,0 +1,186 @@
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from apdist.training.events import StepDone
+from apdist.training.run_folder.checkpoint import (
+    Found,
+    Marker,
+    load_state,
+    newest_sound,
+    prune_checkpoints,
+    read_marker,
+    save_checkpoint,
+    whole_state,
+)
+from apdist.training.run_folder.pages import Recorder, write_page
+
+ORIGIN = {"config_hash": "abc", "data_hash": "def"}
+
+
+def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model(torch.rand(4, 3)).sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def save(run: Path, step: int) -> Path:
+    """A checkpoint with a history of one event."""
+    recorder = Recorder(str(run))
+    recorder.add(StepDone(step=step, figures={}))
+    pages, content = recorder.cut()
+    write_page(str(run), pages[0], content)
+    marker = Marker(step=step, **ORIGIN, history=tuple(pages))
+    return Path(save_checkpoint(str(run), whole_state(*trained()), marker)[0])
+
+
+def newest(run: Path) -> Found:
+    found = newest_sound(str(run))
+    assert found is not None
+    return found
+
+
+def test_training_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    save_checkpoint(str(tmp_path), whole_state(model, optimizer), Marker(step=7, **ORIGIN))
+    other, other_optimizer = trained()
+    found = newest(tmp_path)
+    assert found.marker.step == 7
+    load_state(found, other, other_optimizer, **ORIGIN)
+    for m, o in ((model, optimizer), (other, other_optimizer)):
+        o.zero_grad()
+        m(torch.ones(4, 3)).pow(2).sum().backward()
+        o.step()
+    assert torch.equal(model.weight, other.weight)  # type: ignore[arg-type]
+
+
+def test_a_state_that_waits_to_be_written_does_not_change_with_the_next_step() -> None:
+    model, optimizer = trained()
+    state = whole_state(model, optimizer)
+    before = {name: value.clone() for name, value in state["model"].items()}
+    moments = {
+        name: value["exp_avg"].clone() for name, value in state["optimizer"]["state"].items()
+    }
+    model(torch.rand(4, 3)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(before["weight"], model.weight)  # type: ignore[arg-type]
+    for name, value in before.items():
+        assert torch.equal(state["model"][name], value)
+        assert torch.equal(state["optimizer"]["state"][name]["exp_avg"], moments[name])
+
+
+def test_a_checkpoint_cut_off_while_it_was_written_does_not_count(tmp_path: Path) -> None:
+    first, second = save(tmp_path, 5), save(tmp_path, 10)
+    assert newest(tmp_path).uri == str(second)
+    (second / "meta.json").unlink()
+    assert newest(tmp_path).uri == str(first)
+
+
+def test_one_that_may_not_be_written_any_more_never_counts(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise ValueError("another writer")
+
+    with pytest.raises(ValueError, match="another writer"):
+        save_checkpoint(
+            str(tmp_path), whole_state(*trained()), Marker(step=5, **ORIGIN), may_write=lost
+        )
+    assert newest_sound(str(tmp_path)) is None
+
+
+def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
+    assert newest_sound(str(tmp_path)) is None
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    elif how == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "emptied", "removed"])
+@pytest.mark.parametrize("file", ["state.pt", "meta.json", "page"])
+def test_the_newest_sound_one_is_used_and_what_was_passed_over_is_said(
+    tmp_path: Path, file: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = save(tmp_path, 5), save(tmp_path, 10)
+    (page,) = read_marker(str(second)).history
+    damage(tmp_path / "history" / page if file == "page" else second / file, how)
+    with caplog.at_level(logging.WARNING):
+        assert newest(tmp_path).uri == str(first)
+    # Without its marker it was never finished: that is no damage.
+    said = [] if (file, how) == ("meta.json", "removed") else [f"checkpoint: {second}: "]
+    assert [text.split("damaged ")[1][: len(said[0])] for text in caplog.messages] == said
+
+
+def test_every_flipped_bit_of_a_marker_is_found(tmp_path: Path) -> None:
+    marker = save(tmp_path, 5) / "meta.json"
+    content = marker.read_bytes()
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        marker.write_bytes(changed)
+        try:
+            same = json.loads(changed) == json.loads(content)  # a blank that became another
+        except ValueError:
+            same = False
+        if not same:
+            with pytest.raises(ValueError, match=r"meta.json|of a|has format"):
+                newest(tmp_path)
+
+
+def test_a_run_without_a_sound_checkpoint_is_refused_and_not_begun_anew(tmp_path: Path) -> None:
+    for step in (5, 10):
+        damage(save(tmp_path, step) / "state.pt", "truncated")
+    with pytest.raises(ValueError, match=r"no checkpoint of .* is sound .*0010: .*0005: .*put one"):
+        newest_sound(str(tmp_path))
+
+
+def test_only_the_newest_are_kept_with_their_history(tmp_path: Path) -> None:
+    for step in (2, 4, 6, 8):
+        save(tmp_path, step)
+    prune_checkpoints(str(tmp_path), keep=2)
+    kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step-0000000006", "step-0000000008"]
+    pages = {read_marker(str(tmp_path / "checkpoints" / name)).history[0] for name in kept}
+    assert {p.name for p in (tmp_path / "history").iterdir()} == pages
+
+
+def test_the_newest_is_found_by_number_whatever_its_name_looks_like(tmp_path: Path) -> None:
+    save(tmp_path, 999_999)
+    big = save(tmp_path, 12_345_678_901)
+    assert newest(tmp_path).uri == str(big)
+
+
+def test_other_options_are_refused(tmp_path: Path) -> None:
+    save(tmp_path, 5)
+    with pytest.raises(ValueError, match=r"other data, model, loss or training options.*--fork"):
+        load_state(newest(tmp_path), *trained(), **ORIGIN | {"config_hash": "another"})
+    with pytest.raises(ValueError, match="training on other images"):
+        load_state(newest(tmp_path), *trained(), **ORIGIN | {"data_hash": "another"})
+
+
+@pytest.mark.parametrize(("number", "age"), [(1, "an older"), (99, "a newer")])
+def test_another_version_is_refused_in_words(tmp_path: Path, number: int, age: str) -> None:
+    marker = save(tmp_path, 5) / "meta.json"
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"format": number}))
+    with pytest.raises(ValueError, match=f"has format {number} of {age} apdist; this one reads"):
+        newest_sound(str(tmp_path))
+
+
+def test_the_marker_comes_back(tmp_path: Path) -> None:
+    marker = read_marker(str(save(tmp_path, 5)))
+    assert replace(marker, state_sha256="", history=()) == Marker(step=5, **ORIGIN)

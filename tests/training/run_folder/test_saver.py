@@ -1,0 +1,92 @@
+import threading
+from pathlib import Path
+
+import pytest
+from torch import nn, optim
+
+from apdist.training.events import Evaluated, StepDone
+from apdist.training.run_folder.checkpoint import Marker, newest_sound, whole_state
+from apdist.training.run_folder.pages import Recorder, read_pages
+from apdist.training.run_folder.saver import Saver
+
+ORIGIN = {"config_hash": "abc", "data_hash": "def"}
+
+
+def state() -> dict[str, object]:
+    model = nn.Linear(3, 2)
+    return whole_state(model, optim.SGD(model.parameters(), lr=0.1))
+
+
+def step_done(step: int) -> StepDone:
+    return StepDone(step=step, figures={})
+
+
+def saver(run: Path, gate: threading.Event | None = None, **options: object) -> Saver:
+    """Of two kept checkpoints; ``gate`` holds back what is to become valid."""
+
+    def wait() -> None:
+        if gate is not None:
+            gate.wait(30)
+
+    return Saver(
+        str(run),
+        Recorder(str(run)),
+        keep=2,
+        **{"may_write": wait, "done": lambda step, uri: None} | options,  # type: ignore[arg-type]
+    )
+
+
+def test_the_loop_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
+    gate = threading.Event()
+    told: list[int] = []
+    saving = saver(tmp_path, gate, done=lambda step, uri: told.append(step))
+    saving.recorder.add(step_done(1))
+    saving.save(state(), Marker(step=1, **ORIGIN))
+    saving.recorder.add(step_done(2))  # belongs to the next one
+    assert newest_sound(str(tmp_path)) is None
+    gate.set()
+    saving.save(state(), Marker(step=2, **ORIGIN))
+    saving.wait()
+    assert told == [1, 2]
+    found = newest_sound(str(tmp_path))
+    assert found is not None
+    assert read_pages(str(tmp_path), found.marker.history) == [step_done(1), step_done(2)]
+
+
+def test_what_keeps_a_checkpoint_from_being_written_ends_the_run(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise ValueError("another writer")
+
+    saving = saver(tmp_path, may_write=lost)
+    saving.save(state(), Marker(step=1, **ORIGIN))
+    with pytest.raises(ValueError, match="another writer"):
+        saving.save(state(), Marker(step=2, **ORIGIN))
+    assert newest_sound(str(tmp_path)) is None
+
+
+def test_a_checkpoint_that_never_ends_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr("apdist.training.run_folder.saver.LONGEST_WRITE_S", 0.2)
+    saving = saver(tmp_path, gate)
+    saving.save(state(), Marker(step=1, **ORIGIN))
+    with pytest.raises(OSError, match=r"was not written in 0 s"):
+        saving.wait()
+    gate.set()
+
+
+def test_what_happens_after_a_checkpoint_can_be_stored_with_it(tmp_path: Path) -> None:
+    saving = saver(tmp_path)
+    saving.recorder.add(step_done(1))
+    saving.save_history()  # no checkpoint yet: nothing to store it with
+    saving.save(state(), Marker(step=1, **ORIGIN))
+    saving.wait()
+    evaluated = Evaluated(step=1, figures={"map": 0.5}, seconds=1)
+    saving.recorder.add(evaluated)
+    saving.save_history()
+    saving.wait()
+    found = newest_sound(str(tmp_path))
+    assert found is not None
+    assert read_pages(str(tmp_path), found.marker.history) == [step_done(1), evaluated]
+    assert len(list((tmp_path / "history").iterdir())) == 1

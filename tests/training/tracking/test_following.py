@@ -1,0 +1,142 @@
+"""What the driver keeps of a run."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apdist.config import Config, override
+from apdist.data import storage
+from apdist.training.events import Ended, Evaluated, Restarted, Started, StepDone
+from apdist.training.run_folder.lease import held
+from apdist.training.run_folder.pages import Recorder, write_page
+from apdist.training.run_folder.runs import Run, create_run, open_run
+from apdist.training.tracking.following import Follower, is_unsettled, log_file, settle
+from tests.training.run_folder.test_runs import started
+from tests.training.test_events import SAMPLES
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture
+def run(small_config: Config, store: str) -> Run:
+    options = {"tracking.enabled": True, "tracking.uri": store, "run.name": "a"}
+    return create_run(override(small_config, options), "glyphs")
+
+
+def in_mlflow(run: Run) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(run.config.tracking.uri).get_run(str(run.info["tracking_run_id"]))
+
+
+def steps_in_mlflow(run: Run, name: str = "loss") -> list[int]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(run.config.tracking.uri)
+    return [m.step for m in client.get_metric_history(str(run.info["tracking_run_id"]), name)]
+
+
+def step(number: int) -> StepDone:
+    return StepDone(step=number, figures={"loss": 0.5}, time_ms=1000 + number)
+
+
+def test_steps_evaluations_and_restarts_are_tracked_by_these_names(run: Run) -> None:
+    follower = Follower(run)
+    for event in SAMPLES:
+        if not isinstance(event, Started):
+            follower(event)
+    assert follower.close("FINISHED")
+    found = in_mlflow(run)
+    assert found.data.metrics == {
+        "loss": 0.5,
+        "images_per_s": 900.0,
+        "lone_queries": 0.0,
+        "eval_map": 0.25,
+        "eval_recall_at_1": 0.5,
+        "eval_r_precision": 0.2,
+        "eval_seconds": 0.1,
+        "eval_step": 5.0,
+    }
+    assert found.data.tags["apdist.restart.1700000004000"].startswith("worker 1 on there: its")
+    assert found.data.params["preset"] == "glyphs"
+    assert found.info.status == "FINISHED"
+    assert open_run(run.uri).info["tracked"] == "FINISHED"
+
+
+def test_after_a_restart_each_step_is_once_in_both_places(run: Run) -> None:
+    follower = Follower(run)
+    recorder = Recorder(run.uri)
+    for number in range(1, 6):
+        follower(step(number))
+        if number <= 3:
+            recorder.add(step(number))
+    pages, content = recorder.cut()
+    write_page(run.uri, pages[0], content)
+    follower(started(3, tuple(pages)))
+    follower(step(5))  # from a worker that is gone
+    for number in range(4, 8):
+        follower(step(number))
+    assert follower.close("KILLED")
+    assert steps_in_mlflow(run) == [1, 2, 3, 4, 5, 6, 7]
+    assert [event.step for event in open_run(run.uri).history] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_what_a_killed_driver_left_is_sent_by_who_opens_the_run_next(run: Run) -> None:
+    follower = Follower(run)
+    for number in range(1, 4):
+        follower(step(number))
+    follower.tracker.close(status="")  # the rest of the driver's work is never done
+    run.add(step(4))
+    run.add(Ended(step=4, model_id="m", time_ms=1005))
+    again = open_run(run.uri)
+    assert is_unsettled(again)
+    assert settle(again)
+    assert steps_in_mlflow(run) == [1, 2, 3, 4]
+    assert in_mlflow(run).info.status == "FINISHED"
+    assert not is_unsettled(open_run(run.uri))
+
+
+def test_a_run_that_is_being_trained_is_not_settled_by_others(run: Run) -> None:
+    Follower(run).tracker.close(status="")
+    with held(run.uri, print):
+        assert not is_unsettled(open_run(run.uri))
+    assert is_unsettled(open_run(run.uri))
+
+
+def test_a_file_is_logged_whatever_the_run_is_doing(run: Run, tmp_path: Path) -> None:
+    follower = Follower(run)
+    follower.close("KILLED")
+    page = tmp_path / "report.html"
+    page.write_text("<p>")
+    log_file(open_run(run.uri), page)
+    assert in_mlflow(run).info.status == "KILLED"
+    folder = Path(in_mlflow(run).info.artifact_uri.removeprefix("file://"))
+    assert os.listdir(folder) == ["report.html"]
+
+
+def test_a_folder_that_went_away_does_not_hide_why(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    follower = Follower(run)
+    follower(Evaluated(step=0, figures={"map": 0.5}, seconds=1))
+    run.is_behind = True
+    for name in storage.list_files(run.uri):
+        storage.remove(storage.join(run.uri, name))
+    Path(run.uri).touch()  # a file where the folder was
+    assert follower.close("FAILED")
+    assert "metrics.jsonl is behind" in caplog.text
+
+
+def test_a_restart_is_no_figure(run: Run) -> None:
+    follower = Follower(run)
+    told = [event for event in SAMPLES if isinstance(event, Restarted)]
+    follower.track(told)
+    follower.close("KILLED")
+    assert in_mlflow(run).data.metrics == {}

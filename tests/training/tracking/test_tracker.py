@@ -1,0 +1,180 @@
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apdist.config import TrackingConfig
+from apdist.training.tracking.mlflow_run import MAX_BATCH, MlflowRun, Point
+from apdist.training.tracking.tracker import Tracker
+from tests.s3_server import free_ports
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
+    folder = tmp_path_factory.mktemp("mlflow")
+    return TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", experiment="tests")
+
+
+def client(config: TrackingConfig) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(config.uri)
+
+
+def rows(config: TrackingConfig, run_id: str, name: str) -> list[tuple[int, float, int]]:
+    """Every entry of a metric."""
+    found = client(config).get_metric_history(run_id, name)
+    return sorted((m.step, m.value, m.timestamp) for m in found)
+
+
+def test_what_is_logged_arrives(config: TrackingConfig, tmp_path: Path) -> None:
+    tracker = Tracker(config, "one")
+    tracker.log_params({"loss.num_bins": 20})
+    for step in range(5):
+        tracker.log_metrics({"loss": 1 / (step + 1)}, step, 1000 + step)
+    page = tmp_path / "report.html"
+    page.write_text("<p>")
+    tracker.log_file(page)
+    assert tracker.close()
+    run = client(config).get_run(tracker.run_id)
+    assert run.data.params == {"loss.num_bins": "20"}
+    assert rows(config, tracker.run_id, "loss") == [(s, 1 / (s + 1), 1000 + s) for s in range(5)]
+    assert [f.path for f in client(config).list_artifacts(tracker.run_id)] == ["report.html"]
+    assert run.info.status == "FINISHED"
+
+
+def test_a_run_is_gone_on_with_and_a_step_that_is_there_is_not_logged_again(
+    config: TrackingConfig,
+) -> None:
+    first = Tracker(config, "again")
+    for step in range(4):
+        first.log_metrics({"loss": 0.5, "seconds": 0.1}, step, 1000 + step)
+    first.log_metrics({"eval_map": 0.1}, 0, 1000)
+    first.close("KILLED")
+    again = Tracker(config, "again", run_id=first.run_id)
+    for step in range(2, 6):  # steps 2 and 3 are done anew, at another time and speed
+        again.log_metrics({"loss": 0.5, "seconds": 0.2}, step, 2000 + step)
+    again.log_metrics({"eval_map": 0.2}, 4, 2000)
+    assert again.close()
+    assert again.run_id == first.run_id
+    assert [step for step, _, _ in rows(config, first.run_id, "loss")] == [0, 1, 2, 3, 4, 5]
+    assert [value for _, value, _ in rows(config, first.run_id, "seconds")][2:] == [0.1, 0.1] + [
+        0.2
+    ] * 2
+    assert [step for step, _, _ in rows(config, first.run_id, "eval_map")] == [0, 4]
+
+
+def test_what_was_sent_without_an_answer_is_there_once_when_sent_again(
+    config: TrackingConfig,
+) -> None:
+    tags = {"apdist.identity": "unanswered"}
+    points = [Point({"loss": 1.0, "x": 2.0}, step, 1000 + step) for step in range(3)]
+    first = MlflowRun(config, "unanswered", "", tags)
+    first.log_points(points)
+    second = MlflowRun(config, "unanswered", "", tags)  # as if the first answer was lost
+    assert second.run_id == first.run_id
+    second._steps["loss"] = set()
+    second.log_points(points)
+    assert len(rows(config, first.run_id, "loss")) == 3
+
+
+def test_the_figures_of_an_event_are_never_divided_over_two_requests(
+    config: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = MlflowRun(config, "many", "", {"apdist.identity": "many"})
+    sizes = []
+    send = run.client.log_batch
+
+    def counted(run_id: str, metrics: Any) -> None:
+        sizes.append(len(metrics))
+        send(run_id, metrics=metrics)
+
+    monkeypatch.setattr(run.client, "log_batch", counted)
+    run.log_points([Point({f"m{i}": 1.0 for i in range(7)}, step, step) for step in range(300)])
+    assert sum(sizes) == 2100
+    assert all(size <= MAX_BATCH and size % 7 == 0 for size in sizes)
+
+
+def test_a_trial_has_its_parent(config: TrackingConfig) -> None:
+    parent = Tracker(config, "parent")
+    child = Tracker(config, "child", parent_id=parent.run_id)
+    for tracker in (parent, child):
+        tracker.close()
+    tags = client(config).get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == parent.run_id
+
+
+def test_an_outage_costs_a_warning_and_no_entry(
+    config: TrackingConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apdist.training.tracking.tracker.FLUSH_S", 0.02)
+    tracker = Tracker(config, "outage")
+    assert tracker._run is not None
+    send, tries = tracker._run.client.log_batch, []
+
+    def away(*_: object, **__: object) -> None:
+        tries.append(time.monotonic())
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(tracker._run.client, "log_batch", away)
+    with caplog.at_level(logging.WARNING):
+        for step in range(1000):
+            tracker.log_metrics({"loss": 1.0}, step, step)
+        while len(tries) < 3:
+            time.sleep(0.01)
+        monkeypatch.setattr(tracker._run.client, "log_batch", send)
+        assert tracker.close()
+    assert len(rows(config, tracker.run_id, "loss")) == 1000
+    assert caplog.text.count("does not answer (gone)") == 1
+
+
+def test_a_run_is_not_finished_while_something_is_missing(
+    config: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(config, "unfinished")
+    assert tracker._run is not None
+
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(tracker._run.client, "log_batch", away)
+    tracker.log_metrics({"loss": 1.0}, 0, 0)
+    assert not tracker.close()
+    assert client(config).get_run(tracker.run_id).info.status == "RUNNING"
+
+
+def test_a_server_that_is_away_does_not_keep_a_training_from_its_start(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (port,) = free_ports(1)
+    tracker = Tracker(TrackingConfig(uri=f"http://127.0.0.1:{port}"), "away")
+    tracker.log_metrics({"loss": 1.0}, 0, 0)
+    assert not tracker.close()
+    assert tracker.run_id == ""
+    assert caplog.text.count("does not answer") == 1
+
+
+def test_a_store_that_cannot_be_opened_is_refused_but_for_a_resume(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = TrackingConfig(uri=f"sqlite:///{tmp_path}/file/x.db")
+    with pytest.raises(ValueError, match=r"cannot be opened.*--tracking.no-enabled"):
+        Tracker(config, "x")
+    assert not Tracker(config, "x", run_id="known").close()
+
+
+def test_the_command_that_shows_the_curves_is_quoted(config: TrackingConfig) -> None:
+    tracker = Tracker(TrackingConfig(uri="sqlite:////my curves.db", enabled=False), "x")
+    assert tracker.where() == "mlflow ui --backend-store-uri 'sqlite:////my curves.db'"
+
+
+def test_tracking_can_be_switched_off() -> None:
+    tracker = Tracker(TrackingConfig(enabled=False), "off")
+    tracker.log_metrics({"loss": 1.0}, 0, 0)
+    tracker.log_params({"a": 1})
+    assert tracker.close()
+    assert tracker.run_id == ""
