@@ -35,7 +35,6 @@ def resume(argv: list[str]) -> int:
         check_data(config)
         check_model(config)
         run.config = config
-        run.save_config()
     return train_run(run, how_it_ended(run, changed))
 
 

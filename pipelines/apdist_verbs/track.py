@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
             f"{run.uri} was trained with --tracking.no-enabled; give it a store first: "
             f"apdist train --resume {shlex.quote(run.uri)} --tracking.enabled"
         )
-    with held(run.uri, say):
+    with held(run.uri, say) as run.lease:
         if not settle(run):
             raise ValueError(f"{tracking.uri} does not answer; try again when it does")
     say(f"{tracking.uri} has all {len(run.history)} events of {run.uri}")

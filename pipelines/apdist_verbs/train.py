@@ -142,12 +142,15 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
 
     Args:
         run: new, or with what has happened so far.
-        resumed: how it ended the last time.
+        resumed: how it ended the last time, where it is gone on with; its options may be new.
     """
     from apdist.training.cluster.launch import Interrupted, run_training
     from apdist.training.loop import Job
 
-    with held(run.uri, say) as lease:
+    with held(run.uri, say) as run.lease:
+        storage.remove_unfinished(run.uri)
+        if resumed is not None:
+            run.save_config()
         follower = Follower(run)
         workers = run.config.ray.num_workers
         say(f"run {run.uri}")
@@ -156,7 +159,7 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
         try:
             with progress_bar("training", run.config.training.steps) as update:
                 screen = Screen(run.config.data.eval_split, update)
-                job = Job(run.config, run.uri, lease=lease, resumed=resumed)
+                job = Job(run.config, run.uri, lease=run.lease, resumed=resumed)
                 run_training(job, follower, screen)
             status = "FINISHED"
         except Interrupted:

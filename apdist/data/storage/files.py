@@ -128,6 +128,11 @@ def remove(uri: str) -> None:
     full_store_of(uri, "deleting").remove(uri)
 
 
+def remove_unfinished(root: str) -> None:
+    """Delete what processes have left under ``root`` that were killed while they wrote."""
+    full_store_of(root, "deleting").remove_unfinished(root)
+
+
 @contextmanager
 def local_target(uri: str) -> Iterator[Path]:
     """A temporary local path whose file becomes ``uri`` when the block ends without an error."""

@@ -86,6 +86,11 @@ class LocalStore(Store):
         if path.parent.is_dir() and not any(path.parent.iterdir()):
             path.parent.rmdir()
 
+    def remove_unfinished(self, root: str) -> None:
+        """Delete temporary files."""
+        for path in Path(root).rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
     def for_ray(self, uri: str) -> tuple[str, None]:
         """The absolute path: workers run in other folders."""
         return os.path.abspath(uri), None

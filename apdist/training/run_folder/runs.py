@@ -25,6 +25,7 @@ from apdist.training.events import CheckpointWritten, Event, Started
 from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from apdist.training.run_folder.lease import FOLDER as LEASES
+from apdist.training.run_folder.lease import Lease
 from apdist.training.run_folder.pages import read_pages
 from apdist.training.run_folder.versions import FORMAT, refuse_other_format
 
@@ -53,10 +54,12 @@ class Run:
     config: Config
     preset: str
     info: dict[str, Any] = field(default_factory=dict)
-    """What else is in run.json: ``tracking_run_id``, ``tracked``, ``parent``."""
+    """What else is in run.json: ``tracking_run_id``, ``tracked``, ``parent`` and more."""
     history: list[Kept] = field(default_factory=list)
     is_behind: bool = False
     """Whether events are missing from metrics.jsonl, because its store cannot append."""
+    lease: Lease | None = None
+    """By which this process holds the run; after it is lost nothing is written any more."""
 
     @property
     def name(self) -> str:
@@ -67,12 +70,11 @@ class Run:
         """Write run.json, with ``changes``."""
         self.info |= changes
         info = {"format": FORMAT, "preset": self.preset, **self.info}
-        storage.write_bytes(storage.join(self.uri, RUN_NAME), json.dumps(info).encode())
+        self._write(RUN_NAME, json.dumps(info))
 
     def save_config(self) -> None:
         """Write config.json."""
-        data = to_json(self.config).encode()
-        storage.write_bytes(storage.join(self.uri, CONFIG_NAME), data)
+        self._write(CONFIG_NAME, to_json(self.config))
 
     def record(self, event: Event) -> bool:
         """Keep what belongs to the history; whether ``event`` is news.
@@ -92,6 +94,7 @@ class Run:
 
     def add(self, event: Kept) -> None:
         """Append to the history; on a disk at once, in object storage with `catch_up`."""
+        self._refuse_if_lost()
         self.history.append(event)
         line = to_lines([event]).encode()
         if not storage.append_bytes(storage.join(self.uri, HISTORY_NAME), line):
@@ -107,9 +110,16 @@ class Run:
 
         It can be deleted and made again at any time.
         """
-        lines = to_lines(self.history).encode()
-        storage.write_bytes(storage.join(self.uri, HISTORY_NAME), lines)
+        self._write(HISTORY_NAME, to_lines(self.history))
         self.is_behind = False
+
+    def _write(self, name: str, text: str) -> None:
+        self._refuse_if_lost()
+        storage.write_bytes(storage.join(self.uri, name), text.encode())
+
+    def _refuse_if_lost(self) -> None:
+        if self.lease is not None:
+            self.lease.refuse_if_silent()
 
     def discard_if_untouched(self) -> None:
         """Free the run's name again, unless a worker has been here (which makes folders)."""
@@ -137,13 +147,14 @@ def create_run(config: Config, preset: str) -> Run:
     """
     name = config.run.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     uri = storage.join(config.run.output, name)
-    if not storage.is_empty(uri):
+    place = storage.join(uri, CONFIG_NAME)
+    # Of two that begin at the same moment one is told.
+    if not storage.is_empty(uri) or not storage.create(place, to_json(config).encode()):
         raise ValueError(
             f"the run {uri} exists; choose another --run.name, or go on with it: "
             f"apdist train --resume {shlex.quote(uri)}"
         )
     run = Run(uri, config, preset)
-    run.save_config()
     run.save_info()
     return run
 

@@ -105,7 +105,7 @@ class Saver:
             write_page(self.run, pages[-1], content)
         marker = replace(marker, history=pages)
         uri, self.last = save_checkpoint(self.run, state, marker, self.may_write)
-        prune_checkpoints(self.run, self.keep)
+        prune_checkpoints(self.run, self.last, self.keep)
         self.done(marker.step, uri)
 
     def _append(self, last: Marker, pages: tuple[str, ...], content: bytes) -> None:
@@ -116,4 +116,4 @@ class Saver:
         self.last = replace(last, history=pages)
         self.may_write()
         write_marker(self.run, self.last)
-        prune_checkpoints(self.run, self.keep)
+        prune_checkpoints(self.run, self.last, self.keep)
