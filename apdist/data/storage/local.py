@@ -111,11 +111,16 @@ def _written_beside(uri: str, data: bytes) -> Iterator[Path]:
         try:
             temporary.write_bytes(data)
         except OSError as error:
-            raise StorageError(
-                f"{uri} cannot be written ({error.strerror}); make room there, or choose "
-                "another folder that you may write to"
-            ) from error
+            raise unwritable(uri, error) from error
         yield temporary
+
+
+def unwritable(uri: str, error: OSError) -> StorageError:
+    """A file that cannot be written, with the reason and the remedy."""
+    return StorageError(
+        f"{uri} cannot be written ({error.strerror}); make room there, or choose another folder "
+        "that you may write to"
+    )
 
 
 @contextmanager
