@@ -6,11 +6,12 @@ import time
 
 from apdist.config import Config, flatten, is_decisive
 from apdist.data import storage
-from apdist.training.events import Ended, WorkersFailed
+from apdist.training.events import WorkersFailed
 from apdist.training.run_folder.forking import fork
 from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.track import settle_if_behind
 
 FORK = "--fork"
 
@@ -28,8 +29,9 @@ def resume(argv: list[str]) -> int:
     if FORK in argv:
         return train_run(forked(run, config))
     changed = changes(run, config)
-    if run.of_kind(Ended) and run.steps_done >= config.training.steps:
+    if run.is_complete and run.steps_done >= config.training.steps:
         say(f"{run.uri} has done all its {run.config.training.steps} steps")
+        settle_if_behind(run)
         return 0
     if changed:
         check_data(config)

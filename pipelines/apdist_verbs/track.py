@@ -6,7 +6,7 @@ from typing import Annotated
 
 from apdist.data import storage
 from apdist.training.run_folder.lease import held
-from apdist.training.run_folder.runs import open_run
+from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import positional
 from apdist_verbs.terminal.options import parse
@@ -37,3 +37,11 @@ def main(argv: list[str]) -> int:
             raise ValueError(f"{tracking.uri} does not answer; try again when it does")
     say(f"{tracking.uri} has all {len(run.history)} events of {run.uri}")
     return 0
+
+
+def settle_if_behind(run: Run) -> None:
+    """Send MLflow what it lacks of a run that nobody trains, as after a kill or an outage."""
+    from apdist.training.tracking.following import is_unsettled, settle
+
+    if is_unsettled(run) and not settle(run):
+        say(f"MLflow lacks a part of {run.uri}; later: apdist track {shlex.quote(run.uri)}")

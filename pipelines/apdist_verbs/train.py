@@ -163,10 +163,11 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
                 run_training(job, follower, screen)
             status = "FINISHED"
         except Interrupted:
-            status = "KILLED"
-            again = f"apdist train --resume {shlex.quote(run.uri)}"
-            say(f"stopped after step {run.steps_done}; go on with: {again}")
-            return 130
+            status = "FINISHED" if run.is_complete else "KILLED"
+            if not run.is_complete:  # else it came too late to stop anything
+                again = f"apdist train --resume {shlex.quote(run.uri)}"
+                say(f"stopped after step {run.steps_done}; go on with: {again}")
+                return 130
         finally:
             if not follower.close(status):
                 say(f"MLflow lacks a part of this run; later: apdist track {shlex.quote(run.uri)}")

@@ -430,9 +430,11 @@ def test_a_stop_at_an_evaluation_or_the_last_step_leaves_nothing_out(
         command.wait_until(lambda: last_step(trial.uri(up)) >= step)
         command.process.send_signal(signal.SIGINT)
         code, out, err = command.end()
-    assert code == 130, f"{out}\n{err}"
-    done = int(re.findall(r"stopped after step (\d+)", out)[0])
-    assert up.tracked(trial.name).status == "KILLED"
+    run = open_run(trial.uri(up))
+    done, stopped = run.steps_done, not run.is_complete
+    assert code == (130 if stopped else 0), f"{out}\n{err}"
+    assert (f"stopped after step {done}; go on with" in out) == stopped
+    assert up.tracked(trial.name).status == ("KILLED" if stopped else "FINISHED")
     evaluated = [event.step for event in open_run(trial.uri(up)).of_kind(Evaluated)]
     assert evaluated == list(range(0, done + 1, EVERY))
     trial.resumed(up)
@@ -521,7 +523,8 @@ def test_a_tracking_server_that_is_away_at_the_end_and_at_a_resume_gets_everythi
     said = trial.resumed(up)
     assert "MLflow lacks a part of this run; later: apdist track" in said
     code, _, err = up.place.run("track", trial.uri(up))
-    assert (code, in_one_line(err)[-41:]) == (2, "does not answer; try again when it does")
+    assert code == 2
+    assert in_one_line(err).endswith("does not answer; try again when it does")
     up.mlflow.start()
     assert up.tracked(trial.name).status == "RUNNING"
     assert "has all" in up.place.succeed("track", trial.uri(up))
@@ -556,15 +559,33 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
+def filled_up(world: World, trial: Trial, disk: Path, step: int) -> tuple[Path, int, str, str]:
+    """Train until the checkpoint ``step`` is there and no room; the ballast, and how it ended."""
+    arguments = world.begin(trial.name, "--run.output", trial.root)
+    with trial.started(world.place, *arguments) as command:
+        command.wait_until(lambda: last_step(trial.uri(world)) >= step - 3)
+        there = Path(trial.uri(world), marker(step))
+        while command.process.poll() is None and not there.exists():
+            time.sleep(0.005)
+            command.process.send_signal(signal.SIGSTOP)  # between two looks it cannot go far
+            if there.exists():
+                break
+            command.process.send_signal(signal.SIGCONT)
+        ballast = fill(disk)
+        command.process.send_signal(signal.SIGCONT)
+        return ballast, *command.end()
+
+
 @pytest.mark.parametrize("step", [EVERY, STEPS], ids=["checkpoint", "finish"])
 def test_a_full_disk_ends_a_run_in_a_line_and_it_goes_on_when_there_is_room(
     up: World, alone: Undisturbed, small_disk: Path, step: int
 ) -> None:
-    trial = Trial(f"full after {step}", str(small_disk))
-    with trial.started(up.place, *up.begin(trial.name, "--run.output", trial.root)) as command:
-        command.wait_until(lambda: Path(trial.uri(up), marker(step)).exists())
-        ballast = fill(small_disk)
-        code, out, err = command.end()
+    for attempt in range(5):  # on a busy machine it may be through before the disk is full
+        trial = Trial(f"full after {step}, {attempt}", str(small_disk))
+        ballast, code, out, err = filled_up(up, trial, small_disk, step)
+        if code or step != STEPS:
+            break
+        ballast.unlink()
     assert code == 2, f"{out}\n{err}"
     assert "No space left on device" in in_one_line(err)
     assert "make room" in err

@@ -37,7 +37,7 @@ def stopped(config: Config, monkeypatch: pytest.MonkeyPatch, after: int, **chang
 
     with monkeypatch.context() as patch:
         patch.setattr(Mailbox, "post", interrupt)
-        assert train_run(run) == 130
+        assert train_run(run) == (0 if after == run.config.training.steps - 1 else 130)
     return open_run(run.uri)
 
 
@@ -116,6 +116,7 @@ def test_a_stop_at_an_evaluation_or_at_the_last_step_leaves_nothing_out(
     run = stopped(small_config, monkeypatch, after, evaluation__every_steps=1)
     done = run.steps_done
     assert done == after + 1
+    assert run.is_complete == (done == 6)
     assert evaluated(run) == list(range(done + 1))
     resume([run.uri])
     assert evaluated(run) == [0, 1, 2, 3, 4, 5, 6]

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from apdist.config import Config, from_json, to_json
 from apdist.data import storage
 from apdist.data.text import decoded
-from apdist.training.events import CheckpointWritten, Event, Started
+from apdist.training.events import CheckpointWritten, Ended, Event, Started
 from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from apdist.training.run_folder.lease import FOLDER as LEASES
@@ -132,6 +132,11 @@ class Run:
     def of_kind(self, kind: type[KeptEvent]) -> list[KeptEvent]:
         """The events of one kind, in order."""
         return [event for event in self.history if isinstance(event, kind)]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its steps are done and the model is saved."""
+        return bool(self.of_kind(Ended)) and self.steps_done >= self.config.training.steps
 
     @property
     def steps_done(self) -> int:
