@@ -6,7 +6,7 @@ from apdist._face import lazily
 
 if TYPE_CHECKING:
     from apdist.config.loss import LossOptions as LossOptions
-    from apdist.data.catalogue.catalogue import read_index as read_index
+    from apdist.data.catalogue.catalogue import read_catalogue as read_catalogue
     from apdist.data.plan.plan import Plan as Plan
     from apdist.data.plan.plan import PlanSummary as PlanSummary
     from apdist.loss.gradient import score_own_rows as score_own_rows
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from apdist.training.step.step import global_step as global_step
 
 _HOMES = {
+    **dict.fromkeys(["read_catalogue"], "apdist.data.catalogue.catalogue"),
     **dict.fromkeys(["LossOptions"], "apdist.config.loss"),
-    **dict.fromkeys(["read_index"], "apdist.data.catalogue.catalogue"),
     **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.plan"),
     **dict.fromkeys(["score_own_rows"], "apdist.loss.gradient"),
     **dict.fromkeys(
@@ -96,7 +96,7 @@ __all__ = [
     "load_model",
     "own_rows",
     "pool_scales",
-    "read_index",
+    "read_catalogue",
     "save_index",
     "score_labelled",
     "score_own_rows",

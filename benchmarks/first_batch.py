@@ -3,7 +3,7 @@
     python benchmarks/first_batch.py
     python benchmarks/first_batch.py --s3          # also from SeaweedFS on loopback (extra `dev`)
 
-Counted from opening the index: reading it, planning, starting two loader processes, reading and
+Counted from opening the catalogue: reading it, planning, starting two loader processes, reading and
 decoding one batch.
 """
 
@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from loader import AUGMENT, BATCH, GROUP, SIDE, seaweedfs, upload, write
 
 from apdist.config import DataConfig
-from apdist.data.catalogue.catalogue import read_index, write_index
+from apdist.data.catalogue.catalogue import read_catalogue, write_catalogue
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.plan import Plan
 
@@ -32,12 +32,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        index = write(f"{folder}/shards")
-        places = {"local shards": index.root}
+        catalogue = write(f"{folder}/shards")
+        places = {"local shards": catalogue.root}
         if arguments.s3:
             server = stack.enter_context(seaweedfs())
-            copy = upload(index, f"s3://{server.bucket}/bench")
-            write_index(copy)
+            copy = upload(catalogue, f"s3://{server.bucket}/bench")
+            write_catalogue(copy)
             places["S3 on loopback"] = copy.root
         print(
             "| seconds to the first batch of step | " + " | ".join(f"{s:,}" for s in STEPS) + " |"
@@ -53,12 +53,14 @@ def main() -> None:
 
 
 def first_batch_s(root: str, step: int) -> float:
-    """Seconds from opening the index at ``root`` to the batch of ``step``."""
+    """Seconds from opening the catalogue at ``root`` to the batch of ``step``."""
     started = time.perf_counter()
-    index = read_index(root)
-    plan = Plan(index.labels, batch_size=BATCH, group_size=GROUP, seed=0)
+    catalogue = read_catalogue(root)
+    plan = Plan(catalogue.labels, batch_size=BATCH, group_size=GROUP, seed=0)
     data = DataConfig(image_size=SIDE, group_size=GROUP, loader_processes=2, read_ahead_mib=128)
-    batches = TrainingStream(index, plan, data, AUGMENT, lambda rows: rows).batches(step, step + 8)
+    batches = TrainingStream(catalogue, plan, data, AUGMENT, lambda rows: rows).batches(
+        step, step + 8
+    )
     next(batches)
     seconds = time.perf_counter() - started
     batches.close()

@@ -32,9 +32,9 @@ from PIL import Image
 
 from apdist.config import AugmentConfig, DataConfig
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, read_index
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.images import training_image
-from apdist.data.loading.reader import ImageReader, read_piece
+from apdist.data.loading.reader import ImageReader, read_images
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.plan import Plan
 from apdist.data.preparing.shards import Encoded, Item, write_shards
@@ -56,11 +56,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        index = write(f"{folder}/shards", arguments.per_class)
-        ways = ways_to_read(index, folder, arguments)
+        catalogue = write(f"{folder}/shards", arguments.per_class)
+        ways = ways_to_read(catalogue, folder, arguments)
         if arguments.s3:
             server = stack.enter_context(seaweedfs())
-            copy = upload(index, f"s3://{server.bucket}/bench")
+            copy = upload(catalogue, f"s3://{server.bucket}/bench")
             ways["S3 on loopback"] = lambda: stream(copy, arguments, server.pid)
             cached = f"{folder}/s3-cache"
             stream(copy, arguments, cache_dir=cached)  # fills it
@@ -97,17 +97,17 @@ def cpu_s(pid: int) -> float:
 
 
 def ways_to_read(
-    index: Index, folder: str, arguments: argparse.Namespace
+    catalogue: Catalogue, folder: str, arguments: argparse.Namespace
 ) -> dict[str, Callable[[], Measured]]:
     """What is compared, by the name it has in the table."""
-    reader = ImageReader(index)
-    encoded = [bytes(data) for data in read_piece(reader.piece(np.arange(len(index))))]
-    passes = math.ceil(arguments.steps * BATCH / len(index))
+    reader = ImageReader(catalogue)
+    encoded = [bytes(data) for data in read_images(reader.request(np.arange(len(catalogue))))]
+    passes = math.ceil(arguments.steps * BATCH / len(catalogue))
     return {
         "plain loop": lambda: plain(encoded, arguments.processes, passes),
-        "apdist, local shards": lambda: stream(index, arguments),
+        "apdist, local shards": lambda: stream(catalogue, arguments),
         "apdist, local shards, threads": lambda: stream(
-            index, arguments, loader_processes=0, loader_threads=arguments.processes
+            catalogue, arguments, loader_processes=0, loader_threads=arguments.processes
         ),
         "webdataset, local shards": lambda: webdataset(
             f"{folder}/shards", arguments.processes, passes
@@ -137,13 +137,13 @@ def plain(encoded: list[bytes], processes: int, passes: int) -> Measured:
 
 
 def stream(
-    index: Index, arguments: argparse.Namespace, server: int = 0, **options: Any
+    catalogue: Catalogue, arguments: argparse.Namespace, server: int = 0, **options: Any
 ) -> Measured:
     """Images a second after the first batch, and the share of the CPU of the process ``server``."""
     options = {"loader_processes": arguments.processes, "read_ahead_mib": 128} | options
     data = DataConfig(image_size=SIDE, group_size=GROUP, **options)
-    plan = Plan(index.labels, batch_size=BATCH, group_size=GROUP, seed=0)
-    batches = TrainingStream(index, plan, data, AUGMENT, lambda rows: rows).batches(
+    plan = Plan(catalogue.labels, batch_size=BATCH, group_size=GROUP, seed=0)
+    batches = TrainingStream(catalogue, plan, data, AUGMENT, lambda rows: rows).batches(
         0, arguments.steps
     )
     next(batches)
@@ -176,7 +176,7 @@ def decoded(sample: tuple[bytes]) -> tuple[NDArray[np.uint8]]:
     return (training_image(sample[0], SIDE, AUGMENT, 0),)
 
 
-def write(folder: str, per_class: int = 20) -> Index:
+def write(folder: str, per_class: int = 20) -> Catalogue:
     """Shards of photograph-like pictures of about 150 KB, ``per_class`` of each class."""
     items = [
         Item(f"{label}/{number}.jpg", label, str(label), "train", (label, number))
@@ -184,7 +184,7 @@ def write(folder: str, per_class: int = 20) -> Index:
         for number in range(per_class)
     ]
     write_shards(items, picture, folder, shard_bytes=16 << 20, on_refused=refuse)
-    return read_index(folder)
+    return read_catalogue(folder)
 
 
 def refuse(_item: Item, reason: str) -> None:
@@ -217,14 +217,15 @@ def seaweedfs() -> Iterator[Any]:
         yield server
 
 
-def upload(index: Index, root: str) -> Index:
+def upload(catalogue: Catalogue, root: str) -> Catalogue:
     """The same shards in a bucket."""
-    for name in index.shards:
+    for name in catalogue.shards:
         storage.write_bytes(
-            storage.join(root, name), storage.read_bytes(storage.join(index.root, name))
+            storage.join(root, name), storage.read_bytes(storage.join(catalogue.root, name))
         )
-    shards = {name: storage.size_and_etag(storage.join(root, name)) for name in index.shards}
-    return Index(root, index.table, shards)
+    versions = {name: storage.version(storage.join(root, name)) for name in catalogue.shards}
+    shards = {name: (version.size, version.etag) for name, version in versions.items()}
+    return Catalogue(root, catalogue.table, shards)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Time and memory to open a large index, plan the batch of any step and go on.
+"""Time and memory to open a large catalogue, plan the batch of any step and go on.
 
     python benchmarks/planning.py
     python benchmarks/planning.py --images 1000000 --class-weights sqrt
 
-Writes a synthetic index (classes of 20 images, in runs) to a temporary folder and opens it in a
+Writes a synthetic catalogue (classes of 20 images, in runs) to a temporary folder and opens it in a
 fresh process for each row. `open` includes the check of all rows; `first batch` the plan and its
 first batch at that step; `all CPU` is what that took on all threads; `next` is the mean of 200
 batches that follow and `slowest` the slowest of those that cross into the next epoch. The peak is
@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from apdist.data.catalogue.catalogue import FORMAT_VERSION, SCHEMA, read_index
+from apdist.data.catalogue.catalogue import FORMAT_VERSION, SCHEMA, read_catalogue
 from apdist.data.plan.plan import Plan
 
 IMAGES_PER_CLASS = 20
@@ -80,10 +80,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """Open, plan and go on from a step; in a process that does nothing else."""
     begun = time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
     started = time.perf_counter()
-    index = read_index(arguments.root).select("train")
+    catalogue = read_catalogue(arguments.root).select("train")
     opened = time.perf_counter()
     plan = Plan(
-        index.labels,
+        catalogue.labels,
         batch_size=arguments.batch_size,
         group_size=arguments.group_size,
         seed=0,
@@ -118,7 +118,7 @@ def slowest_at_an_epoch_end(plan: Plan) -> float:
 
 
 def write_synthetic(root: Path, num_images: int, order: str) -> None:
-    """An index of shards that do not exist, with the classes in random order as in real ones."""
+    """A catalogue of shards that do not exist, with the classes in random order as in real ones."""
     num_classes = -(-num_images // IMAGES_PER_CLASS)
     labels = np.repeat(np.random.default_rng(0).permutation(num_classes), IMAGES_PER_CLASS)
     labels = labels[:num_images]

@@ -19,9 +19,9 @@ import numpy as np
 from loader import AUGMENT, BATCH, GROUP, SIDE, seaweedfs, upload, write
 
 from apdist.config import DataConfig
-from apdist.data.catalogue.catalogue import Index
+from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.loading.buffers import Buffer
-from apdist.data.loading.filling import Order
+from apdist.data.loading.decoding import Task
 from apdist.data.loading.pool import new_pool
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.plan import Plan
@@ -38,27 +38,27 @@ def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        index = write(f"{folder}/shards")
+        catalogue = write(f"{folder}/shards")
         if arguments.s3:
             server = stack.enter_context(seaweedfs())
-            index = upload(index, f"s3://{server.bucket}/bench")
-        plan = Plan(index.labels, batch_size=BATCH, group_size=GROUP, seed=0)
+            catalogue = upload(catalogue, f"s3://{server.bucket}/bench")
+        plan = Plan(catalogue.labels, batch_size=BATCH, group_size=GROUP, seed=0)
         length = plan.summary.steps_per_epoch
         print(f"batches of {BATCH * 3 * SIDE**2 / MIB:.1f} MiB, {length} an epoch, 2 loaders")
         names = " | ".join(f"epoch {number + 1}" for number in range(arguments.epochs))
         print(f"| data.read_ahead_mib | {names} |")
         print("|---|" + "---|" * arguments.epochs)
         for allowed in arguments.read_ahead_mib:
-            peaks = peak_bytes(index, plan, allowed, arguments.epochs)
+            peaks = peak_bytes(catalogue, plan, allowed, arguments.epochs)
             print(f"| {allowed} | " + " | ".join(f"{peak / MIB:.0f}" for peak in peaks) + " |")
 
 
-def peak_bytes(index: Index, plan: Plan, allowed_mib: int, num_epochs: int) -> list[int]:
+def peak_bytes(catalogue: Catalogue, plan: Plan, allowed_mib: int, num_epochs: int) -> list[int]:
     """Most growth in each epoch."""
     data = DataConfig(
         image_size=SIDE, group_size=GROUP, loader_processes=2, read_ahead_mib=allowed_mib
     )
-    stream = TrainingStream(index, plan, data, AUGMENT, lambda rows: rows)
+    stream = TrainingStream(catalogue, plan, data, AUGMENT, lambda rows: rows)
     before, most, peaks = idle_bytes(stream), 0, list[int]()
     done = threading.Event()
 
@@ -82,7 +82,7 @@ def peak_bytes(index: Index, plan: Plan, allowed_mib: int, num_epochs: int) -> l
 def idle_bytes(stream: TrainingStream) -> int:
     """What loaders take that have read one image each."""
     pool, buffer = new_pool(stream.data.loader_processes, stream.settings), Buffer((2, 3, 8, 8))
-    order = Order(stream.reader.piece(np.array([0])), 0, 0)
+    order = Task(stream.reader.request(np.array([0])), 0, 0)
     for future in [pool.submit(order, buffer, place) for place in range(2)]:
         future.result()
     found = proportional_bytes()

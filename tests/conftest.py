@@ -22,7 +22,7 @@ from tests.pictures import SIDE, write_small_set
 
 # Two processes begin with the files that take longest: one that computes, one that waits.
 FIRST = ["test_cluster", "test_storage_faults", "test_step", "test_stream_faults"]
-FIRST += ["test_triton_histogram", "test_storage_errors", "test_train", "test_encoding"]
+FIRST += ["test_triton_histogram", "test_storage_errors", "test_loop", "test_encoding"]
 
 if not torch.cuda.is_available():
     # Triton's interpreter stands in for a GPU; it is chosen when anything first imports triton.

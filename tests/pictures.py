@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from apdist.data.catalogue.catalogue import Index
+from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.preparing.shards import Encoded, Item, write_shards
 
 SIDE = 24
@@ -51,7 +51,7 @@ def refuse(item: Item, reason: str) -> None:
     raise ValueError(f"{item.source} {reason}")
 
 
-def write_small_set(out: Path | str, *, shard_bytes: int = 20_000, **options: int) -> Index:
+def write_small_set(out: Path | str, *, shard_bytes: int = 20_000, **options: int) -> Catalogue:
     return write_shards(
         items(**options), encode_picture, str(out), shard_bytes=shard_bytes, on_refused=refuse
     )

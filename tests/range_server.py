@@ -1,12 +1,14 @@
-"""A small web server with one file for tests: byte ranges, ETags, and ways to get both wrong."""
+"""A small web server for tests: byte ranges, ETags, and ways to get both wrong."""
 
 import re
 import ssl
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 
 @dataclass
@@ -19,6 +21,8 @@ class WebFile:
     headers: dict[str, str] = field(default_factory=dict)
     """Instead of those that would be right; an empty value leaves the header out."""
     redirects: dict[str, str] = field(default_factory=dict)
+    others: dict[str, bytes] = field(default_factory=dict)
+    """Further files by their path; each has its checksum as ETag."""
     asked: list[str] = field(default_factory=list)
     """The path of each request."""
     address: str = ""
@@ -31,25 +35,31 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.file.asked.append(self.path)
         path = self.path.partition("?")[0]
-        if path in self.file.redirects:
+        if (other := self.file.others.get(unquote(path))) is not None:
+            self._file(other, f'"{zlib.crc32(other)}"')
+        elif path in self.file.redirects:
             self._reply(302, b"", {"Location": self.file.redirects[path]})
         elif path != "/file.tar":
             self._reply(404, b"no such file", {})
-        elif (found := re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))) and (
-            not self.file.ignores_range
-        ):
-            self._part(int(found[1]), int(found[2]) if found[2] else len(self.file.data) - 1)
         else:
-            self._reply(200, self.file.data, {"ETag": self.file.etag, **self.file.headers})
+            self._file(self.file.data, self.file.etag)
 
-    def _part(self, start: int, last: int) -> None:
-        size = len(self.file.data)
+    def _file(self, data: bytes, etag: str) -> None:
+        found = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if found and not self.file.ignores_range:
+            last = int(found[2]) if found[2] else len(data) - 1
+            self._part(data, etag, int(found[1]), last)
+        else:
+            self._reply(200, data, {"ETag": etag, **self.file.headers})
+
+    def _part(self, data: bytes, etag: str, start: int, last: int) -> None:
+        size = len(data)
         if start >= size:
             self._reply(416, b"", {"Content-Range": f"bytes */{size}"})
             return
         last = min(last, size - 1)
-        headers = {"ETag": self.file.etag, "Content-Range": f"bytes {start}-{last}/{size}"}
-        self._reply(206, self.file.data[start : last + 1], {**headers, **self.file.headers})
+        headers = {"ETag": etag, "Content-Range": f"bytes {start}-{last}/{size}"}
+        self._reply(206, data[start : last + 1], {**headers, **self.file.headers})
 
     def _reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

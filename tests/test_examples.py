@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +17,8 @@ from tests.places import ROOT
 SNIPPETS = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
 
 
-def run(*command: str) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+def run(*command: str, **variables: str) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
@@ -57,6 +58,17 @@ def test_the_step_under_torchrun_starts_as_that_of_one_process() -> None:
     losses = [float(text) for text in re.findall(r"loss (\d\.\d+)", printed)]
     assert losses[:3] == pytest.approx(expected, abs=1e-4)
     assert losses[-1] < 0.2 * losses[0]
+
+
+def test_pictures_of_classes_never_seen_are_found_after_seconds_of_training(tmp_path: Path) -> None:
+    printed = run("examples/search_your_pictures.py", TMPDIR=str(tmp_path))
+    assert "351 pictures of 39 classes" in printed
+    precision = re.search(r"unseen classes: mAP (\d\.\d+)", printed)
+    assert precision
+    assert float(precision[1]) > 0.6
+    query = re.search(r"nearest to .*/(.+/.+\.png):", printed)
+    assert query
+    assert printed.splitlines()[-6] == f"  1.000  {query[1]}"
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))

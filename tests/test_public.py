@@ -37,7 +37,7 @@ PUBLIC = {
         "score_revisited",
     },
     "apdist.model": {"DescriptorNet", "TrainedModel", "build_model", "load_model"},
-    "apdist.data": {"Plan", "PlanSummary", "read_index"},
+    "apdist.data": {"Plan", "PlanSummary", "read_catalogue"},
 }
 PUBLIC["apdist"] = set().union(*PUBLIC.values())
 

@@ -1,4 +1,4 @@
-"""The rules of the map: who may import whom."""
+"""The rules of the map: who may import whom, what each module and room has beside it."""
 
 import ast
 import re
@@ -16,13 +16,34 @@ FLOORS = [
     {"data.loading", "data.preparing"},
     {"loss", "model"},
     {"retrieval"},
-    {"report"},
     {"training.step"},
+    {"figures"},
+    {"report"},
     {"training"},
     {"training.cluster"},
 ]
 """A room may import from the floors below its own, and from itself; `report` is below training.
 The table of losses imports nothing, so that the configuration knows their names."""
+AS_A_ROOM = "tests of the room are named after what it does: tests/data, tests/loss, tests/training"
+THIN = "tests/pipelines types its commands: test_cli, test_prepare, test_sweep, test_cluster"
+WITHOUT_TESTS = {
+    "apdist/_face.py": "tests/test_public.py asks every room for its names",
+    "apdist/data/*/*.py": AS_A_ROOM,
+    "apdist/loss/*.py": AS_A_ROOM,
+    "apdist/loss/kernels/*.py": "parts of a whole that tests/loss compares with its definition",
+    "apdist/training/*.py": AS_A_ROOM,
+    "apdist/training/step/*.py": AS_A_ROOM,
+    "apdist/training/cluster/remote.py": "test_launch and tests/pipelines/test_cluster.py run it",
+    "pipelines/apdist_verbs/__main__.py": THIN,
+    "pipelines/apdist_verbs/demo*.py": THIN,
+    "pipelines/apdist_verbs/evaluate.py": THIN,
+    "pipelines/apdist_verbs/extract.py": THIN,
+    "pipelines/apdist_verbs/index.py": THIN,
+    "pipelines/apdist_verbs/prepare/*.py": THIN,
+    "pipelines/apdist_verbs/report.py": THIN,
+    "pipelines/apdist_verbs/search.py": THIN,
+}
+"""Modules that need no test file of their name, and where they are tested."""
 RAY = {"training.cluster.launch", "training.cluster.remote", "training.space"}
 """Modules that may import Ray."""
 
@@ -131,3 +152,19 @@ def test_every_room_of_many_files_has_a_readme_that_names_its_first(folder: str)
             assert len(text.splitlines()) <= 40, path
             for name in re.findall(r"`(\w+\.py)`", text):
                 assert list(path.rglob(name)), f"{path}/README.md names {name}"
+
+
+def test_every_module_that_decides_something_has_a_test_file_of_its_name() -> None:
+    missing = []
+    for folder, tests in (("apdist", "tests"), ("pipelines/apdist_verbs", "tests/pipelines")):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            inside = file.relative_to(ROOT / folder)
+            test = ROOT / tests / inside.parent / f"test_{file.name}"
+            is_exempt = any(file.relative_to(ROOT).match(pattern) for pattern in WITHOUT_TESTS)
+            if file.name != "__init__.py" and not is_exempt and not test.exists():
+                missing.append(f"{file.relative_to(ROOT)} wants {test.relative_to(ROOT)}")
+    assert not missing
+
+
+def test_no_exemption_outlives_its_module() -> None:
+    assert not [pattern for pattern in WITHOUT_TESTS if not list(ROOT.glob(pattern))]

@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from setuptools.dist import Distribution
 
 from tests.places import ROOT
 
@@ -68,6 +69,22 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clean() -> dict[str, str]:
     """The variables of this process without those that lead to other packages."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def test_the_wheel_has_every_file_that_is_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    package = Distribution({"include_package_data": False})  # else it writes where it reads
+    package.parse_config_files()
+    build = package.get_command_obj("build_py")
+    build.ensure_finalized()
+    built = {Path(folder, name) for _, folder, _, names in build.data_files for name in names}
+    others = {
+        file.relative_to(ROOT)
+        for file in (ROOT / "apdist").rglob("*.*")
+        if file.is_file() and file.suffix not in (".py", ".pyc", ".md")
+    }
+    assert Path("apdist/report/templates/page.html") in others
+    assert others <= built
 
 
 @pytest.mark.slow

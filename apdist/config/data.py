@@ -11,9 +11,9 @@ class DataConfig:
     """Where the images come from and how a global batch is composed."""
 
     shards: str = "data/glyphs"
-    """Folder or s3:// prefix with WebDataset shards and their index.parquet."""
+    """Folder or s3:// prefix with WebDataset shards and their catalogue, index.parquet."""
     train_split: str = "train"
-    """Split of the index that is trained on."""
+    """Split of the catalogue that is trained on."""
     eval_split: str = "test"
     """Split that is evaluated; its classes should be unseen. Empty: no evaluation."""
     image_size: int = 64

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 from apdist._face import lazily
 
 if TYPE_CHECKING:
-    from apdist.data.catalogue.catalogue import read_index as read_index
+    from apdist.data.catalogue.catalogue import read_catalogue as read_catalogue
     from apdist.data.plan.plan import Plan as Plan
     from apdist.data.plan.plan import PlanSummary as PlanSummary
 
 _HOMES = {
-    **dict.fromkeys(["read_index"], "apdist.data.catalogue.catalogue"),
+    **dict.fromkeys(["read_catalogue"], "apdist.data.catalogue.catalogue"),
     **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.plan"),
 }
-__all__ = ["Plan", "PlanSummary", "read_index"]
+__all__ = ["Plan", "PlanSummary", "read_catalogue"]
 
 __getattr__ = lazily(__name__, _HOMES)

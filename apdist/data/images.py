@@ -34,7 +34,7 @@ SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
 class ImageError(ValueError):
-    """The bytes are no image that can be used; the message says why."""
+    """The bytes cannot be used as an image; the message says why."""
 
 
 def open_image(data: bytes | memoryview, min_side: int = 0) -> Image.Image:
@@ -153,7 +153,7 @@ def evaluation_image(data: bytes, side: int) -> NDArray[np.uint8]:
 def training_image(
     data: bytes | memoryview, side: int, augment: AugmentConfig, seed: int
 ) -> NDArray[np.uint8]:
-    """A random crop, rotated and with other colours, (3, s, s) uint8; equal for equal ``seed``."""
+    """A random crop, rotated, with changed colours, (3, s, s) uint8; equal for equal ``seed``."""
     random = np.random.default_rng(seed)
     crop = _draw_crop(augment, random)
     # Drawn before decoding: the larger the crop, the fewer pixels of the image it needs.

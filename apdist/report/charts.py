@@ -1,15 +1,12 @@
-"""Line charts as inline SVG that takes its colours from the page, so it follows light and dark."""
+"""Line charts: from values to pixels; `templates/chart.html` draws them as SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import NamedTuple
 
-# About the width of a phone: text keeps its size there and grows a little on a wide screen.
-_WIDTH, _HEIGHT = 380, 236
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 12, 40
 _MOST_POINTS = 300
 _MOST_MARKERS = 40
 
@@ -44,26 +41,87 @@ class Chart:
     """Fix the y axis to [0, 1]; otherwise it fits the data."""
 
 
-def render_chart(chart: Chart) -> str:
-    """``chart`` as an HTML figure; an empty string where fewer than two points can be drawn."""
-    drawn = [(line, thin_out(_finite(line.points))) for line in chart.series]
+@dataclass(frozen=True)
+class Axes:
+    """Maps data to the drawing."""
+
+    x_range: Point
+    y_range: Point
+    width: int = 380
+    """About that of a phone: text keeps its size there and grows a little on a wide screen."""
+    height: int = 236
+    left: int = 46
+    right: int = 364
+    top: int = 12
+    bottom: int = 196
+
+    def x(self, value: float) -> float:
+        """Pixels from the left."""
+        low, high = self.x_range
+        return round(self.left + (value - low) / (high - low) * (self.right - self.left), 1)
+
+    def y(self, value: float) -> float:
+        """Pixels from the top; values beyond the axis are drawn at its end."""
+        low, high = self.y_range
+        inside = min(max(value, low), high)
+        return round(self.bottom - (inside - low) / (high - low) * (self.bottom - self.top), 1)
+
+
+class Dot(NamedTuple):
+    """A value that is marked on its line."""
+
+    x: float
+    y: float
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A series in pixels."""
+
+    name: str
+    look: str
+    path: str
+    dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A chart in pixels, as its template wants it."""
+
+    chart: Chart
+    axes: Axes
+    x_ticks: list[tuple[float, str]]
+    """Place and text."""
+    y_ticks: list[tuple[float, str]]
+    """Place and text."""
+    lines: list[Line]
+    """The last on top."""
+    in_words: str
+    """For those who do not see it."""
+
+    @property
+    def named(self) -> list[Line]:
+        """The lines that the legend names."""
+        return [line for line in self.lines if line.look != "faint"]
+
+
+def draw(chart: Chart) -> Drawing | None:
+    """``chart`` in pixels; None where fewer than two points can be drawn."""
+    drawn = [(line, points) for line in chart.series if (points := thin_out(_finite(line.points)))]
     points = [point for _, line in drawn for point in line]
     if len({x for x, _ in points}) < 2:
-        return ""
+        return None
     x_range = (min(x for x, _ in points), max(x for x, _ in points))
-    x_ticks = nice_ticks(*x_range, outside=False)
     y_ticks = _y_ticks(chart, points)
-    frame = _Frame(x_range, (y_ticks[0], y_ticks[-1]))
-    body = [*_grid(frame, x_ticks, y_ticks), *(_line(frame, line, pts) for line, pts in drawn)]
-    svg = (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(_in_words(chart, drawn))}">{"".join(body)}'
-        f'<text class="axis" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 4}" '
-        f'text-anchor="middle">{escape(chart.x_label)}</text></svg>'
-    )
-    return (
-        f'<figure class="chart card"><figcaption><h3>{escape(chart.title)}</h3>'
-        f"<p>{escape(chart.note)}</p>{_legend(drawn)}</figcaption>{svg}</figure>"
+    axes = Axes(x_range, (y_ticks[0], y_ticks[-1]))
+    return Drawing(
+        chart=chart,
+        axes=axes,
+        x_ticks=[(axes.x(v), format_tick(v)) for v in nice_ticks(*x_range, outside=False)],
+        y_ticks=[(axes.y(value), format_tick(value)) for value in y_ticks],
+        lines=[_line(axes, line, its_points) for line, its_points in drawn],
+        in_words=_in_words(chart, drawn),
     )
 
 
@@ -109,25 +167,6 @@ def nice_ticks(low: float, high: float, *, outside: bool, count: int = 5) -> lis
     return [round(place * step, 12) for place in range(first, last + 1)]
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """Maps data to the drawing."""
-
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
-
-    def x(self, value: float) -> float:
-        low, high = self.x_range
-        return round(_LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT), 1)
-
-    def y(self, value: float) -> float:
-        low, high = self.y_range
-        inside = min(max(value, low), high)
-        return round(
-            _HEIGHT - _BOTTOM - (inside - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1
-        )
-
-
 def _y_ticks(chart: Chart, points: Sequence[Point]) -> list[float]:
     if chart.y_from_zero_to_one:
         return [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -137,43 +176,17 @@ def _y_ticks(chart: Chart, points: Sequence[Point]) -> list[float]:
     return nice_ticks(low, max(values), outside=True)
 
 
-def _grid(frame: _Frame, x_ticks: Iterable[float], y_ticks: Iterable[float]) -> Iterable[str]:
-    for value in y_ticks:
-        y = frame.y(value)
-        yield f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
-        yield f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{format_tick(value)}</text>'
-    for value in x_ticks:
-        x = frame.x(value)
-        yield (
-            f'<text x="{x}" y="{_HEIGHT - _BOTTOM + 17}" text-anchor="middle">'
-            f"{format_tick(value)}</text>"
-        )
-
-
-def _line(frame: _Frame, line: Series, points: Sequence[Point]) -> str:
-    if not points:
-        return ""
-    path = " ".join(f"{frame.x(x)},{frame.y(y)}" for x, y in points)
-    drawn = f'<polyline class="line {line.look}" points="{path}"/>'
-    if len(points) > _MOST_MARKERS or line.look == "faint":
-        return drawn
-    dots = (
-        f'<circle class="dot {line.look}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="3">'
-        f"<title>{escape(line.name)}: {y:.4g} at {x:g}</title></circle>"
-        for x, y in points
+def _line(axes: Axes, line: Series, points: Sequence[Point]) -> Line:
+    is_marked = len(points) <= _MOST_MARKERS and line.look != "faint"
+    return Line(
+        name=line.name,
+        look=line.look,
+        path=" ".join(f"{axes.x(x)},{axes.y(y)}" for x, y in points),
+        dots=tuple(
+            Dot(axes.x(x), axes.y(y), f"{line.name}: {y:.4g} at {x:g}")
+            for x, y in (points if is_marked else ())
+        ),
     )
-    return drawn + "".join(dots)
-
-
-def _legend(drawn: Sequence[tuple[Series, Sequence[Point]]]) -> str:
-    named = [line for line, points in drawn if points and line.look != "faint"]
-    items = "".join(
-        f'<li><svg class="key" viewBox="0 0 24 8" aria-hidden="true">'
-        f'<line class="line {line.look}" x1="1" x2="23" y1="4" y2="4"/></svg>'
-        f"{escape(line.name)}</li>"
-        for line in named
-    )
-    return f'<ul class="legend">{items}</ul>' if len(named) > 1 else ""
 
 
 def _in_words(chart: Chart, drawn: Sequence[tuple[Series, Sequence[Point]]]) -> str:
@@ -181,7 +194,7 @@ def _in_words(chart: Chart, drawn: Sequence[tuple[Series, Sequence[Point]]]) -> 
         f"{line.name} from {points[0][1]:.3g} at {points[0][0]:g} to {points[-1][1]:.3g} "
         f"at {points[-1][0]:g}"
         for line, points in drawn
-        if points and line.look != "faint"
+        if line.look != "faint"
     ]
     return f"{chart.title}, over {chart.x_label}: {'; '.join(lines)}"
 

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import math
+from itertools import cycle
 from typing import Any
 
+from apdist.figures import EVALUATION, STEP, followed
 from apdist.report.charts import Chart, Point, Series, smooth
 from apdist.retrieval.metrics import RetrievalScores
+
+_LOOKS = ("after", "second", "third")
 
 Rows = list[dict[str, float]]
 
 
 def training_charts(history: Rows) -> list[Chart]:
     """Loss, binned mAP and throughput over the steps."""
-    wanted = (
-        ("Loss", "loss", "One value per step, and its moving mean.", False),
-        ("Binned mAP", "binned_map", "Of the training batches, as the loss sees it.", True),
-        ("Throughput", "images_per_s", "Images per second.", False),
-    )
     charts = []
-    for title, column, note, is_share in wanted:
-        points = _column(history, column)
+    for figure in followed(STEP):
+        points = _column(history, figure.key)
+        title = figure.label[0].upper() + figure.label[1:]
         series = (
             Series(name=f"{title} per step", points=points, look="faint"),
             Series(name=title, points=smooth(points), look="after"),
         )
         charts.append(
             Chart(
-                title=title, note=note, x_label="step", series=series, y_from_zero_to_one=is_share
+                title=title,
+                note=figure.note,
+                x_label="step",
+                series=series,
+                y_from_zero_to_one=figure.is_share,
             )
         )
     return charts
@@ -35,18 +39,13 @@ def training_charts(history: Rows) -> list[Chart]:
 
 def evaluation_chart(evaluations: Rows) -> Chart:
     """Exact mAP, R@1 and R-precision on held-out images over the steps."""
-    wanted = (
-        ("mAP", "map", "after"),
-        ("R@1", "recall_at_1", "second"),
-        ("R-precision", "r_precision", "third"),
-    )
     return Chart(
         title="Evaluation",
         note="Exact figures of held-out images, as training went on.",
         x_label="step",
         series=tuple(
-            Series(name=name, points=_column(evaluations, column), look=look)
-            for name, column, look in wanted
+            Series(name=figure.label, points=_column(evaluations, figure.key), look=look)
+            for figure, look in zip(followed(EVALUATION), cycle(_LOOKS), strict=False)
         ),
     )
 

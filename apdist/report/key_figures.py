@@ -1,70 +1,38 @@
-"""The figures of a report as cards, and in full as a table: before, after, change."""
+"""The figures of the report: what stands on cards and in tables."""
 
 from __future__ import annotations
 
-from apdist.report.gallery import text
+from dataclasses import dataclass
+
+from apdist.figures import EVALUATION, Seen, measure
 from apdist.retrieval.metrics import RetrievalScores
 
 
-def render_cards(before: RetrievalScores | None, after: RetrievalScores) -> str:
-    """A card for each of the main figures, with a bar and what it was before."""
-    depths = {min(after.recall_at), max(after.recall_at)} if after.recall_at else set()
-    names = ["mAP", *(f"R@{k}" for k in sorted(depths)), "R-precision", "Reciprocal rank"]
-    now, then = _by_name(after), _by_name(before) if before else {}
-    cards = (_card(name, then.get(name), now[name]) for name in names)
-    return f'<div class="figures">{"".join(cards)}</div>'
+@dataclass(frozen=True)
+class KeyFigure:
+    """A figure in [0, 1]; more is better."""
+
+    name: str
+    before: float | None
+    """None: not measured."""
+    after: float
+    is_main: bool
+    """Shown as a card."""
 
 
-def render_table(before: RetrievalScores | None, after: RetrievalScores) -> str:
-    """All figures, collapsible."""
-    now, then = _by_name(after), _by_name(before) if before else {}
-    head = "".join(
-        f'<th scope="col" class="number">{name}</th>' for name in ("before", "after", "change")
-    )
-    rows = "".join(_row(name, then.get(name), value) for name, value in now.items())
-    left_out = after.num_queries_without_positive
-    caption = f"{after.num_queries - left_out:,} queries counted"
+def key_figures(before: RetrievalScores | None, after: RetrievalScores) -> list[KeyFigure]:
+    """All figures, the most important first."""
+    then = measure(EVALUATION, before, Seen.REPORT) if before else {}
+    return [
+        KeyFigure(figure.label, then.get(figure), value, Seen.CARD in figure.seen)
+        for figure, value in measure(EVALUATION, after, Seen.REPORT).items()
+    ]
+
+
+def what_counted(scores: RetrievalScores) -> str:
+    """How many queries the figures are a mean of, and how many are left out."""
+    left_out = scores.num_queries_without_positive
+    counted = f"{scores.num_queries - left_out:,} queries counted"
     if left_out:
-        caption += f", {left_out:,} left out because no other image shares their label"
-    return (
-        '<details class="card"><summary>All figures</summary><div><table>'
-        f"<caption>{caption}. mAP@k divides by min(k, number of positives).</caption>"
-        f'<thead><tr><th scope="col">figure</th>{head}</tr></thead><tbody>{rows}</tbody>'
-        "</table></div></details>"
-    )
-
-
-def _by_name(scores: RetrievalScores) -> dict[str, float]:
-    return {
-        "mAP": scores.mean_average_precision,
-        **{f"R@{k}": value for k, value in sorted(scores.recall_at.items())},
-        "R-precision": scores.r_precision,
-        **{f"mAP@{k}": value for k, value in sorted(scores.map_at.items())},
-        "Reciprocal rank": scores.mean_reciprocal_rank,
-    }
-
-
-def _card(name: str, before: float | None, after: float) -> str:
-    change = "" if before is None else f"from {before:.3f}, {_signed(after - before)}"
-    mark = "" if before is None else f'<b style="left:calc({100 * before:.1f}% - 1px)"></b>'
-    return (
-        f'<div class="figure card{" first" if name == "mAP" else ""}">'
-        f'<p class="name">{text(name)}</p><p class="value">{after:.3f}</p>'
-        f'<div class="bar" aria-hidden="true"><i style="width:{100 * after:.1f}%"></i>{mark}</div>'
-        f'<p class="change">{change}</p></div>'
-    )
-
-
-def _row(name: str, before: float | None, after: float) -> str:
-    numbers = (
-        "&ndash;" if before is None else f"{before:.4f}",
-        f"{after:.4f}",
-        "&ndash;" if before is None else _signed(after - before, 4),
-    )
-    cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
-    return f'<tr><th scope="row">{text(name)}</th>{cells}</tr>'
-
-
-def _signed(change: float, digits: int = 3) -> str:
-    """A change with its sign, as HTML: the true minus is as wide as the plus."""
-    return f"{'&minus;' if change < 0 else '+'}{abs(change):.{digits}f}"
+        counted += f", {left_out:,} left out because no other image shares their label"
+    return f"{counted}. mAP@k divides by min(k, number of positives)."

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from apdist.data.catalogue.catalogue import Index, encoded
-from apdist.data.loading.passes import evaluation_batches, shard_names
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
+from apdist.data.loading.sequential import evaluation_batches, shard_names
 
 
 def describe_images(
     network: nn.Module,
-    index: Index,
+    catalogue: Catalogue,
     *,
     image_size: int,
     batch_size: int = 256,
@@ -25,11 +25,11 @@ def describe_images(
     min_passes: int = 0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[NDArray[np.int64], Tensor]:
-    """Describe the images of ``index``; the network's mode is left as it was found.
+    """Describe the images of ``catalogue``; the network's mode is left as it was found.
 
     Args:
         network: maps (b, 3, s, s) uint8 to descriptors (b, d).
-        index: the images.
+        catalogue: the images.
         image_size: s, side in pixels.
         batch_size: images at once.
         num_threads: threads that decode.
@@ -39,9 +39,9 @@ def describe_images(
         progress: called with the number of images done.
 
     Returns:
-        (m,) rows of ``index`` and (m, d) their descriptors on the CPU, in the order of the shards.
+        (m,) rows of ``catalogue`` and (m, d) their descriptors on the CPU, as the shards have them.
     """
-    names = shard_names(index) if shards is None else list(shards)
+    names = shard_names(catalogue) if shards is None else list(shards)
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
@@ -50,7 +50,7 @@ def describe_images(
     try:
         with torch.no_grad():
             for batch, images in evaluation_batches(
-                index,
+                catalogue,
                 side=image_size,
                 batch_size=batch_size,
                 num_threads=num_threads,
@@ -69,18 +69,20 @@ def describe_images(
     return np.concatenate(rows), torch.cat(descriptors)
 
 
-def num_batches(index: Index, shards: list[str], batch_size: int) -> int:
+def num_batches(catalogue: Catalogue, shards: list[str], batch_size: int) -> int:
     """Batches in which `describe_images` reads the images of ``shards``."""
-    codes, names = encoded(index.column("shard"))
+    codes, names = codes_and_names(catalogue.column("shard"))
     wanted = np.flatnonzero(np.isin(names, shards))
     return -(-int(np.isin(codes, wanted).sum()) // batch_size)
 
 
 def describe_split(
-    network: nn.Module, index: Index, *, image_size: int, progress: Callable[[int], None]
+    network: nn.Module, catalogue: Catalogue, *, image_size: int, progress: Callable[[int], None]
 ) -> Tensor:
-    """Descriptors (n, d) of all images of ``index``, in its order."""
-    rows, descriptors = describe_images(network, index, image_size=image_size, progress=progress)
+    """Descriptors (n, d) of all images of ``catalogue``, in its order."""
+    rows, descriptors = describe_images(
+        network, catalogue, image_size=image_size, progress=progress
+    )
     ordered = torch.empty_like(descriptors)
     ordered[torch.from_numpy(rows)] = descriptors
     return ordered

@@ -38,7 +38,7 @@ class CheckpointMeta:
     config_hash: str
     """Of the options that decide the result; see `apdist.config.config_hash`."""
     data_hash: str
-    """Of the images that are trained on; see `Index.fingerprint` of the catalogue."""
+    """Of the images that are trained on; see `Catalogue.fingerprint` of the catalogue."""
 
 
 def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -106,8 +106,8 @@ def load_checkpoint(
         )
     if meta.data_hash != data_hash:
         raise ValueError(
-            f"{uri} was written while training on other images; the index or the list of excluded "
-            "images has changed since: put it back, or start anew"
+            f"{uri} was written while training on other images; the catalogue or the list of "
+            "excluded images has changed since: put it back, or start anew"
         )
     data = io.BytesIO(storage.read_bytes(storage.join(uri, STATE_NAME)))
     try:

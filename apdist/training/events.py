@@ -1,88 +1,223 @@
-"""What a training run tells the person who started it, and the one thing it is told: to stop.
+"""What a training tells: one class for each kind of event, and events as JSON objects.
 
-Workers post events to a mailbox that lives with the driver; the driver takes them out to draw the
-progress, write the history and feed MLflow. Events are plain dictionaries with a ``kind``:
-``start``, ``step``, ``evaluation``, ``checkpoint``, ``warning``, ``end``.
+Workers post them, the driver shows, keeps and tracks them. A kind or a field that is not listed
+here is refused where it is posted and where it is read. A new kind is a class here and a name in
+`Event`; mypy then shows who has to decide what becomes of it (`unhandled`).
 """
 
-import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn, get_args, get_origin
 
-Event = dict[str, Any]
-
-
-class Cancelled(Exception):  # noqa: N818 - no error of this training
-    """The driver has ended and takes no more events."""
+from apdist.figures import EVALUATION, STEP, logged_keys
 
 
-class Mailbox:
-    """Events from the workers and the request to stop; safe to use from several threads."""
+@dataclass(frozen=True, kw_only=True)
+class _Checked:
+    """An event whose fields are of their types and whose figures are known.
 
-    def __init__(self) -> None:
-        self._events: list[Event] = []
-        self._stop = False
-        self._cancelled = False
-        self._lock = threading.Lock()
+    Raises:
+        ValueError: they are not.
+    """
 
-    def post(self, event: Event) -> None:
-        """Add an event."""
-        with self._lock:
-            self._events.append(event)
+    kind: ClassVar[str]
+    known: ClassVar[frozenset[str]] = frozenset()
+    """Keys that ``figures`` may have."""
 
-    def take(self) -> list[Event]:
-        """All events since the last call."""
-        with self._lock:
-            events, self._events = self._events, []
-        return events
-
-    def request_stop(self) -> None:
-        """Ask the workers to write a checkpoint and end."""
-        self._stop = True
-
-    @contextmanager
-    def cancelled_at_the_end(self) -> Iterator[None]:
-        """Have a worker that is still there when the block ends stop at its next step.
-
-        Unlike a worker that is asked to stop it writes nothing: the driver may have failed because
-        the run's folder is gone, or the disk full.
-        """
-        try:
-            yield
-        finally:
-            self._cancelled = True
-
-    def stop_requested(self) -> bool:
-        """Whether somebody asked.
-
-        Raises:
-            Cancelled: nobody is there any more to take a checkpoint.
-        """
-        if self._cancelled:
-            raise Cancelled
-        return self._stop
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not _fits(value, field.type):
+                raise ValueError(
+                    f"{field.name} of the event {self.kind!r}: expected {field.type}, got {value!r}"
+                )
+        if unknown := getattr(self, "figures", {}).keys() - self.known:
+            raise ValueError(
+                f"the event {self.kind!r} has no figure {min(unknown)!r}; known are: "
+                f"{', '.join(sorted(self.known))}"
+            )
 
 
-class Link(Protocol):
-    """A worker's end of the mailbox."""
+@dataclass(frozen=True, kw_only=True)
+class Started(_Checked):
+    """Workers are up, perhaps again after a failure."""
 
-    def post(self, event: Event) -> None:
-        """Send an event to the driver."""
+    kind = "start"
+    step: int
+    """Steps done before."""
+    num_images: int
+    num_classes: int
+    num_lone_classes: int
+    num_capped_classes: int
+    steps_per_epoch: int
+    activations: str
+    """What stage 1 keeps, and why."""
+    activations_reason: str
 
-    def stop_requested(self) -> bool:
-        """Whether the driver wants the run to end."""
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone(_Checked):
+    """The weights were moved."""
+
+    kind = "step"
+    known = logged_keys(STEP)
+    step: int
+    """Steps done, with this one."""
+    figures: dict[str, float]
 
 
-class WarningForwarder(logging.Handler):
-    """Sends warnings of a worker to the driver, who shows them."""
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(_Checked):
+    """The evaluation split was measured."""
 
-    def __init__(self, link: Link, rank: int) -> None:
-        super().__init__(logging.WARNING)
-        self.link, self.rank = link, rank
+    kind = "evaluation"
+    known = logged_keys(EVALUATION)
+    step: int
+    figures: dict[str, float]
+    seconds: float
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Post ``record`` as an event."""
-        text = f"worker {self.rank}: {record.getMessage()}"
-        self.link.post({"kind": "warning", "text": text})
+
+@dataclass(frozen=True, kw_only=True)
+class Similarities(_Checked):
+    """How similar the pairs of a batch were: shares by bin."""
+
+    kind = "similarities"
+    step: int
+    centres: list[float]
+    """Of the bins, best first."""
+    positive: list[float]
+    negative: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointWritten(_Checked):
+    """A checkpoint is complete."""
+
+    kind = "checkpoint"
+    step: int
+    uri: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(_Checked):
+    """The last step is done and the model saved."""
+
+    kind = "end"
+    step: int
+    model_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned(_Checked):
+    """A worker warns."""
+
+    kind = "warning"
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed(_Checked):
+    """Bad input, which would fail again on every attempt."""
+
+    kind = "error"
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping(_Checked):
+    """The first Ctrl-C: the workers are asked to stop."""
+
+    kind = "stopping"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialStarted(_Checked):
+    """A trial of a sweep begins."""
+
+    kind = "trial"
+    params: dict[str, Any]
+    """By dotted option name."""
+
+
+Event = (
+    Started
+    | StepDone
+    | Evaluated
+    | Similarities
+    | CheckpointWritten
+    | Ended
+    | Warned
+    | Failed
+    | Stopping
+    | TrialStarted
+)
+KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}
+"""Every kind, by its name in files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromTrial:
+    """An event of one of the trials that share the mailbox of a sweep."""
+
+    trial: str
+    event: Event
+    placement_group: Any = None
+    """What the trial's workers occupy; told when they start."""
+
+
+def refuse_unlisted(posted: object) -> None:
+    """Check what goes into a mailbox.
+
+    Raises:
+        TypeError: it is no event.
+    """
+    event = posted.event if isinstance(posted, FromTrial) else posted
+    if type(event) not in KINDS.values():
+        raise TypeError(f"expected an event of apdist.training.events, got {event!r}")
+
+
+def unhandled(event: NoReturn) -> NoReturn:
+    """The last case of a `match` that decides about every kind; mypy sees whether it does."""
+    raise AssertionError(f"nobody has decided what becomes of {event!r}")
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """A plain object: the kind, the fields, and each figure by its key."""
+    plain: dict[str, Any] = {"kind": event.kind}
+    for name, value in vars(event).items():
+        plain |= value if name == "figures" else {name: value}
+    return plain
+
+
+def from_json(plain: Mapping[str, Any]) -> Event:
+    """The event that `to_json` made ``plain`` of.
+
+    Raises:
+        ValueError: kind or fields are not known here, or not of their types.
+    """
+    kind = plain.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"expected an event of kind {', '.join(KINDS)}; got {str(plain)[:40]!r}")
+    names = {field.name for field in dataclasses.fields(KINDS[kind])}
+    own = {name: value for name, value in plain.items() if name in names}
+    rest = {name: value for name, value in plain.items() if name not in names and name != "kind"}
+    if "figures" in names:
+        own["figures"], rest = rest, {}
+    if wrong := [*rest, *(names - own.keys())]:
+        raise ValueError(
+            f"expected the event {kind!r} with {', '.join(sorted(names))}; "
+            f"{wrong[0]!r} is {'unknown' if rest else 'missing'}"
+        )
+    return KINDS[kind](**own)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether ``value`` is of the type of a field; an integer is a float, a bool is no number."""
+    if kind is int or kind is float:
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if kind == list[float]:
+        return isinstance(value, list) and all(_fits(number, float) for number in value)
+    if kind == dict[str, float]:
+        return isinstance(value, dict) and all(_fits(number, float) for number in value.values())
+    return isinstance(value, get_origin(kind) or kind)

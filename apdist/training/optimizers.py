@@ -1,11 +1,15 @@
 """The update rule and its learning rate, which is a function of the step alone."""
 
+import logging
 import math
 
 import torch
 from torch import nn
 
 from apdist.config import Config
+from apdist.training.step.sharding import whole
+
+logger = logging.getLogger(__name__)
 
 
 def build_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
@@ -31,3 +35,23 @@ def learning_rate_at(step: int, config: Config) -> float:
         return options.learning_rate * share / options.warmup_share
     fall = (share - options.warmup_share) / (1 - options.warmup_share)
     return options.learning_rate * (1 + math.cos(math.pi * fall)) / 2
+
+
+def update_weights(
+    network: nn.Module, optimizer: torch.optim.Optimizer, step: int, config: Config
+) -> None:
+    """Move the weights by the mean gradient of the batches of ``step``, clipped."""
+    options, parameters = config.training, list(network.parameters())
+    if options.accumulate > 1:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(options.accumulate)
+    # Gradients are reduced already, so every worker finds the same norm and decides alike.
+    norm = whole(nn.utils.clip_grad_norm_(parameters, options.clip_norm or math.inf))
+    if torch.isfinite(norm):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, config)
+        optimizer.step()
+    else:
+        logger.warning("step %d has a gradient that is not finite; skipped", step)
+    optimizer.zero_grad()

@@ -2,24 +2,23 @@
 
 config.json      every option of the run
 run.json         preset, MLflow run
-metrics.jsonl    one event per line: steps and evaluations
+metrics.jsonl    one event per line, see `history`
 evaluations/     scores of each evaluation, see `apdist.retrieval.scores_file`
 checkpoints/     see `checkpoint`
 model.*          the trained network, see `apdist.model.pretrained`
 """
 
 import json
-import re
 import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from apdist.config import Config, from_json, to_json
 from apdist.data import storage
-from apdist.training.events import Event
+from apdist.training.events import CheckpointWritten, Event, Started
+from apdist.training.history import Kept, from_lines, to_lines
 
 CONFIG_NAME = "config.json"
 SWEEP = "sweep of "
@@ -28,6 +27,7 @@ RUN_NAME = "run.json"
 HISTORY_NAME = "metrics.jsonl"
 
 T = TypeVar("T")
+KeptEvent = TypeVar("KeptEvent", bound=Kept)
 
 
 def evaluation_name(step: int) -> str:
@@ -43,7 +43,9 @@ class Run:
     config: Config
     preset: str
     tracking_run_id: str = ""
-    history: list[Event] = field(default_factory=list)
+    history: list[Kept] = field(default_factory=list)
+    is_behind: bool = False
+    """Whether events are missing from the file, because its store cannot append."""
 
     @property
     def name(self) -> str:
@@ -55,24 +57,39 @@ class Run:
         info = {"preset": self.preset, "tracking_run_id": self.tracking_run_id}
         storage.write_bytes(storage.join(self.uri, RUN_NAME), json.dumps(info).encode())
 
-    def add(self, event: Event) -> None:
-        """Append to the history; on a disk at once, in object storage with `save_history`."""
+    def record(self, event: Event) -> None:
+        """Keep what belongs to the history; a listener of `cluster.watch`."""
+        if isinstance(event, Started):
+            self.rewind(event.step)
+        elif isinstance(event, Kept):
+            self.add(event)
+        elif isinstance(event, CheckpointWritten):
+            self.catch_up()
+
+    def add(self, event: Kept) -> None:
+        """Append to the history; on a disk at once, in object storage with `catch_up`."""
         self.history.append(event)
-        if not storage.is_remote(self.uri):
-            with Path(self.uri, HISTORY_NAME).open("a") as file:
-                file.write(json.dumps(event) + "\n")
+        line = to_lines([event]).encode()
+        if not storage.append_bytes(storage.join(self.uri, HISTORY_NAME), line):
+            self.is_behind = True
+
+    def catch_up(self) -> None:
+        """Write the history if events are missing from its file."""
+        if self.is_behind:
+            self.save_history()
 
     def rewind(self, step: int) -> None:
         """Forget what lies after ``step``: those steps are done again."""
-        kept = [event for event in self.history if event["step"] <= step]
+        kept = [event for event in self.history if event.step <= step]
         if len(kept) < len(self.history):
             self.history = kept
             self.save_history()
 
     def save_history(self) -> None:
         """Write the whole history."""
-        lines = "".join(json.dumps(event) + "\n" for event in self.history)
-        storage.write_bytes(storage.join(self.uri, HISTORY_NAME), lines.encode())
+        lines = to_lines(self.history).encode()
+        storage.write_bytes(storage.join(self.uri, HISTORY_NAME), lines)
+        self.is_behind = False
 
     def discard_if_untouched(self) -> None:
         """Free the run's name again, unless a worker has been here (which makes folders)."""
@@ -80,9 +97,14 @@ class Run:
             for name in storage.list_files(self.uri):
                 storage.remove(storage.join(self.uri, name))
 
-    def of_kind(self, kind: str) -> list[Event]:
+    def of_kind(self, kind: type[KeptEvent]) -> list[KeptEvent]:
         """The events of one kind, in order."""
-        return [event for event in self.history if event["kind"] == kind]
+        return [event for event in self.history if isinstance(event, kind)]
+
+    @property
+    def steps_done(self) -> int:
+        """Of the last event."""
+        return self.history[-1].step if self.history else 0
 
 
 def create_run(config: Config, preset: str) -> Run:
@@ -114,7 +136,7 @@ def open_run(uri: str) -> Run:
         raise ValueError(f"{uri} is no run ({CONFIG_NAME} is missing); give a folder under runs/")
     config = _read(uri, CONFIG_NAME, from_json)
     info = _read(uri, RUN_NAME, _info)
-    history = _read(uri, HISTORY_NAME, _history)
+    history = _read(uri, HISTORY_NAME, from_lines)
     if str(info.get("preset", "")).startswith(SWEEP):
         raise ValueError(
             f"{uri} is a sweep; its trials are the runs: give one of the folders in it"
@@ -140,12 +162,3 @@ def _info(text: str) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise ValueError(f"expected an object, got {text[:40]!r}")
     return info
-
-
-def _history(text: str) -> list[Event]:
-    # A line that a crash cut off is not an event.
-    events = [json.loads(line) for line in text.splitlines() if re.fullmatch(r"\{.*\}", line)]
-    for event in events:
-        if not isinstance(event.get("kind"), str) or not isinstance(event.get("step"), int):
-            raise ValueError(f"expected events with kind and step, got {str(event)[:40]!r}")
-    return events

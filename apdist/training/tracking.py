@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from apdist.config import TrackingConfig
+from apdist.training.events import Evaluated, Event, Started, StepDone
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,16 @@ class Tracker:
         if config.enabled:
             self._open()
             self._thread.start()
+
+    def record(self, event: Event) -> None:
+        """Log the figures of steps and evaluations; a listener of `cluster.watch`."""
+        if isinstance(event, Started):
+            self.set_tag("apdist.activations", event.activations)
+        elif isinstance(event, StepDone):
+            self.log_metrics(event.figures, event.step)
+        elif isinstance(event, Evaluated):
+            figures = event.figures | {"seconds": event.seconds, "step": event.step}
+            self.log_metrics({f"eval_{k}": value for k, value in figures.items()}, event.step)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log options; a run that is gone on with has them already."""

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import INDEX_NAME
+from apdist.data.catalogue.catalogue import CATALOGUE_NAME
 from apdist.data.loading.reader import ImageReader
 from apdist.retrieval.metrics import RetrievalScores
+from apdist.training.events import StepDone
 from apdist.training.runs import Run
 from apdist_verbs import index, prepare, report, search
 from apdist_verbs.described import Described, describe, trained_model
-from apdist_verbs.evaluate import evaluate, figures, scores_before
+from apdist_verbs.evaluate import evaluate, score_rows, scores_before
 from apdist_verbs.presets import preset
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.train import new_run, train_run, with_absolute_paths
@@ -23,7 +24,7 @@ def tour() -> int:
     """Draw, train, evaluate, index, search, report; returns the exit code."""
     started = time.monotonic()
     config = with_absolute_paths(preset("glyphs"))
-    if not storage.exists(storage.join(config.data.shards, INDEX_NAME)):
+    if not storage.exists(storage.join(config.data.shards, CATALOGUE_NAME)):
         _heading("1. draw the data set: characters in the typefaces that matplotlib ships")
         prepare.main(["glyphs", "--out", config.data.shards])
     _heading("2. train on two Ray workers: one global AP batch a step, in three stages")
@@ -56,10 +57,10 @@ def installed(name: str) -> str:
 def example_query(run: Run) -> Path:
     """Write one image of the test split beside the run, to search with."""
     found = _described(run)
-    row = len(found.index) // 2
+    row = len(found.catalogue) // 2
     path = Path(run.uri, "example-query.jpg")
-    path.write_bytes(ImageReader(found.index).read_one(row))
-    say(f"query: {found.index.table['label_name'][row].as_py()}")
+    path.write_bytes(ImageReader(found.catalogue).read_one(row))
+    say(f"query: {found.catalogue.table['label_name'][row].as_py()}")
     return path
 
 
@@ -68,14 +69,13 @@ def show(
 ) -> None:
     """The table of the demo and where everything lies."""
     assert before is not None
-    old, new = figures(before), figures(after)
     say("")
     table(
         f"{after.num_queries} images of unseen characters, each against the rest",
         ["", "untrained", "trained"],
-        [[name, f"{old[name]:.4f}", f"{new[name]:.4f}"] for name in new],
+        score_rows(before, after),
     )
-    seconds = sum(step["seconds"] for step in run.of_kind("step"))
+    seconds = sum(step.figures["seconds"] for step in run.of_kind(StepDone))
     say(f"training steps took {seconds:.0f} s")
     for what, path in zip(("report", "index", "run"), paths, strict=True):
         say(f"{what}: {path}")

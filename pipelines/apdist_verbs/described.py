@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, read_index
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import evaluation_images
 from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
+from apdist.training.events import Ended
 from apdist.training.runs import CONFIG_NAME, Run, open_run
 from apdist_verbs.terminal.console import progress_bar
-from apdist_verbs.train import absolute
 
 
 @dataclass(frozen=True)
 class Described:
     """The images of a split and their descriptors (n, d)."""
 
-    index: Index
+    catalogue: Catalogue
     descriptors: Tensor
 
 
@@ -31,7 +31,7 @@ def find_run(uri: str) -> Run:
     Raises:
         ValueError: there is none, or its files are damaged.
     """
-    return open_run(absolute(uri) if uri else newest_run(absolute("runs")))
+    return open_run(storage.absolute(uri) if uri else newest_run(storage.absolute("runs")))
 
 
 def newest_run(root: str) -> str:
@@ -61,11 +61,10 @@ def trained_model(run: Run) -> TrainedModel:
     Raises:
         ValueError: the run has not come to its end.
     """
-    if not run.of_kind("end"):
-        done = run.history[-1]["step"] if run.history else 0
+    if not run.of_kind(Ended):
         raise ValueError(
-            f"{run.uri} has done {done} of {run.config.training.steps} steps and has no model yet; "
-            f"go on with: apdist train --resume {shlex.quote(run.uri)}"
+            f"{run.uri} has done {run.steps_done} of {run.config.training.steps} steps and has no "
+            f"model yet; go on with: apdist train --resume {shlex.quote(run.uri)}"
         )
     return load_model(run.uri)
 
@@ -77,9 +76,9 @@ def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
     assert model.model_id == model_id
     config = open_run(run_uri).config
     data = dataclasses.replace(config.data, eval_split=split)
-    index = evaluation_images(read_index(shards), data, config.training.seed)
-    with progress_bar(f"describing {split}", len(index)) as update:
+    catalogue = evaluation_images(read_catalogue(shards), data, config.training.seed)
+    with progress_bar(f"describing {split}", len(catalogue)) as update:
         descriptors = describe_split(
-            model.network, index, image_size=model.image_size, progress=lambda n: update(n, "")
+            model.network, catalogue, image_size=model.image_size, progress=lambda n: update(n, "")
         )
-    return Described(index, descriptors)
+    return Described(catalogue, descriptors)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from apdist.data import storage
+from apdist.figures import EVALUATION, Seen, measure
 from apdist.training.runs import Run, evaluation_name
 from apdist_verbs.terminal.console import say, table
-from apdist_verbs.terminal.options import parse, shown_default
-from apdist_verbs.train import absolute
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores
@@ -51,10 +52,10 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
     found = describe(
         run.uri,
         model.model_id,
-        absolute(shards or run.config.data.shards),
+        storage.absolute(shards or run.config.data.shards),
         split or run.config.data.eval_split or run.config.data.train_split,
     )
-    scores = score_labelled(found.descriptors, torch.tensor(found.index.labels))
+    scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))
     if not shards and not split:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))
     return scores
@@ -68,24 +69,26 @@ def scores_before(run: Run) -> RetrievalScores | None:
     return read_scores(uri) if storage.exists(uri) else None
 
 
-def figures(scores: RetrievalScores) -> dict[str, float]:
-    """The figures that are shown."""
-    return {
-        "mAP": scores.mean_average_precision,
-        **{f"R@{k}": value for k, value in scores.recall_at.items()},
-        "R-precision": scores.r_precision,
-        "MRR": scores.mean_reciprocal_rank,
-    }
+def score_rows(before: RetrievalScores | None, after: RetrievalScores) -> list[list[str]]:
+    """A row for each figure that the console shows: its name, before if given, after."""
+    columns = [
+        measure(EVALUATION, scores, Seen.CONSOLE)
+        for scores in (before, after)
+        if scores is not None
+    ]
+    return [
+        [figure.label, *(figure.number(column[figure]) for column in columns)]
+        for figure in columns[-1]
+    ]
 
 
 def show(run: Run, before: RetrievalScores | None, after: RetrievalScores) -> None:
     """Print a table of the scores."""
-    old = figures(before) if before else {}
-    rows = [
-        [name, *([f"{old[name]:.4f}"] if before else []), f"{value:.4f}"]
-        for name, value in figures(after).items()
-    ]
     columns = ["", "before training", "after"] if before else ["", "score"]
-    table(f"{run.name}: {after.num_queries} queries, each against the rest", columns, rows)
+    table(
+        f"{run.name}: {after.num_queries} queries, each against the rest",
+        columns,
+        score_rows(before, after),
+    )
     if after.num_queries_without_positive:
         say(f"{after.num_queries_without_positive} queries without a positive are left out")

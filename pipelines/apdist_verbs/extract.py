@@ -8,8 +8,8 @@ from apdist.config import RayConfig
 from apdist.data import storage
 from apdist.training.cluster.launch import ray_cluster
 from apdist_verbs.terminal.console import progress_bar, say
-from apdist_verbs.terminal.options import parse, shown_default
-from apdist_verbs.train import absolute
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,14 +47,17 @@ def main(argv: list[str]) -> int:
 
 def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
-    from apdist.data.catalogue.catalogue import read_index
-    from apdist.data.loading.passes import shard_names
+    from apdist.data.catalogue.catalogue import read_catalogue
+    from apdist.data.loading.sequential import shard_names
     from apdist_verbs.described import find_run, trained_model
 
     run = find_run(options.run)
     model_id = trained_model(run).model_id
-    shards, out = absolute(options.shards or run.config.data.shards), absolute(options.out)
-    names = shard_names(read_index(shards))
+    shards, out = (
+        storage.absolute(options.shards or run.config.data.shards),
+        storage.absolute(options.out),
+    )
+    names = shard_names(read_catalogue(shards))
     # The model's id is in the name: descriptors of two models are never mixed.
     waiting = [n for n in names if not storage.exists(_target(out, n, model_id))]
     say(f"{len(names) - len(waiting)} of {len(names)} shards are described already")
@@ -96,12 +99,12 @@ class Describer:
     def __init__(self, run: str, shards: str, out: str, batch_size: int) -> None:
         import torch
 
-        from apdist.data.catalogue.catalogue import read_index
+        from apdist.data.catalogue.catalogue import read_catalogue
         from apdist.model.pretrained import load_model
 
         self.model = load_model(run)
         self.model.network.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.index = read_index(shards)
+        self.catalogue = read_catalogue(shards)
         self.out, self.batch_size = out, batch_size
 
     def __call__(self, batch: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
@@ -128,13 +131,13 @@ class Describer:
 
         rows, descriptors = describe_images(
             self.model.network,
-            self.index,
+            self.catalogue,
             image_size=self.model.image_size,
             batch_size=self.batch_size,
             shards=[name],
         )
         names = ["key", "source", "label", "label_name", "split"]
-        table = pa.table({name: self.index.column(name).take(rows) for name in names})
+        table = pa.table({name: self.catalogue.column(name).take(rows) for name in names})
         values = pa.FixedSizeListArray.from_arrays(
             pa.array(descriptors.reshape(-1).numpy()), descriptors.shape[1]
         )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from apdist.data import storage
 from apdist.training.runs import Run
 from apdist_verbs.terminal.console import say
-from apdist_verbs.terminal.options import parse, shown_default
-from apdist_verbs.train import absolute
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,8 +51,8 @@ def make_index(run: Run, options: Options) -> str:
     from apdist.retrieval.index import build_index, save_index
     from apdist_verbs.described import describe, trained_model
 
-    out = absolute(options.out or storage.join(run.uri, "index"))
-    if storage.is_remote(out):
+    out = storage.absolute(options.out or storage.join(run.uri, "index"))
+    if storage.local_path(out) is None:
         raise ValueError(f"an index is written to a local folder, not to {out}; give --out FOLDER")
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise ValueError(
@@ -62,7 +62,7 @@ def make_index(run: Run, options: Options) -> str:
     found = describe(
         run.uri,
         model.model_id,
-        absolute(options.shards or run.config.data.shards),
+        storage.absolute(options.shards or run.config.data.shards),
         options.split or run.config.data.eval_split or run.config.data.train_split,
     )
     index = build_index(
@@ -77,8 +77,8 @@ def entries(found: Described) -> pa.Table:
     """What a result tells: where the image came from and where its bytes lie."""
     import pyarrow as pa
 
-    table = found.index.table
-    uris = [storage.join(found.index.root, name) for name in table["shard"].to_pylist()]
+    table = found.catalogue.table
+    uris = [storage.join(found.catalogue.root, name) for name in table["shard"].to_pylist()]
     columns = ["key", "source", "label", "label_name", "offset", "size"]
     return table.select(columns).append_column("shard", pa.array(uris).dictionary_encode())
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import flatten
 from apdist.data import storage
+from apdist.training.events import Evaluated, Similarities, StepDone, to_json
 from apdist.training.runs import Run
 from apdist_verbs.terminal.console import say
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
     from apdist.data.loading.reader import ImageReader
@@ -92,7 +94,7 @@ def ranked_queries(
     from apdist.retrieval.ranking import nearest_rows
 
     chosen = choose_queries(scores.average_precision, num_each=options.queries)
-    reader = ImageReader(found.index)
+    reader = ImageReader(found.catalogue)
     rows = torch.tensor([row for _, row in chosen])
     values, ranked = nearest_rows(found.descriptors[rows], found.descriptors, options.results + 1)
     queries = []
@@ -118,7 +120,7 @@ def _image(
 ) -> RankedImage:
     from apdist.report.gallery import RankedImage
 
-    table = found.index.table
+    table = found.catalogue.table
     return RankedImage(
         image=reader.read_one(row),
         label=str(table["label_name"][row].as_py()),
@@ -134,11 +136,12 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
     from apdist_verbs.evaluate import scores_before
 
     config = run.config
-    steps = run.of_kind("step")
-    seconds = sum(step["seconds"] for step in steps)
+    steps = run.of_kind(StepDone)
+    seconds = sum(step.figures["seconds"] for step in steps)
     batch = config.training.batch_size * config.training.accumulate
     workers = config.ray.num_workers
-    command = os.path.relpath(run.uri) if not storage.is_remote(run.uri) else run.uri
+    path = storage.local_path(run.uri)
+    command = run.uri if path is None else os.path.relpath(path)
     return Report(
         title=run.name,
         summary=(
@@ -150,9 +153,9 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         settings={name: str(value) for name, value in flatten(config).items()},
         before=scores_before(run),
         after=after,
-        history=steps,
-        evaluations=run.of_kind("evaluation"),
-        similarities=run.of_kind("similarities"),
+        history=[to_json(step) for step in steps],
+        evaluations=[to_json(event) for event in run.of_kind(Evaluated)],
+        similarities=[to_json(event) for event in run.of_kind(Similarities)],
         gallery=gallery,
         facts={
             "training steps": f"{seconds:.0f} s for {len(steps)} steps",

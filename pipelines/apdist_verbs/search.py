@@ -8,20 +8,18 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
-import tyro
-from tyro.conf import Positional
-
 from apdist.data import storage
 from apdist.training.runs import Run
 from apdist_verbs.terminal.console import table
-from apdist_verbs.terminal.options import parse, shown_default
+from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.options import parse
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Find the images that look like a picture."""
 
-    query: Annotated[Positional[Path], tyro.conf.arg(metavar="QUERY")]
+    query: Annotated[Path, positional("QUERY")]
     """Picture to search for, in any format that Pillow reads."""
     run: Annotated[str, shown_default("the newest under runs/")] = ""
     """Folder of the run whose model describes the picture."""

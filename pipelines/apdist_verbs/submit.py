@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
-
 from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Options:
     Ctrl-C ends the following, not the job.
     """
 
-    ray_address: Annotated[str, tyro.conf.arg(name="ray.address")] = field(
+    ray_address: Annotated[str, Argument(name="ray.address")] = field(
         default_factory=lambda: os.environ.get("RAY_API_SERVER_ADDRESS") or TUNNEL
     )
     """Dashboard of the cluster's head."""

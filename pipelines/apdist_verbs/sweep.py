@@ -8,31 +8,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
 from apdist.config import Config, flatten, override
 from apdist.data import storage
-from apdist.training.cluster.background import Background
-from apdist.training.cluster.launch import Interrupted, build_trainer, loss_explained, ray_cluster
-from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
+from apdist.training.cluster.launch import Interrupted, loss_explained, ray_cluster
+from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
-from apdist.training.runs import SWEEP, Run, create_run
+from apdist.training.events import FromTrial
+from apdist.training.runs import SWEEP, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking import Tracker
 from apdist_verbs.presets import preset, preset_help
-from apdist_verbs.terminal.console import say, table, warn
+from apdist_verbs.terminal.console import say, table
+from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
-from apdist_verbs.train import Listener, check_data, with_absolute_paths
-
-OBJECTIVE = "map"
-POLL_S = 0.2
+from apdist_verbs.train import check_data, with_absolute_paths
+from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Search hyper-parameters for the best mAP on held-out classes; each trial is a training."""
 
-    space: Annotated[Path, tyro.conf.arg(help_behavior_hint="(required)")]
+    space: Annotated[Path, Argument(hint="required")]
     """TOML file with distributions; see docs/sweeps.md."""
     trials: int = 8
     """Trainings to try."""
@@ -40,7 +37,7 @@ class Options:
     """asha stops trials that fall behind; fifo runs all to their end."""
     max_concurrent: int = 0
     """Most trials at a time; 0: as many as the cluster has room for."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    config: Annotated[Config, Argument(name="")] = field(default_factory=Config)
 
     def __post_init__(self) -> None:
         if self.trials < 1 or self.max_concurrent < 0:
@@ -63,7 +60,7 @@ def main(argv: list[str]) -> int:
         )
         return 0
     options = parse(
-        tyro.conf.configure(tyro.conf.AvoidSubcommands)(Options),
+        Options,
         argv[1:],
         f"apdist sweep {argv[0]}",
         default=Options(space=Path(), config=preset(argv[0])),
@@ -97,7 +94,7 @@ def sweep(options: Options, preset_name: str) -> int:
             loss_explained(f"finished trials lie in {run.uri}"),
         ):
             results = search(options, config, dimensions, board)
-        board.show(results)
+        show(board, results)
         status = "FINISHED"
     except Interrupted:
         status = "KILLED"
@@ -108,7 +105,7 @@ def sweep(options: Options, preset_name: str) -> int:
     return 0
 
 
-def search(options: Options, config: Config, dimensions: list[Dimension], board: "Board") -> Any:
+def search(options: Options, config: Config, dimensions: list[Dimension], board: Board) -> Any:
     """Run the trials; returns Tune's result grid."""
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
@@ -128,7 +125,7 @@ def search(options: Options, config: Config, dimensions: list[Dimension], board:
             max_t=config.training.steps + 1,
             grace_period=min(config.evaluation.every_steps, config.training.steps),
         )
-    path, filesystem = board.run.uri, storage.ray_filesystem(board.run.uri)
+    path, filesystem = storage.for_ray(board.run.uri)
     tuner = tune.Tuner(
         trainable,
         param_space={d.name: d.for_tune() for d in dimensions},
@@ -141,13 +138,13 @@ def search(options: Options, config: Config, dimensions: list[Dimension], board:
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=path.removeprefix("s3://"),
+            storage_path=path,
             storage_filesystem=filesystem,
             verbose=0,
             callbacks=[board.releaser()],
         ),
     )
-    return board.watch(tuner.fit, Inbox(mailbox))
+    return board.watch(tuner.fit, Inbox[FromTrial](mailbox))
 
 
 def concurrent_trials(config: Config) -> int:
@@ -165,146 +162,28 @@ def concurrent_trials(config: Config) -> int:
     return max(1, room)
 
 
-def run_trial(params: dict[str, Any], *, config: Config, mailbox: Any, sweep: str) -> None:
-    """One training, in a process that Tune starts."""
-    from ray import tune
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    from apdist.training.loop import Job
-
-    trial = tune.get_context().get_trial_id()
-    uri = storage.join(sweep, trial)
-    trial_config = override(config, {**params, "run.output": sweep, "run.name": trial})
-    link = TrialLink(mailbox, trial)
-    link.post({"kind": "trial", "params": params})
-    job = Job(trial_config, uri, report_metrics)
-    build_trainer(job, link, callbacks=[TuneReportCallback()]).fit()
-
-
-def report_metrics(metrics: dict[str, float]) -> None:
-    """Hand the metrics of an evaluation to Tune; every worker must call it."""
-    from ray import train
-
-    train.report(metrics)
-
-
-class TrialLink(RemoteLink):
-    """Events of one trial in the sweep's mailbox."""
-
-    def __init__(self, actor: Any, trial: str) -> None:
-        super().__init__(actor)
-        self.trial = trial
-
-    def post(self, event: dict[str, Any]) -> None:
-        """Send with the trial's name, and once with what the workers occupy."""
-        if event["kind"] == "start":
-            from ray.util import get_current_placement_group
-
-            event["placement_group"] = get_current_placement_group()
-        super().post({**event, "trial": self.trial})
-
-
-class Board:
-    """The trials of a sweep: their run folders, MLflow runs and what is shown of them."""
-
-    def __init__(self, run: Run, parent: Tracker, config: Config, preset_name: str) -> None:
-        self.run, self.parent, self.config, self.preset_name = run, parent, config, preset_name
-        self.tuner = Background("tuner")
-        self.listeners: dict[str, Listener] = {}
-        self.groups: dict[str, Any] = {}
-
-    def watch(self, fit: Any, take: Any) -> Any:
-        """Run ``fit`` in a thread, hand on events, end at Ctrl-C."""
-        with counted_signals() as signals:
-            self.tuner.start(fit)
-            finished = False
-            while not finished:
-                if signals:
-                    raise Interrupted
-                finished = not self.tuner.is_running()
-                for event in take(finished):
-                    self.on_event(event)
-                self.tuner.wait(POLL_S)
-        return self.tuner.result()
-
-    def releaser(self) -> Any:
-        """A callback for Tune that gives back what the workers of an ended trial occupy.
-
-        Tune ends the trial's own process; Ray Train learns of that from the dashboard, if there is
-        one and no second Ray on the machine. Else the next trial would wait for ever.
-        """
-        from ray import tune
-        from ray.util import remove_placement_group
-
-        groups = self.groups
-
-        class Releaser(tune.Callback):
-            def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-                del iteration, trials
-                if group := groups.pop(trial.trial_id, None):
-                    remove_placement_group(group)
-
-            on_trial_error = on_trial_complete
-
-        return Releaser()
-
-    def on_event(self, event: dict[str, Any]) -> None:
-        """Handle an event of a trial."""
-        trial = event.pop("trial")
-        if group := event.pop("placement_group", None):
-            self.groups[trial] = group
-        if event["kind"] == "trial":
-            self.add(trial, event["params"])
-        elif event["kind"] == "error":
-            warn(f"trial {trial}: {event['text']}")
-        elif event["kind"] == "evaluation":
-            self.listeners[trial].run.add(event)
-            self.listeners[trial].track({f"eval_{k}": v for k, v in event.items()} | event)
-            say(f"trial {trial}: step {event['step']}, mAP {event['map']:.4f}")
-        else:
-            self.listeners[trial](event)
-
-    def add(self, trial: str, params: dict[str, Any]) -> None:
-        """A trial begins: its run folder and its MLflow run."""
-        config = override(self.config, {**params, "run.output": self.run.uri, "run.name": trial})
-        run = create_run(config, self.preset_name)
-        tracker = Tracker(config.tracking, trial, parent_id=self.parent.run_id)
-        run.tracking_run_id = tracker.run_id
-        run.save_info()
-        tracker.log_params(flatten(config))
-        self.listeners[trial] = Listener(run, tracker, _no_bar)
-        say(f"trial {trial}: {', '.join(f'{k} {_short(v)}' for k, v in params.items())}")
-
-    def show(self, results: Any) -> None:
-        """The trials, best first, and the command that trains the best one."""
-        done = [r for r in results if r.metrics and OBJECTIVE in r.metrics]
-        if not done:
-            raise ValueError(f"no trial was evaluated; the first error: {_first_error(results)}")
-        done.sort(key=lambda r: -r.metrics[OBJECTIVE])
-        names = list(done[0].config)
-        rows = [
-            [
-                r.metrics["trial_id"],
-                *(_short(r.config[name]) for name in names),
-                f"{r.metrics['step']:.0f}",
-                f"{r.metrics[OBJECTIVE]:.4f}",
-            ]
-            for r in done
+def show(board: Board, results: Any) -> None:
+    """The trials, best first, and the command that trains the best one."""
+    done = [r for r in results if r.metrics and OBJECTIVE in r.metrics]
+    if not done:
+        raise ValueError(f"no trial was evaluated; the first error: {_first_error(results)}")
+    done.sort(key=lambda r: -r.metrics[OBJECTIVE])
+    names = list(done[0].config)
+    rows = [
+        [
+            r.metrics["trial_id"],
+            *(short(r.config[name]) for name in names),
+            f"{r.metrics['step']:.0f}",
+            f"{r.metrics[OBJECTIVE]:.4f}",
         ]
-        table(f"{len(done)} trials of {self.run.name}", ["trial", *names, "steps", "mAP"], rows)
-        best = done[0]
-        self.parent.log_metrics({"best_map": best.metrics[OBJECTIVE]}, 0)
-        self.parent.set_tag("apdist.best_trial", best.metrics["trial_id"])
-        say("train the best one:")
-        say("  " + training_command(self.preset_name, self.config, best.config))
-
-    def close(self, status: str) -> None:
-        """End all MLflow runs."""
-        for listener in self.listeners.values():
-            listener.run.save_history()
-            ended = bool(listener.run.of_kind("end"))
-            listener.tracker.close("FINISHED" if ended else "KILLED")
-        self.parent.close(status)
+        for r in done
+    ]
+    table(f"{len(done)} trials of {board.run.name}", ["trial", *names, "steps", "mAP"], rows)
+    best = done[0]
+    board.parent.log_metrics({"best_map": best.metrics[OBJECTIVE]}, 0)
+    board.parent.set_tag("apdist.best_trial", best.metrics["trial_id"])
+    say("train the best one:")
+    say("  " + training_command(board.preset_name, board.config, best.config))
 
 
 def training_command(preset_name: str, config: Config, params: dict[str, Any]) -> str:
@@ -323,15 +202,6 @@ def _option(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{section}.{option}" if value else f"--{section}.no-{option}"
     return f"--{section}.{option} {shlex.quote(str(value))}"
-
-
-def _no_bar(done: int, note: str = "") -> None:
-    """Trials run beside each other: their evaluations are shown, not their steps."""
-    del done, note
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _first_error(results: Any) -> str:

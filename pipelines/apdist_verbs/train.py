@@ -7,7 +7,21 @@ import sys
 
 from apdist.config import Config, flatten
 from apdist.data import storage
-from apdist.training.events import Event
+from apdist.figures import EVALUATION, STEP, texts
+from apdist.training.events import (
+    CheckpointWritten,
+    Ended,
+    Evaluated,
+    Event,
+    Failed,
+    Similarities,
+    Started,
+    StepDone,
+    Stopping,
+    TrialStarted,
+    Warned,
+    unhandled,
+)
 from apdist.training.runs import Run, create_run, open_run
 from apdist.training.tracking import Tracker
 from apdist_verbs.presets import preset, preset_help
@@ -33,8 +47,8 @@ def main(argv: list[str]) -> int:
     if argv[0] == "--resume":
         if len(argv) != 2:
             raise ValueError("expected `apdist train --resume RUN` and no other option")
-        run = open_run(absolute(argv[1]))
-        if run.of_kind("end"):
+        run = open_run(storage.absolute(argv[1]))
+        if run.of_kind(Ended):
             say(f"{run.uri} has done all its {run.config.training.steps} steps")
             return 0
         return train_run(run)
@@ -76,16 +90,16 @@ def check_data(config: Config) -> str:
     Raises:
         ValueError: a batch cannot be filled, or a split is missing.
     """
-    from apdist.data.catalogue.catalogue import read_index
+    from apdist.data.catalogue.catalogue import read_catalogue
     from apdist.data.catalogue.selection import evaluation_images, training_images
     from apdist.data.plan.plan import build_plan
 
     if config.data.cache_dir and os.path.isfile(config.data.cache_dir):
         raise ValueError(f"data.cache_dir {config.data.cache_dir} is a file; give a folder")
-    index, seed = read_index(config.data.shards), config.training.seed
+    catalogue, seed = read_catalogue(config.data.shards), config.training.seed
     if config.data.eval_split:
-        evaluation_images(index, config.data, seed)
-    facts = build_plan(training_images(index, config.data, seed).labels, config).summary
+        evaluation_images(catalogue, config.data, seed)
+    facts = build_plan(training_images(catalogue, config.data, seed).labels, config).summary
     lone = f", {facts.num_lone_classes} classes with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (
@@ -112,19 +126,14 @@ def with_absolute_paths(config: Config) -> Config:
         config,
         data=dataclasses.replace(
             config.data,
-            shards=absolute(config.data.shards),
-            exclude=config.data.exclude and absolute(config.data.exclude),
+            shards=storage.absolute(config.data.shards),
+            exclude=config.data.exclude and storage.absolute(config.data.exclude),
         ),
-        run=dataclasses.replace(config.run, output=absolute(config.run.output)),
+        run=dataclasses.replace(config.run, output=storage.absolute(config.run.output)),
         model=dataclasses.replace(
-            config.model, weights=config.model.weights and absolute(config.model.weights)
+            config.model, weights=config.model.weights and storage.absolute(config.model.weights)
         ),
     )
-
-
-def absolute(uri: str) -> str:
-    """``uri`` independent of the current folder."""
-    return uri.rstrip("/") if storage.is_remote(uri) else os.path.abspath(uri)
 
 
 def train_run(run: Run) -> int:
@@ -144,12 +153,13 @@ def train_run(run: Run) -> int:
     status = "FAILED"
     try:
         with progress_bar("training", run.config.training.steps) as update:
-            run_training(Job(run.config, run.uri), Listener(run, tracker, update))
+            screen = Screen(run.config.data.eval_split, update)
+            run_training(Job(run.config, run.uri), run.record, tracker.record, screen)
         status = "FINISHED"
     except Interrupted:
         status = "KILLED"
-        done = run.history[-1]["step"] if run.history else 0
-        say(f"stopped after step {done}; go on with: apdist train --resume {shlex.quote(run.uri)}")
+        again = f"apdist train --resume {shlex.quote(run.uri)}"
+        say(f"stopped after step {run.steps_done}; go on with: {again}")
         return 130
     finally:
         run.save_history()
@@ -160,68 +170,33 @@ def train_run(run: Run) -> int:
     return 0
 
 
-class Listener:
-    """Shows, stores and tracks what the workers tell."""
+class Screen:
+    """Shows what the workers tell; a listener of `cluster.watch`."""
 
-    def __init__(self, run: Run, tracker: Tracker, update: Update) -> None:
-        self.run, self.tracker, self.update = run, tracker, update
+    def __init__(self, split: str, update: Update) -> None:
+        self.split, self.update = split, update
 
     def __call__(self, event: Event) -> None:
-        """Handle one event."""
-        handler = getattr(self, f"on_{event['kind']}", None)
-        if handler is not None:
-            handler(event)
-
-    def on_start(self, event: Event) -> None:
-        """Workers are up, perhaps again after a failure."""
-        self.run.rewind(event["step"])
-        if event["step"]:
-            say(f"going on from step {event['step']}")
-        say(f"activations: {event['activations']} ({event['activations_reason']})")
-        self.tracker.set_tag("apdist.activations", event["activations"])
-        self.update(event["step"], "")
-
-    def on_step(self, event: Event) -> None:
-        """A step is done."""
-        self.run.add(event)
-        self.track(event)
-        precision = f"binned mAP {event['binned_map']:.3f}  " if "binned_map" in event else ""
-        self.update(
-            event["step"],
-            f"loss {event['loss']:.4f}  {precision}{event['images_per_s']:.0f} images/s",
-        )
-
-    def on_evaluation(self, event: Event) -> None:
-        """The evaluation split was measured."""
-        self.run.add(event)
-        self.track({**{f"eval_{k}": v for k, v in event.items()}, "step": event["step"]})
-        say(
-            f"step {event['step']}: {self.run.config.data.eval_split} mAP {event['map']:.4f}, "
-            f"R@1 {event['recall_at_1']:.4f}, R-precision {event['r_precision']:.4f}"
-        )
-
-    def on_similarities(self, event: Event) -> None:
-        """How similar the pairs of a batch were; for the report."""
-        self.run.add(event)
-
-    def on_checkpoint(self, _event: Event) -> None:
-        """A checkpoint is written; history in object storage follows it."""
-        if storage.is_remote(self.run.uri):
-            self.run.save_history()
-
-    def on_warning(self, event: Event) -> None:
-        """A worker warns."""
-        warn(event["text"])
-
-    def on_stopping(self, _event: Event) -> None:
-        """The first Ctrl-C."""
-        say("stopping: the workers finish their step and write a checkpoint (again to end at once)")
-
-    def on_end(self, event: Event) -> None:
-        """The last step is done and the model saved."""
-        self.run.add(event)
-
-    def track(self, event: Event) -> None:
-        """Log the event's figures."""
-        figures = {k: v for k, v in event.items() if isinstance(v, int | float) and k != "step"}
-        self.tracker.log_metrics(figures, event["step"])
+        """Show one event."""
+        match event:
+            case Started():  # perhaps again after a failure
+                if event.step:
+                    say(f"going on from step {event.step}")
+                say(f"activations: {event.activations} ({event.activations_reason})")
+                self.update(event.step, "")
+            case StepDone():
+                self.update(event.step, "  ".join(texts(STEP, event.figures)))
+            case Evaluated():
+                found = ", ".join(texts(EVALUATION, event.figures))
+                say(f"step {event.step}: {self.split} {found}")
+            case Warned():
+                warn(event.text)
+            case Stopping():
+                say(
+                    "stopping: the workers finish their step and write a checkpoint "
+                    "(again to end at once)"
+                )
+            case Similarities() | CheckpointWritten() | Ended() | Failed() | TrialStarted():
+                pass  # for others: a failure ends the run, the sweep shows its trials
+            case _:
+                unhandled(event)

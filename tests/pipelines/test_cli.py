@@ -20,7 +20,7 @@ FEW = ["--ray.num-workers", "0", "--tracking.no-enabled"]
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     try:
         code = main(arguments)
-    except SystemExit as error:  # tyro ends the process itself
+    except SystemExit as error:  # a help ends the process itself
         code = int(error.code or 0)
     out, err = capsys.readouterr()
     return code, out, err
@@ -40,7 +40,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_every_verb_and_needs_no_heavy_import() -> None:
     code = (
         "import sys; from apdist_verbs.__main__ import main; main(['--help']);"
-        "print([m for m in ('torch', 'ray', 'mlflow', 'tyro') if m in sys.modules])"
+        "print([m for m in ('torch', 'ray', 'mlflow', 'rich') if m in sys.modules])"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -224,7 +224,7 @@ def test_an_output_that_takes_no_file_is_refused_and_nothing_is_left(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_index_of_shards_that_is_cut_short_is_refused_by_train(
+def test_a_catalogue_that_is_cut_short_is_refused_by_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_small_set(tmp_path / "shards")
@@ -232,7 +232,7 @@ def test_an_index_of_shards_that_is_cut_short_is_refused_by_train(
     index.write_bytes(index.read_bytes()[:1000])
     monkeypatch.chdir(tmp_path)
     message = refused(["train", "glyphs", "--data.shards", "shards", *FEW], capsys)
-    assert "index.parquet is no index of apdist or is damaged; prepare it again" in message
+    assert "index.parquet is no catalogue of apdist or is damaged; prepare it again" in message
     assert not (tmp_path / "runs").exists()
 
 
@@ -298,7 +298,7 @@ def test_from_pictures_to_search_in_five_verbs(
     assert len(re.findall(r"Ä \d/\d\.png", out)) == 3
     page = (here / "runs" / "my run" / "report.html").read_text()
     assert "training.batch_size" in page
-    assert "--run &#x27;runs/my run&#x27;" in page
+    assert "--run &#39;runs/my run&#39;" in page
     assert (here / "gallery.png").stat().st_size > 1000
 
     assert "exists and is not an empty folder" in refused(["index"], capsys)

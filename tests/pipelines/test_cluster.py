@@ -205,26 +205,6 @@ def test_a_cluster_that_does_not_answer_is_said_at_once_and_nothing_is_left(here
     assert not (here.folder / "runs/nowhere").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "answer"),
-    [
-        ([], "nothing to run"),
-        (["--"], "nothing to run"),
-        (["--", "trian", "glyphs"], "did you mean 'train'"),
-        (["--ray.address", "head:6379", "--", "train"], "expected http://HEAD:8265"),
-        (["--working-dir", "nowhere", "--", "train"], "nowhere is no folder"),
-        (["--ray.address", "http://127.0.0.1:9", "--", "train"], "no Ray job server answers at"),
-    ],
-)
-def test_a_job_that_cannot_be_submitted_is_refused_with_a_remedy(
-    here: Place, arguments: list[str], answer: str
-) -> None:
-    code, out, err = here.run("submit", *arguments)
-    assert (code, out) == (2, "")
-    assert answer in err
-    assert "Traceback" not in err
-
-
 def processes_with(mark: str) -> list[psutil.Process]:
     """All processes that inherited ``mark`` in their environment, wherever they hang."""
     found = []

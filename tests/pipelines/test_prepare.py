@@ -1,4 +1,4 @@
-"""`apdist prepare csv|parquet|index|check|stats` as a person uses them."""
+"""`apdist prepare csv|parquet|catalogue|check|stats` as a person uses them."""
 
 import importlib
 import os
@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from apdist.data.catalogue.catalogue import read_index
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.reader import ImageReader
-from apdist.data.preparing.indexing import PARTS
+from apdist.data.preparing.cataloguing import PARTS
 from apdist_verbs import prepare
 from apdist_verbs.terminal.options import parse
 from tests.data.preparing.test_encoding import APDIST, DEADLINE_S, until
@@ -39,9 +39,9 @@ def test_a_csv_becomes_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     code, said, _ = run([*command, "--root", str(tmp_path / "images"), "--max-side", "12"], capsys)
     assert code == 0
     assert "6 images in 2 shards" in said
-    index = read_index(out)
-    assert index.splits() == {"train": 4, "test": 2}
-    assert set(index.table["width"].to_pylist()) == {12}
+    catalogue = read_catalogue(out)
+    assert catalogue.splits() == {"train": 4, "test": 2}
+    assert set(catalogue.table["width"].to_pylist()) == {12}
 
 
 def test_several_parquet_files_become_shards_split_by_class(
@@ -58,10 +58,10 @@ def test_several_parquet_files_become_shards_split_by_class(
     code, said, err = run([*command, *options, "--out", str(out)], capsys)
     assert code == 0, err
     assert "16 images in 2 shards" in said
-    index = read_index(str(out))
-    assert index.splits() == {"train": 8, "test": 8}
-    reader = ImageReader(index)
-    for row, cells in enumerate(index.table.select(["label", "label_name"]).to_pylist()):
+    catalogue = read_catalogue(str(out))
+    assert catalogue.splits() == {"train": 8, "test": 8}
+    reader = ImageReader(catalogue)
+    for row, cells in enumerate(catalogue.table.select(["label", "label_name"]).to_pylist()):
         assert cells["label_name"] == f"class {cells['label']}"
         assert reader.read_one(row) in images[cells["label"]]
 
@@ -70,7 +70,7 @@ def test_several_parquet_files_become_shards_split_by_class(
     ("command", "message"),
     [
         (["csv"], "`apdist prepare csv` needs --out STR"),
-        (["csv", "--out", "x"], "TABLE is missing; name one or more files"),
+        (["csv", "--out", "x"], "`apdist prepare csv` needs TABLE"),
         (["csv", "nothing.csv", "--out", "x"], "nothing.csv cannot be read"),
         (["csv", "empty.csv", "--out", "x"], "empty.csv has no row"),
         (["csv", "list.csv", "--out", "x", "--split-file", "empty.csv"], "columns path and split"),
@@ -109,7 +109,7 @@ def test_bad_input_is_refused_and_nothing_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_foreign_shards_are_indexed_checked_and_counted(
+def test_foreign_shards_are_catalogued_checked_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -142,7 +142,7 @@ def test_foreign_shards_are_indexed_checked_and_counted(
     assert "size changed from" in said
     assert "missing, with 20 images" in said
     assert "2 differences in 2 of 2 shards" in said
-    assert "1 shard not in the index, the first part-2.tar" in warned
+    assert "1 shard not in the catalogue, the first part-2.tar" in warned
 
 
 def test_a_broken_sample_is_named_or_skipped_and_counted(
@@ -158,7 +158,7 @@ def test_a_broken_sample_is_named_or_skipped_and_counted(
     assert "skipped 1 sample or shard's end: of no use" in warned
 
 
-def test_ctrl_c_ends_indexing_and_what_was_read_is_kept(tmp_path: Path) -> None:
+def test_ctrl_c_ends_cataloguing_and_what_was_read_is_kept(tmp_path: Path) -> None:
     large = [file for n in range(4000) for file in sample(f"k{n}", n % 7, 0)[:2]]
     for number in range(6):
         write_tar(tmp_path / f"{number}.tar", samples(1) if number < 2 else large)
@@ -223,12 +223,12 @@ def test_shards_in_object_storage(
         code, said, err = run(["prepare", "index", "s3://apdist/foreign"], capsys)
         assert code == 0, err
         assert "18 images in 2 shards" in said
-        index = read_index("s3://apdist/foreign")
-        reader = ImageReader(index)
-        for row in range(len(index)):
-            reader.piece(np.array([row])).check(0, reader.read_one(row))
+        catalogue = read_catalogue("s3://apdist/foreign")
+        reader = ImageReader(catalogue)
+        for row in range(len(catalogue)):
+            reader.request(np.array([row])).check(0, reader.read_one(row))
         changed = bytearray((tmp_path / "1.tar").read_bytes())
-        changed[index.table["offset"][10].as_py() + 5] ^= 1
+        changed[catalogue.table["offset"][10].as_py() + 5] ^= 1
         server.client().put_object(Bucket=server.bucket, Key="foreign/1.tar", Body=bytes(changed))
         code, said, _ = run(["prepare", "check", "s3://apdist/foreign"], capsys)
         assert (code, "replaced: its ETag was" in said) == (1, True)
@@ -236,7 +236,7 @@ def test_shards_in_object_storage(
         assert (code, "2 differences in 1 of 2 shards" in said) == (1, True)
 
 
-def test_shards_on_a_web_server_are_indexed(
+def test_shards_on_a_web_server_are_catalogued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -250,9 +250,9 @@ def test_shards_on_a_web_server_are_indexed(
         code, said, err = run(command, capsys)
         assert code == 0, err
         assert "9 images in 1 shard\n" in said
-        assert read_index(out).shard_uri(0) == f"{root}/file.tar"
+        assert read_catalogue(out).shard_uri(0) == f"{root}/file.tar"
         assert run(["prepare", "check", out, "--deep"], capsys)[0] == 0
-        at = read_index(out).column("offset")[1].as_py() + 9
+        at = read_catalogue(out).column("offset")[1].as_py() + 9
         server.data = server.data[:at] + b"?" + server.data[at + 1 :]
         server.etag = '"2"'
         code, said, _ = run(["prepare", "check", out, "--deep"], capsys)
@@ -267,5 +267,5 @@ def test_the_commands_of_the_manual_can_be_typed() -> None:
     assert {verb for verb, _ in commands} == set(prepare.VERBS)
     for verb, arguments in commands:
         file, kind, _ = prepare.VERBS[verb]
-        options = getattr(importlib.import_module(f"apdist_verbs.{file}"), kind)
+        options = getattr(importlib.import_module(f"apdist_verbs.prepare.{file}"), kind)
         assert parse(options, shlex.split(arguments), f"apdist prepare {verb}")

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from apdist.config import override
+from apdist.training.events import Ended, Evaluated
 from apdist.training.runs import open_run
 from apdist_verbs.presets import preset
 from apdist_verbs.sweep import training_command
@@ -60,10 +61,10 @@ def test_a_sweep_runs_its_trials_in_turn_and_names_the_best(shards: Path, tmp_pa
     assert answer.returncode == 0, answer.stderr
     runs = [open_run(str(path)) for path in (tmp_path / "runs" / "mine").glob("*_0*")]
     assert len(runs) == 4
-    ended = [run for run in runs if run.of_kind("end")]
+    ended = [run for run in runs if run.of_kind(Ended)]
     assert ended
     assert all(Path(run.uri, "model.safetensors").exists() for run in ended)
-    best = max(runs, key=lambda run: run.of_kind("evaluation")[-1]["map"])
+    best = max(runs, key=lambda run: run.of_kind(Evaluated)[-1].figures["map"])
     rate = best.config.training.learning_rate
     if rate != 1e-9:
         assert f"--training.learning-rate {rate}" in answer.stdout.replace("\n", "")
@@ -77,7 +78,10 @@ def test_a_sweep_runs_its_trials_in_turn_and_names_the_best(shards: Path, tmp_pa
     parent = next(run for run in found if run.info.run_name == "mine")
     children = [r for r in found if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert len(children) == 4
-    assert all("eval_map" in child.data.metrics for child in children)
+    for child in children:
+        assert child.data.metrics.keys() >= {"eval_map", "map", "seconds", "eval_seconds"}
+        steps = [point.step for point in client.get_metric_history(child.info.run_id, "seconds")]
+        assert steps == list(range(1, len(steps) + 1))  # of training steps alone
 
     check_extraction(tmp_path, ended[0].uri, shards)
 

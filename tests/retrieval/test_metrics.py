@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from apdist.retrieval.metrics import RetrievalScores, score_labelled, score_queries
-from apdist.retrieval.ranking import nearest_rows, ranking_keys
+from tests.retrieval.rankings import published_example
 
 
 def ranked_hits(
@@ -59,14 +58,6 @@ def assert_equals_slow(
     assert scores.num_queries_without_positive == total - len(rows)
     expected = [slow_scores(hits, k)["ap"] if any(hits) else math.nan for hits in lists]
     assert scores.average_precision.tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
-
-
-def published_example() -> tuple[Tensor, Tensor]:
-    labels = np.random.RandomState(11).randint(0, 15, 150)
-    centres = np.random.RandomState(10).standard_normal((15, 12))
-    points = centres[labels] + 1.1 * np.random.RandomState(12).standard_normal((150, 12))
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    return torch.from_numpy(points), torch.from_numpy(labels)
 
 
 @given(
@@ -142,26 +133,6 @@ def test_equal_scores_rank_by_database_row() -> None:
         torch.ones(1, 2), torch.tensor([1]), torch.ones(4, 2), torch.tensor([0, 0, 1, 0])
     )
     assert scores.mean_reciprocal_rank == pytest.approx(1 / 3)
-
-
-def test_ranking_keys_sort_as_the_scores_do() -> None:
-    values = [0.5, -0.0, 0.0, -1.0, 1.0, 1e-40, -1e-40, 3e38, -3e38]
-    order = ranking_keys(torch.tensor([values])).argsort(dim=1)[0].tolist()
-    assert order == sorted(range(len(values)), key=lambda i: (-values[i], i))
-
-
-def test_nearest_rows_break_ties_by_row() -> None:
-    scores, rows = nearest_rows(torch.ones(2, 2), torch.ones(5, 2), 3)
-    assert rows.tolist() == [[0, 1, 2]] * 2
-    assert scores.tolist() == [[2.0] * 3] * 2
-
-
-@pytest.mark.parametrize("tile_size", [1, 3, 64])
-def test_the_tile_size_does_not_change_the_ranking(tile_size: int) -> None:
-    descriptors, labels = published_example()
-    whole = score_labelled(descriptors, labels)
-    tiled = score_labelled(descriptors, labels, tile_size=tile_size)
-    torch.testing.assert_close(tiled.average_precision, whole.average_precision)
 
 
 def test_queries_without_a_positive_leave_the_means_alone() -> None:

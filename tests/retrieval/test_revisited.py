@@ -2,68 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 from apdist.retrieval.revisited import (
-    GroundTruth,
-    RevisitedQuery,
-    convert_pickle,
-    read_ground_truth,
     score_list,
     score_revisited,
     trapezoid_average_precision,
-    write_ground_truth,
 )
+from tests.retrieval.judgements import JUDGED, NAN, ground_truth
 
-BOX = (10.5, 20.0, 110.5, 220.0)
 # From cnnimageretrieval-pytorch: one row of places, one column of queries.
 RANKS = [[3, 0], [0, 4], [5, 1], [1, 3], [4, 5], [2, 2]]
-JUDGED = [
-    {"easy": [0, 1], "hard": [4], "junk": [3]},
-    {"easy": [2], "hard": [0, 5], "junk": []},
-]
+
+
 EXPECTED = {
     "easy": (0.458333333333, [0.791666666667, 0.125], [0.5, 0.458333333333]),
     "medium": (0.677777777778, [0.763888888889, 0.591666666667], [1.0, 0.575]),
     "hard": (0.45625, [0.25, 0.6625], [0.5, 0.45]),
 }
-NAN = float("nan")
-
-
-def ground_truth(judged: list[dict[str, list[int]]], num_images: int = 6) -> GroundTruth:
-    queries = tuple(
-        RevisitedQuery(
-            image=f"query {i}",
-            box=BOX,
-            easy=tuple(entry["easy"]),
-            hard=tuple(entry["hard"]),
-            junk=tuple(entry["junk"]),
-        )
-        for i, entry in enumerate(judged)
-    )
-    return GroundTruth(database=tuple(f"bild ü {i}" for i in range(num_images)), queries=queries)
-
-
-def official_pickle(path: Path, **changes: Any) -> Path:
-    """A file of the official layout, its numbers partly numpy's, in the protocol of old."""
-    judged = [
-        {"bbx": list(BOX), "easy": np.array([0, 1]), "hard": [4], "junk": np.array([3])},
-        {"bbx": np.array(BOX, dtype=np.float32), "easy": [np.int64(2)], "hard": [0, 5], "junk": []},
-    ]
-    content = {
-        "gnd": judged,
-        "imlist": [f"bild ü {i}" for i in range(6)],
-        "qimlist": ["query 0", "query 1"],
-    }
-    path.write_bytes(pickle.dumps({**content, **changes}, protocol=2))
-    return path
 
 
 @pytest.mark.parametrize(
@@ -162,116 +119,3 @@ def test_a_difficulty_that_no_query_has_is_refused() -> None:
     judged = [{"easy": [1], "hard": [], "junk": []}]
     with pytest.raises(ValueError, match="no query of the ground truth has a hard positive"):
         score_revisited([[0, 1]], ground_truth(judged), queries_are_cropped=True)
-
-
-def test_an_official_pickle_becomes_the_ground_truth_that_it_holds(tmp_path: Path) -> None:
-    assert convert_pickle(official_pickle(tmp_path / "gnd.pkl")) == ground_truth(JUDGED)
-
-
-def test_a_pickle_of_python_2_with_numpy_arrays_is_read(tmp_path: Path) -> None:
-    # As numpy 1 and Python 2 wrote np.array([0, 1]): module numpy.core, buffer as a byte string.
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
-        b"(I1\n(I2\ntcnumpy\ndtype\n(S'i8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\n"
-        b"S'" + b"\\x00" * 8 + b"\\x01" + b"\\x00" * 7 + b"'\ntb"
-    )
-    judged = b"(dS'bbx'\n(F1.0\nF2.0\nF3.0\nF4.0\nlsS'easy'\n" + array
-    judged += b"sS'hard'\n(I2\nlsS'junk'\n(ls"
-    names = b"S'imlist'\n(S'a'\nS'b'\nS'c'\nlsS'qimlist'\n(S'q'\nls"
-    (tmp_path / "old.pkl").write_bytes(b"(d" + names + b"S'gnd'\n(" + judged + b"ls.")
-    query = RevisitedQuery(image="q", box=(1, 2, 3, 4), easy=(0, 1), hard=(2,), junk=())
-    assert convert_pickle(tmp_path / "old.pkl") == GroundTruth(
-        database=("a", "b", "c"), queries=(query,)
-    )
-
-
-class Hostile:
-    """Runs a command when an unrestricted unpickler reads it."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def __reduce__(self) -> Any:
-        return os.system, (self.command,)
-
-
-def test_a_pickle_that_runs_code_is_refused_before_it_runs(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    path = official_pickle(tmp_path / "gnd.pkl", imlist=[Hostile(f"touch '{trace}'")])
-    with pytest.raises(ValueError, match=r"asks for (posix|nt)\.system"):
-        convert_pickle(path)
-    assert not trace.exists()
-
-
-@pytest.mark.parametrize("name", ["eval", "getattr", "__import__", "open"])
-def test_no_builtin_function_is_admitted(tmp_path: Path, name: str) -> None:
-    (tmp_path / "gnd.pkl").write_bytes(f"c__builtin__\n{name}\n(S'1'\ntR.".encode())
-    with pytest.raises(ValueError, match=f"asks for __builtin__.{name}"):
-        convert_pickle(tmp_path / "gnd.pkl")
-
-
-def test_an_array_cannot_ask_for_memory_by_its_shape_alone(tmp_path: Path) -> None:
-    (tmp_path / "gnd.pkl").write_bytes(b"cnumpy\nndarray\n((I1000000000000\ntS'f8'\ntR.")
-    with pytest.raises(ValueError, match="not callable"):
-        convert_pickle(tmp_path / "gnd.pkl")
-
-
-def test_a_pickle_without_boxes_or_of_another_layout_is_refused(tmp_path: Path) -> None:
-    no_boxes = official_pickle(
-        tmp_path / "no boxes.pkl", gnd=[{"easy": [0], "hard": [], "junk": []}] * 2
-    )
-    with pytest.raises(ValueError, match=r"no boxes.pkl.*'bbx' is missing"):
-        convert_pickle(no_boxes)
-    with pytest.raises(ValueError, match="is no revisited ground truth"):
-        convert_pickle(official_pickle(tmp_path / "short.pkl", qimlist=["one"]))
-    (tmp_path / "cut.pkl").write_bytes((tmp_path / "short.pkl").read_bytes()[:50])
-    with pytest.raises(ValueError, match=r"cut.pkl is no revisited ground truth"):
-        convert_pickle(tmp_path / "cut.pkl")
-
-
-def test_ground_truth_written_as_json_reads_back_equal(tmp_path: Path) -> None:
-    write_ground_truth(ground_truth(JUDGED), tmp_path / "roxford5k.json")
-    assert read_ground_truth(tmp_path / "roxford5k.json") == ground_truth(JUDGED)
-    assert [path.name for path in tmp_path.iterdir()] == ["roxford5k.json"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format": "other"}, "format is 'other'"),
-        ({"queries": []}, "without a query"),
-        ({"queries": [{"image": "q"}]}, "'box' is missing"),
-        ({"database": ["only one"]}, "judges image"),
-    ],
-)
-def test_a_damaged_ground_truth_file_is_refused_by_name(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
-    path = tmp_path / "truth.json"
-    write_ground_truth(ground_truth(JUDGED), path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(ValueError, match=f"truth.json is no ground truth: .*{message}"):
-        read_ground_truth(path)
-
-
-def test_a_missing_ground_truth_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"absent.json is no ground truth"):
-        read_ground_truth(tmp_path / "absent.json")
-
-
-@pytest.mark.parametrize(
-    ("box", "easy", "junk", "message"),
-    [
-        ((5, 0, 5, 9), (0,), (), "box must be left < right"),
-        ((0, 0, NAN, 9), (0,), (), "box must be left < right"),
-        (BOX, (0, 1), (1,), "judged twice"),
-    ],
-)
-def test_a_query_that_contradicts_itself_is_refused(
-    box: tuple[float, float, float, float],
-    easy: tuple[int, ...],
-    junk: tuple[int, ...],
-    message: str,
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        RevisitedQuery(image="q", box=box, easy=easy, hard=(), junk=junk)

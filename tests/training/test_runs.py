@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 
 from apdist.config import Config, RunConfig
+from apdist.training.events import StepDone
+from apdist.training.history import Kept
 from apdist.training.runs import create_run, open_run
+from tests.training.test_events import SAMPLES
 
 
 def config_in(tmp_path: Path, name: str = "") -> Config:
@@ -15,7 +18,7 @@ def test_a_run_comes_back_with_options_and_history(tmp_path: Path) -> None:
     run = create_run(config_in(tmp_path, "a"), "glyphs")
     run.tracking_run_id = "id"
     run.save_info()
-    run.add({"kind": "step", "step": 1, "loss": 0.5})
+    run.add(StepDone(step=1, figures={"loss": 0.5}))
     again = open_run(run.uri)
     assert (again.config, again.preset, again.tracking_run_id) == (run.config, "glyphs", "id")
     assert again.history == run.history
@@ -41,7 +44,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         ("config.json", '{"loss": {"num_bin": 3}}', "did you mean 'loss.num_bins'"),
         ("run.json", "[]", "expected an object"),
         ("run.json", "", "Expecting value"),
-        ("metrics.jsonl", "{}\n", "expected events with kind and step"),
+        ("metrics.jsonl", "{}\n", "expected an event of kind start, step"),
     ],
 )
 def test_a_damaged_file_of_a_run_is_named_with_the_reason(
@@ -62,14 +65,14 @@ def test_a_sweep_is_no_run(tmp_path: Path) -> None:
 def test_rewinding_forgets_the_steps_that_are_done_again(tmp_path: Path) -> None:
     run = create_run(config_in(tmp_path, "a"), "glyphs")
     for step in range(1, 6):
-        run.add({"kind": "step", "step": step})
+        run.add(StepDone(step=step, figures={}))
     run.rewind(3)
-    assert [event["step"] for event in open_run(run.uri).history] == [1, 2, 3]
+    assert [event.step for event in open_run(run.uri).history] == [1, 2, 3]
 
 
 def test_a_history_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
     run = create_run(config_in(tmp_path, "a"), "glyphs")
-    run.add({"kind": "step", "step": 1})
+    run.add(StepDone(step=1, figures={}))
     with Path(run.uri, "metrics.jsonl").open("a") as file:
         file.write('{"kind": "st')
     assert len(open_run(run.uri).history) == 1
@@ -77,3 +80,15 @@ def test_a_history_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_run_without_a_name_is_named_after_its_preset(tmp_path: Path) -> None:
     assert create_run(config_in(tmp_path), "glyphs").name.startswith("glyphs-2")
+
+
+def test_a_run_keeps_its_history_and_rewinds_where_workers_start_again(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    for event in SAMPLES:
+        run.record(event)
+    kept = [event for event in SAMPLES if isinstance(event, Kept)]
+    assert open_run(run.uri).history == kept
+    assert run.steps_done == 6
+    run.record(replace(SAMPLES[0], step=5))
+    assert open_run(run.uri).history == kept[:-1]
+    assert [event.step for event in run.of_kind(StepDone)] == [5]

@@ -5,6 +5,7 @@ import pytest
 
 from apdist.config import TrackingConfig
 from apdist.training.tracking import Tracker
+from tests.training.test_events import SAMPLES
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
 
@@ -93,3 +94,22 @@ def test_tracking_can_be_switched_off() -> None:
     tracker.log_params({"a": 1})
     tracker.close()
     assert tracker.run_id == ""
+
+
+def test_steps_and_evaluations_are_tracked_by_these_names(config: TrackingConfig) -> None:
+    tracker = Tracker(config, "names")
+    for event in SAMPLES:
+        tracker.record(event)
+    tracker.close()
+    run = read(config, tracker.run_id)
+    assert run.data.metrics == {  # type: ignore[attr-defined]
+        "loss": 0.5,
+        "images_per_s": 900.0,
+        "lone_queries": 0.0,
+        "eval_map": 0.25,
+        "eval_recall_at_1": 0.5,
+        "eval_r_precision": 0.2,
+        "eval_seconds": 0.1,
+        "eval_step": 5.0,
+    }
+    assert run.data.tags["apdist.activations"] == "store"  # type: ignore[attr-defined]

@@ -18,12 +18,12 @@ from apdist.data import storage
 from apdist.data.catalogue.checks import check_rows
 from apdist.data.catalogue.columns import StoredColumns
 
-INDEX_NAME = "index.parquet"
+CATALOGUE_NAME = "index.parquet"
 FORMAT_VERSION = 1
 
 SCHEMA = pa.schema(
     [
-        ("shard", pa.dictionary(pa.int32(), pa.string())),  # file name beside the index
+        ("shard", pa.dictionary(pa.int32(), pa.string())),  # file name beside the catalogue
         ("key", pa.string()),  # WebDataset key of the sample
         ("source", pa.string()),  # where the image came from, as the user knows it
         ("label", pa.int64()),
@@ -39,14 +39,14 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Index:
+class Catalogue:
     """The images under ``root``, in the order of the shards."""
 
     root: str
     columns: pa.Table | StoredColumns
     """In memory, or read column by column when asked for: ten million images need gigabytes."""
     shards: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Size in bytes and ETag (empty on disk) of each shard when it was indexed."""
+    """Size in bytes and ETag (empty on disk) of each shard when the catalogue was written."""
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -57,7 +57,7 @@ class Index:
 
     @property
     def table(self) -> pa.Table:
-        """All columns; of a large index ask for a `column`, or for the table of a few rows."""
+        """All columns; for a large catalogue use `column`, or the table of a few rows."""
         if isinstance(self.columns, pa.Table):
             return self.columns
         return pa.table([self.column(name) for name in SCHEMA.names], schema=SCHEMA)
@@ -81,16 +81,16 @@ class Index:
 
     def splits(self) -> dict[str, int]:
         """Number of images in each split."""
-        codes, names = encoded(self.column("split"))
+        codes, names = codes_and_names(self.column("split"))
         return dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
 
-    def select(self, split: str) -> "Index":
+    def select(self, split: str) -> "Catalogue":
         """The images of ``split``.
 
         Raises:
-            ValueError: the index has no such split.
+            ValueError: the catalogue has no such split.
         """
-        codes, names = encoded(self.column("split"))
+        codes, names = codes_and_names(self.column("split"))
         rows = np.flatnonzero(codes == (names.index(split) if split in names else -1))
         if not len(rows):
             counts = {name: count for name, count in self.splits().items() if count}
@@ -98,7 +98,7 @@ class Index:
             raise ValueError(f"split {split!r} is not in {self.root}; it has {there or 'no image'}")
         return self.subset(rows)
 
-    def subset(self, rows: NDArray[np.int64]) -> "Index":
+    def subset(self, rows: NDArray[np.int64]) -> "Catalogue":
         """The images at ``rows``, in ascending order; neighbours are not copied."""
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
             first, stop = int(rows[0]), int(rows[-1]) + 1
@@ -110,7 +110,7 @@ class Index:
         return dataclasses.replace(self, columns=self.columns.subset(rows))
 
 
-def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
+def codes_and_names(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
     """A column of few names as codes (n,) and the names they stand for."""
     whole = column.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):  # no chunk at all
@@ -118,14 +118,14 @@ def encoded(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
     return whole.indices.to_numpy(zero_copy_only=False), whole.dictionary.to_pylist()
 
 
-def read_index(root: str) -> Index:
-    """The index under ``root``; its rows are checked, and read again column by column when needed.
+def read_catalogue(root: str) -> Catalogue:
+    """The catalogue under ``root``, with all rows checked; columns are read when they are needed.
 
     Raises:
-        ValueError: there is none, it is damaged, another version of apdist wrote it, or rows of it
-            cannot be.
+        ValueError: there is none, it is damaged, another version of apdist wrote it, or a row of
+            it is impossible.
     """
-    uri = storage.join(root, INDEX_NAME)
+    uri = storage.join(root, CATALOGUE_NAME)
     if not storage.exists(uri):
         refuse_cut_off(root)
         raise ValueError(
@@ -135,7 +135,7 @@ def read_index(root: str) -> Index:
     columns = StoredColumns(uri, SCHEMA)
     shards = _shards(columns, uri)
     check_rows(columns, shards)
-    return Index(root, columns, shards)
+    return Catalogue(root, columns, shards)
 
 
 def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
@@ -148,36 +148,38 @@ def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
                 raise ValueError("number of rows")
             return {name: (int(size), str(etag)) for name, (size, etag) in meta["shards"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{uri} is no index of apdist or is damaged; prepare it again") from error
+        raise ValueError(
+            f"{uri} is no catalogue of apdist or is damaged; prepare it again"
+        ) from error
     raise ValueError(
         f"{uri} has format version {version}, this apdist reads {FORMAT_VERSION}; prepare it again"
     )
 
 
-def write_index(index: Index) -> None:
-    """Write ``index`` beside its shards, whole or not at all."""
+def write_catalogue(catalogue: Catalogue) -> None:
+    """Write ``catalogue`` beside its shards, whole or not at all."""
     meta = {
         "version": FORMAT_VERSION,
-        "num_images": len(index),
-        "num_classes": len(pc.unique(index.column("label"))),
-        "shards": index.shards,
+        "num_images": len(catalogue),
+        "num_classes": len(pc.unique(catalogue.column("label"))),
+        "shards": catalogue.shards,
     }
-    table = index.table.replace_schema_metadata({"apdist": json.dumps(meta)})
+    table = catalogue.table.replace_schema_metadata({"apdist": json.dumps(meta)})
     target = io.BytesIO()
     pq.write_table(table, target, write_page_checksum=True)
-    storage.write_bytes(storage.join(index.root, INDEX_NAME), target.getvalue())
+    storage.write_bytes(storage.join(catalogue.root, CATALOGUE_NAME), target.getvalue())
 
 
 def refuse_cut_off(root: str) -> None:
-    """The index is written last: shards without one are what a killed `apdist prepare` leaves.
+    """The catalogue is written last: shards without one are what a killed `apdist prepare` leaves.
 
     Raises:
         ValueError: there are such shards.
     """
     names = storage.list_files(root)
-    if INDEX_NAME not in names and any(name.endswith((".tar", ".tmp")) for name in names):
+    if CATALOGUE_NAME not in names and any(name.endswith((".tar", ".tmp")) for name in names):
         raise ValueError(
-            f"{root} holds shards but no {INDEX_NAME}: index the shards of others with "
+            f"{root} holds shards but no {CATALOGUE_NAME}: index the shards of others with "
             f"`apdist prepare index {shlex.quote(root)}`; what an `apdist prepare` left that was "
             "cut off is of no use, remove it and prepare again"
         )

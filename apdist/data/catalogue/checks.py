@@ -1,4 +1,4 @@
-"""Refuse an index whose rows cannot be: missing values, places outside a shard, two equal keys.
+"""Refuse a catalogue with impossible rows: missing values, places outside a shard, equal keys.
 
 Row group by row group, in whole arrays: ten million rows take seconds and little memory.
 """
@@ -21,25 +21,27 @@ KEYS_AT_ONCE = 20_000
 
 @dataclass(frozen=True)
 class _Part:
-    """Neighbouring rows of the index."""
+    """Neighbouring rows of the catalogue."""
 
     uri: str
     table: pa.Table
 
     def refuse(self, row: int, what: str) -> ValueError:
         key, shard = self.table["key"][row].as_py(), self.table["shard"][row].as_py()
-        return ValueError(f"{self.uri}: image {key!r} of shard {shard!r} {what}; index it again")
+        return ValueError(
+            f"{self.uri}: image {key!r} of shard {shard!r} {what}; prepare or index it again"
+        )
 
 
 def check_rows(columns: StoredColumns, shards: Mapping[str, tuple[int, str]]) -> None:
     """Compare all rows with each other and with the sizes of their shards.
 
     Args:
-        columns: the index.
+        columns: the catalogue.
         shards: size in bytes and ETag of each shard.
 
     Raises:
-        ValueError: the first row that cannot be, by shard and key.
+        ValueError: the first impossible row, by shard and key.
     """
     hashes = np.empty(len(columns), dtype=np.uint64)
     start = 0
@@ -70,7 +72,7 @@ def _check_places(part: _Part, shards: Mapping[str, tuple[int, str]]) -> NDArray
     codes: NDArray[np.int32] = column.indices.to_numpy()
     lost = np.flatnonzero(known[codes] < 0)
     if len(lost):
-        raise part.refuse(int(lost[0]), "lies in a shard that the index does not list")
+        raise part.refuse(int(lost[0]), "lies in a shard that the catalogue does not list")
     offsets, sizes = part.table["offset"].to_numpy(), part.table["size"].to_numpy()
     # Compared without a sum: a damaged offset near 2**63 would wrap around.
     outside = (offsets < 0) | (sizes < 0) | (offsets > limits[codes] - sizes)

@@ -1,4 +1,4 @@
-"""Columns of a Parquet file that are read when they are asked for, from disk or object storage."""
+"""Columns of a Parquet file, read when they are first asked for, from disk or object storage."""
 
 import io
 import json
@@ -36,7 +36,7 @@ class StoredColumns:
         missing = set(schema.names) - set(self.file.schema_arrow.names)
         if missing:
             raise ValueError(
-                f"{uri} lacks the column {', '.join(sorted(missing))}; prepare the index again"
+                f"{uri} lacks the column {', '.join(sorted(missing))}; prepare the catalogue again"
             )
         self.rows: range | NDArray[np.int64] = range(self.file.metadata.num_rows)
         self._known: dict[str, pa.ChunkedArray] = {}
@@ -61,7 +61,7 @@ class StoredColumns:
         return part
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column of these rows; kept."""
+        """One column of these rows, which is kept."""
         if name not in self._known:
             groups, first = self._row_groups()
             column = self._read(groups, [name]).column(0)
@@ -73,7 +73,7 @@ class StoredColumns:
         return self._known[name]
 
     def parts(self, names: list[str]) -> Iterator[pa.Table]:
-        """All rows of the file, some at a time; not kept."""
+        """All rows of the file, one row group at a time; they are not kept."""
         for group in range(self.file.num_row_groups):
             yield self._read([group], names)
 
@@ -109,22 +109,22 @@ class StoredColumns:
         # Arrow's own errors are ValueErrors, or, for damaged pages, plain OSErrors.
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(
-                f"{self.uri} is no index of apdist or is damaged; prepare it again"
+                f"{self.uri} is no catalogue of apdist or is damaged; prepare it again"
             ) from error
 
 
 def _source(uri: str) -> Any:
     """What Arrow reads: an open file stays the same if another takes its place."""
-    return io.BufferedReader(_RangeFile(uri), BLOCK_BYTES) if storage.is_remote(uri) else uri
+    return storage.local_path(uri) or io.BufferedReader(_RangeFile(uri), BLOCK_BYTES)
 
 
 class _RangeFile(io.RawIOBase):
-    """An object as ranged reads; one that is replaced meanwhile is an error, not a mixture."""
+    """An object as a file of ranged reads; if it is replaced meanwhile, that is an error."""
 
     def __init__(self, uri: str) -> None:
         super().__init__()
         self.uri, self.position = uri, 0
-        self.size, self.etag = storage.size_and_etag(uri)
+        self.version = storage.version(uri)
 
     def readable(self) -> bool:
         return True
@@ -133,13 +133,13 @@ class _RangeFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.version.size}[whence]
         self.position = start + offset
         return self.position
 
     def readinto(self, target: Any) -> int:
-        size = max(0, min(len(target), self.size - self.position))
+        size = max(0, min(len(target), self.version.size - self.position))
         if size:
-            target[:size] = storage.read_range(self.uri, self.position, size, self.etag)
+            target[:size] = storage.read_range(self.uri, self.position, size, self.version.etag)
         self.position += size
         return size

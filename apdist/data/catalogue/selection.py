@@ -1,4 +1,4 @@
-"""Which images of an index a run trains on and which it evaluates on.
+"""Which images of a catalogue a run is trained on, and which it is evaluated on.
 
 The training split, less what a list excludes, less a share that is held out for evaluation.
 """
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from apdist.config import DataConfig
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, encoded
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 
 HOLDOUT = "holdout"
 """Name of the held-out share of the training split, as data.eval_split."""
@@ -19,39 +19,39 @@ _HOLDOUT_STREAM = 3
 _CLASS = "class:"
 
 
-def training_images(index: Index, data: DataConfig, seed: int) -> Index:
+def training_images(catalogue: Catalogue, data: DataConfig, seed: int) -> Catalogue:
     """The images to train on.
 
     Raises:
         ValueError: the split is missing, the list of exclusions names what is not there, or nothing
             is left.
     """
-    return _divided(index, data, seed)[0]
+    return _divided(catalogue, data, seed)[0]
 
 
-def evaluation_images(index: Index, data: DataConfig, seed: int) -> Index:
+def evaluation_images(catalogue: Catalogue, data: DataConfig, seed: int) -> Catalogue:
     """The images of data.eval_split; ``holdout`` is the share kept out of the training split.
 
     Raises:
         ValueError: the split is missing.
     """
-    if data.eval_split == HOLDOUT and not data.holdout_share and HOLDOUT not in index.splits():
+    if data.eval_split == HOLDOUT and not data.holdout_share and HOLDOUT not in catalogue.splits():
         raise ValueError("data.eval_split 'holdout' needs a share: --data.holdout-share 0.1")
     if data.eval_split != HOLDOUT or not data.holdout_share:
-        return index.select(data.eval_split)
-    return _divided(index, data, seed)[1]
+        return catalogue.select(data.eval_split)
+    return _divided(catalogue, data, seed)[1]
 
 
-def _divided(index: Index, data: DataConfig, seed: int) -> tuple[Index, Index]:
+def _divided(catalogue: Catalogue, data: DataConfig, seed: int) -> tuple[Catalogue, Catalogue]:
     """Images to train on, and images held out."""
-    split = index.select(data.train_split)
+    split = catalogue.select(data.train_split)
     if data.exclude:
-        split = split.subset(np.flatnonzero(~_excluded(index, split, data)))
+        split = split.subset(np.flatnonzero(~_excluded(catalogue, split, data)))
         if not len(split):
             raise ValueError(f"data.exclude: {data.exclude} excludes all training images")
-    if data.holdout_share and HOLDOUT in index.splits():
+    if data.holdout_share and HOLDOUT in catalogue.splits():
         raise ValueError(
-            f"{index.root} has a split {HOLDOUT!r} of its own; leave out data.holdout_share"
+            f"{catalogue.root} has a split {HOLDOUT!r} of its own; leave out data.holdout_share"
         )
     held_out = held_out_images(split.labels, data.holdout_share, data.holdout_by, seed)
     if not data.holdout_share:
@@ -81,18 +81,18 @@ def held_out_images(
     return np.asarray(chosen)
 
 
-def _excluded(index: Index, split: Index, data: DataConfig) -> NDArray[np.bool_]:
+def _excluded(catalogue: Catalogue, split: Catalogue, data: DataConfig) -> NDArray[np.bool_]:
     """(n,) bool: which images of ``split`` the list names.
 
     Raises:
-        ValueError: an entry is in no split of the index: a mistake that would go unnoticed.
+        ValueError: an entry is in no split of the catalogue: a mistake that would go unnoticed.
     """
     lines = [line.strip() for line in _text(data.exclude).splitlines()]
     entries = dict.fromkeys(line for line in lines if line and not line.startswith("#"))
     keys = [entry for entry in entries if not entry.startswith(_CLASS)]
     names = [entry.removeprefix(_CLASS).strip() for entry in entries if entry.startswith(_CLASS)]
-    _refuse_unknown(keys, _known(index, "key", keys), data.exclude, "image has the key")
-    _refuse_unknown(names, _known(index, "label_name", names), data.exclude, "class is named")
+    _refuse_unknown(keys, _known(catalogue, "key", keys), data.exclude, "image has the key")
+    _refuse_unknown(names, _known(catalogue, "label_name", names), data.exclude, "class is named")
     named: NDArray[np.bool_] = _named(split, "key", keys) | _named(split, "label_name", names)
     return named
 
@@ -106,20 +106,20 @@ def _text(uri: str) -> str:
         raise ValueError(f"data.exclude: {uri} is not a text file in UTF-8") from error
 
 
-def _named(index: Index, column: str, wanted: list[str]) -> NDArray[np.bool_]:
+def _named(catalogue: Catalogue, column: str, wanted: list[str]) -> NDArray[np.bool_]:
     """(n,) bool: where ``column`` is one of ``wanted``."""
     if column == "key":
-        found = pc.is_in(index.column(column), pa.array(wanted, pa.string()))
+        found = pc.is_in(catalogue.column(column), pa.array(wanted, pa.string()))
         return np.asarray(found.to_numpy(), dtype=bool)
-    codes, names = encoded(index.column(column))
+    codes, names = codes_and_names(catalogue.column(column))
     return np.isin(codes, [code for code, name in enumerate(names) if name in set(wanted)])
 
 
-def _known(index: Index, column: str, wanted: list[str]) -> set[str]:
+def _known(catalogue: Catalogue, column: str, wanted: list[str]) -> set[str]:
     if not wanted:
         return set()
-    rows = np.flatnonzero(_named(index, column, wanted))
-    return set(index.column(column).take(rows).cast(pa.string()).unique().to_pylist())
+    rows = np.flatnonzero(_named(catalogue, column, wanted))
+    return set(catalogue.column(column).take(rows).cast(pa.string()).unique().to_pylist())
 
 
 def _refuse_unknown(wanted: list[str], known: set[str], uri: str, what: str) -> None:

@@ -1,1 +1,1 @@
-"""From the plan to batches of pixels: read ahead, decoded in several processes."""
+"""From the plan to batches of pixels: prefetched, decoded in several processes."""

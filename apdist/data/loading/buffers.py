@@ -16,7 +16,7 @@ _NUMBERS = itertools.count()
 
 
 class Buffer:
-    """Room for the images of one batch in memory without a name: it cannot be left behind."""
+    """Room for the images of one batch, in memory without a name: a crash leaves none behind."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.number, self.shape = next(_NUMBERS), shape
@@ -29,14 +29,14 @@ class Buffer:
         os.close(self.descriptor)
 
 
-class Buffers:
-    """Buffers, made when first wanted."""
+class BufferPool:
+    """Buffers that are used again and again; made when first wanted."""
 
     def __init__(self) -> None:
         self.free: list[Buffer] = []
         self.all: list[Buffer] = []
 
-    def take(self, shape: tuple[int, ...]) -> Buffer:
+    def acquire(self, shape: tuple[int, ...]) -> Buffer:
         """A buffer of ``shape``."""
         for place, buffer in enumerate(self.free):
             if buffer.shape == shape:
@@ -44,7 +44,7 @@ class Buffers:
         self.all.append(Buffer(shape))
         return self.all[-1]
 
-    def give(self, buffer: Buffer) -> None:
+    def release(self, buffer: Buffer) -> None:
         """Put a buffer back."""
         self.free.append(buffer)
 
@@ -62,10 +62,10 @@ def mapped(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _anonymous_file(size: int) -> int:
-    """Descriptor of memory that is really there.
+    """Descriptor of memory that is allocated, not only promised.
 
     Raises:
-        ValueError: there is not so much; to write beyond it would kill the process.
+        ValueError: there is not enough; writing to it would kill the process.
     """
     if hasattr(os, "memfd_create"):  # unlike /dev/shm it is not limited to 64 MiB in a container
         descriptor = os.memfd_create("apdist-batch")

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from apdist.config import AugmentConfig
 from apdist.data import storage
-from apdist.data.loading.allowance import Allowance
 from apdist.data.loading.buffers import mapped
-from apdist.data.loading.filling import Filled, Order, fill
-from apdist.data.loading.reader import Piece, ReadRange, read_piece
-from apdist.data.storage.cache import CacheCounters, ShardCache
+from apdist.data.loading.byte_semaphore import ByteSemaphore
+from apdist.data.loading.decoding import Task, TaskResult, decode_into
+from apdist.data.loading.reader import read_images
+from apdist.data.storage.disk_cache import CacheCounters, ShardCache
 from apdist.data.storage.retries import RetryPolicy
 
 BEGIN = """
@@ -48,11 +48,11 @@ class Settings:
 
     augment: AugmentConfig
     num_threads: int
-    """Pieces that a loader decodes at once."""
+    """Requests that a loader decodes at once."""
     num_reads: int
-    """Pieces that it reads meanwhile."""
+    """Requests that it reads meanwhile."""
     encoded_bytes: int
-    """Most bytes of pieces that were read or are being read; a larger piece comes alone."""
+    """Most encoded bytes held at once; a request of more is read alone."""
     cache_dir: str = ""
     cache_bytes: int = 0
     deadline_s: float = 120.0
@@ -60,18 +60,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class NewBuffer:
-    """A buffer that tasks will name; its descriptor follows."""
+    """A buffer that submissions will name; its descriptor follows."""
 
     number: int
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Task:
-    """One piece for one part of a buffer."""
+class Submission:
+    """A task, and the part of a buffer that its images go to."""
 
     number: int
-    order: Order
+    task: Task
     buffer: int
     start: int
 
@@ -85,17 +85,18 @@ class Loader:
         self.cache = (
             ShardCache(settings.cache_dir, settings.cache_bytes) if settings.cache_dir else None
         )
-        self.allowance = Allowance(settings.encoded_bytes)
+        self.read_range = self.cache.read_range if self.cache else storage.read_range
+        self.semaphore = ByteSemaphore(settings.encoded_bytes)
         self.readers = ThreadPoolExecutor(settings.num_reads, "reader")
         # Threads of their own: decoding is a tenth faster where it has its memory and its caches.
         self.decoders = ThreadPoolExecutor(settings.num_threads, "decoder")
         self.lock = threading.Lock()
         self.counted = self._counts()
 
-    def submit(self, order: Order, out: NDArray[np.uint8]) -> "Future[Filled]":
-        """Fill ``out`` (p, 3, s, s); counts are those since the last time, of all threads."""
-        future: Future[Filled] = Future()
-        self.readers.submit(self._read, order, out, future)
+    def submit(self, task: Task, out: NDArray[np.uint8]) -> "Future[TaskResult]":
+        """Fill ``out`` (p, 3, s, s); counts are those of all threads since the last result."""
+        future: Future[TaskResult] = Future()
+        self.readers.submit(self._read, task, out, future)
         return future
 
     def close(self) -> None:
@@ -103,46 +104,40 @@ class Loader:
         self.readers.shutdown(cancel_futures=True)
         self.decoders.shutdown(cancel_futures=True)
 
-    def _read(self, order: Order, out: NDArray[np.uint8], future: "Future[Filled]") -> None:
-        self.allowance.take(order.piece.num_bytes)
+    def _read(self, task: Task, out: NDArray[np.uint8], future: "Future[TaskResult]") -> None:
+        self.semaphore.acquire(task.request.num_bytes)
         try:
             started = time.perf_counter()
-            encoded = read_piece(order.piece, self._read_range(order.piece))
+            encoded = read_images(task.request, self.read_range)
             seconds = time.perf_counter() - started
-            self.decoders.submit(self._decode, order, encoded, out, seconds, future)
+            self.decoders.submit(self._decode, task, encoded, out, seconds, future)
         except BaseException as error:
-            self.allowance.give(order.piece.num_bytes)
+            self.semaphore.release(task.request.num_bytes)
             future.set_exception(error)
 
     def _decode(
         self,
-        order: Order,
+        task: Task,
         encoded: list[memoryview],
         out: NDArray[np.uint8],
         read_s: float,
-        future: "Future[Filled]",
+        future: "Future[TaskResult]",
     ) -> None:
         try:
-            filled = fill(order, encoded, out, self.augment)
-            filled.read_s = read_s
+            result = decode_into(task, encoded, out, self.augment)
+            result.read_s = read_s
             with self.lock:
                 now = self._counts()
                 before, self.counted = self.counted, now
-            filled.num_retries, filled.num_hits, filled.num_misses = (
+            result.num_retries, result.num_hits, result.num_misses = (
                 b - a for a, b in zip(before, now, strict=True)
             )
         except BaseException as error:
             future.set_exception(error)
         else:
-            future.set_result(filled)
+            future.set_result(result)
         finally:
-            self.allowance.give(order.piece.num_bytes)
-
-    def _read_range(self, piece: Piece) -> ReadRange:
-        # What lies on this machine's disk needs no cache.
-        if self.cache is not None and storage.is_remote(piece.shards[0][0]):
-            return self.cache.read_range
-        return storage.read_range
+            self.semaphore.release(task.request.num_bytes)
 
     def _counts(self) -> tuple[int, int, int]:
         cached = self.cache.counters() if self.cache else CacheCounters()
@@ -150,7 +145,7 @@ class Loader:
 
 
 def run(descriptor: int) -> None:
-    """Do tasks from a connection until it ends; answers are (number, `Filled` or exception).
+    """Do the tasks that a connection brings; answers are (number, `TaskResult` or exception).
 
     Args:
         descriptor: of the connection; `Settings` come first.
@@ -159,12 +154,12 @@ def run(descriptor: int) -> None:
     connection = Connection(descriptor)
     settings = connection.recv()
     lock = threading.Lock()
-    logging.getLogger("apdist").addHandler(_Telling(connection, lock))
+    logging.getLogger("apdist").addHandler(_WarningSender(connection, lock))
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # ours tell of failed reads
     loader = Loader(settings)
     buffers: dict[int, NDArray[np.uint8]] = {}
 
-    def answer(number: int, future: "Future[Filled]") -> None:
+    def answer(number: int, future: "Future[TaskResult]") -> None:
         error = future.exception()
         if error is not None and not isinstance(error, (ValueError, OSError)):
             error = LoaderError(f"{type(error).__name__}: {error}")  # it may not survive the way
@@ -177,14 +172,14 @@ def run(descriptor: int) -> None:
             buffers[message.number] = mapped(descriptor, message.shape)
             os.close(descriptor)
         else:
-            out = buffers[message.buffer][message.start : message.start + len(message.order.piece)]
-            future = loader.submit(message.order, out)
+            out = buffers[message.buffer][message.start : message.start + len(message.task.request)]
+            future = loader.submit(message.task, out)
             future.add_done_callback(functools.partial(answer, message.number))
     # Nobody waits for what is still being done.
     os._exit(0)
 
 
-class _Telling(logging.Handler):
+class _WarningSender(logging.Handler):
     """Sends warnings to the parent, who knows where they go."""
 
     def __init__(self, connection: Connection, lock: threading.Lock) -> None:
@@ -198,7 +193,7 @@ class _Telling(logging.Handler):
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what images leave: to get each anew from the system takes a third of the time.
+    """Let glibc keep freed memory: to ask the system for it again takes a third of the time.
 
     Other systems are left as they are.
     """
@@ -209,9 +204,9 @@ def keep_freed_memory() -> None:
         mallopt(_ARENA_MAX, 1)  # or each thread would keep its own
 
 
-def _next(connection: Connection) -> NewBuffer | Task | None:
+def _next(connection: Connection) -> NewBuffer | Submission | None:
     try:
-        message: NewBuffer | Task | None = connection.recv()
+        message: NewBuffer | Submission | None = connection.recv()
     except (EOFError, OSError):  # the parent is gone
         return None
     return message

@@ -16,7 +16,7 @@ from multiprocessing.reduction import send_handle
 from typing import Any, Protocol
 
 from apdist.data.loading.buffers import Buffer
-from apdist.data.loading.filling import Filled, Order
+from apdist.data.loading.decoding import Task, TaskResult
 from apdist.data.loading.loader_process import (
     BEGIN,
     WARNING,
@@ -24,7 +24,7 @@ from apdist.data.loading.loader_process import (
     LoaderError,
     NewBuffer,
     Settings,
-    Task,
+    Submission,
 )
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _LONGEST_END_S = 2.0
 class Pool(Protocol):
     """Fills parts of buffers."""
 
-    def submit(self, order: Order, buffer: Buffer, start: int) -> "Future[Filled]":
+    def submit(self, task: Task, buffer: Buffer, start: int) -> "Future[TaskResult]":
         """Fill ``buffer`` from image ``start`` on."""
 
     def close(self) -> None:
@@ -48,10 +48,10 @@ class Threads:
     def __init__(self, settings: Settings) -> None:
         self.loader = Loader(settings)
 
-    def submit(self, order: Order, buffer: Buffer, start: int) -> "Future[Filled]":
+    def submit(self, task: Task, buffer: Buffer, start: int) -> "Future[TaskResult]":
         """Fill ``buffer`` from image ``start`` on."""
-        out = buffer.images[start : start + len(order.piece)]
-        return self.loader.submit(order, out)
+        out = buffer.images[start : start + len(task.request)]
+        return self.loader.submit(task, out)
 
     def close(self) -> None:
         """End the threads."""
@@ -62,7 +62,7 @@ class Processes:
     """Loaders that are processes; one that dies is an error, not a hang."""
 
     def __init__(self, number: int, settings: Settings) -> None:
-        self.waiting: list[dict[int, Future[Filled]]] = [{} for _ in range(number)]
+        self.waiting: list[dict[int, Future[TaskResult]]] = [{} for _ in range(number)]
         self.shown: list[set[int]] = [set() for _ in range(number)]
         self.lock = threading.Lock()
         self.numbers = itertools.count()
@@ -78,16 +78,16 @@ class Processes:
         self.listener = threading.Thread(target=self._listen, name="loaders", daemon=True)
         self.listener.start()
 
-    def submit(self, order: Order, buffer: Buffer, start: int) -> "Future[Filled]":
+    def submit(self, task: Task, buffer: Buffer, start: int) -> "Future[TaskResult]":
         """Fill ``buffer`` from image ``start`` on, by the process with the least to do."""
-        future: Future[Filled] = Future()
+        future: Future[TaskResult] = Future()
         number = next(self.numbers)
         with self.lock:
             place = min(range(len(self.waiting)), key=lambda p: len(self.waiting[p]))
             self.waiting[place][number] = future
         try:
             self._show(buffer, place)
-            self.connections[place].send(Task(number, order, buffer.number, start))
+            self.connections[place].send(Submission(number, task, buffer.number, start))
         except OSError:
             self._fail(place)
         return future
@@ -161,7 +161,7 @@ def _started(descriptor: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _settle(future: "Future[Filled]", answer: Any) -> None:
+def _settle(future: "Future[TaskResult]", answer: Any) -> None:
     if isinstance(answer, BaseException):
         future.set_exception(answer)
     else:

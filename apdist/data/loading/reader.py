@@ -1,4 +1,4 @@
-"""Encoded images by their row in the index: neighbours in a shard come with one ranged read.
+"""Encoded images by their row in the catalogue: neighbours in a shard come with one ranged read.
 
 Sizes: p images that are read together.
 """
@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, encoded
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 from apdist.data.images import ImageError
 
 LARGEST_GAP_BYTES = 64 << 10
-"""Images this close together in a shard are read in one request."""
+"""Images this close together in a shard come with one ranged read."""
 
 ReadRange = Callable[[str, int, int, str], bytes | bytearray]
 """URI, offset, size, ETag -> bytes; `storage.read_range`, or that of a cache."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Images that are read together, and everything needed for it: it travels between processes."""
+class ReadRequest:
+    """Images to read together, and all that reading them takes: it travels between processes."""
 
     shards: tuple[tuple[str, str], ...]
     """URI and ETag of the shards they lie in."""
@@ -46,10 +46,10 @@ class Piece:
         return f"image {self.keys[number]!r} at byte {offset} of {self.shards[shard][0]}"
 
     def check(self, number: int, data: bytes | memoryview) -> None:
-        """Compare ``data`` with the checksum in the index.
+        """Compare ``data`` with the checksum in the catalogue.
 
         Raises:
-            ImageError: the bytes are not those that were indexed.
+            ImageError: the bytes are not those that the catalogue notes.
         """
         if len(data) < int(self.places[number, 2]):
             raise ImageError("is cut off; the shard was truncated or replaced")
@@ -57,29 +57,31 @@ class Piece:
             raise ImageError("differs from its checksum; the shard was damaged or replaced")
 
 
-def read_piece(piece: Piece, read_range: ReadRange = storage.read_range) -> list[memoryview]:
-    """The encoded images of ``piece``, in its order; neighbours are views of the same bytes."""
+def read_images(
+    request: ReadRequest, read_range: ReadRange = storage.read_range
+) -> list[memoryview]:
+    """The encoded images of ``request``, in its order; neighbours are views of the same bytes."""
     found: dict[int, memoryview] = {}
-    for stretch in _stretches(piece.places):
-        first, last = piece.places[stretch[0]], piece.places[stretch[-1]]
+    for stretch in _stretches(request.places):
+        first, last = request.places[stretch[0]], request.places[stretch[-1]]
         start, end = int(first[1]), int(last[1] + last[2])
-        uri, etag = piece.shards[int(first[0])]
+        uri, etag = request.shards[int(first[0])]
         try:
             block = memoryview(read_range(uri, start, end - start, etag))
         except storage.RangeError:
             for number in stretch:
-                found[number] = _there(piece, number, read_range)
+                found[number] = _there(request, number, read_range)
             continue
         for number in stretch:
-            begin = int(piece.places[number, 1]) - start
-            found[number] = block[begin : begin + int(piece.places[number, 2])]
-    return [found[number] for number in range(len(piece))]
+            begin = int(request.places[number, 1]) - start
+            found[number] = block[begin : begin + int(request.places[number, 2])]
+    return [found[number] for number in range(len(request))]
 
 
-def _there(piece: Piece, number: int, read_range: ReadRange) -> memoryview:
-    """An image of a shard that ends early; empty where it is not in what is left."""
-    shard, offset, size = piece.places[number, :3].tolist()
-    uri, etag = piece.shards[shard]
+def _there(request: ReadRequest, number: int, read_range: ReadRange) -> memoryview:
+    """An image of a shard that ends early; empty if it lay in the part that is missing."""
+    shard, offset, size = request.places[number, :3].tolist()
+    uri, etag = request.shards[shard]
     try:
         return memoryview(read_range(uri, offset, size, etag))
     except storage.RangeError:
@@ -87,7 +89,7 @@ def _there(piece: Piece, number: int, read_range: ReadRange) -> memoryview:
 
 
 def _stretches(places: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Numbers of images that one request brings, in the order of their bytes."""
+    """Numbers of the images that one ranged read brings, in the order of their bytes."""
     stretch: list[int] = []
     for number in np.lexsort((places[:, 1], places[:, 0])).tolist():
         if stretch and not _close(places[stretch[-1]], places[number]):
@@ -104,50 +106,50 @@ def _close(left: NDArray[np.int64], right: NDArray[np.int64]) -> bool:
 
 
 class ImageReader:
-    """Encoded images of an index."""
+    """Encoded images of a catalogue."""
 
-    def __init__(self, index: Index) -> None:
-        self.index = index
-        codes, self.shard_names = encoded(index.column("shard"))
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        codes, self.shard_names = codes_and_names(catalogue.column("shard"))
         self.columns = [
             codes,
-            *(index.column(name).to_numpy() for name in ("offset", "size", "crc32")),
+            *(catalogue.column(name).to_numpy() for name in ("offset", "size", "crc32")),
         ]
-        self.keys = index.column("key").combine_chunks()
+        self.keys = catalogue.column("key").combine_chunks()
         self.shard_list = [
-            (storage.join(index.root, name), index.shards.get(name, (0, ""))[1])
+            (storage.join(catalogue.root, name), catalogue.shards.get(name, (0, ""))[1])
             for name in self.shard_names
         ]
 
-    def pieces(self, rows: NDArray[np.int64], cuts: NDArray[np.int64]) -> list[Piece]:
-        """The images of ``rows`` (b,), to be read; the first piece ends before ``cuts``[0]."""
+    def requests(self, rows: NDArray[np.int64], cuts: NDArray[np.int64]) -> list[ReadRequest]:
+        """The images of ``rows`` (b,), to be read; the first request ends before ``cuts``[0]."""
         places = np.stack([column[rows].astype(np.int64) for column in self.columns], axis=1)
         keys = self.keys.take(rows).to_pylist()
         found, start = [], 0
         for part in np.split(places, cuts):
             codes, part[:, 0] = np.unique(part[:, 0], return_inverse=True)
             shards = tuple(self.shard_list[code] for code in codes.tolist())
-            found.append(Piece(shards, part, tuple(keys[start : start + len(part)])))
+            found.append(ReadRequest(shards, part, tuple(keys[start : start + len(part)])))
             start += len(part)
         return found
 
-    def piece(self, rows: NDArray[np.int64]) -> Piece:
+    def request(self, rows: NDArray[np.int64]) -> ReadRequest:
         """The images of ``rows`` (p,), to be read."""
-        return self.pieces(rows, np.empty(0, np.int64))[0]
+        return self.requests(rows, np.empty(0, np.int64))[0]
 
     def read_one(self, row: int) -> bytes:
         """The encoded image of ``row``.
 
         Raises:
-            ImageError: it is not what was indexed.
+            ImageError: it is not what the catalogue notes.
         """
-        piece = self.piece(np.array([row]))
-        data = bytes(read_piece(piece)[0])
-        piece.check(0, data)
+        request = self.request(np.array([row]))
+        data = bytes(read_images(request)[0])
+        request.check(0, data)
         return data
 
     def rows_of_shards(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """Rows of the images that lie in the shards ``names``, in the order of the index."""
+        """Rows of the images that lie in the shards ``names``, in the order of the catalogue."""
         wanted = np.flatnonzero(np.isin(self.shard_names, list(names)))
         rows: NDArray[np.int64] = np.flatnonzero(np.isin(self.columns[0], wanted))
         return rows

@@ -1,4 +1,4 @@
-"""Follow the plan: a worker's part of each global batch, read and decoded ahead of need.
+"""Prefetch the batches of the plan: a worker's part of each, read and decoded ahead of need.
 
 Shapes: B images in a global batch, b on this worker, s side of the crop in pixels. Images are
 (b, 3, s, s) uint8.
@@ -18,24 +18,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.config import AugmentConfig, DataConfig
-from apdist.data.catalogue.catalogue import Index
+from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.images import ImageError
-from apdist.data.loading.buffers import Buffer, Buffers
-from apdist.data.loading.filling import Filled, Order, explain, fill
+from apdist.data.loading.buffers import Buffer, BufferPool
+from apdist.data.loading.decoding import Task, TaskResult, decode_into, explain
 from apdist.data.loading.loader_process import Settings
 from apdist.data.loading.pool import Pool, new_pool
-from apdist.data.loading.reader import ImageReader, Piece, read_piece
+from apdist.data.loading.reader import ImageReader, ReadRequest, read_images
 from apdist.data.loading.telemetry import StreamFigures, figures_of
 from apdist.data.plan.plan import Plan
 
 logger = logging.getLogger(__name__)
 
-_PIECE_IMAGES = 16
-"""Images that travel to a loader together: one by one takes a tenth of the time of decoding."""
+_REQUEST_IMAGES = 16
+"""Images of a task, about: one by one, sending them would take a tenth of the time of decoding."""
 _ENCODED_SHARE = 0.25
-"""Of the memory for reading ahead."""
+"""Of the memory for prefetching."""
 # More would bring nothing: a loader that is slower on the whole is not helped by a longer queue.
-_MOST_STEPS_AHEAD = 16
+_MOST_PREFETCHED = 16
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,24 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Ahead:
-    """A batch that is being read."""
+class _Prefetched:
+    """A batch that is being read, or is ready."""
 
     step: int
     rows: NDArray[np.int64]
     buffer: Buffer
-    pieces: list[tuple[int, Order, "Future[Filled]"]]
-    """Place of its first image, what was ordered, what came of it."""
+    tasks: list[tuple[int, Task, "Future[TaskResult]"]]
+    """Place of its first image, the task, and its result."""
 
     def is_ready(self) -> bool:
-        return all(future.done() for _, _, future in self.pieces)
+        return all(future.done() for _, _, future in self.tasks)
 
 
 class TrainingStream:
     """Decoded, augmented batches of one worker.
 
     Args:
-        index: the training split.
+        catalogue: the training split.
         plan: the global batches over it.
         data: image size, loaders, memory, what to do with a corrupt image.
         augment: random changes.
@@ -77,15 +77,20 @@ class TrainingStream:
 
     def __init__(
         self,
-        index: Index,
+        catalogue: Catalogue,
         plan: Plan,
         data: DataConfig,
         augment: AugmentConfig,
         own_rows: Callable[[NDArray[np.int64]], NDArray[np.int64]],
     ) -> None:
-        self.reader, self.plan, self.data, self.augment = ImageReader(index), plan, data, augment
+        self.reader, self.plan, self.data, self.augment = (
+            ImageReader(catalogue),
+            plan,
+            data,
+            augment,
+        )
         self.own_rows = own_rows
-        self.labels = index.labels
+        self.labels = catalogue.labels
         self.settings = Settings(
             augment=augment,
             num_threads=data.loader_threads,
@@ -104,22 +109,22 @@ class TrainingStream:
             StorageError: a shard cannot be read.
             LoaderError: a loader process died.
         """
-        pool, buffers = new_pool(self.data.loader_processes, self.settings), Buffers()
-        ahead: deque[_Ahead] = deque()
+        pool, buffers = new_pool(self.data.loader_processes, self.settings), BufferPool()
+        prefetched: deque[_Prefetched] = deque()
         steps = iter(range(start, stop))
         used: Buffer | None = None
         try:
             while True:
                 if used is not None:
-                    buffers.give(used)
-                while len(ahead) < self.steps_ahead() and (step := next(steps, -1)) >= 0:
-                    ahead.append(self._order(step, pool, buffers))
-                if not ahead:
+                    buffers.release(used)
+                while len(prefetched) < self.num_prefetched() and (step := next(steps, -1)) >= 0:
+                    prefetched.append(self._prefetch(step, pool, buffers))
+                if not prefetched:
                     return
-                asked, num_ready = time.perf_counter(), sum(one.is_ready() for one in ahead)
-                one = ahead.popleft()
-                parts = [future.result() for _, _, future in one.pieces]
-                replaced = sum(self._replace(one, *piece) for piece in one.pieces)
+                asked, num_ready = time.perf_counter(), sum(one.is_ready() for one in prefetched)
+                one = prefetched.popleft()
+                parts = [future.result() for _, _, future in one.tasks]
+                replaced = sum(self._replace(one, *task) for task in one.tasks)
                 figures = figures_of(
                     parts,
                     waited_s=time.perf_counter() - asked,
@@ -137,7 +142,7 @@ class TrainingStream:
             pool.close()
             buffers.close()
 
-    def steps_ahead(self) -> int:
+    def num_prefetched(self) -> int:
         """Batches that ``data.read_ahead_mib`` holds beside the one in use; at least one.
 
         Raises:
@@ -154,49 +159,51 @@ class TrainingStream:
                 f"{num_images} images of a step take {size / 2**20:.1f} MiB on this worker, and "
                 f"encoded ones a quarter of it all; use --data.read-ahead-mib {needed} or more"
             )
-        return min(number, _MOST_STEPS_AHEAD)
+        return min(number, _MOST_PREFETCHED)
 
-    def _order(self, step: int, pool: Pool, buffers: Buffers) -> _Ahead:
-        """Have the images of ``step`` read, some groups at a time: a group is mostly one read."""
+    def _prefetch(self, step: int, pool: Pool, buffers: BufferPool) -> _Prefetched:
+        """Start to load ``step`` in tasks of whole groups: a group is mostly one read."""
         rows, side = self.own_rows(self.plan.rows(step)), self.data.image_size
-        buffer = buffers.take((len(rows), 3, side, side))
-        epoch, pieces, start = self.plan.epoch_of(step)[0], [], 0
-        num_images = min(_PIECE_IMAGES, max(1, len(rows) // (2 * self.data.num_decoders)))
-        for piece in self.reader.pieces(rows, piece_ends(self.labels[rows], num_images)):
-            order = Order(piece, self.plan.seed, epoch)
-            pieces.append((start, order, pool.submit(order, buffer, start)))
-            start += len(piece)
-        return _Ahead(step, rows, buffer, pieces)
+        buffer = buffers.acquire((len(rows), 3, side, side))
+        epoch, tasks, start = self.plan.epoch_of(step)[0], [], 0
+        num_images = min(_REQUEST_IMAGES, max(1, len(rows) // (2 * self.data.num_decoders)))
+        for request in self.reader.requests(rows, request_cuts(self.labels[rows], num_images)):
+            task = Task(request, self.plan.seed, epoch)
+            tasks.append((start, task, pool.submit(task, buffer, start)))
+            start += len(request)
+        return _Prefetched(step, rows, buffer, tasks)
 
-    def _replace(self, one: _Ahead, start: int, order: Order, future: "Future[Filled]") -> int:
-        """Put others in the place of corrupt images; returns how many.
+    def _replace(
+        self, one: _Prefetched, start: int, task: Task, future: "Future[TaskResult]"
+    ) -> int:
+        """Put other images in the place of corrupt ones; returns how many.
 
         Raises:
             ImageError: images are corrupt and are not to be replaced.
         """
         corrupt = future.result().corrupt
         for number, reason in corrupt.items():
-            where = order.piece.describe(number)
+            where = task.request.describe(number)
             if self.data.on_corrupt == "error":
                 raise ImageError(explain(where, reason))
             logger.warning("%s %s; replaced", where, reason)
             row, place = int(one.rows[start + number]), start + number
-            self._substitute(row, order.epoch, one.buffer.images[place : place + 1])
+            self._substitute(row, task.epoch, one.buffer.images[place : place + 1])
         return len(corrupt)
 
     def _substitute(self, row: int, epoch: int, out: NDArray[np.uint8]) -> None:
         """Fill ``out`` (1, 3, s, s) with the next readable image of the same class."""
         others = np.flatnonzero(self.labels == self.labels[row])
         for other in np.roll(others, -1 - int(np.searchsorted(others, row)))[:-1]:
-            order = Order(self.reader.piece(np.array([other])), self.plan.seed, epoch)
-            if not fill(order, read_piece(order.piece), out, self.augment).corrupt:
+            task = Task(self.reader.request(np.array([other])), self.plan.seed, epoch)
+            if not decode_into(task, read_images(task.request), out, self.augment).corrupt:
                 return
-        piece: Piece = self.reader.piece(np.array([row]))
-        raise ImageError(f"{piece.describe(0)} is corrupt, and so is all of its class")
+        request: ReadRequest = self.reader.request(np.array([row]))
+        raise ImageError(f"{request.describe(0)} is corrupt, and so is all of its class")
 
 
-def piece_ends(labels: NDArray[np.int64], num_images: int) -> NDArray[np.int64]:
-    """Where to cut ``labels`` (b,) between two classes, each about ``num_images`` later."""
+def request_cuts(labels: NDArray[np.int64], num_images: int) -> NDArray[np.int64]:
+    """Where ``labels`` (b,) is cut into requests of about ``num_images``, between two classes."""
     changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
     wanted = np.searchsorted(changes, np.arange(num_images, len(labels), num_images))
     ends: NDArray[np.int64] = changes[np.unique(wanted[wanted < len(changes)])]

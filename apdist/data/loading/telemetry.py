@@ -1,4 +1,4 @@
-"""What the stream tells of itself, and why the training waits for it."""
+"""Figures of the stream, and why the training waits for it."""
 
 import dataclasses
 import os
@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from apdist.config import DataConfig
-from apdist.data.loading.filling import Filled
+from apdist.data.loading.decoding import TaskResult
 
 _STEPS_LOOKED_AT = 10
 _TOLERABLE_SHARE = 0.2
@@ -36,7 +36,7 @@ class StreamFigures:
 
 
 def figures_of(
-    parts: list[Filled], *, waited_s: float, num_ready: int, num_replaced: int
+    parts: list[TaskResult], *, waited_s: float, num_ready: int, num_replaced: int
 ) -> StreamFigures:
     """The sum of what the loaders did for a step."""
     return StreamFigures(
@@ -62,21 +62,6 @@ def total(parts: list[StreamFigures]) -> StreamFigures:
     return StreamFigures(**sums | {"num_ready": min(part.num_ready for part in parts)})
 
 
-def logged(figures: StreamFigures, seconds: float) -> dict[str, float]:
-    """What is logged of a step of ``seconds``, of one worker."""
-    return {
-        "waited_s": figures.waited_s,
-        "replaced_images": figures.num_replaced,
-        "read_mb_per_s": figures.num_bytes / 1e6 / seconds,
-        "read_s": figures.read_s,
-        "decode_s": figures.decode_s,
-        "read_retries": figures.num_retries,
-        "steps_ready": figures.num_ready,
-        "cache_hits": figures.num_hits,
-        "cache_misses": figures.num_misses,
-    }
-
-
 class Waiting:
     """Watches how long steps wait for their images, and says once why."""
 
@@ -86,7 +71,7 @@ class Waiting:
         self.told = False
 
     def note(self, figures: StreamFigures, step_s: float) -> str:
-        """Take a step of ``step_s`` seconds; a warning if the last ones waited, or nothing."""
+        """Count a step of ``step_s`` seconds; a warning if the last ones waited, or nothing."""
         self.recent.append((figures, step_s))
         if self.told or len(self.recent) < _STEPS_LOOKED_AT:
             return ""

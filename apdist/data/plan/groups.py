@@ -21,7 +21,7 @@ class Classes:
     """The images of each class, side by side."""
 
     order: NDArray[np.integer]
-    """(n,) rows of the index, class after class, inside a class in the order of the shards."""
+    """(n,) rows of the catalogue, class after class, inside a class in the order of the shards."""
     starts: NDArray[np.int64]
     """(c,) where each class begins in ``order``."""
     sizes: NDArray[np.int64]

@@ -1,8 +1,8 @@
-"""The batch of step t: a pure function of (labels, options, seed, t). No image is read.
+"""The batch sampler: the batch of step t is a pure function of labels, options, seed and t.
 
-An epoch is planned class by class and a batch when it is asked for, so any step costs the same. All
-chance comes from the raw output of PCG64, a stream that numpy keeps the same in every version, on
-every machine; whoever asks, for whichever worker, gets the same rows.
+No image is read. An epoch is planned class by class, a batch when it is asked for, so any step
+costs the same. All randomness comes from the raw output of PCG64, which numpy keeps the same in
+every version and on every machine: whoever asks, for whichever worker, gets the same rows.
 
 Sizes: n images of the split, B images in a batch, K images in a group, c classes.
 """
@@ -14,9 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apdist.config import Config
-from apdist.data.plan.dealing import Deal, Demand, deal, fill, smallest_hand, steps_per_epoch
-from apdist.data.plan.dealing import thinned_blocks as thinned
 from apdist.data.plan.groups import UNIT, Blocks, classes_of, covering_blocks, drawn_blocks
+from apdist.data.plan.sampler import (
+    Demand,
+    EpochGroups,
+    assign_groups,
+    fitted_sizes,
+    smallest_batch,
+    steps_per_epoch,
+)
+from apdist.data.plan.sampler import limited_blocks as limited
 
 _EPOCH, _BATCH = 1, 2
 """Independent random streams of one seed."""
@@ -39,7 +46,7 @@ class PlanSummary:
 
 @dataclass(frozen=True)
 class _Epoch:
-    deal: Deal
+    groups: EpochGroups
     rotations: NDArray[np.int64]
     """(c,) image of each class that its first group begins with."""
 
@@ -48,9 +55,9 @@ class Plan:
     """Class-balanced global batches of exactly ``batch_size`` images.
 
     Every image of a batch has another image of its class in it, and is used at most once an epoch.
-    With class_weights ``images`` and no other demand an epoch is all images but those that fill no
-    batch. Otherwise it is the longest stretch in which every class comes up as often as asked and
-    no image twice.
+    With class_weights ``images`` and no other demand, an epoch has all images except the rest that
+    fills no batch. Otherwise it is the longest one in which every class comes up as often as asked
+    for, and no image twice.
 
     Args:
         labels: (n,) class of each image, in the order of the shards.
@@ -90,7 +97,7 @@ class Plan:
         steps = steps_per_epoch(blocks, self.demand)
         if not steps:
             raise ValueError(_unfillable(blocks, self.demand, group_size))
-        self.blocks = thinned(blocks, self.demand, steps)
+        self.blocks = limited(blocks, self.demand, steps)
         self.summary = PlanSummary(
             num_images=int(self.classes.sizes.sum()),
             num_classes=len(self.classes.sizes),
@@ -105,13 +112,13 @@ class Plan:
         """(B,) positions in ``labels`` of the global batch of ``step``, groups together."""
         epoch, position = self.epoch_of(step)
         now = self._epoch(epoch)
-        blocks, numbers = now.deal.hand(position)
+        blocks, numbers = now.groups.of_batch(position)
         mixed = np.argsort(
             self._random(_BATCH, epoch, position).random_raw(len(blocks)), kind="stable"
         )
         blocks, numbers = blocks[mixed], numbers[mixed]
         whole = self.blocks.sizes[blocks]
-        sizes = fill(whole, self.demand.batch_size, keep_all=self.demand.num_classes > 0)
+        sizes = fitted_sizes(whole, self.demand.batch_size, keep_all=self.demand.num_classes > 0)
         classes = self.blocks.classes[blocks]
         firsts = now.rotations[classes] + self.blocks.offsets[blocks] + numbers * whole
         inside = np.arange(self.demand.batch_size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -126,10 +133,10 @@ class Plan:
 
     def _plan_epoch(self, epoch: int) -> _Epoch:
         random = self._random(_EPOCH, epoch)
-        dealt = deal(self.blocks, self.demand, self.summary.steps_per_epoch, random)
+        groups = assign_groups(self.blocks, self.demand, self.summary.steps_per_epoch, random)
         sizes = self.classes.sizes
         rotations = random.random_raw(len(sizes)) % sizes.astype(np.uint64)
-        return _Epoch(dealt, rotations.astype(np.int64))
+        return _Epoch(groups, rotations.astype(np.int64))
 
     def _random(self, *stream: int) -> np.random.PCG64:
         return np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=stream))
@@ -172,7 +179,7 @@ def _unfillable(blocks: Blocks, demand: Demand, group_size: int) -> str:
     elif demand.most_groups:
         source = f"{demand.most_groups} groups of each class (data.max_groups_per_class)"
         remedy = ", or a higher cap"
-    found = smallest_hand(thinned(blocks, demand, 1), demand, 1)
+    found = smallest_batch(limited(blocks, demand, 1), demand, 1)
     return (
         f"training.batch_size {demand.batch_size} cannot be filled: {source} of up to {group_size} "
         f"images (data.group_size) has {found} images; "

@@ -1,4 +1,4 @@
-"""Compare shards with their index: what is missing, was replaced, or has other bytes."""
+"""Compare shards with their catalogue: what is missing, was replaced, or has other bytes."""
 
 import threading
 import zlib
@@ -12,18 +12,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, encoded
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 
 SKIP_BYTES = 1 << 20
 POLL_S = 0.2
 COMPARED = ("key", "offset", "size", "crc32")
 Columns = dict[str, pa.ChunkedArray]
-"""Of the index, each read once; none where images are not read."""
+"""Of the catalogue, each read once; none where images are not read."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as it was indexed."""
+    """One thing that differs from the catalogue."""
 
     shard: str
     key: str
@@ -34,27 +34,27 @@ class Difference:
 
 
 def check_shards(
-    index: Index,
+    catalogue: Catalogue,
     *,
     deep: bool,
     num_threads: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[Difference]:
-    """What differs from ``index``, in the order of the shards.
+    """What differs from ``catalogue``, in the order of the shards.
 
     Args:
-        index: what the shards should hold.
+        catalogue: what the shards should hold.
         deep: read every image and compare its checksum, not only sizes and ETags.
         num_threads: shards looked at together.
         progress: called with the number of images done.
     """
     stop = threading.Event()
     tally = _Tally()
-    rows = rows_by_shard(index)
-    columns: Columns = {name: index.column(name) for name in COMPARED} if deep else {}
+    rows = rows_by_shard(catalogue)
+    columns: Columns = {name: catalogue.column(name) for name in COMPARED} if deep else {}
 
     def check(shard: str) -> list[Difference]:
-        return list(_check_shard(index, columns, shard, rows[shard], tally, stop))
+        return list(_check_shard(catalogue, columns, shard, rows[shard], tally, stop))
 
     with ThreadPoolExecutor(num_threads, thread_name_prefix="check") as pool:
         futures = [pool.submit(check, shard) for shard in sorted(rows)]
@@ -84,35 +84,35 @@ class _Tally:
             self.count += number
 
 
-def rows_by_shard(index: Index) -> dict[str, NDArray[np.int64]]:
+def rows_by_shard(catalogue: Catalogue) -> dict[str, NDArray[np.int64]]:
     """Rows of the images of each shard, in the order in which they lie there."""
-    codes, names = encoded(index.column("shard"))
-    order = np.lexsort((index.column("offset").to_numpy(), codes))
+    codes, names = codes_and_names(catalogue.column("shard"))
+    order = np.lexsort((catalogue.column("offset").to_numpy(), codes))
     edges = np.searchsorted(codes[order], np.arange(len(names) + 1))
     found = {name: order[edges[i] : edges[i + 1]] for i, name in enumerate(names)}
     # A shard that holds no usable image belongs to the data set, too.
-    return {name: np.empty(0, dtype=np.int64) for name in index.shards} | found
+    return {name: np.empty(0, dtype=np.int64) for name in catalogue.shards} | found
 
 
 def _check_shard(
-    index: Index,
+    catalogue: Catalogue,
     columns: Columns,
     shard: str,
     rows: NDArray[np.int64],
     tally: _Tally,
     stop: threading.Event,
 ) -> Iterator[Difference]:
-    uri = storage.join(index.root, shard)
+    uri = storage.join(catalogue.root, shard)
     if not storage.exists(uri):
         yield Difference(shard, "", -1, f"missing, with {len(rows)} images")
         tally.add(len(rows))
         return
-    size, etag = storage.size_and_etag(uri)
-    size_then, etag_then = index.shards.get(shard, (size, etag))
-    if size != size_then:
-        yield Difference(shard, "", -1, f"size changed from {size_then} to {size} bytes")
-    elif etag != etag_then:
-        yield Difference(shard, "", -1, f"replaced: its ETag was {etag_then} and is {etag}")
+    now = storage.version(uri)
+    size, etag = catalogue.shards.get(shard, (now.size, now.etag))
+    if now.size != size:
+        yield Difference(shard, "", -1, f"size changed from {size} to {now.size} bytes")
+    elif now.etag != etag:
+        yield Difference(shard, "", -1, f"replaced: its ETag was {etag} and is {now.etag}")
     if columns:
         with storage.open_stream(uri) as stream:
             yield from _check_images(columns, shard, rows, stream, tally, stop)

@@ -22,7 +22,7 @@ GRACE_S = 5.0
 def encode_all(
     contents: list[Any], encode: Callable[[Any], T], num_processes: int
 ) -> Generator[T, None, None]:
-    """``encode`` of each of ``contents``, in order; a module-level function."""
+    """What ``encode``, a module-level function, makes of each of ``contents``, in order."""
     if num_processes <= 1:
         yield from map(encode, contents)
         return
@@ -38,7 +38,7 @@ def encode_all(
 def each_as_done(
     jobs: Sequence[Any], work: Callable[[Any], T], num_processes: int
 ) -> Generator[tuple[int, T], None, None]:
-    """Number of the job and ``work`` of it, as they get done; a module-level function.
+    """Number and result of each job, as they finish; ``work`` is a module-level function.
 
     For few jobs that take long: ``work`` calls `check_stopped` now and then.
     """
@@ -88,7 +88,7 @@ def _without_ctrl_c() -> Iterator[None]:
 
 
 def check_stopped() -> None:
-    """Raise where nobody waits for the result of this process any more."""
+    """Raise if nobody waits for the result of this process any more."""
     if _stopped.is_set():
         raise InterruptedError("stopped")
 

@@ -17,7 +17,7 @@ KEPT_FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 
 @dataclass(frozen=True)
 class StoredImage:
-    """A file, or a stretch of one, that is an encoded image, and what to do with it."""
+    """A file, or a part of one, that holds an encoded image, and what to do with it."""
 
     path: str
     max_side: int

@@ -1,4 +1,4 @@
-"""Class labels as people write them, texts or whole numbers, to the integers of the index."""
+"""Class labels as people write them, texts or whole numbers, to the integers of the catalogue."""
 
 from collections.abc import Iterable
 

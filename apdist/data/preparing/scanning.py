@@ -1,6 +1,5 @@
 """One streaming pass over a shard that others wrote: a row for each of its images."""
 
-import os
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,17 +43,7 @@ class ShardError(ValueError):
 
 
 @dataclass(frozen=True)
-class Version:
-    """What tells one version of a file from the next."""
-
-    size: int
-    etag: str
-    modified_ns: int
-    """Of a local file, which has no ETag; else 0."""
-
-
-@dataclass(frozen=True)
-class Job:
+class ScanTask:
     """A shard to scan."""
 
     uri: str
@@ -69,7 +58,7 @@ class Job:
 class ShardRows:
     """What a pass over a shard found."""
 
-    version: Version
+    version: storage.Version
     table: pa.Table
     problems: list[str] = field(default_factory=list)
     """The first of what was passed over."""
@@ -82,38 +71,32 @@ class ShardRows:
             self.problems.append(text)
 
 
-def version_of(uri: str) -> Version:
-    """Size, ETag and time of the file at ``uri``."""
-    size, etag = storage.size_and_etag(uri)
-    return Version(size, etag, 0 if storage.is_remote(uri) else os.stat(uri).st_mtime_ns)
-
-
-def scan_shard(job: Job) -> ShardRows:
+def scan_shard(task: ScanTask) -> ShardRows:
     """Read the shard once, front to back.
 
     Raises:
-        ShardError: the shard or one of its samples cannot be used, and ``job.skip`` is false.
+        ShardError: the shard or one of its samples cannot be used, and ``task.skip`` is false.
     """
-    before = version_of(job.uri)
+    before = storage.version(task.uri)
     found = ShardRows(before, ROW_SCHEMA.empty_table())
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     try:
-        with storage.open_stream(job.uri) as stream:
-            for sample in read_samples(members(stream, lambda name: is_wanted(name, job.rules))):
+        with storage.open_stream(task.uri) as stream:
+            for sample in read_samples(members(stream, lambda name: is_wanted(name, task.rules))):
                 check_stopped()
-                if job.skip or not sample.is_cut:  # else the damage behind it is the news
-                    _add(sample, job, rows, seen, found)
+                if task.skip or not sample.is_cut:  # else the damage behind it is the news
+                    _add(sample, task, rows, seen, found)
     except DamageError as error:
-        _refuse(f"{job.uri} {error}", job, found)
-    if version_of(job.uri) != before:
-        raise ShardError(f"{job.uri} was changed while it was read; index it again")
+        _refuse(f"{task.uri} {error}", task, found)
+    if storage.version(task.uri) != before:
+        raise ShardError(f"{task.uri} was changed while it was read; index it again")
     found.table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
     return found
 
 
 def _add(
-    sample: Sample, job: Job, rows: list[dict[str, Any]], seen: set[str], found: ShardRows
+    sample: Sample, task: ScanTask, rows: list[dict[str, Any]], seen: set[str], found: ShardRows
 ) -> None:
     try:
         if sample.key in seen:
@@ -121,30 +104,30 @@ def _add(
                 "has a key that came before; the members of a sample must be neighbours and keys "
                 "different (tar --sort=name)"
             )
-        row = _row(sample, job)
+        row = _row(sample, task)
     except (SampleError, ImageError) as error:
         if not sample.is_cut:
-            where = f"{job.uri}: sample {sample.key!r} at byte {sample.offset}"
-            _refuse(f"{where} {error}", job, found)
+            where = f"{task.uri}: sample {sample.key!r} at byte {sample.offset}"
+            _refuse(f"{where} {error}", task, found)
     else:
         rows.append(row)
     seen.add(sample.key)
 
 
-def _row(sample: Sample, job: Job) -> dict[str, Any]:
+def _row(sample: Sample, task: ScanTask) -> dict[str, Any]:
     if sample.problem:
         raise SampleError(sample.problem)
     try:
         sample.key.encode()
     except UnicodeEncodeError as error:
         raise SampleError("has a key that is no UTF-8 text") from error
-    image = image_of(sample, job.rules)
+    image = image_of(sample, task.rules)
     width, height = image_size(image.data)
     return {
         "key": sample.key,
-        "label": label_of(sample, job.rules),
-        "name": name_of(sample, job.rules),
-        "split": split_of(sample, job.rules, job.name),
+        "label": label_of(sample, task.rules),
+        "name": name_of(sample, task.rules),
+        "split": split_of(sample, task.rules, task.name),
         "offset": image.offset,
         "size": image.size,
         "crc32": zlib.crc32(image.data),
@@ -153,7 +136,7 @@ def _row(sample: Sample, job: Job) -> dict[str, Any]:
     }
 
 
-def _refuse(text: str, job: Job, found: ShardRows) -> None:
-    if not job.skip:
+def _refuse(text: str, task: ScanTask, found: ShardRows) -> None:
+    if not task.skip:
         raise ShardError(f"{text}; mend it, or use --on-corrupt skip")
     found.add_problem(text)

@@ -1,4 +1,4 @@
-"""Write WebDataset shards with the images of a class in runs, and the index of them.
+"""Write WebDataset shards with the images of a class in runs, and the catalogue of them.
 
 A *run* is a stretch of neighbouring images of one class, so that a group of a batch is one ranged
 read.
@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import SCHEMA, Index, refuse_cut_off, write_index
+from apdist.data.catalogue.catalogue import SCHEMA, Catalogue, refuse_cut_off, write_catalogue
 from apdist.data.preparing.encoding import encode_all
 
 logger = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ def write_shards(
     num_processes: int = 1,
     on_refused: Callable[[Item, str], None],
     progress: Callable[[int], None] = lambda _: None,
-) -> Index:
-    """Write ``items`` as shards under ``out`` and return their index, which is written last.
+) -> Catalogue:
+    """Write ``items`` as shards under ``out`` and return their catalogue, which is written last.
 
     Args:
         items: what to write, in any order.
@@ -81,7 +81,7 @@ def write_shards(
     Raises:
         ValueError: ``out`` is not empty.
     """
-    if not storage.is_remote(out) and storage.exists(out):
+    if (path := storage.local_path(out)) and path.is_file():
         raise ValueError(f"{out} is a file; choose a folder as --out")
     if not storage.is_empty(out):
         refuse_cut_off(out)
@@ -99,14 +99,14 @@ def write_shards(
                 else:
                     writer.add(item, key, image)
                 progress(done)
-        index = writer.finish()
-        if not len(index):
+        catalogue = writer.finish()
+        if not len(catalogue):
             raise ValueError(f"none of the {len(items)} files is a readable image; nothing written")
     except BaseException:
         writer.abandon()
         raise
-    write_index(index)
-    return index
+    write_catalogue(catalogue)
+    return catalogue
 
 
 def arrange(items: list[Item], seed: int) -> list[Item]:
@@ -184,16 +184,16 @@ class _ShardWriter:
             }
         )
 
-    def finish(self) -> Index:
+    def finish(self) -> Catalogue:
         if self.pending:
             self._close_shard()
         self._wait()
         self.placer.shutdown()
         table = pa.concat_tables([SCHEMA.empty_table(), *self.tables]).unify_dictionaries()
-        return Index(self.out, table.combine_chunks(), self.shards)
+        return Catalogue(self.out, table.combine_chunks(), self.shards)
 
     def abandon(self) -> None:
-        """Remove the shards written so far: without an index nobody could use them."""
+        """Remove the shards written so far: without a catalogue nobody could use them."""
         self.placer.shutdown()
         stopped = InterruptedError("stopped")
         self.open.__exit__(type(stopped), stopped, None)  # drops the file that is open
@@ -228,7 +228,8 @@ class _ShardWriter:
         """Close the tar and let its file become the shard."""
         with self._explained(name):
             shard.close()
-            self.shards[name] = storage.size_and_etag(storage.join(self.out, name))
+            placed = storage.version(storage.join(self.out, name))
+            self.shards[name] = placed.size, placed.etag
 
     def _wait(self) -> None:
         if self.placing is not None:

@@ -14,7 +14,7 @@ SPLIT_PATTERN = re.compile(r"\w[\w-]*")
 
 
 def split_by_class(classes: Mapping[str, Sequence[str]], share: float, seed: int) -> dict[str, str]:
-    """``train`` for a random ``share`` of the classes, ``test`` for the others; by source.
+    """Split of each source: ``train`` for a random ``share`` of the classes, else ``test``.
 
     Raises:
         ValueError: the share leaves one side without a class.

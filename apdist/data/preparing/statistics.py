@@ -1,11 +1,11 @@
-"""What an index holds: images per class, lone classes, bytes, and how much of it an epoch uses."""
+"""What a catalogue holds: images per class, lone classes, bytes; how much of it an epoch uses."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apdist.data.catalogue.catalogue import Index, encoded
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class SplitStatistics:
         return int((self.class_sizes == 1).sum())
 
 
-def split_statistics(index: Index) -> SplitStatistics:
-    """Figures of the images in ``index``."""
+def split_statistics(catalogue: Catalogue) -> SplitStatistics:
+    """Figures of the images in ``catalogue``."""
     return SplitStatistics(
-        num_images=len(index),
-        num_bytes=int(index.column("size").to_numpy().sum()),
-        num_shards=len(np.unique(encoded(index.column("shard"))[0])),
-        class_sizes=np.unique(index.labels, return_counts=True)[1],
+        num_images=len(catalogue),
+        num_bytes=int(catalogue.column("size").to_numpy().sum()),
+        num_shards=len(np.unique(codes_and_names(catalogue.column("shard"))[0])),
+        class_sizes=np.unique(catalogue.labels, return_counts=True)[1],
     )
 
 

@@ -11,11 +11,11 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apdist.data import storage
 from apdist.data.preparing.folder import StoredImage
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.shards import Item
 from apdist.data.preparing.splits import SPLIT_PATTERN
-from apdist.data.storage import is_remote
 
 BATCH_ROWS = 256
 
@@ -74,7 +74,7 @@ class Table:
         where = self.where(number)
         if not path:
             raise ValueError(f"{where}: the path is empty")
-        if is_remote(path):
+        if storage.local_path(path) is None:
             raise ValueError(f"{where}: {path!r} is no local file; copy the images here first")
         file = os.path.normpath(self.root / path)
         if not os.path.isfile(file):

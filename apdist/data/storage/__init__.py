@@ -1,23 +1,27 @@
-"""Bytes by address: a local path, ``s3://bucket/key``, or ``https://`` to read."""
+"""Files by address: a local path, ``s3://BUCKET/KEY``, or ``https://`` to read."""
 
 from apdist.data.storage.errors import MissingError, RangeError, StorageError, shown
 from apdist.data.storage.files import (
+    absolute,
+    append_bytes,
     exists,
+    for_ray,
     is_empty,
-    is_remote,
+    is_read_only,
     join,
     list_files,
     list_folders,
+    local_path,
     local_target,
     open_stream,
-    ray_filesystem,
     read_bytes,
     read_range,
     remove,
-    size_and_etag,
+    version,
     write_bytes,
 )
 from apdist.data.storage.retries import RetryPolicy, configure
+from apdist.data.storage.store import Version, trimmed
 from apdist.data.storage.transfers import Counters, counters
 
 __all__ = [
@@ -26,21 +30,26 @@ __all__ = [
     "RangeError",
     "RetryPolicy",
     "StorageError",
+    "Version",
+    "absolute",
+    "append_bytes",
     "configure",
     "counters",
     "exists",
+    "for_ray",
     "is_empty",
-    "is_remote",
+    "is_read_only",
     "join",
     "list_files",
     "list_folders",
+    "local_path",
     "local_target",
     "open_stream",
-    "ray_filesystem",
     "read_bytes",
     "read_range",
     "remove",
     "shown",
-    "size_and_etag",
+    "trimmed",
+    "version",
     "write_bytes",
 ]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from apdist.data.storage.once import once_per_process
+from apdist.data.storage.process_cache import cached_per_process
 
 NUM_CONNECTIONS = 32
 """Idle connections kept open to one server."""
@@ -22,7 +22,7 @@ def pool_for(url: str) -> urllib3.PoolManager:
     return _pool(proxy, os.environ.get("AWS_CA_BUNDLE", ""))
 
 
-@once_per_process
+@cached_per_process
 def _pool(proxy: str, bundle: str) -> urllib3.PoolManager:
     from botocore.httpsession import get_cert_path
 

@@ -78,6 +78,14 @@ def certificate_refused(error: BaseException) -> bool:
     return "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
+def replaced(uri: str) -> StorageError:
+    """The error for a file that is not the version that was asked for."""
+    return StorageError(
+        f"{shown(uri)} was replaced while it was read, or since its catalogue was written; "
+        "prepare or index the data again"
+    )
+
+
 def untrusted(uri: str) -> StorageError:
     """The error for a certificate that is not trusted."""
     return StorageError(
@@ -97,7 +105,8 @@ _TRANSIENT_CODES = {
 }
 _REGION = "the bucket lies in another region; set AWS_REGION"
 _REPLACED = (
-    "the object was replaced while it was read or since it was indexed; index the data again"
+    "the object was replaced while it was read, or since its catalogue was written; prepare or "
+    "index the data again"
 )
 _DENIED = (
     "access denied; the credentials lack the permission (without the permission to list, "
@@ -132,5 +141,5 @@ _STATUS_REMEDIES = {
     404: "no such file; check the path",
     410: "the file is gone; check the path",
     412: _REPLACED,
-    416: "ends before that byte; the file was truncated or replaced: index the data again",
+    416: "ends before that byte; it was truncated or replaced: prepare or index the data again",
 }

@@ -1,15 +1,15 @@
-"""Read a file of a server as one stream, whatever happens to the connections below it."""
+"""Read a file from a server as one stream, whatever happens to the connections."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from apdist.data.storage import s3
-from apdist.data.storage.errors import StorageError, TransientError, shown
+from apdist.data.storage.errors import StorageError, TransientError, replaced
 from apdist.data.storage.http import Part, range_headers, request_part
 from apdist.data.storage.retries import Attempts
-from apdist.data.storage.s3_clients import signed_get
 
+Request = Callable[[str, str], tuple[str, Mapping[str, str]]]
+"""File and ETag (empty for any version) -> the URL where it is asked for, and headers."""
 MAX_RECEIVED_BYTES = 256 << 10
 """Bytes taken from a socket at once."""
 DEADLINE_BYTES = 8 << 20
@@ -23,14 +23,17 @@ class ResumingReader(io.RawIOBase):
     error and never a mixture of two versions.
 
     Args:
-        uri: ``s3://``, ``https://`` or ``http://``.
+        uri: the file.
+        request: how it is asked for.
         offset: first byte to read.
         size: bytes to read; -1 for all that follow.
         etag: of the version to read; empty for the one that is there.
     """
 
-    def __init__(self, uri: str, *, offset: int = 0, size: int = -1, etag: str = "") -> None:
-        self.uri, self.position, self.etag = uri, offset, etag
+    def __init__(
+        self, uri: str, request: Request, *, offset: int = 0, size: int = -1, etag: str = ""
+    ) -> None:
+        self.uri, self.request, self.position, self.etag = uri, request, offset, etag
         self.end = offset + size if size >= 0 else -1
         self.file_bytes = -1
         self.part: Part | None = None
@@ -95,12 +98,8 @@ class ResumingReader(io.RawIOBase):
         return block
 
     def _connect(self, attempts: Attempts) -> Part:
-        headers, url = range_headers(self.position, self.end), self.uri
-        if s3.is_s3(self.uri):
-            if self.etag:
-                headers["If-Match"] = f'"{self.etag}"'
-            url, signature = signed_get(self.uri, *s3.split(self.uri))
-            headers |= signature
+        url, headers = self.request(self.uri, self.etag)
+        headers = {**range_headers(self.position, self.end), **headers}
         part = request_part(self.uri, url, self.position, self.end, headers, attempts)
         try:
             self._check_version(part)
@@ -115,10 +114,7 @@ class ResumingReader(io.RawIOBase):
         other_etag = self.etag and part.etag and part.etag != self.etag
         other_size = 0 <= self.file_bytes != part.file_bytes
         if other_etag or other_size:
-            raise StorageError(
-                f"{shown(self.uri)} was replaced while it was read or since it was indexed; "
-                "index the data again"
-            )
+            raise replaced(self.uri)
 
     def _leave(self) -> None:
         if self.part is None:

@@ -1,19 +1,23 @@
-"""Object storage by boto3: list, write, delete; addresses and signatures for reading.
+"""Objects of S3 and whatever speaks its protocol: read by urllib3, written and listed by boto3.
 
 Each operation has one deadline. boto3's own retries are off, and a try gets no more time than is
 left, so that they do not multiply it.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from apdist.data.storage.errors import StorageError
 from apdist.data.storage.retries import Attempts, retrying
-from apdist.data.storage.s3_clients import clients_now, explained
+from apdist.data.storage.s3_clients import clients_now, explained, signed_get
+from apdist.data.storage.store import Store, trimmed
 from apdist.data.storage.transfers import count
+from apdist.data.storage.web import WebStore
 
 PART_BYTES = 16 << 20
 """Larger objects are sent in parts of at least this size."""
@@ -22,9 +26,67 @@ NUM_SENDERS = 4
 """Parts under way at once; each is held in memory."""
 
 
-def is_s3(uri: str) -> bool:
-    """Whether ``uri`` begins with ``s3://``."""
-    return uri.startswith("s3://")
+class S3Store(WebStore, Store):
+    """``s3://BUCKET/KEY`` addresses: read as from a web server, all else by boto3.
+
+    Credentials and endpoint come from boto3's usual chain (``AWS_ENDPOINT_URL`` for MinIO, Ceph,
+    SeaweedFS, R2).
+    """
+
+    address = "s3:// (AWS_ENDPOINT_URL for other providers)"
+
+    def request(self, uri: str, etag: str) -> tuple[str, Mapping[str, str]]:
+        """The object's URL, a signature, and the condition that it is the version ``etag``."""
+        url, signature = signed_get(uri, *split(uri))
+        return url, {**signature, "If-Match": f'"{etag}"'} if etag else signature
+
+    def join(self, root: str, name: str) -> str:
+        """``name`` under ``root``, which names a bucket."""
+        split(root)
+        return f"{trimmed(root)}/{name}"
+
+    def list_names(self, root: str) -> tuple[list[str], list[str]]:
+        """Names of the objects and of the folders directly under ``root``."""
+        bucket, prefix = _prefix(root)
+        files, folders = [], []
+        for page in _pages(root, Bucket=bucket, Prefix=prefix, Delimiter="/"):
+            files += [entry["Key"][len(prefix) :] for entry in page.get("Contents", ())]
+            found = page.get("CommonPrefixes", ())
+            folders += [entry["Prefix"][len(prefix) : -1] for entry in found]
+        return [name for name in files if name], folders
+
+    def is_empty(self, root: str) -> bool:
+        """Whether no object's key begins with ``root/``."""
+        bucket, prefix = _prefix(root)
+        return not next(_pages(root, Bucket=bucket, Prefix=prefix, MaxKeys=1))["KeyCount"]
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Write an object whole or not at all."""
+        _write(uri, len(data), lambda offset, size: data[offset : offset + size])
+
+    def upload(self, uri: str, file: Path) -> None:
+        """Write an object whole or not at all, a large one in parts."""
+
+        def read(offset: int, size: int) -> bytes:
+            with file.open("rb") as opened:
+                return os.pread(opened.fileno(), size, offset)
+
+        _write(uri, file.stat().st_size, read)
+
+    def remove(self, uri: str) -> None:
+        """Delete the object if it is there."""
+        bucket, key = split(uri)
+        _call(uri, "delete_object", Bucket=bucket, Key=key)
+
+    def for_ray(self, uri: str) -> tuple[str, Any]:
+        """``BUCKET/KEY``, and a file system that keeps its retries when it is pickled.
+
+        pyarrow's own S3FileSystem forgets its retry strategy on the way to Ray's controller
+        (apache/arrow#47348), so that an outage of seconds would end a run.
+        """
+        from apdist.data.storage.s3_filesystem import RetryingS3FileSystem
+
+        return uri.removeprefix("s3://"), RetryingS3FileSystem()
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -35,36 +97,14 @@ def split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def list_names(root: str) -> tuple[list[str], list[str]]:
-    """Names of the objects and of the folders directly under ``root``."""
-    bucket, prefix = split(root.rstrip("/") + "/")
-    files, folders = [], []
-    for page in _pages(root, Bucket=bucket, Prefix=prefix, Delimiter="/"):
-        files += [entry["Key"][len(prefix) :] for entry in page.get("Contents", ())]
-        folders += [entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", ())]
-    return [name for name in files if name], folders
+def _prefix(root: str) -> tuple[str, str]:
+    """Bucket, and how keys under ``root`` begin."""
+    bucket, key = split(root)
+    return bucket, f"{key.rstrip('/')}/" if key.strip("/") else ""
 
 
-def is_empty(root: str) -> bool:
-    """Whether no object's key begins with ``root/``."""
-    bucket, prefix = split(root.rstrip("/") + "/")
-    return not next(_pages(root, Bucket=bucket, Prefix=prefix, MaxKeys=1))["KeyCount"]
-
-
-def remove(uri: str) -> None:
-    """Delete the object if it is there."""
-    bucket, key = split(uri)
-    _call(uri, "delete_object", Bucket=bucket, Key=key)
-
-
-def write(uri: str, size: int, read: Callable[[int, int], bytes]) -> None:
-    """Write an object whole or not at all, a large one in parts.
-
-    Args:
-        uri: where to.
-        size: bytes in all.
-        read: gives the bytes from an offset, so many.
-    """
+def _write(uri: str, size: int, read: Callable[[int, int], bytes]) -> None:
+    """Write the ``size`` bytes that ``read`` gives by offset and number."""
     bucket, key = split(uri)
     if size > PART_BYTES:
         _write_parts(uri, size, read)

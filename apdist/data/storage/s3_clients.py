@@ -18,7 +18,7 @@ from apdist.data.storage.errors import (
     refusal,
     untrusted,
 )
-from apdist.data.storage.once import once_per_process
+from apdist.data.storage.process_cache import cached_per_process
 
 _SETTINGS = (
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -34,7 +34,7 @@ def clients_now() -> "_Clients":
     return _clients(tuple(os.environ.get(name, "") for name in _SETTINGS))
 
 
-@once_per_process
+@cached_per_process
 def _clients(_settings: tuple[str, ...]) -> "_Clients":
     return _Clients()
 

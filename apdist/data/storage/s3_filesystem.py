@@ -30,8 +30,3 @@ class RetryingS3FileSystem(S3FileSystem):  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[type["RetryingS3FileSystem"], tuple[()]]:
         return type(self), ()
-
-
-def retrying_s3() -> RetryingS3FileSystem:
-    """A file system for ``bucket/prefix`` paths."""
-    return RetryingS3FileSystem()

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass
 
-from apdist.data.storage.once import once_per_process
+from apdist.data.storage.process_cache import cached_per_process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,6 @@ class _Tally:
         self.counts = {"requests": 0, "retries": 0, "bytes_read": 0, "bytes_written": 0}
 
 
-@once_per_process
+@cached_per_process
 def _tally() -> _Tally:
     return _Tally()

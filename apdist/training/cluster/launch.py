@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.signals import counted_signals, handlers_kept
-from apdist.training.events import Event, Link, Mailbox, WarningForwarder
+from apdist.training.cluster.watch import Listener, watch
+from apdist.training.events import Event, Failed, Stopping
+from apdist.training.mailbox import Link, Mailbox, WarningForwarder
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -41,7 +43,6 @@ ENVIRONMENT = {
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
 }
 PROCESS_GROUP_TIMEOUT_S = 300
-POLL_S = 0.1
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: the person asked for it
@@ -133,8 +134,8 @@ def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> Non
         )
 
 
-def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:
-    """Train, and call ``on_event`` in this thread for everything the workers tell.
+def run_training(job: "Job", *listeners: Listener[Event]) -> None:
+    """Train, and call ``listeners`` in this thread for everything the workers tell.
 
     The first Ctrl-C or SIGTERM asks the workers for a checkpoint; a second one ends at once.
 
@@ -145,15 +146,15 @@ def run_training(job: "Job", on_event: Callable[[Event], None]) -> None:
     """
     trainer = Background("trainer")
     # From here on: a KeyboardInterrupt while Ray starts could be lost in a callback of a library.
-    with counted_signals(), trainer.ended():
+    with counted_signals() as signals, trainer.ended():
         if job.config.ray.num_workers == 0:
-            mailbox = Mailbox()
+            mailbox = Mailbox[Event]()
             with mailbox.cancelled_at_the_end():
-                _watch(job, trainer, mailbox, lambda _: mailbox.take(), on_event)
+                _train(job, trainer, mailbox, lambda _: mailbox.take(), listeners, signals)
             return
         with ray_cluster(job.config.ray), loss_explained(_going_on(job)):
             actor = remote_mailbox()
-            _watch(job, trainer, RemoteLink(actor), Inbox(actor), on_event)
+            _train(job, trainer, RemoteLink(actor), Inbox(actor), listeners, signals)
 
 
 @contextmanager
@@ -167,37 +168,36 @@ def loss_explained(remedy: str) -> Iterator[None]:
         raise TrainingError(f"lost the Ray cluster ({_gist(error)}); {remedy}") from error
 
 
-def _watch(
+def _train(
     job: "Job",
     trainer: Background,
-    link: Any,
+    link: Mailbox[Event] | RemoteLink,
     take: Callable[[bool], list[Event]],
-    on_event: Callable[[Event], None],
+    listeners: Sequence[Listener[Event]],
+    signals: list[int],
 ) -> None:
-    """Run the trainer; hand on its events and a person's signals until it ends."""
-    asked = False
-    with counted_signals() as signals:
-        trainer.start(lambda: build_trainer(job, link).fit())
-        finished = False
-        while not finished:
-            if signals and not asked:
-                asked = True
-                link.request_stop()
-                on_event({"kind": "stopping"})
-            if len(signals) > 1:
-                raise KeyboardInterrupt
-            finished = not trainer.is_running()  # before the last events are taken
-            for event in take(finished):
-                if event["kind"] == "error":
-                    raise ValueError(event["text"])
-                on_event(event)
-            trainer.wait(POLL_S)
+    """Run the trainer and watch it to its end."""
+
+    def on_signal(number: int) -> None:
+        if number > 1:
+            raise KeyboardInterrupt
+        link.request_stop()
+        for listener in listeners:
+            listener(Stopping())
+
+    trainer.start(lambda: build_trainer(job, link).fit())
+    watch(trainer, take, [_raise_failure, *listeners], signals, on_signal)
     try:
         trainer.result()
     except BaseException as error:
         _explain_failure(job, error)
     if signals:
         raise Interrupted
+
+
+def _raise_failure(event: Event) -> None:
+    if isinstance(event, Failed):
+        raise ValueError(event.text)
 
 
 def _explain_failure(job: "Job", error: BaseException) -> None:
@@ -233,7 +233,7 @@ def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) ->
     resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
     if config.ray.use_gpu:
         resources["GPU"] = 1
-    path = job.run.removeprefix("s3://") if storage.is_remote(job.run) else os.path.abspath(job.run)
+    path, filesystem = storage.for_ray(job.run)
     return TorchTrainer(
         functools.partial(run_worker, job, link),
         scaling_config=ScalingConfig(
@@ -244,7 +244,7 @@ def build_trainer(job: "Job", link: Link, callbacks: list[Any] | None = None) ->
         run_config=RunConfig(
             name="ray",
             storage_path=path,
-            storage_filesystem=storage.ray_filesystem(job.run),
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.ray.max_failures),
             callbacks=callbacks,
         ),
@@ -275,7 +275,7 @@ def run_worker(job: "Job", link: Link) -> None:
         train(job, link, torch.device(get_device()))
     except (ValueError, OSError) as error:
         # Bad input fails on every attempt: the driver ends the run instead of trying again.
-        link.post({"kind": "error", "text": str(error)})
+        link.post(Failed(text=str(error)))
         raise
     finally:
         package.removeHandler(forwarder)

@@ -1,8 +1,9 @@
 """The mailbox as a Ray actor: the ends that workers and driver have of it."""
 
-from typing import Any
+from typing import Any, Generic
 
-from apdist.training.events import Event, Mailbox
+from apdist.training.events import Event, FromTrial, refuse_unlisted
+from apdist.training.mailbox import Mailbox, Posted
 
 ANSWER_S = 0.1
 """How long the driver waits for an answer before it looks around again."""
@@ -25,8 +26,17 @@ class RemoteLink:
         self._answer: Any = None
 
     def post(self, event: Event) -> None:
-        """Send without waiting."""
-        self.actor.post.remote(event)
+        """Send without waiting.
+
+        Raises:
+            TypeError: it is no event.
+        """
+        self.send(event)
+
+    def send(self, posted: Event | FromTrial) -> None:
+        """Send what the mailbox is for, without waiting."""
+        refuse_unlisted(posted)  # here: nobody asks for the actor's answer
+        self.actor.post.remote(posted)
 
     def request_stop(self) -> None:
         """Ask the workers to end."""
@@ -46,14 +56,14 @@ class RemoteLink:
         return answer
 
 
-class Inbox:
+class Inbox(Generic[Posted]):
     """The driver's end of a mailbox that is a Ray actor."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
         self._answer: Any = None
 
-    def __call__(self, last: bool) -> list[Event]:
+    def __call__(self, last: bool) -> list[Posted]:
         """The events that have come; with ``last`` surely all.
 
         Else it waits for a moment only: where the cluster is gone nobody could stop it.
@@ -68,7 +78,7 @@ class Inbox:
         ready, _ = ray.wait([self._answer], timeout=None if last else ANSWER_S)
         if not ready:
             return []
-        events: list[Event] = ray.get(self._answer)
+        events: list[Posted] = ray.get(self._answer)
         self._answer = None
         if last:  # what came after the question was asked
             events += ray.get(self.actor.take.remote())

@@ -1,4 +1,4 @@
-"""``apdist prepare``: shards and their index; each verb below it has its part of the work."""
+"""``apdist prepare``: shards and their catalogue; each verb below it has its part of the work."""
 
 import importlib
 import sys
@@ -12,7 +12,7 @@ VERBS = {
     "parquet": ("table", "PrepareParquet", "pictures that a .parquet file lists or holds"),
     "glyphs": ("glyphs", "PrepareGlyphs", "drawn characters, no network needed"),
     "index": ("index", "PrepareIndex", "WebDataset shards of others, where they lie"),
-    "check": ("check", "PrepareCheck", "compare shards with their index"),
+    "check": ("check", "PrepareCheck", "compare shards with their catalogue"),
     "stats": ("stats", "PrepareStats", "classes, images per class, bytes, splits"),
 }
 """File, options and help of each; the function that runs is named prepare_<verb>."""

@@ -4,23 +4,21 @@ import os
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
-from tyro.conf import Positional
-
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, read_index
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.preparing.checking import check_shards
 from apdist_verbs.terminal.console import counted, progress_bar, say, table, warn
+from apdist_verbs.terminal.fields import positional
 
 MOST_SHOWN = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareCheck:
-    """Compare shards with their index; exit code 1 where something differs."""
+    """Compare shards with their catalogue; exit code 1 where something differs."""
 
-    uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
-    """Folder or s3:// prefix with the index."""
+    uri: Annotated[str, positional("URI")]
+    """Folder or s3:// prefix with the shards' catalogue, index.parquet."""
     deep: bool = False
     """Read every image and compare its checksum, not only sizes and ETags of the shards."""
     threads: int = min(16, 2 * (os.cpu_count() or 1))
@@ -33,33 +31,33 @@ class PrepareCheck:
 
 def prepare_check(options: PrepareCheck) -> int:
     """Check, print a table of what differs; 0 where nothing does."""
-    index = read_index(options.uri)
+    catalogue = read_catalogue(options.uri)
     title = "reading images" if options.deep else "looking at shards"
-    with progress_bar(title, len(index)) as update:
+    with progress_bar(title, len(catalogue)) as update:
         found = check_shards(
-            index,
+            catalogue,
             deep=options.deep,
             num_threads=options.threads,
             progress=lambda done: update(done, ""),
         )
-    warn_of_others(index)
+    warn_of_others(catalogue)
     what = "every image" if options.deep else "size and ETag"
     if not found:
-        say(f"{options.uri}: {counted(len(index.shards), 'shard')} as indexed ({what} compared)")
+        say(f"{options.uri}: {counted(len(catalogue.shards), 'shard')} as noted ({what} compared)")
         return 0
     rows = [[d.shard, d.key, str(d.offset) if d.offset >= 0 else "", d.what] for d in found]
-    table("what differs from the index", ["shard", "key", "at byte", "what"], rows[:MOST_SHOWN])
+    table("what differs from the catalogue", ["shard", "key", "at byte", "what"], rows[:MOST_SHOWN])
     shards = {d.shard for d in found}
-    differences, total = counted(len(found), "difference"), counted(len(index.shards), "shard")
+    differences, total = counted(len(found), "difference"), counted(len(catalogue.shards), "shard")
     say(f"{differences} in {len(shards)} of {total} ({what} compared)")
     say("bring the shards back, or index them again: apdist prepare index")
     return 1
 
 
-def warn_of_others(index: Index) -> None:
-    """Name shards that lie beside the index and are not in it."""
-    if index.root.startswith(("https://", "http://")) or any("/" in name for name in index.shards):
+def warn_of_others(catalogue: Catalogue) -> None:
+    """Name shards that lie beside the catalogue and are not in it."""
+    if storage.is_read_only(catalogue.root) or any("/" in name for name in catalogue.shards):
         return  # nothing can be listed there, or the shards lie elsewhere
-    beside = sorted(set(storage.list_files(index.root, ".tar")) - set(index.shards))
+    beside = sorted(set(storage.list_files(catalogue.root, ".tar")) - set(catalogue.shards))
     if beside:
-        warn(f"{counted(len(beside), 'shard')} not in the index, the first {beside[0]}")
+        warn(f"{counted(len(beside), 'shard')} not in the catalogue, the first {beside[0]}")

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-from tyro.conf import Positional
-
-from apdist.data.storage import is_remote
+from apdist.data import storage
 from apdist_verbs.prepare.write import Writing, write
 from apdist_verbs.terminal.console import counted, say, warn
-from apdist_verbs.terminal.options import shown_default
+from apdist_verbs.terminal.fields import positional, shown_default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +33,7 @@ class Pictures(Writing):
 class PrepareFolder(Pictures):
     """Write shards from a folder of pictures, IMAGES/<class>/<image>."""
 
-    images: Annotated[Positional[Path], tyro.conf.arg(metavar="IMAGES")]
+    images: Annotated[Path, positional("IMAGES")]
     """Folder with one folder per class."""
 
 
@@ -45,7 +42,8 @@ def prepare_folder(options: PrepareFolder) -> int:
     from apdist.data.preparing import folder
 
     root = options.images
-    if not is_remote(options.out) and Path(options.out).resolve().is_relative_to(root.resolve()):
+    out = storage.local_path(options.out)
+    if out is not None and out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"--out {options.out} lies in {root}, which is read; choose another")
     found = folder.scan_folder(root)
     if found.num_beside:

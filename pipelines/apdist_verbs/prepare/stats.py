@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
-from tyro.conf import Positional
 
-from apdist.data.catalogue.catalogue import read_index
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.preparing.statistics import (
     SplitStatistics,
     bars,
@@ -17,14 +15,15 @@ from apdist.data.preparing.statistics import (
     split_statistics,
 )
 from apdist_verbs.terminal.console import say, table
+from apdist_verbs.terminal.fields import positional
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareStats:
-    """Say what an index holds."""
+    """Say what a catalogue holds."""
 
-    uri: Annotated[Positional[str], tyro.conf.arg(metavar="URI")]
-    """Folder or s3:// prefix with the index."""
+    uri: Annotated[str, positional("URI")]
+    """Folder or s3:// prefix with the shards' catalogue, index.parquet."""
     group_size: int = 4
     """Images of a class that enter a batch together."""
     batch_size: int = 512
@@ -39,11 +38,11 @@ class PrepareStats:
 
 def prepare_stats(options: PrepareStats) -> int:
     """Print a table, a histogram for each split, and what an epoch uses."""
-    index = read_index(options.uri)
-    if not len(index):
-        raise ValueError(f"the index under {options.uri} holds no image")
-    splits = sorted(index.splits())
-    parts = {split: index.select(split) for split in splits}
+    catalogue = read_catalogue(options.uri)
+    if not len(catalogue):
+        raise ValueError(f"the catalogue under {options.uri} holds no image")
+    splits = sorted(catalogue.splits())
+    parts = {split: catalogue.select(split) for split in splits}
     figures = {split: split_statistics(part) for split, part in parts.items()}
     columns = ["split", "images", "classes", "lone", "min", "median", "mean", "max"]
     rows = [[split, *row(figures[split])] for split in splits]

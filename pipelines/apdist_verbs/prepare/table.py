@@ -4,12 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
-from tyro.conf import Positional
-
 from apdist_verbs.prepare.folder import Pictures, splits_of
 from apdist_verbs.prepare.write import write
-from apdist_verbs.terminal.options import shown_default
+from apdist_verbs.terminal.fields import positional, shown_default
 
 if TYPE_CHECKING:
     from apdist.data.preparing.tables import Row
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
 class Listed(Pictures):
     """Where a table says which pictures there are."""
 
-    tables: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="TABLE")]
+    tables: Annotated[tuple[Path, ...], positional("TABLE")]
     """One or more tables."""
     root: Annotated[Path, shown_default("the table's folder")] = Path()
     """Folder that paths in the table start from."""
@@ -32,8 +29,6 @@ class Listed(Pictures):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.tables:
-            raise ValueError("TABLE is missing; name one or more files")
         known: set[Path] = set()
         for table in self.tables:
             if table.resolve() in known:

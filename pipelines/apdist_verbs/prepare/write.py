@@ -42,7 +42,7 @@ def write(items: list[Item], encode: Encoder, options: Writing, *, skip: bool) -
 
     try:
         with progress_bar("writing images", len(items)) as update:
-            index = write_shards(
+            catalogue = write_shards(
                 items,
                 encode,
                 options.out,
@@ -58,11 +58,11 @@ def write(items: list[Item], encode: Encoder, options: Writing, *, skip: bool) -
         warn(f"skipped {line}")
     if refused:
         warn(f"skipped {counted(len(refused), 'file')} without a readable image")
-    mib = sum(size for size, _ in index.shards.values()) / (1 << 20)
-    images, shards = counted(len(index), "image"), counted(len(index.shards), "shard")
+    mib = sum(size for size, _ in catalogue.shards.values()) / (1 << 20)
+    images, shards = counted(len(catalogue), "image"), counted(len(catalogue.shards), "shard")
     say(f"{options.out}: {images} in {shards}, {mib:.1f} MiB")
-    for split in sorted(index.splits()):
-        counts = Counter(index.select(split).labels.tolist())
+    for split in sorted(catalogue.splits()):
+        counts = Counter(catalogue.select(split).labels.tolist())
         lone = sum(count == 1 for count in counts.values())
         single = counted(lone, "class of a single image is", "classes of a single image are")
         note = f"; {single} left out as queries" if lone else ""

@@ -21,7 +21,7 @@ def end_with(work: Callable[[], int]) -> NoReturn:
     atexit.register(lambda: _leave(codes[0]))  # the first to be registered runs last
     try:
         codes[0] = work()
-    except SystemExit as stop:  # tyro's, after it has said why
+    except SystemExit as stop:  # after a help
         codes[0] = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         raise
     sys.exit(codes[0])

@@ -1,38 +1,14 @@
-"""Command lines to options: help as tyro draws it, every error in one line that says the remedy."""
+"""Command lines to dataclasses: help on request, every error in one line that says the remedy."""
 
-import contextlib
-import io
-import os
 import re
-import sys
-from collections.abc import Iterator
+from collections import deque
+from dataclasses import MISSING
 from typing import Any, TypeVar
 
-import tyro
-
 from apdist.config import suggestion
+from apdist_verbs.terminal.fields import Option, build, options_of
 
 T = TypeVar("T")
-
-WIDE = "4000"
-"""Columns in which no message of tyro is wrapped."""
-PLAINER = (
-    (r"Error parsing [A-Za-z]\w*: (.+)", r"\1"),  # our own classes name the option themselves
-    (r"Error parsing (\S+): invalid literal for int\(\).*: (.+)", r"\1 must be an integer, got \2"),
-    (r"Error parsing (\S+): could not convert .* float: (.+)", r"\1 must be a number, got \2"),
-    (r"Error parsing (\S+): no type matching INT\|\{(\w+)\} could be .* \['(.*)'\]\.?",
-     r"\1 must be an integer or \2, got \3"),
-    (r"Missing value for argument '(.+)'\..*", r"\1 needs a value"),
-    (r"invalid choice (.+) for argument '(.+)'\. Expected one of \((.+?),?\)\.",
-     r"\2 must be one of \3, got \1"),
-    (r"Unrecognized options: (.+)", r"unexpected argument: \1"),
-)  # fmt: skip
-"""What tyro says, and how it is said here; anything else is passed on as it is."""
-
-
-def shown_default(text: str) -> Any:
-    """For `Annotated`: the default that the help names, where the value itself would say little."""
-    return tyro.conf.arg(help_behavior_hint=f"(default: {text})")
 
 
 def parse(
@@ -55,72 +31,76 @@ def parse(
     Raises:
         ValueError: an option is unknown, missing or has a bad value.
     """
-    # tyro tells a missing default from a default of None.
-    given: dict[str, Any] = {} if default is None else {"default": default}
-    said = io.StringIO()
+    options = list(options_of(kind, default))
+    if {"-h", "--help"} & set(argv):
+        from apdist_verbs.terminal.help import show_help
+
+        show_help(prog, description or kind.__doc__ or "", options)
+        raise SystemExit(0)
     try:
-        with _wide(not {"-h", "--help"} & set(argv)), contextlib.redirect_stderr(said):
-            options: T = tyro.cli(kind, args=argv, prog=prog, description=description, **given)
-    except SystemExit as end:
-        if not end.code:
-            raise
-        known = _names(kind, given)
-        raise ValueError(_explanation(argv, said.getvalue(), known, prog)) from None
-    sys.stderr.write(said.getvalue())
-    return options
+        given = _read(argv, options)
+    except ValueError as error:
+        raise ValueError(f"{error} (`{prog} --help` lists all options)") from None
+    missing = [o for o in options if o.default is MISSING and o.path not in given]
+    if missing:
+        missing.sort(key=lambda option: not option.is_positional)
+        needed = " and ".join(f"{option.name} {option.values}".strip() for option in missing)
+        raise ValueError(f"`{prog}` needs {needed} (`{prog} --help` lists all options)")
+    instance: T = build(kind, default, given)
+    return instance
 
 
-def _explanation(argv: list[str], said: str, known: list[str], prog: str) -> str:
-    """One line about what is wrong in ``argv``, of which tyro ``said`` something in a box."""
-    more = f" (`{prog} --help` lists all options)"
-    names = [token.split("=")[0] for token in argv if re.match(r"--?[A-Za-z]", token)]
-    for name in names:
-        if name.replace("_", "-") not in known:
-            return f"unknown option {name!r}{suggestion(name.replace('_', '-'), known)}{more}"
-    lines = _first_paragraph(said)
-    if lines and lines[0].strip().startswith("Missing from"):
-        missing = [line.strip() for line in lines if re.match(r" {4}\S", line)]
-        return f"`{prog}` needs {' and '.join(missing)}{more}"
-    text = " ".join(" ".join(lines).split()) or "the options cannot be read"
-    for pattern, plainer in PLAINER:
-        if match := re.fullmatch(pattern, text):
-            own = pattern == PLAINER[0][0]
-            return match.expand(plainer) + ("" if own else more)
-    return text + more
-
-
-def _first_paragraph(box: str) -> list[str]:
-    """The lines between the title of tyro's box and its first rule, indented as they are."""
-    lines: list[str] = []
-    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]:
-        # Where the output has no such characters tyro draws dashes, and blanks for the sides.
-        content = line[2:].rstrip(" │")
-        is_rule = set(content) <= set("─-╯")
-        if is_rule and lines:
+def _read(argv: list[str], options: list[Option]) -> dict[tuple[str, ...], Any]:
+    """The values in ``argv`` by the path of their option; the last one of several counts."""
+    named = [option for option in options if not option.is_positional]
+    known = {spelling: option for option in named for spelling in option.spellings}
+    given: dict[tuple[str, ...], Any] = {}
+    left = deque(argv)
+    unnamed: list[str] = []
+    while left:
+        word = left.popleft()
+        if word == "--":
+            unnamed += left
             break
-        if not is_rule:
-            lines.append(content)
-    return lines
+        if not _is_name(word):
+            unnamed.append(word)
+            continue
+        typed, equals, value = word.partition("=")
+        name = typed.replace("_", "-")
+        if name not in known:
+            raise ValueError(f"unknown option {typed!r}{suggestion(name, [*known, '--help'])}")
+        option = known[name]
+        if option.kind is bool:
+            if equals:
+                raise ValueError(f"{name} takes no value")
+            given[option.path] = name == option.name
+            continue
+        texts = [value] if equals else _values(left, option)
+        if not texts:
+            raise ValueError(f"{name} needs a value")
+        given[option.path] = option.read(texts)
+    return given | _positional(unnamed, options)
 
 
-def _names(kind: type[T], given: dict[str, Any]) -> list[str]:
-    """The names of all options, from the help."""
-    drawn = io.StringIO()
-    with contextlib.suppress(SystemExit), _wide(True), contextlib.redirect_stdout(drawn):
-        tyro.cli(kind, args=["--help"], **given)
-    return sorted({"-h", *re.findall(r"(?<![\w.-])--[a-z](?:[\w.-]*\w)?", drawn.getvalue())})
+def _is_name(word: str) -> bool:
+    """Whether it names an option; -3 and - are values."""
+    return re.match(r"--?[A-Za-z]", word) is not None
 
 
-@contextlib.contextmanager
-def _wide(wanted: bool) -> Iterator[None]:
-    """Where ``wanted``, a terminal so wide that tyro wraps nothing: paths stay in one piece."""
-    before = os.environ.get("COLUMNS")
-    if wanted:
-        os.environ["COLUMNS"] = WIDE
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ["COLUMNS"] = before
-        elif wanted:
-            del os.environ["COLUMNS"]
+def _values(left: deque[str], option: Option) -> list[str]:
+    """Take the values of ``option`` from what is left of the command line."""
+    texts: list[str] = []
+    while left and not _is_name(left[0]) and (option.takes_many or not texts):
+        texts.append(left.popleft())
+    return texts
+
+
+def _positional(texts: list[str], options: list[Option]) -> dict[tuple[str, ...], Any]:
+    given: dict[tuple[str, ...], Any] = {}
+    for option in options:
+        if option.is_positional and texts:
+            size = len(texts) if option.takes_many else 1
+            given[option.path], texts = option.read(texts[:size]), texts[size:]
+    if texts:
+        raise ValueError(f"unexpected argument: {' '.join(texts)}")
+    return given

@@ -6,18 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apdist.config import DataConfig
-from apdist.data.catalogue.catalogue import Index
+from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.catalogue.selection import evaluation_images, held_out_images, training_images
 from tests.pictures import write_small_set
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
     return write_small_set(tmp_path_factory.mktemp("shards"))
 
 
-def keys(index: Index) -> set[str]:
-    return set(index.column("key").to_pylist())
+def keys(catalogue: Catalogue) -> set[str]:
+    return set(catalogue.column("key").to_pylist())
 
 
 def write_list(folder: Path, text: str) -> DataConfig:
@@ -25,18 +25,20 @@ def write_list(folder: Path, text: str) -> DataConfig:
     return DataConfig(exclude=str(folder / "list.txt"))
 
 
-def test_without_options_the_splits_of_the_index_are_used(index: Index) -> None:
-    assert keys(training_images(index, DataConfig(), 0)) == keys(index.select("train"))
-    assert keys(evaluation_images(index, DataConfig(), 0)) == keys(index.select("test"))
+def test_without_options_the_splits_of_the_catalogue_are_used(catalogue: Catalogue) -> None:
+    assert keys(training_images(catalogue, DataConfig(), 0)) == keys(catalogue.select("train"))
+    assert keys(evaluation_images(catalogue, DataConfig(), 0)) == keys(catalogue.select("test"))
 
 
-def test_excluded_images_and_classes_are_not_trained_on(index: Index, tmp_path: Path) -> None:
+def test_excluded_images_and_classes_are_not_trained_on(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
     data = write_list(
         tmp_path, "\ufeff# bad\n\nclass_4/picture_1\n class: class 5 \nclass:class 0\n"
     )
-    left_out = keys(index.select("train")) - keys(training_images(index, data, 0))
+    left_out = keys(catalogue.select("train")) - keys(training_images(catalogue, data, 0))
     assert left_out == {"class_4/picture_1"} | {f"class_5/picture_{n}" for n in range(6)}
-    assert keys(evaluation_images(index, data, 0)) == keys(index.select("test"))
+    assert keys(evaluation_images(catalogue, data, 0)) == keys(catalogue.select("test"))
 
 
 @pytest.mark.parametrize(
@@ -47,57 +49,57 @@ def test_excluded_images_and_classes_are_not_trained_on(index: Index, tmp_path: 
         ("a\nb\nc\nd\na", "'a', 'b', 'c', ... .4 in all"),
     ],
 )
-def test_an_entry_that_is_not_in_the_index_is_refused(
-    index: Index, tmp_path: Path, text: str, message: str
+def test_an_entry_that_is_not_in_the_catalogue_is_refused(
+    catalogue: Catalogue, tmp_path: Path, text: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        training_images(index, write_list(tmp_path, text), 0)
+        training_images(catalogue, write_list(tmp_path, text), 0)
 
 
-def test_a_list_that_is_missing_or_no_text_is_refused(index: Index, tmp_path: Path) -> None:
+def test_a_list_that_is_missing_or_no_text_is_refused(catalogue: Catalogue, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="data.exclude: .*list.txt does not exist"):
-        training_images(index, DataConfig(exclude=str(tmp_path / "list.txt")), 0)
+        training_images(catalogue, DataConfig(exclude=str(tmp_path / "list.txt")), 0)
     data = write_list(tmp_path, "")
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a text file in UTF-8"):
-        training_images(index, data, 0)
+        training_images(catalogue, data, 0)
 
 
-def test_held_out_classes_are_evaluated_and_not_trained_on(index: Index) -> None:
+def test_held_out_classes_are_evaluated_and_not_trained_on(catalogue: Catalogue) -> None:
     data = DataConfig(holdout_share=0.25, eval_split="holdout")
-    trained, held_out = training_images(index, data, 0), evaluation_images(index, data, 0)
+    trained, held_out = training_images(catalogue, data, 0), evaluation_images(catalogue, data, 0)
     assert len(np.unique(held_out.labels)) == 2
     assert not set(trained.labels) & set(held_out.labels)
-    assert keys(trained) | keys(held_out) == keys(index.select("train"))
-    others = evaluation_images(index, data, 1)
+    assert keys(trained) | keys(held_out) == keys(catalogue.select("train"))
+    others = evaluation_images(catalogue, data, 1)
     assert keys(others) != keys(held_out)
 
 
-def test_held_out_images_are_of_classes_that_are_trained_on(index: Index) -> None:
+def test_held_out_images_are_of_classes_that_are_trained_on(catalogue: Catalogue) -> None:
     data = DataConfig(holdout_share=0.25, holdout_by="image", eval_split="holdout")
-    trained, held_out = training_images(index, data, 0), evaluation_images(index, data, 0)
+    trained, held_out = training_images(catalogue, data, 0), evaluation_images(catalogue, data, 0)
     assert len(held_out) == 12
     assert set(held_out.labels) <= set(trained.labels)
-    assert keys(trained) | keys(held_out) == keys(index.select("train"))
+    assert keys(trained) | keys(held_out) == keys(catalogue.select("train"))
     assert not keys(trained) & keys(held_out)
 
 
-def test_what_is_excluded_is_not_held_out_either(index: Index, tmp_path: Path) -> None:
+def test_what_is_excluded_is_not_held_out_either(catalogue: Catalogue, tmp_path: Path) -> None:
     listed = write_list(tmp_path, "class:class 4\nclass:class 5\nclass:class 6\nclass:class 7")
     data = DataConfig(exclude=listed.exclude, holdout_share=0.5, eval_split="holdout")
-    assert len(np.unique(evaluation_images(index, data, 0).labels)) == 2
-    assert set(evaluation_images(index, data, 0).labels) <= {8, 9, 10, 11}
+    assert len(np.unique(evaluation_images(catalogue, data, 0).labels)) == 2
+    assert set(evaluation_images(catalogue, data, 0).labels) <= {8, 9, 10, 11}
 
 
-def test_a_share_that_holds_out_nothing_or_all_is_refused(index: Index) -> None:
+def test_a_share_that_holds_out_nothing_or_all_is_refused(catalogue: Catalogue) -> None:
     for share, what in ((0.01, "none"), (0.99, "all")):
         with pytest.raises(ValueError, match=f"holds out {what} of the 48 training images"):
-            training_images(index, DataConfig(holdout_share=share), 0)
+            training_images(catalogue, DataConfig(holdout_share=share), 0)
 
 
-def test_the_name_holdout_without_a_share_is_a_split_like_any_other(index: Index) -> None:
+def test_the_name_holdout_without_a_share_is_a_split_like_any_other(catalogue: Catalogue) -> None:
     with pytest.raises(ValueError, match="'holdout' needs a share: --data.holdout-share"):
-        evaluation_images(index, DataConfig(eval_split="holdout"), 0)
+        evaluation_images(catalogue, DataConfig(eval_split="holdout"), 0)
 
 
 @given(

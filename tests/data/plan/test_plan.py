@@ -102,7 +102,7 @@ def test_an_epoch_wastes_less_than_a_group_a_batch(
     if plan is None:
         assert usable < 16
     else:
-        # A hand has 16 to 16 + K images, so with one more batch some hand would be too small.
+        # A batch is given 16 to 16 + K images: with one batch more, some would get too few.
         assert plan.summary.steps_per_epoch >= usable // (16 + max(group_size, 3)) - 1
 
 
@@ -188,7 +188,7 @@ def test_groups_are_nearly_equal_parts_of_a_class_or_exact_with_a_cap() -> None:
     for demand, expected in (({}, {4, 5}), ({"max_groups_per_class": 9}, {8})):
         plan = Plan(labels, batch_size=64, group_size=8, seed=0, **demand)
         counts = np.unique(labels[plan.rows(0)], return_counts=True)[1]
-        # Dealt to several batches, the groups of a class do not meet; one may be cut short.
+        # The groups of a class go to several batches; one may be cut short.
         assert counts.max() == max(expected)
         assert np.mean(np.isin(counts, list(expected))) > 0.9
 

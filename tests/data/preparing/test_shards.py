@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Index, read_index, write_index
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue, write_catalogue
 from apdist.data.preparing.shards import (
     RUN_LENGTH,
     Encoded,
@@ -23,8 +23,8 @@ from apdist.data.preparing.shards import (
 from tests.pictures import encode_picture, items, refuse, write_small_set
 
 
-def test_the_index_points_at_the_bytes_that_tarfile_reads(shards: Path) -> None:
-    index = read_index(str(shards))
+def test_the_catalogue_points_at_the_bytes_that_tarfile_reads(shards: Path) -> None:
+    catalogue = read_catalogue(str(shards))
     members: dict[str, bytes] = {}
     for path in sorted(shards.glob("*.tar")):
         with tarfile.open(path) as tar:
@@ -32,8 +32,8 @@ def test_the_index_points_at_the_bytes_that_tarfile_reads(shards: Path) -> None:
                 file = tar.extractfile(member)
                 assert file is not None
                 members[f"{path.name}/{member.name}"] = file.read()
-    assert len(members) == 2 * len(index)
-    for row in index.table.to_pylist():
+    assert len(members) == 2 * len(catalogue)
+    for row in catalogue.table.to_pylist():
         with (shards / row["shard"]).open("rb") as file:
             file.seek(row["offset"])
             assert file.read(row["size"]) == members[f"{row['shard']}/{row['key']}.png"]
@@ -48,14 +48,14 @@ def test_webdataset_reads_the_shards(shards: Path) -> None:
 
         urls = [str(path) for path in sorted(shards.glob("*.tar"))]
         samples = list(webdataset.WebDataset(urls, shardshuffle=False))
-    assert len(samples) == len(read_index(str(shards)))
+    assert len(samples) == len(read_catalogue(str(shards)))
     assert {"png", "json"} <= set(samples[0])
 
 
 def test_the_images_of_a_class_lie_side_by_side_and_splits_apart(shards: Path) -> None:
-    index = read_index(str(shards))
-    assert len(list(groupby(index.labels.tolist()))) == 12
-    assert {name.split("-")[0] for name in index.select("test").table["shard"].to_pylist()} == {
+    catalogue = read_catalogue(str(shards))
+    assert len(list(groupby(catalogue.labels.tolist()))) == 12
+    assert {name.split("-")[0] for name in catalogue.select("test").table["shard"].to_pylist()} == {
         "test"
     }
 
@@ -133,13 +133,13 @@ def test_a_shard_that_cannot_be_put_in_its_place_leaves_nothing_behind(
 ) -> None:
     placed: list[str] = []
 
-    def fail(uri: str) -> tuple[int, str]:
+    def fail(uri: str) -> storage.Version:
         placed.append(uri)
         if len(placed) == 2:
             raise OSError(errno.EIO, "I/O error", uri)
-        return 1, ""
+        return storage.Version(1, "")
 
-    monkeypatch.setattr(storage, "size_and_etag", fail)
+    monkeypatch.setattr(storage, "version", fail)
     with pytest.raises(storage.StorageError, match=r"000001.tar cannot be written \(I/O error\)"):
         write_small_set(tmp_path / "x", shard_bytes=10_000)
     assert not (tmp_path / "x").exists()
@@ -153,51 +153,51 @@ def test_keys_have_no_dot_and_are_unique() -> None:
     assert keys[3] == "ä_ö/ü"
 
 
-def test_an_index_that_is_missing_says_how_to_make_one(tmp_path: Path) -> None:
+def test_a_catalogue_that_is_missing_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="apdist prepare folder"):
-        read_index(str(tmp_path))
+        read_catalogue(str(tmp_path))
 
 
 def test_shards_that_a_killed_prepare_left_are_told_apart(tmp_path: Path) -> None:
     write_small_set(tmp_path)
     (tmp_path / "index.parquet").unlink()
     with pytest.raises(ValueError, match=r"no index.parquet: .* that was cut off .* remove"):
-        read_index(str(tmp_path))
+        read_catalogue(str(tmp_path))
     with pytest.raises(ValueError, match=r"no index.parquet: .* that was cut off .* remove"):
         write_small_set(tmp_path)
 
 
-def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
-    index = write_small_set(tmp_path)
+def test_a_damaged_catalogue_is_refused(tmp_path: Path) -> None:
+    catalogue = write_small_set(tmp_path)
     path = tmp_path / "index.parquet"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="damaged"):
-        read_index(str(tmp_path))
-    pq.write_table(index.table, path)  # no metadata of ours
-    with pytest.raises(ValueError, match="no index of apdist"):
-        read_index(str(tmp_path))
+        read_catalogue(str(tmp_path))
+    pq.write_table(catalogue.table, path)  # no metadata of ours
+    with pytest.raises(ValueError, match="no catalogue of apdist"):
+        read_catalogue(str(tmp_path))
 
 
-def test_an_index_of_another_version_is_refused(
+def test_a_catalogue_of_another_version_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index = write_small_set(tmp_path)
+    catalogue = write_small_set(tmp_path)
     monkeypatch.setattr("apdist.data.catalogue.catalogue.FORMAT_VERSION", 99)
-    write_index(index)
+    write_catalogue(catalogue)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="format version 99"):
-        read_index(str(tmp_path))
+        read_catalogue(str(tmp_path))
 
 
 def test_a_split_that_is_not_there_names_those_that_are(shards: Path) -> None:
     with pytest.raises(ValueError, match=r"test \(24 images\), train \(48 images\)"):
-        read_index(str(shards)).select("val")
+        read_catalogue(str(shards)).select("val")
 
 
-def test_an_index_survives_being_written(shards: Path, tmp_path: Path) -> None:
-    index = read_index(str(shards))
-    write_index(dataclasses.replace(index, root=str(tmp_path)))
-    again = read_index(str(tmp_path))
-    assert again.table.equals(index.table)
-    assert again.shards == index.shards
-    assert isinstance(again, Index)
+def test_a_catalogue_survives_being_written(shards: Path, tmp_path: Path) -> None:
+    catalogue = read_catalogue(str(shards))
+    write_catalogue(dataclasses.replace(catalogue, root=str(tmp_path)))
+    again = read_catalogue(str(tmp_path))
+    assert again.table.equals(catalogue.table)
+    assert again.shards == catalogue.shards
+    assert isinstance(again, Catalogue)

@@ -1,4 +1,4 @@
-"""Figures of an index against their slow definitions."""
+"""Figures of a catalogue against their slow definitions."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apdist.data.catalogue.catalogue import read_index
+from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.plan.plan import Plan
 from apdist.data.preparing.statistics import bars, histogram, images_per_epoch, split_statistics
 
 
 def test_figures_of_a_split(shards: Path) -> None:
-    figures = split_statistics(read_index(str(shards)).select("test"))
+    figures = split_statistics(read_catalogue(str(shards)).select("test"))
     assert (figures.num_images, figures.num_lone) == (24, 0)
     assert figures.class_sizes.tolist() == [6] * 4
     assert figures.num_shards == sum(p.name.startswith("test") for p in shards.glob("*.tar"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from apdist.data import storage
-from apdist.data.storage import RetryPolicy, StorageError
+from apdist.data.storage import RetryPolicy, StorageError, Version
 from tests.faulty_proxy import Fault, FaultyProxy, always, faulty_proxy
 from tests.range_server import WebFile, range_server
 from tests.s3_server import S3Server, s3_server
@@ -67,7 +67,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
 def test_a_web_file_is_read_in_all_ways(web: WebFile) -> None:
     uri = f"{web.address}/file.tar"
     assert storage.exists(uri)
-    assert storage.size_and_etag(uri) == (len(DATA), "1")
+    assert storage.version(uri) == Version(len(DATA), "1")
     assert storage.read_bytes(uri) == DATA
     assert storage.read_range(uri, 300, 20, "1") == DATA[300:320]
     with storage.open_stream(uri) as stream:
@@ -78,7 +78,7 @@ def test_a_web_file_is_read_in_all_ways(web: WebFile) -> None:
 
 def test_an_empty_web_file_has_a_size(web: WebFile) -> None:
     web.data = b""
-    assert storage.size_and_etag(f"{web.address}/file.tar") == (0, "1")
+    assert storage.version(f"{web.address}/file.tar") == Version(0, "1")
     assert storage.read_bytes(f"{web.address}/file.tar") == b""
 
 
@@ -106,7 +106,7 @@ def test_a_server_without_ranges_serves_from_the_first_byte_only(web: WebFile) -
     web.ignores_range = True
     assert storage.read_bytes(f"{web.address}/file.tar") == DATA
     assert storage.read_range(f"{web.address}/file.tar", 0, 10) == DATA[:10]
-    assert storage.size_and_etag(f"{web.address}/file.tar") == (len(DATA), "1")
+    assert storage.version(f"{web.address}/file.tar") == Version(len(DATA), "1")
     with pytest.raises(StorageError, match="ignores Range requests"):
         storage.read_range(f"{web.address}/file.tar", 1, 10)
 
@@ -140,7 +140,7 @@ def test_the_web_is_read_only() -> None:
     with pytest.raises(StorageError, match="writing is not possible"), storage.local_target(uri):
         pass
     with pytest.raises(StorageError, match="writing is not possible"):
-        storage.ray_filesystem(uri)
+        storage.for_ray(uri)
     with pytest.raises(StorageError, match="deleting is not possible"):
         storage.remove(uri)
 
@@ -235,7 +235,7 @@ def test_a_signed_address_serves_a_whole_folder() -> None:
 
 @pytest.mark.s3
 def test_s3_says_what_is_missing(bucket: S3Server) -> None:
-    assert storage.size_and_etag("s3://apdist/there") == (10, "781e5e245d69b566979b86e28d23f2c7")
+    assert storage.version("s3://apdist/there") == Version(10, "781e5e245d69b566979b86e28d23f2c7")
     assert not storage.exists("s3://apdist/nothing")
     with pytest.raises(StorageError, match="s3://apdist/nothing: no such object"):
         storage.read_bytes("s3://apdist/nothing")
@@ -245,7 +245,7 @@ def test_s3_says_what_is_missing(bucket: S3Server) -> None:
     with pytest.raises(StorageError, match="ends before that byte"):
         storage.read_range("s3://apdist/there", 10, 1)
     storage.write_bytes("s3://apdist/empty", b"")
-    assert storage.size_and_etag("s3://apdist/empty")[0] == 0
+    assert storage.version("s3://apdist/empty").size == 0
     assert storage.read_bytes("s3://apdist/empty") == b""
 
 

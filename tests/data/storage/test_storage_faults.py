@@ -318,7 +318,7 @@ def test_an_object_replaced_in_mid_read_is_an_error(bucket: FaultyProxy, server:
 
 
 @pytest.mark.s3
-def test_s3_itself_is_asked_for_the_indexed_version(bucket: FaultyProxy) -> None:
+def test_s3_itself_is_asked_for_the_version_of_the_catalogue(bucket: FaultyProxy) -> None:
     storage.write_bytes("s3://apdist/other", b"0123456789")
     with pytest.raises(StorageError, match="was replaced.*HTTP 412"):
         storage.read_range("s3://apdist/other", 0, 5, etag="0" * 32)

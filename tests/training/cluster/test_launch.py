@@ -12,7 +12,10 @@ from apdist.config import RayConfig
 from apdist.training.cluster import launch
 from apdist.training.cluster.launch import TrainingError, loss_explained, ray_cluster
 from apdist.training.cluster.remote import Inbox
-from apdist.training.events import Mailbox
+from apdist.training.events import Stopping, Warned
+from apdist.training.mailbox import Mailbox
+
+STEP, END = Warned(text="a"), Stopping()
 
 
 @pytest.fixture
@@ -73,23 +76,23 @@ def test_an_answer_that_takes_long_is_waited_for_and_not_asked_for_again(
     cluster: SimpleNamespace,
 ) -> None:
     take = Inbox(cluster.actor)
-    cluster.box.post({"kind": "step"})
+    cluster.box.post(STEP)
     cluster.is_ready = False
     assert [take(last=False), take(last=False)] == [[], []]
     cluster.is_ready = True
-    assert take(last=False) == [{"kind": "step"}]
+    assert take(last=False) == [STEP]
     assert cluster.num_asked == 1
-    cluster.box.post({"kind": "end"})
-    assert take(last=False) == [{"kind": "end"}]
+    cluster.box.post(END)
+    assert take(last=False) == [END]
 
 
 def test_the_last_look_misses_nothing(cluster: SimpleNamespace) -> None:
     take = Inbox(cluster.actor)
-    cluster.box.post({"kind": "step"})
+    cluster.box.post(STEP)
     cluster.is_ready = False
     assert take(last=False) == []
-    cluster.box.post({"kind": "end"})
-    assert take(last=True) == [{"kind": "step"}, {"kind": "end"}]
+    cluster.box.post(END)
+    assert take(last=True) == [STEP, END]
 
 
 def test_a_cluster_that_is_lost_is_told_in_one_line_with_a_remedy() -> None:

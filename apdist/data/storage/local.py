@@ -1,0 +1,111 @@
+"""Files on the disks of this machine."""
+
+import os
+import random
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from apdist.data.storage.errors import MissingError, StorageError
+from apdist.data.storage.store import Store, Version
+
+
+class LocalStore(Store):
+    """Local paths, absolute or relative."""
+
+    address = "a local path"
+
+    def local_path(self, uri: str) -> Path | None:
+        """The path itself."""
+        return Path(uri)
+
+    def join(self, root: str, name: str) -> str:
+        """``name`` in ``root``."""
+        return str(Path(root) / name)
+
+    def version(self, uri: str) -> Version:
+        """Size and time of the last change."""
+        with _explained(uri):
+            found = os.stat(uri)
+        if not stat.S_ISREG(found.st_mode):
+            raise MissingError(f"{uri} is no file; check the path")
+        return Version(found.st_size, "", found.st_mtime_ns)
+
+    def read_range(self, uri: str, offset: int, size: int, etag: str) -> bytes:
+        """``size`` bytes from ``offset``, or fewer at the end of the file."""
+        del etag
+        with _explained(uri), open(uri, "rb") as file:
+            return os.pread(file.fileno(), size, offset)
+
+    def open_stream(self, uri: str, offset: int, etag: str) -> IO[bytes]:
+        """The open file, from ``offset`` on."""
+        del etag
+        with _explained(uri):
+            file = open(uri, "rb")  # noqa: SIM115 - the caller closes it
+        file.seek(offset)
+        return file
+
+    def list_names(self, root: str) -> tuple[list[str], list[str]]:
+        """Names of the files and of the folders in ``root``."""
+        entries = list(Path(root).iterdir()) if Path(root).is_dir() else []
+        files = [entry.name for entry in entries if entry.is_file()]
+        return files, [entry.name for entry in entries if entry.is_dir()]
+
+    def is_empty(self, root: str) -> bool:
+        """Whether ``root`` is an empty folder or does not exist."""
+        path = Path(root)
+        return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Write a file beside ``uri``, which then takes its place."""
+        with temporary_in(Path(uri).parent, Path(uri).name) as temporary:
+            try:
+                temporary.write_bytes(data)
+            except OSError as error:
+                raise StorageError(
+                    f"{uri} cannot be written ({error.strerror}); make room there, or choose "
+                    "another folder that you may write to"
+                ) from error
+            self.upload(uri, temporary)
+
+    def upload(self, uri: str, file: Path) -> None:
+        """Move ``file``, which lies on the same disk."""
+        file.replace(uri)
+
+    def remove(self, uri: str) -> None:
+        """Delete the file; as in object storage, a folder is there as long as a file is."""
+        path = Path(uri)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+        if path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+    def for_ray(self, uri: str) -> tuple[str, None]:
+        """The absolute path: workers run in other folders."""
+        return os.path.abspath(uri), None
+
+
+@contextmanager
+def temporary_in(folder: Path, name: str) -> Iterator[Path]:
+    """A path in ``folder``, which is made, that nobody else uses; a file there goes at the end."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made ({error.strerror}); check the path") from error
+    temporary = folder / f".{name}.{os.getpid()}.{random.getrandbits(32):08x}.tmp"
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingError(f"{path} does not exist; check the path") from error
+    except PermissionError as error:
+        raise StorageError(f"{path}: permission denied") from error

@@ -1,0 +1,201 @@
+"""Every figure that is logged or shown: key, label, how to get it, format, and where it is seen.
+
+A new figure is one line in `STEP` or `EVALUATION`: log, console, MLflow and report read these.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from apdist.config.loss import LossOptions
+    from apdist.data.loading.telemetry import StreamFigures
+    from apdist.retrieval.metrics import RetrievalScores
+    from apdist.training.step.results import StepResult
+
+Source = TypeVar("Source")
+
+
+class Seen(enum.Flag):
+    """Where a figure is seen."""
+
+    LOG = enum.auto()
+    """In events: in metrics.jsonl by its key, in MLflow too (of an evaluation with ``eval_``)."""
+    LIVE = enum.auto()
+    """In the console while training goes on, and as a curve in the report."""
+    CONSOLE = enum.auto()
+    """In the table that `apdist evaluate` prints."""
+    REPORT = enum.auto()
+    """In the report's table of all figures."""
+    CARD = enum.auto()
+    """On a card at the top of the report."""
+
+
+FOLLOWED = Seen.LOG | Seen.LIVE
+SHOWN = Seen.CONSOLE | Seen.REPORT
+SCORE = Seen.LOG | SHOWN
+
+
+@dataclass(frozen=True)
+class Figure(Generic[Source]):
+    """A number that is worth knowing."""
+
+    key: str
+    """In events, metrics.jsonl and MLflow."""
+    label: str
+    """What a person reads."""
+    get: Callable[[Source], float | None]
+    """Its value; None where there is none."""
+    seen: Seen = Seen.LOG
+    format: str = ".4f"
+    unit: str = ""
+    """Set behind the number in a line, in place of the label before it."""
+    note: str = ""
+    """Below its curve."""
+    is_share: bool = False
+    """Its curve is drawn between 0 and 1."""
+
+    def number(self, value: float) -> str:
+        """``value`` as a person reads it."""
+        return f"{value:{self.format}}"
+
+    def text(self, value: float) -> str:
+        """``value`` with what it is."""
+        number = self.number(value)
+        return f"{number} {self.unit}" if self.unit else f"{self.label} {number}"
+
+
+@dataclass(frozen=True)
+class MeasuredStep:
+    """What is known of a step, of one or more global batches."""
+
+    results: list[StepResult]
+    """Of each batch."""
+    stream: StreamFigures
+    """What its images took on this worker."""
+    num_replaced: int
+    """Images replaced, on all workers."""
+    num_images: int
+    """In all batches, on all workers."""
+    seconds: float
+    learning_rate: float
+    bins: LossOptions | None
+    """Of the listwise loss; None for another one."""
+
+    @property
+    def loss(self) -> float:
+        """Mean over the batches."""
+        return self.mean(lambda result: result.loss)
+
+    @property
+    def binned_map(self) -> float | None:
+        """Mean over the batches; None without bins."""
+        return None if self.bins is None else 1 - self.loss
+
+    @property
+    def num_lone_queries(self) -> float:
+        """Queries without a positive in all batches."""
+        return self.total(lambda result: result.diagnostics.num_lone_queries)
+
+    @property
+    def wrong_sign_share(self) -> float | None:
+        """Share of the positive pairs that are pushed apart; None without bins."""
+        if self.bins is None:
+            return None
+        return self.mean(lambda result: result.diagnostics.wrong_sign_share)
+
+    def total(self, get: Callable[[StepResult], float]) -> float:
+        """Sum of a value over the batches."""
+        return sum(get(result) for result in self.results)
+
+    def mean(self, get: Callable[[StepResult], float]) -> float:
+        """Mean of a value over the batches."""
+        return self.total(get) / len(self.results)
+
+    def similarity(self, kind: Literal["positive", "negative"]) -> float | None:
+        """Mean similarity of the ``kind`` pairs; None without bins."""
+        if (bins := self.bins) is None:
+            return None
+        return self.mean(lambda result: result.diagnostics.mean_score(kind, bins))
+
+
+STEP: tuple[Figure[MeasuredStep], ...] = (
+    Figure("seconds", "seconds", lambda s: s.seconds),
+    Figure(
+        *("loss", "loss", lambda s: s.loss, FOLLOWED),
+        note="One value per step, and its moving mean.",
+    ),
+    Figure(
+        *("binned_map", "binned mAP", lambda s: s.binned_map, FOLLOWED, ".3f"),
+        note="Of the training batches, as the loss sees it.",
+        is_share=True,
+    ),
+    Figure(
+        *("images_per_s", "throughput", lambda s: s.num_images / s.seconds, FOLLOWED, ".0f"),
+        unit="images/s",
+        note="Images per second.",
+    ),
+    Figure("learning_rate", "learning rate", lambda s: s.learning_rate),
+    Figure("describe_s", "seconds of stage 1", lambda s: s.total(lambda r: r.seconds[0])),
+    Figure("score_s", "seconds of stage 2", lambda s: s.total(lambda r: r.seconds[1])),
+    Figure("backprop_s", "seconds of stage 3", lambda s: s.total(lambda r: r.seconds[2])),
+    Figure("lone_queries", "lone queries", lambda s: s.num_lone_queries),
+    Figure("megabytes_received", "MB received", lambda s: s.total(lambda r: r.num_bytes) / 1e6),
+    Figure("wrong_sign_share", "positives pushed apart", lambda s: s.wrong_sign_share),
+    Figure("positive_similarity", "similarity of positives", lambda s: s.similarity("positive")),
+    Figure("negative_similarity", "similarity of negatives", lambda s: s.similarity("negative")),
+    Figure("waited_s", "seconds waited", lambda s: s.stream.waited_s),
+    Figure("replaced_images", "images replaced", lambda s: s.num_replaced),
+    Figure("read_mb_per_s", "MB/s read", lambda s: s.stream.num_bytes / 1e6 / s.seconds),
+    Figure("read_s", "seconds of reading", lambda s: s.stream.read_s),
+    Figure("decode_s", "seconds of decoding", lambda s: s.stream.decode_s),
+    Figure("read_retries", "reads tried again", lambda s: s.stream.num_retries),
+    Figure("steps_ready", "steps ready", lambda s: s.stream.num_ready),
+    Figure("cache_hits", "cache hits", lambda s: s.stream.num_hits),
+    Figure("cache_misses", "cache misses", lambda s: s.stream.num_misses),
+)
+"""Of a training step."""
+
+EVALUATION: tuple[Figure[RetrievalScores], ...] = (
+    Figure("map", "mAP", lambda s: s.mean_average_precision, SCORE | Seen.LIVE | Seen.CARD),
+    Figure("recall_at_1", "R@1", lambda s: s.recall_at.get(1), SCORE | Seen.LIVE | Seen.CARD),
+    Figure("recall_at_5", "R@5", lambda s: s.recall_at.get(5), SCORE),
+    Figure("recall_at_10", "R@10", lambda s: s.recall_at.get(10), SCORE | Seen.CARD),
+    Figure("r_precision", "R-precision", lambda s: s.r_precision, SCORE | Seen.LIVE | Seen.CARD),
+    Figure("map_at_5", "mAP@5", lambda s: s.map_at.get(5), Seen.REPORT),
+    Figure("map_at_10", "mAP@10", lambda s: s.map_at.get(10), Seen.REPORT),
+    Figure("mean_reciprocal_rank", "MRR", lambda s: s.mean_reciprocal_rank, SHOWN | Seen.CARD),
+    Figure("num_queries", "queries", lambda s: float(s.num_queries), format=".0f"),
+)
+"""Of retrieval scores."""
+
+
+def logged_keys(table: tuple[Figure[Source], ...]) -> frozenset[str]:
+    """What events can carry of a source."""
+    return frozenset(figure.key for figure in table if Seen.LOG in figure.seen)
+
+
+def measure(
+    table: tuple[Figure[Source], ...], source: Source, seen: Seen
+) -> dict[Figure[Source], float]:
+    """The figures of ``table`` that are seen there, as far as ``source`` has them."""
+    values = {figure: figure.get(source) for figure in table if seen in figure.seen}
+    return {figure: value for figure, value in values.items() if value is not None}
+
+
+def logged(table: tuple[Figure[Source], ...], source: Source) -> dict[str, float]:
+    """What events carry of ``source``, by key."""
+    return {figure.key: value for figure, value in measure(table, source, Seen.LOG).items()}
+
+
+def followed(table: tuple[Figure[Source], ...]) -> list[Figure[Source]]:
+    """What is looked at while training goes on."""
+    return [figure for figure in table if Seen.LIVE in figure.seen]
+
+
+def texts(table: tuple[Figure[Source], ...], values: Mapping[str, float]) -> list[str]:
+    """The followed figures of ``table`` among ``values``, in words."""
+    return [f.text(values[f.key]) for f in followed(table) if f.key in values]

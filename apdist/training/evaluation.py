@@ -1,0 +1,63 @@
+"""Evaluation while training goes on: all workers describe the split together, worker 0 scores it.
+
+Shapes: n images in the split, m of them described by this worker, d descriptor size.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from apdist.config import Config
+from apdist.data.catalogue.catalogue import Catalogue
+from apdist.data.catalogue.selection import evaluation_images
+from apdist.data.loading.sequential import shard_names
+from apdist.model.descriptor import DescriptorNet
+from apdist.retrieval.describe import describe_images, num_batches
+from apdist.retrieval.metrics import RetrievalScores, score_labelled
+from apdist.training.step.collectives import Workers
+from apdist.training.step.sharding import is_sharded
+
+
+def evaluate(
+    network: DescriptorNet, catalogue: Catalogue, config: Config, workers: Workers
+) -> RetrievalScores | None:
+    """Scores of the evaluation split on worker 0, None on the others; all workers must call it."""
+    split = evaluation_images(catalogue, config.data, config.training.seed)
+    descriptors = _describe_together(network, split, config, workers)
+    if workers.rank != 0:
+        return None
+    return score_labelled(descriptors, torch.tensor(split.labels))
+
+
+def _describe_together(
+    network: DescriptorNet, split: Catalogue, config: Config, workers: Workers
+) -> Tensor:
+    """Descriptors (n, d) in the order of the split, on every worker; each describes some shards."""
+    device = next(network.parameters()).device
+    shards, size = shard_names(split), config.evaluation.batch_size
+    own = shards[workers.rank :: workers.size]
+    num_passes = workers.gather_numbers(num_batches(split, own, size), device)
+    rows, descriptors = describe_images(
+        network,
+        split,
+        image_size=config.data.image_size,
+        batch_size=size,
+        num_threads=config.data.num_decoders,
+        shards=own,
+        min_passes=max(num_passes) if is_sharded(network) else 0,
+    )
+    return _gather(rows, descriptors, workers, device)
+
+
+def _gather(
+    rows: NDArray[np.int64], descriptors: Tensor, workers: Workers, device: torch.device
+) -> Tensor:
+    """Everyone's descriptors (n, d) by row, from the own rows (m,) and descriptors (m, d)."""
+    sizes = workers.gather_numbers(len(rows), device)
+    places = torch.from_numpy(rows).to(device)
+    own = descriptors.to(device) if len(rows) else None
+    gathered = workers.gather_descriptors(own, sizes, device).cpu()
+    ordered = torch.empty_like(gathered)
+    ordered[workers.gather_rows(places, sizes).cpu()] = gathered
+    return ordered

@@ -1,0 +1,160 @@
+"""The options of a dataclass: a field is an option, a field of dataclass type a section of them.
+
+steps: int = 240                              --steps INT
+compile: bool = False                         --compile, --no-compile
+kind: Literal["auto", "exact"] = "auto"       --kind {auto,exact}
+query: Annotated[Path, positional("QUERY")]   QUERY, required
+training: TrainingConfig                      --training.steps INT and the others of it
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+NUMBERS = {int: "an integer", float: "a number"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """For `Annotated`: what neither the type of a field nor its name says."""
+
+    name: str | None = None
+    """Of the option, or before those of a section; None: the field's own."""
+    is_positional: bool = False
+    """The name is a place holder: the value stands by itself."""
+    hint: str = ""
+    """What the help says instead of the default."""
+
+
+def positional(name: str) -> Argument:
+    """A value without a name; the help calls it ``name``."""
+    return Argument(name=name, is_positional=True)
+
+
+def shown_default(text: str) -> Argument:
+    """The default that the help names, where the value itself would say little."""
+    return Argument(hint=f"default: {text}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option."""
+
+    path: tuple[str, ...]
+    """Fields that lead to its value."""
+    owner: type
+    """Dataclass of the last of them."""
+    kind: Any
+    """Its type."""
+    default: Any
+    """MISSING where it must be given."""
+    name: str
+    """``--training.steps``, or the place holder of a positional one."""
+    is_positional: bool
+    hint: str
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether it takes one value or more."""
+        return get_origin(self.kind) is tuple
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """All names it has; the second one of a flag turns it off."""
+        section, dot, name = self.name.removeprefix("--").rpartition(".")
+        return (self.name, f"--{section}{dot}no-{name}") if self.kind is bool else (self.name,)
+
+    @property
+    def values(self) -> str:
+        """What it takes, in capitals or as a list of words: INT, {auto,exact}."""
+        if self.kind is bool or self.is_positional:
+            return ""
+        return f"{_values(get_args(self.kind)[0])} ..." if self.takes_many else _values(self.kind)
+
+    def read(self, texts: list[str]) -> Any:
+        """Its value.
+
+        Raises:
+            ValueError: a text is none of its kind.
+        """
+        if self.takes_many:
+            return tuple(_read(self.name, text, get_args(self.kind)[0]) for text in texts)
+        return _read(self.name, texts[0], self.kind)
+
+
+def options_of(kind: type, start: Any, *, prefix: str = "--") -> Iterator[Option]:
+    """The options of a dataclass; the instance ``start``, where there is one, gives defaults."""
+    for field, its_type, argument in _fields(kind):
+        default = _default(field, start)
+        name = field.name.replace("_", "-") if argument.name is None else argument.name
+        if isinstance(its_type, type) and dataclasses.is_dataclass(its_type):
+            inner = options_of(its_type, default, prefix=f"{prefix}{name}." if name else prefix)
+            yield from (dataclasses.replace(o, path=(field.name, *o.path)) for o in inner)
+            continue
+        yield Option(
+            path=(field.name,),
+            owner=kind,
+            kind=its_type,
+            default=default,
+            name=name if argument.is_positional else prefix + name,
+            is_positional=argument.is_positional,
+            hint=argument.hint,
+        )
+
+
+def build(kind: type, start: Any, given: dict[tuple[str, ...], Any]) -> Any:
+    """An instance of ``kind``: values ``given`` by path, the others of ``start`` or by default."""
+    changes: dict[str, Any] = {}
+    for field, its_type, _ in _fields(kind):
+        inner = {path[1:]: value for path, value in given.items() if path[0] == field.name}
+        if () in inner:
+            changes[field.name] = inner[()]
+        elif inner:
+            changes[field.name] = build(its_type, _default(field, start), inner)
+    return kind(**changes) if start is None else dataclasses.replace(start, **changes)
+
+
+def _fields(kind: type) -> Iterator[tuple[dataclasses.Field[Any], Any, Argument]]:
+    """Each field with its type and what `Annotated` adds to it."""
+    types = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        its_type, argument = types[field.name], Argument()
+        if get_origin(its_type) is Annotated:
+            its_type, argument = get_args(its_type)
+        yield field, its_type, argument
+
+
+def _default(field: dataclasses.Field[Any], start: Any) -> Any:
+    if start is not None:
+        return getattr(start, field.name)
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _values(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"{{{','.join(get_args(kind))}}}"
+    if choices := get_args(kind):  # a number or a word
+        return "|".join(map(_values, choices))
+    return str(kind.__name__).upper()
+
+
+def _read(name: str, text: str, kind: Any) -> Any:
+    words = [word for part in (kind, *get_args(kind)) for word in _words(part)]
+    numbers = [part for part in (kind, *get_args(kind)) if part in NUMBERS]
+    if text in words:
+        return text
+    for number in numbers:
+        with contextlib.suppress(ValueError):
+            return number(text)
+    if not numbers and not words:
+        return kind(text)
+    expected = [NUMBERS[number] for number in numbers]
+    if words:
+        expected.append(f"{'one of ' * (len(words) > 1)}{', '.join(map(repr, words))}")
+    raise ValueError(f"{name} must be {' or '.join(expected)}, got {text!r}")
+
+
+def _words(kind: Any) -> tuple[str, ...]:
+    return get_args(kind) if get_origin(kind) is Literal else ()

@@ -1,0 +1,179 @@
+"""The trials of a sweep: trainings that Tune starts, each with a run and an MLflow run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from apdist.config import Config, flatten, override
+from apdist.data import storage
+from apdist.training.cluster.background import Background
+from apdist.training.cluster.launch import Interrupted, build_trainer
+from apdist.training.cluster.remote import RemoteLink
+from apdist.training.cluster.signals import counted_signals
+from apdist.training.cluster.watch import watch
+from apdist.training.events import (
+    Ended,
+    Evaluated,
+    Event,
+    Failed,
+    FromTrial,
+    Started,
+    TrialStarted,
+)
+from apdist.training.runs import Run, create_run
+from apdist.training.tracking import Tracker
+from apdist_verbs.terminal.console import say, warn
+from apdist_verbs.train import Screen
+
+OBJECTIVE = "map"
+
+
+def run_trial(params: dict[str, Any], *, config: Config, mailbox: Any, sweep: str) -> None:
+    """One training, in a process that Tune starts."""
+    from ray import tune
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    from apdist.training.loop import Job
+
+    trial = tune.get_context().get_trial_id()
+    uri = storage.join(sweep, trial)
+    trial_config = override(config, {**params, "run.output": sweep, "run.name": trial})
+    link = TrialLink(mailbox, trial)
+    link.post(TrialStarted(params=params))
+    job = Job(trial_config, uri, report_metrics)
+    build_trainer(job, link, callbacks=[TuneReportCallback()]).fit()
+
+
+def report_metrics(metrics: dict[str, float]) -> None:
+    """Hand the metrics of an evaluation to Tune; every worker must call it."""
+    from ray import train
+
+    train.report(metrics)
+
+
+class TrialLink(RemoteLink):
+    """Events of one trial in the sweep's mailbox."""
+
+    def __init__(self, actor: Any, trial: str) -> None:
+        super().__init__(actor)
+        self.trial = trial
+
+    def post(self, event: Event) -> None:
+        """Send with the trial's name, and at the start with what the workers occupy."""
+        from ray.util import get_current_placement_group
+
+        group = get_current_placement_group() if isinstance(event, Started) else None
+        self.send(FromTrial(trial=self.trial, event=event, placement_group=group))
+
+
+class TrialScreen(Screen):
+    """Trials run beside each other: their evaluations are shown, not their steps."""
+
+    def __init__(self, trial: str, split: str) -> None:
+        super().__init__(split, _no_bar)
+        self.trial = trial
+
+    def __call__(self, event: Event) -> None:
+        """Show one event of the trial."""
+        if isinstance(event, Evaluated):
+            say(f"trial {self.trial}: step {event.step}, mAP {event.figures[OBJECTIVE]:.4f}")
+        elif isinstance(event, Failed):
+            warn(f"trial {self.trial}: {event.text}")
+        else:
+            super().__call__(event)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a sweep holds of one of its trials."""
+
+    run: Run
+    tracker: Tracker
+    screen: TrialScreen
+
+    def __call__(self, event: Event) -> None:
+        """Keep, track and show an event."""
+        self.run.record(event)
+        self.tracker.record(event)
+        if isinstance(event, Evaluated):  # also by the name that the sweep has for its objective
+            self.tracker.log_metrics(event.figures, event.step)
+        self.screen(event)
+
+
+class Board:
+    """The trials of a sweep: their run folders, MLflow runs and what is shown of them."""
+
+    def __init__(self, run: Run, parent: Tracker, config: Config, preset_name: str) -> None:
+        self.run, self.parent, self.config, self.preset_name = run, parent, config, preset_name
+        self.tuner = Background("tuner")
+        self.trials: dict[str, Trial] = {}
+        self.groups: dict[str, Any] = {}
+
+    def watch(self, fit: Callable[[], Any], take: Callable[[bool], list[FromTrial]]) -> Any:
+        """Run ``fit`` in a thread, hand on events, end at Ctrl-C."""
+
+        def on_signal(_: int) -> None:
+            raise Interrupted
+
+        with counted_signals() as signals:
+            self.tuner.start(fit)
+            watch(self.tuner, take, [self.on_event], signals, on_signal)
+        return self.tuner.result()
+
+    def releaser(self) -> Any:
+        """A callback for Tune that gives back what the workers of an ended trial occupy.
+
+        Tune ends the trial's own process; Ray Train learns of that from the dashboard, if there is
+        one and no second Ray on the machine. Else the next trial would wait for ever.
+        """
+        from ray import tune
+        from ray.util import remove_placement_group
+
+        groups = self.groups
+
+        class Releaser(tune.Callback):
+            def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+                del iteration, trials
+                if group := groups.pop(trial.trial_id, None):
+                    remove_placement_group(group)
+
+            on_trial_error = on_trial_complete
+
+        return Releaser()
+
+    def on_event(self, told: FromTrial) -> None:
+        """Handle an event of a trial."""
+        if told.placement_group:
+            self.groups[told.trial] = told.placement_group
+        if isinstance(told.event, TrialStarted):
+            self.add(told.trial, told.event.params)
+        else:
+            self.trials[told.trial](told.event)
+
+    def add(self, trial: str, params: dict[str, Any]) -> None:
+        """A trial begins: its run folder and its MLflow run."""
+        config = override(self.config, {**params, "run.output": self.run.uri, "run.name": trial})
+        run = create_run(config, self.preset_name)
+        tracker = Tracker(config.tracking, trial, parent_id=self.parent.run_id)
+        run.tracking_run_id = tracker.run_id
+        run.save_info()
+        tracker.log_params(flatten(config))
+        self.trials[trial] = Trial(run, tracker, TrialScreen(trial, config.data.eval_split))
+        say(f"trial {trial}: {', '.join(f'{k} {short(v)}' for k, v in params.items())}")
+
+    def close(self, status: str) -> None:
+        """End all MLflow runs."""
+        for trial in self.trials.values():
+            trial.run.save_history()
+            trial.tracker.close("FINISHED" if trial.run.of_kind(Ended) else "KILLED")
+        self.parent.close(status)
+
+
+def _no_bar(done: int, note: str = "") -> None:
+    """Show nothing."""
+    del done, note
+
+
+def short(value: Any) -> str:
+    """An option's value in few characters."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

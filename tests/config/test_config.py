@@ -1,0 +1,44 @@
+"""All options together: dotted names, JSON, hash, and what fits only together."""
+
+import dataclasses
+
+import pytest
+
+from apdist.config import Config, config_hash, flatten, from_json, override
+from apdist_verbs.presets import preset
+
+
+def test_flatten_and_override_are_inverse() -> None:
+    config = preset("landmarks_resnet101")
+    assert override(Config(), flatten(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss.num_bin": 3}, "did you mean 'loss.num_bins'"),
+        ({"data.group_size": 1000}, "exceeds training.batch_size"),
+        ({"training.parameters": "sharded", "ray.num_workers": 1}, "sharded needs ray.num_workers"),
+    ],
+)
+def test_what_does_not_exist_or_fit_together_is_refused(
+    change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        override(Config(), change)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"loss": 3}'])
+def test_json_that_has_no_sections_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected sections with options"):
+        from_json(text)
+
+
+def test_only_what_decides_the_result_changes_the_hash() -> None:
+    config = Config()
+    assert config_hash(override(config, {"ray.num_workers": 7})) == config_hash(config)
+    assert config_hash(override(config, {"training.seed": 7})) != config_hash(config)
+
+
+def test_every_option_has_a_default() -> None:
+    assert dataclasses.asdict(Config())

@@ -1,0 +1,48 @@
+"""Checks of single values, and the closest known name."""
+
+from typing import Any, Literal
+
+import pytest
+
+from apdist.config.values import at_least, checked, in_range, suggestion
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        ("many", int, "x must be of type int, got 'many'"),
+        (True, int, "x must be of type int, got True"),
+        (1, bool, "x must be of type bool, got 1"),
+        ("lamb", Literal["adam", "sgd"], "x must be one of adam, sgd, got 'lamb'"),
+        ("all", int | Literal["auto"], "x must be of type int or auto, got 'all'"),
+        (0.5, int | Literal["auto"], "x must be of type int, got 0.5"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(value: object, kind: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        checked("x", value, kind)
+
+
+def test_an_int_is_accepted_where_a_float_is_meant() -> None:
+    assert isinstance(checked("x", 1, float), float)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(7, int | Literal["auto"]), ("auto", Literal["auto"])])
+def test_a_number_or_a_word_stays_as_it_is(value: object, kind: Any) -> None:
+    assert checked("x", value, kind) == value
+
+
+def test_limits_belong_to_what_is_allowed_and_nan_does_not() -> None:
+    at_least("x", 2, 2)
+    in_range("x", 0.0, 0, 1)
+    in_range("x", 1.0, 0, 1)
+    with pytest.raises(ValueError, match="x must be at least 2, got 1"):
+        at_least("x", 1, 2)
+    for value in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"x must lie in \[0, 1\], got"):
+            in_range("x", value, 0, 1)
+
+
+def test_the_closest_name_is_suggested_and_none_where_nothing_is_close() -> None:
+    assert suggestion("tripel", ["triplet", "ap"]) == "; did you mean 'triplet'?"
+    assert suggestion("xyz", ["triplet", "ap"]) == ""

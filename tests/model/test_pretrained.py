@@ -1,0 +1,64 @@
+"""Weights from files, and models that are saved and loaded again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from apdist.config import ModelConfig
+from apdist.model.backbones import BasicBlock, ResNet
+from apdist.model.descriptor import DescriptorNet
+from apdist.model.pretrained import build_model, load_model, read_weights, save_model
+
+
+def test_a_saved_model_describes_as_before(tmp_path: Path) -> None:
+    network = DescriptorNet(ModelConfig(dim=8)).eval()
+    model_id = save_model(network.config, network.state_dict(), 32, str(tmp_path))
+    again = load_model(str(tmp_path))
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(network(images), again.network(images))
+    assert (again.model_id, again.image_size) == (model_id, 32)
+
+
+def test_other_weights_have_another_id(tmp_path: Path) -> None:
+    network = DescriptorNet(ModelConfig(dim=8))
+    first = save_model(network.config, network.state_dict(), 32, str(tmp_path))
+    with torch.no_grad():
+        network.linear.bias += 1e-3
+    assert save_model(network.config, network.state_dict(), 32, str(tmp_path)) != first
+
+
+def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
+    network = DescriptorNet(ModelConfig(dim=8))
+    save_model(network.config, network.state_dict(), 32, str(tmp_path))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(ValueError, match="is damaged"):
+        load_model(str(tmp_path))
+    with pytest.raises(ValueError, match="no trained model"):
+        load_model(str(tmp_path / "elsewhere"))
+
+
+def test_official_weights_load_without_their_classifier(tmp_path: Path) -> None:
+    official = ResNet(BasicBlock, (2, 2, 2, 2)).state_dict() | {"fc.weight": torch.zeros(1000, 512)}
+    path = tmp_path / "resnet18.pth"
+    torch.save(official, path)
+    config = ModelConfig(backbone="resnet18", dim=8, weights=str(path))
+    network = build_model(config)
+    assert torch.equal(network.backbone.conv1.weight, official["conv1.weight"])  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="does not fit model.backbone resnet50"):
+        build_model(replace(config, backbone="resnet50"))
+
+
+def test_a_pickle_that_is_more_than_tensors_is_not_loaded(tmp_path: Path) -> None:
+    torch.save({"w": nn.Linear(2, 2)}, tmp_path / "model.pth")
+    with pytest.raises(ValueError, match="no torch file of plain tensors"):
+        read_weights(str(tmp_path / "model.pth"))
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    save_file({"module.w": torch.ones(2)}, tmp_path / "w.safetensors")
+    assert torch.equal(read_weights(str(tmp_path / "w.safetensors"))["w"], torch.ones(2))

@@ -1,0 +1,41 @@
+"""Which run a verb takes, and whether it has a model."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from apdist.config import Config, override
+from apdist.training.runs import create_run
+from apdist_verbs.described import find_run, newest_run, trained_model
+
+
+def make_run(root: Path, name: str, *, has_model: bool, age_s: float = 0) -> str:
+    config = override(Config(), {"run.output": str(root), "run.name": name})
+    run = create_run(config, "glyphs")
+    began = 1_000_000_000 - age_s
+    os.utime(Path(run.uri, "config.json"), (began, began))
+    if has_model:
+        Path(run.uri, "model.json").write_text("{}")
+    return str(run.uri)
+
+
+def test_the_newest_run_is_the_one_begun_last_that_has_a_model(tmp_path: Path) -> None:
+    make_run(tmp_path, "old", has_model=True, age_s=20)
+    wanted = make_run(tmp_path, "begun later", has_model=True, age_s=10)
+    make_run(tmp_path, "without a model", has_model=False)
+    make_run(tmp_path, "hidden", has_model=True)
+    (tmp_path / "hidden").rename(tmp_path / ".hidden")
+    assert newest_run(str(tmp_path)) == wanted
+
+
+def test_where_no_run_has_come_to_its_end_it_is_said(tmp_path: Path) -> None:
+    make_run(tmp_path, "without a model", has_model=False)
+    with pytest.raises(ValueError, match="no run under .* has come to its end; train one first"):
+        newest_run(str(tmp_path))
+
+
+def test_a_run_that_has_not_come_to_its_end_says_how_to_go_on(tmp_path: Path) -> None:
+    uri = make_run(tmp_path, "my run", has_model=False)
+    with pytest.raises(ValueError, match="has done 0 of 240 steps .* apdist train --resume '"):
+        trained_model(find_run(uri))

@@ -1,0 +1,65 @@
+"""What faiss does, and what is done where it is missing."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apdist.retrieval.index import load_index, save_index
+from tests.retrieval.indexes import HAS_FAISS, clustered, needs_faiss, small_index
+
+
+def hide_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``import faiss`` fail as it does where it is not installed."""
+    original = builtins.__import__
+
+    def importer(name: str, *rest: Any, **options: Any) -> Any:
+        if name == "faiss":
+            raise ModuleNotFoundError("No module named 'faiss'")
+        return original(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", importer)
+
+
+def test_auto_is_flat_with_faiss_and_exact_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert small_index("auto").settings["kind"] == ("flat" if HAS_FAISS else "exact")
+    hide_faiss(monkeypatch)
+    assert small_index("auto").settings["kind"] == "exact"
+
+
+def test_a_kind_that_needs_faiss_names_the_extras_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hide_faiss(monkeypatch)
+    with pytest.raises(ValueError, match=r"apdist\[faiss-cpu\] or apdist\[faiss-gpu\]"):
+        small_index("hnsw")
+
+
+@needs_faiss
+def test_a_damaged_faiss_file_is_named(tmp_path: Path) -> None:
+    save_index(small_index("flat"), tmp_path / "index")
+    (tmp_path / "index" / "index.faiss").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"index.faiss is damaged"):
+        load_index(tmp_path / "index", model_id="model A")
+
+
+@needs_faiss
+def test_a_faiss_index_is_searched_exactly_where_faiss_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_index(small_index("hnsw"), tmp_path / "index")
+    hide_faiss(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        index = load_index(tmp_path / "index", model_id="model A")
+    assert "searching exactly" in caplog.text
+    assert index.search(clustered(40, 8)[:4], 1)[1][:, 0].tolist() == [0, 1, 2, 3]
+
+
+@needs_faiss
+def test_too_few_images_for_a_product_quantiser_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 624 images, got 40"):
+        small_index("ivf_pq")

@@ -1,0 +1,141 @@
+"""The tables of figures: what they take from a step or from scores, and who reads them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from apdist.loss.scoring import Diagnostics
+
+from apdist.config.loss import LossOptions
+from apdist.data.loading.telemetry import StreamFigures
+from apdist.figures import EVALUATION, STEP, MeasuredStep, Seen, followed, logged, measure, texts
+from apdist.report.curves import evaluation_chart, training_charts
+from apdist.report.key_figures import render_cards, render_table
+from apdist.retrieval.metrics import RetrievalScores, score_labelled
+from apdist.training.step.results import StepResult
+from apdist_verbs.evaluate import score_rows
+
+STREAM = StreamFigures(
+    num_images=8,
+    num_bytes=4_000_000,
+    read_s=0.1,
+    decode_s=0.2,
+    waited_s=0.3,
+    num_ready=4,
+    num_retries=5,
+    num_replaced=6,
+    num_hits=7,
+    num_misses=8,
+)
+
+
+def result(loss: float, positive: list[float]) -> StepResult:
+    return StepResult(
+        loss=loss,
+        average_precision=torch.zeros(0),
+        diagnostics=Diagnostics(
+            num_queries=4,
+            num_lone_queries=1,
+            positive_histogram=torch.tensor(positive, dtype=torch.float64),
+            negative_histogram=torch.tensor([0.0, 2.0], dtype=torch.float64),
+            wrong_sign_share=loss / 2,
+        ),
+        seconds=(1.0, 2.0, 3.0),
+        num_bytes=500_000,
+    )
+
+
+def step() -> MeasuredStep:
+    """Of two batches; two bins, with centres 1 and -1."""
+    return MeasuredStep(
+        results=[result(0.25, [3.0, 1.0]), result(0.75, [1.0, 1.0])],
+        stream=STREAM,
+        num_replaced=9,
+        num_images=64,
+        seconds=2.0,
+        learning_rate=0.125,
+        bins=LossOptions(num_bins=2),
+    )
+
+
+def scores() -> RetrievalScores:
+    points = torch.nn.functional.normalize(torch.randn(60, 4, generator=torch.manual_seed(1)))
+    return score_labelled(points, torch.arange(60) // 4)
+
+
+def test_a_step_is_logged_by_these_keys_with_means_and_sums_over_its_batches() -> None:
+    expected = {
+        "seconds": 2.0,
+        "loss": 0.5,
+        "binned_map": 0.5,
+        "images_per_s": 32.0,
+        "learning_rate": 0.125,
+        "describe_s": 2.0,
+        "score_s": 4.0,
+        "backprop_s": 6.0,
+        "lone_queries": 2,
+        "megabytes_received": 1.0,
+        "wrong_sign_share": 0.25,
+        "positive_similarity": 0.25,
+        "negative_similarity": -1.0,
+        "waited_s": 0.3,
+        "replaced_images": 9,
+        "read_mb_per_s": 2.0,
+        "read_s": 0.1,
+        "decode_s": 0.2,
+        "read_retries": 5,
+        "steps_ready": 4,
+        "cache_hits": 7,
+        "cache_misses": 8,
+    }
+    assert logged(STEP, step()) == expected
+
+
+def test_another_loss_has_no_figures_of_bins() -> None:
+    of_bins = {"binned_map", "wrong_sign_share", "positive_similarity", "negative_similarity"}
+    left = logged(STEP, replace(step(), bins=None)).keys()
+    assert logged(STEP, step()).keys() - left == of_bins
+    assert texts(STEP, logged(STEP, replace(step(), bins=None))) == ["loss 0.5000", "32 images/s"]
+
+
+def test_an_evaluation_is_logged_by_these_keys() -> None:
+    keys = ["map", "recall_at_1", "recall_at_5", "recall_at_10", "r_precision", "num_queries"]
+    found = logged(EVALUATION, scores())
+    assert list(found) == keys
+    assert found["map"] == scores().mean_average_precision
+    assert found["recall_at_5"] == scores().recall_at[5]
+    assert found["num_queries"] == 60
+
+
+def test_scores_without_a_depth_lack_its_figure_only() -> None:
+    found = logged(EVALUATION, replace(scores(), recall_at={5: 0.5}))
+    assert [key for key in found if key.startswith("recall")] == ["recall_at_5"]
+
+
+@pytest.mark.parametrize("table", [STEP, EVALUATION])
+def test_no_key_and_no_label_comes_twice(table: tuple[object, ...]) -> None:
+    for names in zip(*((f.key, f.label) for f in table), strict=True):  # type: ignore[attr-defined]
+        assert len(set(names)) == len(table)
+
+
+def test_what_is_followed_is_told_in_words() -> None:
+    said = ["loss 0.5000", "binned mAP 0.500", "32 images/s"]
+    assert texts(STEP, logged(STEP, step())) == said
+    assert texts(EVALUATION, {"recall_at_1": 0.5, "map": 0.25}) == ["mAP 0.2500", "R@1 0.5000"]
+
+
+def test_console_and_report_show_what_the_table_says_and_no_more() -> None:
+    labels = {seen: [f.label for f in measure(EVALUATION, scores(), seen)] for seen in Seen}
+    assert [row[0] for row in score_rows(None, scores())] == labels[Seen.CONSOLE]
+    page = render_table(None, scores())
+    assert [p.split("<")[0] for p in page.split('<th scope="row">')[1:]] == labels[Seen.REPORT]
+    cards = render_cards(None, scores()).split('<p class="name">')[1:]
+    assert [card.split("<")[0] for card in cards] == labels[Seen.CARD]
+    assert [series.name for series in evaluation_chart([]).series] == labels[Seen.LIVE]
+    drawn = [chart.title.lower() for chart in training_charts([])]
+    assert drawn == [figure.label.lower() for figure in followed(STEP)]
+
+
+def test_a_figure_that_is_followed_is_logged() -> None:
+    for figure in (*followed(STEP), *followed(EVALUATION)):
+        assert Seen.LOG in figure.seen, figure.key

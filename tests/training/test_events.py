@@ -1,0 +1,118 @@
+"""Events as classes and as JSON objects; what is refused where it is made and where it is read."""
+
+import json
+from typing import Any
+
+import pytest
+
+from apdist.training.events import (
+    KINDS,
+    CheckpointWritten,
+    Ended,
+    Evaluated,
+    Event,
+    Failed,
+    Similarities,
+    Started,
+    StepDone,
+    Stopping,
+    TrialStarted,
+    Warned,
+    from_json,
+    to_json,
+)
+
+SAMPLES: list[Event] = [
+    Started(
+        step=4,
+        num_images=48,
+        num_classes=8,
+        num_lone_classes=0,
+        num_capped_classes=0,
+        steps_per_epoch=1,
+        activations="store",
+        activations_reason="it fits",
+    ),
+    StepDone(step=5, figures={"loss": 0.5, "images_per_s": 900.0, "lone_queries": 0}),
+    Evaluated(step=5, figures={"map": 0.25, "recall_at_1": 0.5, "r_precision": 0.2}, seconds=0.1),
+    Similarities(step=5, centres=[1.0, -1.0], positive=[1.0, 0.0], negative=[0.5, 0.5]),
+    CheckpointWritten(step=5, uri="runs/a/checkpoints/step-000005"),
+    Ended(step=6, model_id="abc"),
+    Warned(text="worker 0: slow"),
+    Failed(text="no such file"),
+    Stopping(),
+    TrialStarted(params={"training.learning_rate": 0.1}),
+]
+"""One of each kind."""
+
+OLD_LINES = [
+    '{"kind": "evaluation", "step": 0, "map": 0.48, "r_precision": 0.36, "num_queries": 24.0, '
+    '"recall_at_1": 0.58, "recall_at_5": 0.83, "recall_at_10": 0.95, "seconds": 0.14}',
+    '{"kind": "similarities", "step": 1, "centres": [1.0, -1.0], "positive": [0.25, 0.75], '
+    '"negative": [0.0, 1.0]}',
+    '{"kind": "step", "step": 1, "seconds": 22.6, "loss": 0.82, "images_per_s": 1.4, '
+    '"learning_rate": 0.002, "describe_s": 0.03, "score_s": 22.4, "backprop_s": 0.04, '
+    '"lone_queries": 0, "megabytes_received": 0.0, "binned_map": 0.17, "wrong_sign_share": 0.12, '
+    '"positive_similarity": 0.91, "negative_similarity": 0.9, "waited_s": 0.01, '
+    '"replaced_images": 0, "read_mb_per_s": 0.002, "read_s": 0.01, "decode_s": 0.02, '
+    '"read_retries": 0, "steps_ready": 0, "cache_hits": 0, "cache_misses": 0}',
+    '{"kind": "end", "step": 6, "model_id": "1f6d6a1b"}',
+]
+
+
+def test_every_kind_comes_back_from_json() -> None:
+    assert [type(event) for event in SAMPLES] == list(KINDS.values())
+    assert list(KINDS) == [event.kind for event in SAMPLES]
+    for event in SAMPLES:
+        assert from_json(json.loads(json.dumps(to_json(event)))) == event
+
+
+@pytest.mark.parametrize("line", OLD_LINES)
+def test_a_line_of_an_earlier_run_is_read_and_written_as_it_was(line: str) -> None:
+    assert json.dumps(to_json(from_json(json.loads(line)))) == line
+
+
+def test_figures_lie_beside_the_other_fields() -> None:
+    event = Evaluated(step=3, figures={"map": 0.5}, seconds=0.1)
+    assert to_json(event) == {"kind": "evaluation", "step": 3, "map": 0.5, "seconds": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("plain", "message"),
+    [
+        ({"kind": "stepp", "step": 1}, r"^expected an event of kind start, step, .*; got .*stepp"),
+        ({"step": 1}, "expected an event of kind"),
+        ({"kind": ["step"], "step": 1}, "expected an event of kind"),
+        ({"kind": "step", "step": 1, "los": 0.5}, "'step' has no figure 'los'; known are: .*loss"),
+        ({"kind": "step", "loss": 0.5}, "expected the event 'step' with .*'step' is missing"),
+        ({"kind": "step", "step": "1"}, "step of the event 'step': expected .*int.*, got '1'"),
+        ({"kind": "step", "step": True}, "step of the event 'step': expected .*int.*, got True"),
+        ({"kind": "step", "step": 1.5}, "step of the event 'step': expected .*int.*, got 1.5"),
+        ({"kind": "step", "step": 1, "loss": None}, "figures of the event 'step': expected"),
+        ({"kind": "step", "step": 1, "loss": "0.5"}, "figures of the event 'step': expected"),
+        ({"kind": "end", "step": 1, "model_id": "a", "at": 1}, "'end' with .*'at' is unknown"),
+        ({"kind": "evaluation", "step": 1, "map": 0.5}, "'seconds' is missing"),
+        ({"kind": "evaluation", "step": 1, "loss": 1.0, "seconds": 1.0}, "has no figure 'loss'"),
+        (
+            {"kind": "similarities", "step": 1, "centres": [""], "positive": [], "negative": []},
+            "centres of the event 'similarities': expected",
+        ),
+    ],
+)
+def test_what_is_not_known_here_is_refused_in_one_line_where_it_is_read(
+    plain: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        from_json(plain)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_not_known_here_is_refused_where_it_is_made() -> None:
+    with pytest.raises(ValueError, match="has no figure 'los'"):
+        StepDone(step=1, figures={"los": 0.5})
+    with pytest.raises(ValueError, match="has no figure 'mean_reciprocal_rank'"):  # not logged
+        Evaluated(step=1, figures={"mean_reciprocal_rank": 0.5}, seconds=1.0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'txt'"):
+        Warned(txt="slow")  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="uri of the event 'checkpoint': expected .*str.*, got 3"):
+        CheckpointWritten(step=1, uri=3)  # type: ignore[arg-type]

@@ -1,0 +1,367 @@
+"""The loop of a worker, in this process."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from apdist.config import Config, override
+from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.loading.stream import TrainingStream
+from apdist.data.plan.plan import Plan
+from apdist.loss.listwise import AveragePrecisionLoss
+from apdist.model.pretrained import build_model, load_model
+from apdist.training import loop
+from apdist.training.cluster.launch import Interrupted
+from apdist.training.events import Ended, Evaluated, Event, Similarities, Started, StepDone
+from apdist.training.loop import Job, train
+from apdist.training.mailbox import Mailbox
+from apdist.training.prefetch import prefetch
+from apdist.training.runs import Run, create_run
+from apdist.training.step.options import StepOptions
+from tests.pictures import write_small_set
+from tests.training.test_prefetch import PromptStreams
+from tests.workers import on_workers
+
+pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
+CPU = torch.device("cpu")
+
+
+class StopAfter(Mailbox[Event]):
+    """Asks for the end when a step is done; the workers learn of it at the end of the next one."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.last = step
+
+    def post(self, event: Event) -> None:
+        super().post(event)
+        if isinstance(event, Started | StepDone) and event.step >= self.last:
+            self.request_stop()
+
+
+def trained(
+    config: Config, name: str, link: Mailbox[Event] | None = None
+) -> tuple[Run, list[Event]]:
+    """Run the worker's loop; returns the run and what was posted."""
+    run = create_run(override(config, {"run.name": name}), "test")
+    return run, gone_on(run, link)
+
+
+def gone_on(run: Run, link: Mailbox[Event] | None = None) -> list[Event]:
+    link = link or Mailbox[Event]()
+    train(Job(run.config, run.uri), link, CPU)
+    return link.take()
+
+
+def losses(events: list[Event]) -> list[float]:
+    return [event.figures["loss"] for event in of_kind(events, StepDone)]
+
+
+def of_kind(events: list[Event], kind: type[Any]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def weights(run: Run) -> dict[str, Tensor]:
+    return load_file(Path(run.uri, "model.safetensors"))
+
+
+def test_the_loss_falls_and_unseen_classes_are_found_better(small_config: Config) -> None:
+    config = override(small_config, {"training.steps": 40, "evaluation.every_steps": 40})
+    _, events = trained(config, "a")
+    curve = losses(events)
+    assert sum(curve[-5:]) < 0.7 * sum(curve[:5])
+    before, after = (event.figures["map"] for event in of_kind(events, Evaluated))
+    assert after > before
+
+
+def replaced_images(config: Config) -> list[float]:
+    """By step, as the first worker tells; nothing on the others."""
+    mailbox = Mailbox[Event]()
+    train(Job(config, config.run.output), mailbox, CPU)
+    return [step.figures["replaced_images"] for step in of_kind(mailbox.take(), StepDone)]
+
+
+@pytest.mark.slow
+def test_images_replaced_on_any_worker_are_counted(small_config: Config, tmp_path: Path) -> None:
+    write_small_set(tmp_path / "shards")
+    for row in read_catalogue(str(tmp_path / "shards")).table.to_pylist():
+        if row["key"].endswith("picture_1"):
+            with (tmp_path / "shards" / row["shard"]).open("r+b") as file:
+                file.seek(row["offset"] + 40)
+                file.write(b"damage")
+    changes = {"data.shards": str(tmp_path / "shards"), "data.eval_split": "", "training.steps": 2}
+    changes |= {
+        "data.on_corrupt": "replace",
+        "loss.kind": "triplet",
+    }  # a loss that compiles nothing
+    config = override(small_config, changes)
+    alone = replaced_images(override(config, {"run.output": str(tmp_path / "alone")}))
+    first, second = on_workers(2, replaced_images, config)
+    assert first == alone
+    assert min(alone) > 0
+    assert second == []
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_does_not(small_config: Config) -> None:
+    first, second = (weights(trained(small_config, name)[0]) for name in "ab")
+    other = weights(trained(override(small_config, {"training.seed": 1}), "c")[0])
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not torch.equal(first["linear.weight"], other["linear.weight"])
+
+
+@pytest.mark.parametrize("chunk_size", [32, 5])
+def test_the_size_of_a_chunk_changes_nothing(small_config: Config, chunk_size: int) -> None:
+    config = override(small_config, {"training.optimizer": "sgd", "training.learning_rate": 0.1})
+    _, reference = trained(config, "a")
+    _, events = trained(override(config, {"training.chunk_size": chunk_size}), "b")
+    torch.testing.assert_close(losses(events), losses(reference), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_stopped_run_goes_on_to_the_same_weights(small_config: Config, stop: int) -> None:
+    whole, _ = trained(small_config, "whole")
+    run, events = trained(small_config, "stopped", StopAfter(stop - 1))
+    assert len(losses(events)) == stop
+    assert not Path(run.uri, "model.safetensors").exists()
+    rest = gone_on(run)
+    assert len(losses(rest)) == 6 - stop
+    expected, found = weights(whole), weights(run)
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
+
+
+def test_a_crash_is_gone_on_from_the_last_checkpoint(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = trained(small_config, "whole")
+    run = create_run(override(small_config, {"run.name": "crashed"}), "test")
+    step = loop.global_step
+    calls = []
+
+    def crash(*arguments: Any, **options: Any) -> Any:
+        calls.append(options["step"])
+        if options["step"] == 5 and calls.count(5) == 1:
+            raise RuntimeError("gone")
+        return step(*arguments, **options)
+
+    monkeypatch.setattr(loop, "global_step", crash)
+    with pytest.raises(RuntimeError, match="gone"):
+        gone_on(run)
+    gone_on(run)
+    assert calls == [0, 1, 2, 3, 4, 5, 4, 5]  # the checkpoint of step 4 was the last
+    assert all(torch.equal(v, weights(run)[k]) for k, v in weights(whole).items())
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_with_a_warning(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = loop.global_step
+
+    def poisoned(model: torch.nn.Module, *arguments: Any, **options: Any) -> Any:
+        result = step(model, *arguments, **options)
+        if options["step"] == 2:
+            next(model.parameters()).grad[0] = float("nan")  # type: ignore[index]
+        return result
+
+    monkeypatch.setattr(loop, "global_step", poisoned)
+    with caplog.at_level(logging.WARNING):
+        run, events = trained(small_config, "a")
+    assert "step 2 has a gradient that is not finite" in caplog.text
+    assert all(v.isfinite().all() for v in weights(run).values())
+    assert len(losses(events)) == 6
+
+
+def test_without_an_evaluation_split_nothing_is_evaluated(small_config: Config) -> None:
+    _, events = trained(override(small_config, {"data.eval_split": ""}), "a")
+    assert not of_kind(events, Evaluated)
+
+
+def test_bf16_trains(small_config: Config) -> None:
+    _, events = trained(override(small_config, {"training.precision": "bf16"}), "a")
+    _, exact = trained(small_config, "b")
+    assert losses(events)[0] == pytest.approx(losses(exact)[0], abs=0.02)
+
+
+@pytest.mark.parametrize("mode", ["store", "offload"])
+def test_what_is_kept_of_a_chunk_changes_nothing(small_config: Config, mode: str) -> None:
+    _, expected = trained(override(small_config, {"training.activations": "recompute"}), "a")
+    _, found = trained(override(small_config, {"training.activations": mode}), "b")
+    assert losses(found) == losses(expected)
+
+
+@pytest.mark.parametrize(("memory_gib", "mode"), [(1e-6, "recompute"), (1.0, "store")])
+def test_activations_are_stored_if_they_fit_and_the_reason_is_told(
+    small_config: Config, memory_gib: float, mode: str
+) -> None:
+    _, events = trained(override(small_config, {"training.memory_gib": memory_gib}), "a")
+    (start,) = of_kind(events, Started)
+    assert start.activations == mode
+    assert "the graphs of 4 chunks of 8 images hold" in start.activations_reason
+
+
+def test_accumulated_batches_move_the_weights_by_their_mean(small_config: Config) -> None:
+    options = {"training.optimizer": "sgd", "training.schedule": "constant"}
+    options |= {"training.weight_decay": 0.0, "training.clip_norm": 0.0}  # type: ignore[dict-item]
+    config = override(small_config, options | {"training.learning_rate": 0.1})
+    start = weights(trained(override(config, {"training.learning_rate": 1e-30}), "start")[0])
+    one_step = override(config, {"training.steps": 1, "training.accumulate": 2})
+    run, events = trained(one_step, "both")
+    both = weights(run)
+    gradients = []
+    for step in (0, 1):  # one batch after the other, from the same weights
+        network = build_model(config.model).train()
+        network.load_state_dict(start)
+        gradients.append(gradient_of(config, network, step))
+    for name, parameter in network.named_parameters():
+        expected = start[name] - 0.1 * (gradients[0][name] + gradients[1][name]) / 2
+        torch.testing.assert_close(both[name], expected, rtol=1e-4, atol=1e-6)
+        assert parameter.requires_grad
+    assert len(losses(events)) == 1
+
+
+def gradient_of(config: Config, network: torch.nn.Module, step: int) -> dict[str, Tensor]:
+    index = read_catalogue(config.data.shards).select("train")
+    options = config.training
+    plan = Plan(
+        index.labels,
+        batch_size=options.batch_size,
+        group_size=config.data.group_size,
+        seed=options.seed,
+    )
+    stream = TrainingStream(index, plan, config.data, config.augment, lambda rows: rows)
+    (batch,) = stream.batches(step, step + 1)
+    loop.global_step(
+        network,
+        batch.images,
+        batch.labels,
+        StepOptions(loss=AveragePrecisionLoss(), chunk_size=8),
+        step=step,
+    )
+    return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["tie_aware", "triplet", "pml:ContrastiveLoss"])
+def test_other_losses_train(small_config: Config, kind: str) -> None:
+    run, events = trained(override(small_config, {"loss.kind": kind}), "a")
+    assert len(losses(events)) == 6
+    assert all(torch.isfinite(torch.tensor(losses(events))))
+    step = of_kind(events, StepDone)[0].figures
+    assert ("binned_map" in step) == (kind == "tie_aware")
+    assert weights(run)
+
+
+def test_a_compiled_network_trains_the_same(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_ = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self: compile_(self, backend="aot_eager")
+    )
+    config = override(small_config, {"training.steps": 2, "evaluation.every_steps": 2})
+    _, plain = trained(config, "a")
+    run, compiled = trained(override(config, {"training.compile": True}), "b")
+    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
+    assert load_model(run.uri).network(torch.rand(1, 3, 24, 24)).shape == (1, 16)
+
+
+def test_a_step_tells_what_the_loss_saw(small_config: Config) -> None:
+    _, events = trained(small_config, "a")
+    step = of_kind(events, StepDone)[0].figures
+    assert -1 <= step["negative_similarity"] < step["positive_similarity"] <= 1
+    assert 0 <= step["wrong_sign_share"] < 0.5
+    assert step["lone_queries"] == 0
+    told = of_kind(events, Similarities)
+    assert [event.step for event in told] == [1, 3, 6]
+    for event in told:
+        assert sum(event.positive) == pytest.approx(1)
+        assert sum(event.negative) == pytest.approx(1)
+        assert event.centres[0] == 1
+
+
+def test_other_options_are_refused_when_a_run_goes_on(small_config: Config) -> None:
+    run, _ = trained(small_config, "a", StopAfter(2))
+    run.config = override(run.config, {"training.learning_rate": 1.0})
+    with pytest.raises(ValueError, match="other data, model, loss or training options"):
+        gone_on(run)
+
+
+def test_other_images_are_refused_when_a_run_goes_on(small_config: Config, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    write_small_set(shards)
+    config = override(small_config, {"data.shards": str(shards)})
+    run, _ = trained(config, "a", StopAfter(2))
+    first = shards.rename(tmp_path / "first")
+    write_small_set(shards, num_classes=13)
+    with pytest.raises(ValueError, match="training on other images; .* put it back, or start anew"):
+        gone_on(run)
+    shards.rename(tmp_path / "second")
+    first.rename(shards)
+    assert len(losses(gone_on(run))) == 3
+
+
+def test_a_list_of_exclusions_that_changed_is_refused_when_a_run_goes_on(
+    small_config: Config, tmp_path: Path
+) -> None:
+    listed = tmp_path / "exclude.txt"
+    listed.write_text("class:class 7\n")
+    run, events = trained(override(small_config, {"data.exclude": str(listed)}), "a", StopAfter(2))
+    index = read_catalogue(small_config.data.shards)
+    (start,) = of_kind(events, Started)
+    assert start.num_images == index.splits()["train"] - 6
+    listed.write_text("class:class 8\n")
+    with pytest.raises(ValueError, match="the list of excluded images has changed"):
+        gone_on(run)
+
+
+@pytest.mark.parametrize("by", ["class", "image"])
+def test_a_held_out_share_is_evaluated_and_not_trained_on(small_config: Config, by: str) -> None:
+    changes = {"data.holdout_share": 0.25, "data.holdout_by": by, "data.eval_split": "holdout"}
+    _, events = trained(override(small_config, changes), "a")
+    num_images = read_catalogue(small_config.data.shards).splits()["train"]
+    (start,) = of_kind(events, Started)
+    assert start.num_images == pytest.approx(0.75 * num_images, abs=6)
+    evaluations = of_kind(events, Evaluated)
+    assert [event.step for event in evaluations] == [0, 3, 6]
+    assert evaluations[0].figures["num_queries"] == pytest.approx(0.25 * num_images, abs=6)
+
+
+def test_a_network_that_is_fed_by_a_thread_learns_the_same(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = weights(trained(small_config, "a")[0])
+    monkeypatch.setattr(loop, "on_device", lambda batches, _: prefetch(batches, PromptStreams()))
+    stopped, events = trained(small_config, "b", StopAfter(2))
+    assert len(losses(events)) == 3
+    gone_on(stopped)
+    found = weights(stopped)
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
+
+
+def test_clipping_bounds_the_update(small_config: Config) -> None:
+    options = {
+        "training.optimizer": "sgd",
+        "training.schedule": "constant",
+        "training.steps": 1,
+        "training.weight_decay": 0.0,
+    }
+    clipped = override(small_config, {**options, "training.clip_norm": 1e-6})
+    start = weights(trained(override(clipped, {"training.learning_rate": 1e-12}), "a")[0])
+    moved = weights(trained(override(clipped, {"training.learning_rate": 1.0}), "b")[0])
+    free = override(small_config, {**options, "training.learning_rate": 1.0})
+    far = weights(trained(free, "c")[0])
+    name = "linear.weight"
+    assert (moved[name] - start[name]).norm() < 1e-5
+    assert (far[name] - start[name]).norm() > 1e-3
+
+
+def test_a_stop_before_the_end_is_told_apart_from_the_end(small_config: Config) -> None:
+    config = replace(small_config, data=replace(small_config.data, eval_split=""))
+    run, events = trained(config, "a", StopAfter(2))
+    assert not of_kind(events, Ended)
+    assert of_kind(gone_on(run), Ended)
+    assert issubclass(Interrupted, Exception)
