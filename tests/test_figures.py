@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from apdist.loss.scoring import Diagnostics
 
 from apdist.config.loss import LossOptions
 from apdist.data.loading.telemetry import StreamFigures
 from apdist.figures import EVALUATION, STEP, MeasuredStep, Seen, followed, logged, measure, texts
+from apdist.loss.results import Diagnostics
 from apdist.report.curves import evaluation_chart, training_charts
-from apdist.report.key_figures import render_cards, render_table
+from apdist.report.key_figures import key_figures
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
 from apdist.training.step.results import StepResult
 from apdist_verbs.evaluate import score_rows
@@ -127,10 +127,9 @@ def test_what_is_followed_is_told_in_words() -> None:
 def test_console_and_report_show_what_the_table_says_and_no_more() -> None:
     labels = {seen: [f.label for f in measure(EVALUATION, scores(), seen)] for seen in Seen}
     assert [row[0] for row in score_rows(None, scores())] == labels[Seen.CONSOLE]
-    page = render_table(None, scores())
-    assert [p.split("<")[0] for p in page.split('<th scope="row">')[1:]] == labels[Seen.REPORT]
-    cards = render_cards(None, scores()).split('<p class="name">')[1:]
-    assert [card.split("<")[0] for card in cards] == labels[Seen.CARD]
+    found = key_figures(None, scores())
+    assert [figure.name for figure in found] == labels[Seen.REPORT]
+    assert [figure.name for figure in found if figure.is_main] == labels[Seen.CARD]
     assert [series.name for series in evaluation_chart([]).series] == labels[Seen.LIVE]
     drawn = [chart.title.lower() for chart in training_charts([])]
     assert drawn == [figure.label.lower() for figure in followed(STEP)]
