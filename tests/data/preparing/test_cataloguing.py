@@ -155,7 +155,7 @@ def test_a_finished_shard_is_not_read_again_until_it_changes(
     read: list[str] = []
     scan = cataloguing.scan_shard
 
-    def spy(job: cataloguing.Job) -> cataloguing.ShardRows:
+    def spy(job: cataloguing.ScanTask) -> cataloguing.ShardRows:
         read.append(job.name)
         return scan(job)
 
