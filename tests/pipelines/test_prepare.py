@@ -69,7 +69,7 @@ def test_several_parquet_files_become_shards_split_by_class(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["csv"], "`apdist prepare csv` needs --out STR"),
+        (["csv"], "`apdist prepare csv` needs TABLE and --out STR"),
         (["csv", "--out", "x"], "`apdist prepare csv` needs TABLE"),
         (["csv", "nothing.csv", "--out", "x"], "nothing.csv cannot be read"),
         (["csv", "empty.csv", "--out", "x"], "empty.csv has no row"),
