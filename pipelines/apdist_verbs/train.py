@@ -93,7 +93,7 @@ def check_data(config: Config) -> str:
     """
     from apdist.data.catalogue.catalogue import read_catalogue
     from apdist.data.catalogue.selection import evaluation_images, training_images
-    from apdist.data.plan.plan import build_plan
+    from apdist.data.plan.batch_sampler import build_plan
 
     if config.data.cache_dir and os.path.isfile(config.data.cache_dir):
         raise ValueError(f"data.cache_dir {config.data.cache_dir} is a file; give a folder")

@@ -147,6 +147,20 @@ def test_srgb_and_profiles_that_do_not_fit_change_no_pixel() -> None:
     assert np.array_equal(np.asarray(open_image(data)), np.asarray(shades.convert("RGB")))
 
 
+def test_a_profile_that_is_nearly_srgb_changes_no_pixel() -> None:
+    at = struct.unpack(">I", SRGB[SRGB.index(b"rXYZ") + 4 :][:4])[0] + 8
+    red = struct.unpack(">i", SRGB[at : at + 4])[0]
+    nearly = SRGB[:at] + struct.pack(">i", red + 60) + SRGB[at + 4 :]  # 0.0009 more of X
+    every = np.stack(np.meshgrid(*[np.arange(0, 256, 5, dtype=np.uint8)] * 3), axis=-1)
+    image = Image.fromarray(every.reshape(52, 52 * 52, 3))
+    change = ImageCms.profileToProfile(
+        image, ImageCms.ImageCmsProfile(io.BytesIO(nearly)), ImageCms.createProfile("sRGB")
+    )
+    assert change is not None
+    assert change.tobytes() != image.tobytes()
+    assert open_image(encoded(image, icc_profile=nearly)).tobytes() == image.tobytes()
+
+
 def test_threads_that_share_a_profile_get_the_same_pixels() -> None:
     sets = [encoded(picture(n, n, side=64), icc_profile=RED_AND_BLUE_SWAPPED) for n in range(8)]
     one_by_one = [open_image(data).tobytes() for data in sets]

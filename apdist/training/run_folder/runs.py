@@ -22,7 +22,6 @@ from apdist.config import Config, from_json, to_json
 from apdist.data import storage
 from apdist.data.text import decoded
 from apdist.training.events import CheckpointWritten, Ended, Event, Started
-from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from apdist.training.run_folder.lease import FOLDER as LEASES
 from apdist.training.run_folder.lease import Lease
@@ -189,6 +188,9 @@ def whole_history(uri: str) -> list[Kept]:
     Raises:
         ValueError: metrics.jsonl holds something else.
     """
+    # Here: torch is not needed to say what `apdist train --help` says.
+    from apdist.training.run_folder.checkpoint import newest_sound
+
     told = _read(uri, HISTORY_NAME, from_lines)
     try:
         found = newest_sound(uri, with_state=False)

@@ -135,6 +135,23 @@ def test_all_items_without_an_image_are_named_before_it_ends(tmp_path: Path) -> 
     assert sorted(named) == sorted([*broken, *broken])
 
 
+def test_no_shard_is_written_once_an_item_has_no_image(tmp_path: Path) -> None:
+    def encode(content: tuple[int, int]) -> Encoded:  # the split test, which comes first, is broken
+        return Encoded(refused="is broken") if content[0] < 4 else encode_picture(content)
+
+    written: list[Path] = []
+    with pytest.raises(RefusedError):
+        write_shards(
+            items(),
+            encode,
+            str(tmp_path / "x"),
+            shard_bytes=2000,
+            on_refused=lambda _item, _reason: None,
+            progress=lambda _done: written.extend(tmp_path.rglob("*.tar")),
+        )
+    assert not written
+
+
 def test_what_should_be_counted_of_an_image_is_told(tmp_path: Path) -> None:
     def encode(content: tuple[int, int]) -> Encoded:
         return dataclasses.replace(encode_picture(content), remark="odd" if content[0] == 2 else "")
