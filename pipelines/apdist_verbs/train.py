@@ -148,8 +148,8 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     from apdist.training.loop import Job
 
     with held(run.uri, say) as run.lease:
-        storage.remove_unfinished(run.uri)
         if resumed is not None:
+            storage.remove_unfinished(run.uri)
             run.save_config()
         follower = Follower(run)
         workers = run.config.ray.num_workers

@@ -93,10 +93,11 @@ class Run:
 
     def add(self, event: Kept) -> None:
         """Append to the history; on a disk at once, in object storage with `catch_up`."""
-        self._refuse_if_lost()
+        place = storage.join(self.uri, HISTORY_NAME)
+        if storage.local_path(place) is not None:  # an outage elsewhere must not be waited for here
+            self._refuse_if_lost()
         self.history.append(event)
-        line = to_lines([event]).encode()
-        if not storage.append_bytes(storage.join(self.uri, HISTORY_NAME), line):
+        if not storage.append_bytes(place, to_lines([event]).encode()):
             self.is_behind = True
 
     def catch_up(self) -> None:
