@@ -156,7 +156,8 @@ class Tracker:
             if refuse:
                 raise ValueError(
                     f"tracking.uri {self.config.uri} cannot be opened ({_gist(error)}); correct "
-                    "it, or use --tracking.no-enabled"
+                    "it, name another file if it is of another version or was made only in part, "
+                    "or use --tracking.no-enabled"
                 ) from error
             self._warn(error)
 
