@@ -26,6 +26,8 @@ __all__ = ["SearchIndex", "build_index", "load_index", "save_index"]
 
 logger = logging.getLogger(__name__)
 
+MODEL_COLUMN = "model"
+"""Column of entries, where they have it, with the id of the model that described the image."""
 KINDS = ("auto", "exact", "flat", "ivf", "hnsw", "ivf_pq")
 _FORMAT = "apdist.index"
 _FORMAT_VERSION = 1
@@ -46,8 +48,8 @@ def build_index(
         model_id: names the model; only its descriptors can be searched for.
 
     Raises:
-        ValueError: descriptors that are not of unit length, another number of entries, an unknown
-            kind, or a kind whose faiss is not installed.
+        ValueError: descriptors that are not of unit length, another number of entries, entries
+            of another model, an unknown kind, or a kind whose faiss is not installed.
     """
     vectors = unit_descriptors(descriptors, "descriptors")
     if entries.num_rows != len(vectors) or not len(vectors):
@@ -55,6 +57,7 @@ def build_index(
             f"expected one entry per descriptor and at least one, "
             f"got {entries.num_rows} entries and {len(vectors)} descriptors"
         )
+    _refuse_others(entries, model_id)
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
     if kind == "auto":
@@ -64,6 +67,18 @@ def build_index(
     index = SearchIndex(vectors, entries, {**settings, **chosen}, faiss_index)
     index.settings["recall_at_10"] = measure_recall(index)
     return index
+
+
+def _refuse_others(entries: pa.Table, model_id: str) -> None:
+    """Refuse entries that say they were described with another model."""
+    there = (
+        entries[MODEL_COLUMN].unique().to_pylist() if MODEL_COLUMN in entries.schema.names else []
+    )
+    if others := sorted(str(model) for model in there if model != model_id):
+        raise ValueError(
+            f"entries of model {', '.join(others[:3])} in an index of model {model_id}; describe "
+            "all images with one model"
+        )
 
 
 def save_index(index: SearchIndex, folder: str | Path) -> None:

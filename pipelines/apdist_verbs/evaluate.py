@@ -46,15 +46,14 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
 
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
-    from apdist_verbs.described import describe, trained_model
+    from apdist_verbs.checks import check_evaluation_split
+    from apdist_verbs.described import describe, split_of, trained_model
 
     model = trained_model(run)
-    found = describe(
-        run.uri,
-        model.model_id,
-        storage.absolute(shards or run.config.data.shards),
-        split or run.config.data.eval_split or run.config.data.train_split,
-    )
+    where = storage.absolute(shards or run.config.data.shards)
+    which = split or run.config.data.eval_split or run.config.data.train_split
+    check_evaluation_split(split_of(run.config, where, which), which)
+    found = describe(run.uri, model.model_id, where, which)
     scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))
     if not shards and not split:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))

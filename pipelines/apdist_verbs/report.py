@@ -43,6 +43,8 @@ class Options:
             raise ValueError("--queries and --results must be at least 1")
         if self.gallery != Path() and self.gallery.suffix.lower() != ".png":
             raise ValueError(f"--gallery {self.gallery} must end in .png")
+        if not self.gallery.parent.is_dir():
+            raise ValueError(f"--gallery {self.gallery}: there is no folder {self.gallery.parent}")
 
 
 def main(argv: list[str]) -> int:

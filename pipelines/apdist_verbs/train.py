@@ -1,9 +1,10 @@
 """``apdist train PRESET`` or ``apdist train --resume RUN``."""
 
 import dataclasses
-import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from apdist.config import Config
 from apdist.data import storage
@@ -26,7 +27,13 @@ from apdist.training.events import (
 )
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
-from apdist.training.tracking.following import Follower
+from apdist.training.tracking.following import Follower, forget
+from apdist_verbs.checks import (
+    check_cache,
+    check_evaluation_split,
+    check_memory,
+    check_training_split,
+)
 from apdist_verbs.presets import preset, preset_help
 from apdist_verbs.resume import resume
 from apdist_verbs.terminal import options
@@ -55,10 +62,18 @@ def main(argv: list[str]) -> int:
         return resume(argv[1:])
     config = parse(argv)
     run = new_run(config, argv[0])
-    try:
+    with discarded_if_refused(run):
         return train_run(run)
+
+
+@contextmanager
+def discarded_if_refused(run: Run) -> Iterator[None]:
+    """A new run that is refused before the training begins leaves nothing behind."""
+    try:
+        yield
     except (ValueError, OSError):
-        run.discard_if_untouched()
+        if run.discard_if_untouched():
+            forget(run)
         raise
 
 
@@ -95,12 +110,14 @@ def check_data(config: Config) -> str:
     from apdist.data.catalogue.selection import evaluation_images, training_images
     from apdist.data.plan.plan import build_plan
 
-    if config.data.cache_dir and os.path.isfile(config.data.cache_dir):
-        raise ValueError(f"data.cache_dir {config.data.cache_dir} is a file; give a folder")
+    check_cache(config)
+    check_memory(config)
     catalogue, seed = read_catalogue(config.data.shards), config.training.seed
-    if config.data.eval_split:
-        evaluation_images(catalogue, config.data, seed)
-    facts = build_plan(training_images(catalogue, config.data, seed).labels, config).summary
+    if split := config.data.eval_split:
+        check_evaluation_split(evaluation_images(catalogue, config.data, seed), split)
+    images = training_images(catalogue, config.data, seed)
+    check_training_split(images, config.data.train_split)
+    facts = build_plan(images.labels, config).summary
     lone = f", {facts.num_lone_classes} classes with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (
@@ -111,14 +128,16 @@ def check_data(config: Config) -> str:
 
 
 def check_model(config: Config) -> None:
-    """Build the network once here: what is missing should not be found on a cluster.
+    """Build network and loss once here: what is missing should not be found on a cluster.
 
     Raises:
         ValueError: a package or a file with weights is not there.
     """
+    from apdist.loss.batch_loss import build_loss
     from apdist.model.pretrained import build_model
 
     build_model(config.model)
+    build_loss(config.loss)
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -21,6 +21,7 @@ from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
 from apdist.training.events import Event, Failed, Stopping
 from apdist.training.mailbox import Link, Mailbox, WarningForwarder
+from apdist.training.run_folder.runs import RAY
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -257,7 +258,7 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
             resources_per_worker=resources,
         ),
         run_config=RunConfig(
-            name="ray",
+            name=RAY,
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.ray.max_failures),

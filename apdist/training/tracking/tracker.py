@@ -85,6 +85,10 @@ class Tracker:
         """Say that a run that had ended goes on."""
         self._add(lambda run: run.reopen())
 
+    def delete(self) -> None:
+        """Take the run away again."""
+        self._add(lambda run: run.delete())
+
     def close(self, status: str = "FINISHED") -> bool:
         """End the run with ``status`` once all has arrived; whether it has, within a time.
 

@@ -8,11 +8,12 @@ A field becomes
     training: TrainingConfig                      --training.steps INT and the others of it
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from apdist.config.values import fits_64_bits
 
 NUMBERS = {int: "an integer", float: "a number"}
 
@@ -147,8 +148,11 @@ def _read(name: str, text: str, kind: Any) -> Any:
     if text in words:
         return text
     for number in numbers:
-        with contextlib.suppress(ValueError):
-            return number(text)
+        try:
+            value = number(text)
+        except ValueError:
+            continue
+        return fits_64_bits(name, value) if isinstance(value, int) else value
     if not numbers and not words:
         return kind(text)
     expected = [NUMBERS[number] for number in numbers]
