@@ -10,6 +10,7 @@ from apdist.figures import EVALUATION, Seen, measure
 from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def main(argv: list[str]) -> int:
     after = evaluate(run, options.shards, options.split)
     own = not options.shards and not options.split
     show(run, scores_before(run) if own else None, after)
+    say_next("find pictures", "index", "--run", near(run.uri))
     return 0
 
 

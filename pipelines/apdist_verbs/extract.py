@@ -11,6 +11,7 @@ from apdist.training.cluster.launch import loss_explained, ray_cluster
 from apdist_verbs.checks import refuse_unwritable
 from apdist_verbs.terminal.console import progress_bar, say
 from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.next_step import near
 from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def extract(options: Options) -> None:
     waiting = [n for n in names if not storage.exists(_target(out, n))]
     say(f"{len(names) - len(waiting)} of {len(names)} shards are described already")
     if not waiting:
+        say(f"read them: pyarrow.parquet.read_table({near(out)!r})")
         return
     config = RayConfig(
         address=options.address, num_workers=options.num_workers, use_gpu=options.use_gpu
@@ -76,8 +78,14 @@ def extract(options: Options) -> None:
     with ray_cluster(config), loss_explained(going_on):
         if not storage.create(storage.join(out, CONTENTS), json.dumps(contents).encode()):
             refuse_others(out, contents)  # another process may have begun meanwhile
-        _extract(options, run.uri, shards, out, waiting)
+        try:
+            _extract(options, run.uri, shards, out, waiting)
+        except BaseException:
+            if not any(storage.exists(_target(out, name)) for name in names):
+                storage.remove(storage.join(out, CONTENTS))  # nothing came of it
+            raise
     say(f"{out}: descriptors of {len(names)} shards by model {model_id}")
+    say(f"read them: pyarrow.parquet.read_table({near(out)!r})")
 
 
 def refuse_others(out: str, contents: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from apdist.data import storage
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "apdist index")
     from apdist_verbs.described import find_run
 
-    make_index(find_run(options.run), options)
+    run = find_run(options.run)
+    out = make_index(run, options)
+    own = ["--index", near(out)] if options.out else []
+    say_next("search", "search", "PICTURE.jpg", "--run", near(run.uri), *own)
     return 0
 
 

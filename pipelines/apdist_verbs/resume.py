@@ -21,6 +21,7 @@ def resume(argv: list[str]) -> int:
         check_data,
         check_model,
         discarded_if_refused,
+        told_next,
         train_run,
         with_absolute_paths,
     )
@@ -34,7 +35,7 @@ def resume(argv: list[str]) -> int:
     if FORK in argv:
         new = forked(run, config)
         with discarded_if_refused(new):
-            return train_run(new)
+            return told_next(new, train_run(new))
     changed = changes(run, config)
     if run.of_kind(Ended) and run.steps_done >= config.training.steps:
         say(f"{run.uri} has done all its {run.config.training.steps} steps")
@@ -43,7 +44,7 @@ def resume(argv: list[str]) -> int:
         check_data(config)
         check_model(config)
         run.config = config  # kept in its folder once the workers have begun
-    return train_run(run, how_it_ended(run, changed))
+    return told_next(run, train_run(run, how_it_ended(run, changed)))
 
 
 def changes(run: Run, config: Config) -> dict[str, str]:

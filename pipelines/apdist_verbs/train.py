@@ -34,22 +34,29 @@ from apdist_verbs.checks import (
     check_memory,
     check_training_split,
 )
-from apdist_verbs.presets import preset, preset_help
+from apdist_verbs.pictures import with_images
+from apdist_verbs.presets import preset_help
 from apdist_verbs.resume import resume
-from apdist_verbs.terminal import options
+from apdist_verbs.start import read_start
 from apdist_verbs.terminal.console import Update, progress_bar, say, warn
+from apdist_verbs.terminal.next_step import near, say_next
 
 
 def usage() -> str:
     """Help before the options."""
     return (
-        "usage: apdist train PRESET [OPTIONS]     train anew\n"
+        "usage: apdist train PRESET [IMAGES] [OPTIONS]\n"
+        "                                         train anew, on IMAGES/<class>/<image> or on\n"
+        "                                         shards that are prepared (--data.shards)\n"
+        "       apdist train --config FILE [IMAGES] [OPTIONS]\n"
+        "                                         train anew with the options of a run's\n"
+        "                                         config.json, or the same in TOML\n"
         "       apdist train --resume RUN [OPTIONS]\n"
         "                                         go on from the run's last checkpoint\n"
         "       apdist train --resume RUN --fork [OPTIONS]\n"
         "                                         begin another run at that checkpoint\n\n"
         f"presets:\n{preset_help()}\n\n"
-        "apdist train PRESET --help lists every option with the preset's values\n"
+        "apdist train PRESET --help shows the options that people change, --help-all the rest\n"
     )
 
 
@@ -60,10 +67,17 @@ def main(argv: list[str]) -> int:
         return 0
     if argv[0] == "--resume":
         return resume(argv[1:])
-    config = parse(argv)
-    run = new_run(config, argv[0])
+    name, options = read_start(argv)
+    run = new_run(with_images(options), name)
     with discarded_if_refused(run):
-        return train_run(run)
+        return told_next(run, train_run(run))
+
+
+def told_next(run: Run, code: int) -> int:
+    """``code``, after the command that is next where the training has come to its end."""
+    if code == 0:
+        say_next("measure it", "evaluate", "--run", near(run.uri))
+    return code
 
 
 @contextmanager
@@ -75,17 +89,6 @@ def discarded_if_refused(run: Run) -> Iterator[None]:
         if run.discard_if_untouched():
             forget(run)
         raise
-
-
-def parse(argv: list[str]) -> Config:
-    """The preset ``argv[0]`` with the options that follow."""
-    return options.parse(
-        Config,
-        argv[1:],
-        f"apdist train {argv[0]}",
-        default=preset(argv[0]),
-        description="Train with the three-stage average-precision step.",
-    )
 
 
 def new_run(config: Config, preset_name: str) -> Run:

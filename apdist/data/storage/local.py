@@ -10,6 +10,7 @@ from typing import IO
 
 from apdist.data.storage.errors import MissingError, StorageError
 from apdist.data.storage.store import Store, Version
+from apdist.data.text import composed, shown_name
 
 
 class LocalStore(Store):
@@ -127,11 +128,31 @@ def temporary_in(folder: Path, name: str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def hint(path: str | Path) -> str:
+    """What may be meant by a path at which nothing lies; empty where nothing comes to mind."""
+    text = str(path)
+    if "\\" in text:
+        turned = text.replace("\\", "/")
+        drive = " (a drive has its own place here, as /mnt/c)" if text[1:2] == ":" else ""
+        return f"; paths have / here, as in {turned}{drive}"
+    whole = Path(os.path.abspath(text))
+    missing = next((p for p in reversed((whole, *whole.parents)) if not p.exists()), whole)
+    if not missing.parent.is_dir() or not os.access(missing.parent, os.R_OK):
+        return ""
+    for name in sorted(os.listdir(missing.parent)):
+        if composed(name) == composed(missing.name):
+            return f"; {shown_name(name)} is there, in another Unicode normal form"
+        if name.casefold() == missing.name.casefold():
+            return f"; {shown_name(name)} is there, with other capitals"
+    return ""
+
+
 @contextmanager
 def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingError(f"{path} does not exist; check the path") from error
+        advice = hint(path) or "; check the path"
+        raise MissingError(f"{path} does not exist{advice}") from error
     except PermissionError as error:
         raise StorageError(f"{path}: permission denied") from error

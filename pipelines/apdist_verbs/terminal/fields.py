@@ -28,6 +28,8 @@ class Argument:
     """The name is a place holder: the value stands by itself."""
     hint: str = ""
     """What the help says instead of the default."""
+    short: str = ""
+    """A second name, as ``-k``."""
 
 
 def positional(name: str) -> Argument:
@@ -56,6 +58,7 @@ class Option:
     """``--training.steps``, or the place holder of a positional one."""
     is_positional: bool
     hint: str
+    short: str
 
     @property
     def takes_many(self) -> bool:
@@ -66,7 +69,9 @@ class Option:
     def spellings(self) -> tuple[str, ...]:
         """All names it has; the second one of a flag turns it off."""
         section, dot, name = self.name.removeprefix("--").rpartition(".")
-        return (self.name, f"--{section}{dot}no-{name}") if self.kind is bool else (self.name,)
+        if self.kind is bool:
+            return self.name, f"--{section}{dot}no-{name}"
+        return (self.short, self.name) if self.short else (self.name,)
 
     @property
     def values(self) -> str:
@@ -103,6 +108,7 @@ def options_of(kind: type, start: Any, *, prefix: str = "--") -> Iterator[Option
             name=name if argument.is_positional else prefix + name,
             is_positional=argument.is_positional,
             hint=argument.hint,
+            short=argument.short,
         )
 
 
