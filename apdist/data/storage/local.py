@@ -2,15 +2,16 @@
 
 import os
 import random
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from unicodedata import normalize
 
 from apdist.data.storage.errors import MissingError, StorageError
 from apdist.data.storage.store import Store, Version
-from apdist.data.text import composed, shown_name
 
 
 class LocalStore(Store):
@@ -132,18 +133,19 @@ def hint(path: str | Path) -> str:
     """What may be meant by a path at which nothing lies; empty where nothing comes to mind."""
     text = str(path)
     if "\\" in text:
-        turned = text.replace("\\", "/")
-        drive = " (a drive has its own place here, as /mnt/c)" if text[1:2] == ":" else ""
-        return f"; paths have / here, as in {turned}{drive}"
+        drive = re.search(r"(?:^|/)[A-Za-z]:\\", text)
+        return "; paths have / here in place of \\" + (
+            ", and a drive has another place, as /mnt/c" if drive else ""
+        )
     whole = Path(os.path.abspath(text))
     missing = next((p for p in reversed((whole, *whole.parents)) if not p.exists()), whole)
     if not missing.parent.is_dir() or not os.access(missing.parent, os.R_OK):
         return ""
     for name in sorted(os.listdir(missing.parent)):
-        if composed(name) == composed(missing.name):
-            return f"; {shown_name(name)} is there, in another Unicode normal form"
+        if normalize("NFC", name) == normalize("NFC", missing.name):
+            return f"; {name!r} is there, in another Unicode normal form"
         if name.casefold() == missing.name.casefold():
-            return f"; {shown_name(name)} is there, with other capitals"
+            return f"; {name!r} is there, with other capitals"
     return ""
 
 
