@@ -101,7 +101,7 @@ def test_kubernetes_clusters_have_the_pinned_ray_and_a_token(path: Path) -> None
 
 
 def test_the_kubernetes_job_runs_a_command_that_parses(capsys: pytest.CaptureFixture[str]) -> None:
-    from apdist_verbs.start import read_start
+    from apdist_verbs.start.start import read_start
 
     entrypoint = load(ROOT / "infra" / "kuberay" / "rayjob.yaml")["spec"]["entrypoint"].split()
     assert entrypoint[:2] == ["apdist", "train"]

@@ -48,7 +48,7 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
 
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
-    from apdist_verbs.checks import check_evaluation_split
+    from apdist_verbs.start.checks import check_evaluation_split
     from apdist_verbs.described import describe, split_of, trained_model
 
     model = trained_model(run)

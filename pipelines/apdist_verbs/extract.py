@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from apdist.config import RayConfig
 from apdist.data import storage
 from apdist.training.cluster.launch import loss_explained, ray_cluster
-from apdist_verbs.checks import refuse_unwritable
+from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.console import progress_bar, say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near

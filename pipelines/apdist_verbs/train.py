@@ -28,16 +28,16 @@ from apdist.training.events import (
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower, forget
-from apdist_verbs.checks import (
+from apdist_verbs.start.checks import (
     check_cache,
     check_evaluation_split,
     check_memory,
     check_training_split,
 )
-from apdist_verbs.pictures import with_images
+from apdist_verbs.start.pictures import with_images
 from apdist_verbs.presets import preset_help
 from apdist_verbs.resume import resume
-from apdist_verbs.start import read_start
+from apdist_verbs.start.start import read_start
 from apdist_verbs.terminal.console import Update, progress_bar, say, warn
 from apdist_verbs.terminal.next_step import near, say_next
 

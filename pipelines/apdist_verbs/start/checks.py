@@ -13,7 +13,7 @@ from apdist_verbs.terminal.console import warn
 LARGEST_NODE_BYTES = 1 << 43
 """More memory than a machine of a cluster has; one that is not looked at."""
 FLOAT_BYTES = 4
-HIGH_CHANCE = 0.2
+HIGH_CHANCE = 0.25
 """mAP of random order from which on a split tells little."""
 _GIB = 1 << 30
 
