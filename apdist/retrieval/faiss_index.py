@@ -140,13 +140,24 @@ def _copy_to_gpu(index: Any) -> Any:
         return None
     resources = faiss.StandardGpuResources()
     try:
-        moved = faiss.index_cpu_to_gpu(resources, 0, index)
+        moved = faiss.index_cpu_to_gpu(resources, 0, index, _on_gpu(faiss, index))
     except RuntimeError as error:
         logger.warning("faiss searches on the CPU: %s", error)
         return None
     # The copy uses the resources' memory but does not keep them alive.
     moved.keep_alive = resources
     return moved
+
+
+def _on_gpu(faiss: Any, index: Any) -> Any:
+    """How the copy on a GPU holds numbers: as here, but for the tables of a quantised index.
+
+    Float32 tables for 64 sub-quantizers are larger than the shared memory of a block, and faiss
+    refuses them. What a quantised index finds is scored anew, exactly.
+    """
+    options = faiss.GpuClonerOptions()
+    options.useFloat16 = isinstance(index, faiss.IndexIVFPQ)
+    return options
 
 
 def _flat(faiss: Any, _num_images: int, dim: int) -> tuple[Any, dict[str, int]]:

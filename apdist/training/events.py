@@ -7,6 +7,7 @@ here is refused where it is posted and where it is read. A new kind is a class h
 
 import dataclasses
 import inspect
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin
@@ -220,6 +221,11 @@ class FromTrial:
     event: Event
     placement_group: Any = None
     """What the trial's workers occupy; told when they start."""
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 def refuse_unlisted(posted: object) -> None:

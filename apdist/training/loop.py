@@ -20,7 +20,7 @@ from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import training_images
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, total
-from apdist.data.plan.plan import PlanSummary, build_plan
+from apdist.data.plan.batch_sampler import PlanSummary, build_plan
 from apdist.figures import EVALUATION, STEP, MeasuredStep, logged
 from apdist.loss.batch_loss import build_loss
 from apdist.loss.listwise import AveragePrecisionLoss

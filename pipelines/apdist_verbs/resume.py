@@ -6,8 +6,7 @@ import time
 
 from apdist.config import Config, flatten, is_decisive
 from apdist.data import storage
-from apdist.training.events import Ended, WorkersFailed
-from apdist.training.run_folder.forking import fork
+from apdist.training.events import Ended, WorkersFailed, now_ms
 from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.options import parse
@@ -71,13 +70,14 @@ def changes(run: Run, config: Config) -> dict[str, str]:
 
 def how_it_ended(run: Run, changed: dict[str, str]) -> WorkersFailed:
     """A stop by a person, or the end of a driver, as the history tells it."""
-    last_ms = run.history[-1].time_ms if run.history else time.time_ns() // 1_000_000
+    last_ms = run.history[-1].time_ms if run.history else now_ms()
     how = "".join(f", {name} {value}" for name, value in changed.items())
     return WorkersFailed(ranks=[], cause=f"resumed{how}", time_ms=last_ms)
 
 
 def forked(run: Run, config: Config) -> Run:
     """A new run that begins at the newest checkpoint of ``run`` and notes where it comes from."""
+    from apdist.training.run_folder.forking import fork
     from apdist_verbs.train import check_data, check_model
 
     if config.run == run.config.run:

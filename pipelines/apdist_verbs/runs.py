@@ -7,7 +7,6 @@ from typing import Annotated
 
 from apdist.data import storage
 from apdist.training.events import Ended, Evaluated
-from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.lease import holder_of
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
 from apdist_verbs.terminal.console import say, table
@@ -65,6 +64,8 @@ def row_of(uri: str) -> list[str]:
 
 def state_of(run: Run) -> tuple[str, str]:
     """What the run is doing, and the command that is next."""
+    from apdist.training.run_folder.checkpoint import newest_sound
+
     quoted = shlex.quote(run.uri)
     if (holder := holder_of(run.uri)) is not None:
         return "training", f"{run.name}: {holder}"

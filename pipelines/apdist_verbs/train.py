@@ -28,6 +28,8 @@ from apdist.training.events import (
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower, forget
+from apdist_verbs.presets import preset_help
+from apdist_verbs.resume import resume
 from apdist_verbs.start.checks import (
     check_cache,
     check_evaluation_split,
@@ -35,8 +37,6 @@ from apdist_verbs.start.checks import (
     check_training_split,
 )
 from apdist_verbs.start.pictures import with_images
-from apdist_verbs.presets import preset_help
-from apdist_verbs.resume import resume
 from apdist_verbs.start.start import read_start
 from apdist_verbs.terminal.console import Update, progress_bar, say, warn
 from apdist_verbs.terminal.next_step import near, say_next
@@ -111,7 +111,7 @@ def check_data(config: Config) -> str:
     """
     from apdist.data.catalogue.catalogue import read_catalogue
     from apdist.data.catalogue.selection import evaluation_images, training_images
-    from apdist.data.plan.plan import build_plan
+    from apdist.data.plan.batch_sampler import build_plan
 
     check_cache(config)
     check_memory(config)

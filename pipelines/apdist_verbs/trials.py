@@ -21,8 +21,8 @@ from apdist.training.events import (
     Started,
     TrialStarted,
     WorkersFailed,
+    now_ms,
 )
-from apdist.training.run_folder.keeper import now_ms
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower

@@ -137,9 +137,13 @@ def test_the_screen_shows_what_a_person_wants_to_know_and_decides_about_every_ki
         "going on from step 4",
         "activations: store (it fits)",
         "step 5: test mAP 0.2500, R@1 0.5000, R-precision 0.2000",
+        "worker 1 on there: its process died; went on from step 5, 12 s lost, 2 attempts left",
         "stopping: the workers finish their step and write a checkpoint (again to end at once)",
     ]
-    assert shown.err.splitlines() == ["warning: worker 0: slow"]
+    assert shown.err.splitlines() == [
+        "warning: worker 1 on there: its process died; starting again",
+        "warning: worker 0: slow",
+    ]
     assert bar == [(4, ""), (5, "loss 0.5000  900 images/s")]
     with pytest.raises(AssertionError, match="nobody has decided"):
         screen({"kind": "step"})  # type: ignore[arg-type]

@@ -1,10 +1,9 @@
 """Why workers ended that should not have, in a line: told before Ray starts them again."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
-from apdist.training.events import WorkersFailed
+from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.mailbox import Link
 
 _SIGNS = {
@@ -43,7 +42,7 @@ def failure_of(errors: Mapping[int, Exception]) -> WorkersFailed:
     return WorkersFailed(
         ranks=sorted(chosen),
         cause=_gist(chosen[first]),
-        time_ms=time.time_ns() // 1_000_000,
+        time_ms=now_ms(),
     )
 
 

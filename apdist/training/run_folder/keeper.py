@@ -1,6 +1,5 @@
 """What a worker keeps of a run: events and checkpoints, written by worker 0 alone."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -8,7 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from apdist.training.events import CheckpointWritten, Event, Restarted, WorkersFailed
+from apdist.training.events import (
+    CheckpointWritten,
+    Event,
+    Restarted,
+    WorkersFailed,
+    now_ms,
+)
 from apdist.training.mailbox import Link
 from apdist.training.run_folder.checkpoint import (
     Found,
@@ -176,8 +181,3 @@ def restarts(
             )
             since_ms = until_ms
     return new
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000

@@ -24,8 +24,6 @@ from apdist.config import Config, from_json, to_json
 from apdist.data import storage
 from apdist.data.text import decoded
 from apdist.training.events import CheckpointWritten, Event, Started
-from apdist.training.run_folder.checkpoint import FOLDER as CHECKPOINTS
-from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from apdist.training.run_folder.lease import FOLDER as LEASES
 from apdist.training.run_folder.pages import read_pages
@@ -119,6 +117,8 @@ class Run:
 
     def discard_if_untouched(self) -> bool:
         """Take the folder away again, unless the training has begun; whether it could."""
+        from apdist.training.run_folder.checkpoint import FOLDER as CHECKPOINTS
+
         untouched = {LEASES, RAY} | ({CHECKPOINTS} if "parent" in self.info else set())
         if self.history or not set(storage.list_folders(self.uri)) <= untouched:
             return False
@@ -192,6 +192,9 @@ def whole_history(uri: str) -> list[Kept]:
     Raises:
         ValueError: metrics.jsonl holds something else.
     """
+    # Here: torch is not needed to say what `apdist train --help` says.
+    from apdist.training.run_folder.checkpoint import newest_sound
+
     told = _read(uri, HISTORY_NAME, from_lines)
     try:
         found = newest_sound(uri, with_state=False)

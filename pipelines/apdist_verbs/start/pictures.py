@@ -17,7 +17,6 @@ from apdist.data.preparing.tables.csv_tables import read_csv
 from apdist.data.preparing.tables.tables import Columns, Table
 from apdist.data.storage.local import hint
 from apdist.data.storage.locks import locked
-from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.prepare.folder import Choices, PrepareFolder, prepare_folder
 from apdist_verbs.prepare.table import (
     Listed,
@@ -27,6 +26,7 @@ from apdist_verbs.prepare.table import (
     prepare_csv,
     prepare_parquet,
 )
+from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.start.start import Options
 from apdist_verbs.terminal.console import say
 

@@ -28,7 +28,7 @@ def show_help(
     """Print the help of the verb ``prog``; of many options, the ``common`` ones."""
     positional = [option for option in options if option.is_positional]
     named = [option for option in options if not option.is_positional]
-    names = [f"{option.name}{' ...' if option.takes_many else ''}" for option in positional]
+    names = [_place(option) for option in positional]
     usage = " ".join(["usage:", prog, "[OPTIONS]" if named else "[-h]", *names])
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST)
@@ -52,6 +52,12 @@ def show_help(
         sections, lambda o: (o.path[-2].replace("_", "-"), o.owner)
     ):
         console.print(_box(f"{section} options", owner.__doc__ or "", _rows(list(members))))
+
+
+def _place(option: Option) -> str:
+    """A positional option in a line of usage."""
+    name = f"{option.name}{' ...' if option.takes_many else ''}"
+    return name if option.default is MISSING else f"[{name}]"
 
 
 def _rows(options: list[Option]) -> list[tuple[Text, Text]]:
