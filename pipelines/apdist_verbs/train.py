@@ -68,6 +68,9 @@ def main(argv: list[str]) -> int:
     if argv[0] == "--resume":
         return resume(argv[1:])
     name, options = read_start(argv)
+    if options.images:  # before they are prepared, which may take hours
+        check_memory(options.config)
+        check_model(options.config)
     run = new_run(with_images(options), name)
     with discarded_if_refused(run):
         return told_next(run, train_run(run))

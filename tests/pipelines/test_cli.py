@@ -289,7 +289,7 @@ def test_from_pictures_to_search_in_five_verbs(
     query = here / "my Query.JPG"
     query.write_bytes(encoded(picture(8, 2), "JPEG"))
     hint = refused(["search", str(query)], capsys)
-    assert hint.endswith(f"build one with: apdist index --run '{here}/runs/my run'")
+    assert hint.endswith("build one with: apdist index --run 'runs/my run'")
     for command in (["index", "--kind", "exact"], ["report", "--gallery", "gallery.png"]):
         code, out, err = run(command, capsys)
         assert code == 0, (command, out, err)
