@@ -50,13 +50,12 @@ class Place:
     environment: Mapping[str, str]
     before: tuple[str, ...] = ()
     """Begins the command line, as `unshare` does."""
-    program: tuple[str, ...] = ("-m", "apdist_verbs")
 
     @contextmanager
     def started(self, *arguments: str, **more: str) -> Iterator["Command"]:
         """`apdist ARGUMENTS` in a session of its own, as under a terminal; ends with the block."""
         process = subprocess.Popen(
-            [*self.before, sys.executable, *self.program, *arguments],
+            [*self.before, sys.executable, "-m", "apdist_verbs", *arguments],
             cwd=self.folder,
             env={**os.environ, **self.environment, **more},
             stdin=subprocess.DEVNULL,

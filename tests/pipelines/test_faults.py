@@ -44,10 +44,6 @@ OPTIONS = [
     *("--ray.max-failures", "3"),
 ]
 DEADLINE_S = 8
-SHORT_OF_PATIENCE = (
-    "from apdist.data import storage; from apdist_verbs.__main__ import command; "
-    f"storage.configure(storage.RetryPolicy(deadline_s={DEADLINE_S})); command()"
-)
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.s3, pytest.mark.timeout(600)]
 pytestmark += [pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")]
 
@@ -672,9 +668,10 @@ def test_storage_that_stays_away_ends_a_run_in_a_line_and_it_goes_on_when_it_is_
     trial = Trial("away for long", f"s3://{on_s3.bucket}/runs")
     with faulty_proxy(on_s3.endpoint) as proxy:
         place = s3_place(up, proxy.endpoint, on_s3)
-        hasty = replace(place, program=("-c", SHORT_OF_PATIENCE))
-        arguments = up.begin(trial.name, "--run.output", trial.root)
-        with trial.started(hasty, *arguments) as command:
+        # Where the worker's own threads read, the deadline is that of all it does on storage.
+        patience = ["--data.read-deadline-s", str(DEADLINE_S)]
+        arguments = up.begin(trial.name, "--run.output", trial.root, *patience)
+        with trial.started(place, *arguments) as command:
             wait_for_object(command, on_s3, trial, marker(5))
             proxy.refuse()
             started = time.monotonic()

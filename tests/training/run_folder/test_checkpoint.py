@@ -175,6 +175,7 @@ def test_what_was_passed_over_does_not_count_among_those_that_are_kept(tmp_path:
     assert newest_sound(str(tmp_path)) is not None
     kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-0000000005", "step-0000000006", "step-0000000008"]
+    assert len(list((tmp_path / "history").iterdir())) == 2  # of those that have a marker
 
 
 def test_who_writes_late_replaces_nothing(tmp_path: Path) -> None:
