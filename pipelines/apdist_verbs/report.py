@@ -173,6 +173,6 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
                 "see the curves in MLflow",
                 f"mlflow ui --backend-store-uri {quote(config.tracking.uri)}",
             ),
-            ("train on your own pictures", "apdist prepare folder IMAGES --out data/mine"),
+            ("train on your own pictures", "apdist train folder IMAGES"),
         ),
     )

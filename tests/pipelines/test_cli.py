@@ -301,7 +301,7 @@ def test_from_pictures_to_search_in_five_verbs(
     assert "--run &#39;runs/my run&#39;" in page
     assert (here / "gallery.png").stat().st_size > 1000
 
-    assert "exists and is not an empty folder" in refused(["index"], capsys)
+    assert "exists and is not empty; give another" in refused(["index"], capsys)
     below = ["index", "--kind", "exact", "--out", "gallery.png/below"]
     assert "not a directory; check the path" in refused(below, capsys)
     (here / "text.jpg").write_text("no picture")
