@@ -303,7 +303,7 @@ def test_from_pictures_to_search_in_five_verbs(
 
     assert "exists and is not empty; give another" in refused(["index"], capsys)
     below = ["index", "--kind", "exact", "--out", "gallery.png/below"]
-    assert "not a directory; check the path" in refused(below, capsys)
+    assert "cannot be written (not a directory); give another" in refused(below, capsys)
     (here / "text.jpg").write_text("no picture")
     assert "is no image" in refused(["search", "text.jpg", "--run", "runs/my run"], capsys)
     other = [*steps, *size[:-1], "other", "--ray.num-workers", "0", "--training.seed", "1"]
