@@ -246,6 +246,7 @@ class _Worker:
         metrics = {"step": float(step)}
         if scores is not None:
             figures = logged(EVALUATION, scores)
+            self.keeper.refuse_if_lost()
             write_scores(scores, storage.join(self.job.run, evaluation_name(step)))
             seconds = time.perf_counter() - started
             self.keeper.post(Evaluated(step=step, figures=figures, seconds=seconds))

@@ -15,7 +15,8 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
-from apdist_verbs.terminal.console import progress_bar, say
+from apdist_verbs.terminal.console import progress_bar
+from apdist_verbs.track import settle_if_behind
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,8 @@ def find_run(uri: str) -> Run:
     Raises:
         ValueError: there is none, or its files are damaged.
     """
-    from apdist.training.tracking.following import is_unsettled, settle
-
     run = open_run(storage.absolute(uri) if uri else newest_run(storage.absolute("runs")))
-    if is_unsettled(run) and not settle(run):  # its driver was killed, or MLflow was away
-        say(f"MLflow lacks a part of {run.uri}; later: apdist track {shlex.quote(run.uri)}")
+    settle_if_behind(run)
     return run
 
 

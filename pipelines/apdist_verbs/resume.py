@@ -6,10 +6,11 @@ import time
 
 from apdist.config import Config, flatten, is_decisive
 from apdist.data import storage
-from apdist.training.events import Ended, WorkersFailed, now_ms
+from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.track import settle_if_behind
 
 FORK = "--fork"
 
@@ -36,8 +37,9 @@ def resume(argv: list[str]) -> int:
         with discarded_if_refused(new):
             return told_next(new, train_run(new))
     changed = changes(run, config)
-    if run.of_kind(Ended) and run.steps_done >= config.training.steps:
+    if run.is_complete and run.steps_done >= config.training.steps:
         say(f"{run.uri} has done all its {run.config.training.steps} steps")
+        settle_if_behind(run)
         return 0
     if changed:
         check_data(config)

@@ -167,12 +167,15 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
 
     Args:
         run: new, or with what has happened so far.
-        resumed: how it ended the last time.
+        resumed: how it ended the last time, where it is gone on with; its options may be new.
     """
     from apdist.training.cluster.launch import Interrupted, run_training
     from apdist.training.loop import Job
 
-    with held(run.uri, say) as lease:
+    with held(run.uri, say) as run.lease:
+        if resumed is not None:
+            storage.remove_unfinished(run.uri)
+            run.save_config()
         follower = Follower(run)
         workers = run.config.ray.num_workers
         say(f"run {run.uri}")
@@ -181,14 +184,15 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
         try:
             with progress_bar("training", run.config.training.steps) as update:
                 screen = Screen(run.config.data.eval_split, update)
-                job = Job(run.config, run.uri, lease=lease, resumed=resumed)
+                job = Job(run.config, run.uri, lease=run.lease, resumed=resumed)
                 run_training(job, follower, screen)
             status = "FINISHED"
         except Interrupted:
-            status = "KILLED"
-            again = f"apdist train --resume {shlex.quote(run.uri)}"
-            say(f"stopped after step {run.steps_done}; go on with: {again}")
-            return 130
+            status = "FINISHED" if run.is_complete else "KILLED"
+            if not run.is_complete:  # else it came too late to stop anything
+                again = f"apdist train --resume {shlex.quote(run.uri)}"
+                say(f"stopped after step {run.steps_done}; go on with: {again}")
+                return 130
         finally:
             if not follower.close(status):
                 say(f"MLflow lacks a part of this run; later: apdist track {shlex.quote(run.uri)}")

@@ -21,7 +21,6 @@ from apdist.training.events import (
     Started,
     TrialStarted,
     WorkersFailed,
-    now_ms,
 )
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
@@ -116,7 +115,7 @@ class Trial:
         """Keep, track and show an event."""
         self.follower(event)
         if isinstance(event, Evaluated):  # also by the name that the sweep has for its objective
-            self.follower.tracker.log_metrics(event.figures, event.step, now_ms())
+            self.follower.tracker.log_metrics(event.figures, event.step, event.time_ms)
         self.screen(event)
 
 

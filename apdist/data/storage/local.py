@@ -88,6 +88,11 @@ class LocalStore(Store):
         if path.parent.is_dir() and not any(path.parent.iterdir()):
             path.parent.rmdir()
 
+    def remove_unfinished(self, root: str) -> None:
+        """Delete temporary files."""
+        for path in Path(root).rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
     def for_ray(self, uri: str) -> tuple[str, None]:
         """The absolute path: workers run in other folders."""
         return os.path.abspath(uri), None
@@ -108,11 +113,16 @@ def _written_beside(uri: str, data: bytes) -> Iterator[Path]:
         try:
             temporary.write_bytes(data)
         except OSError as error:
-            raise StorageError(
-                f"{uri} cannot be written ({error.strerror}); make room there, or choose "
-                "another folder that you may write to"
-            ) from error
+            raise unwritable(uri, error) from error
         yield temporary
+
+
+def unwritable(uri: str, error: OSError) -> StorageError:
+    """A file that cannot be written, with the reason and the remedy."""
+    return StorageError(
+        f"{uri} cannot be written ({error.strerror}); make room there, or choose another folder "
+        "that you may write to"
+    )
 
 
 @contextmanager

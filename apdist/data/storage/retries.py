@@ -4,8 +4,9 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -56,6 +57,17 @@ def configure(policy: RetryPolicy) -> RetryPolicy:
     """
     previous, _policies[0] = _policies[0], policy
     return previous
+
+
+@contextmanager
+def at_most(deadline_s: float) -> Iterator[None]:
+    """Inside, operations of this process take no longer, with all their tries and waits."""
+    policy = _policies[0]
+    configure(replace(policy, deadline_s=min(deadline_s, policy.deadline_s)))
+    try:
+        yield
+    finally:
+        configure(policy)
 
 
 class Attempts:

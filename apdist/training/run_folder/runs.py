@@ -23,9 +23,10 @@ from typing import Any, TypeVar
 from apdist.config import Config, from_json, to_json
 from apdist.data import storage
 from apdist.data.text import decoded
-from apdist.training.events import CheckpointWritten, Event, Started
+from apdist.training.events import CheckpointWritten, Ended, Event, Started
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from apdist.training.run_folder.lease import FOLDER as LEASES
+from apdist.training.run_folder.lease import Lease
 from apdist.training.run_folder.pages import read_pages
 from apdist.training.run_folder.versions import FORMAT, refuse_other_format
 
@@ -56,10 +57,12 @@ class Run:
     config: Config
     preset: str
     info: dict[str, Any] = field(default_factory=dict)
-    """What else is in run.json: ``tracking_run_id``, ``tracked``, ``parent``."""
+    """What else is in run.json: ``tracking_run_id``, ``tracked``, ``parent`` and more."""
     history: list[Kept] = field(default_factory=list)
     is_behind: bool = False
     """Whether events are missing from metrics.jsonl, because its store cannot append."""
+    lease: Lease | None = None
+    """By which this process holds the run; after it is lost nothing is written any more."""
 
     @property
     def name(self) -> str:
@@ -70,12 +73,11 @@ class Run:
         """Write run.json, with ``changes``."""
         self.info |= changes
         info = {"format": FORMAT, "preset": self.preset, **self.info}
-        storage.write_bytes(storage.join(self.uri, RUN_NAME), json.dumps(info).encode())
+        self._write(RUN_NAME, json.dumps(info))
 
     def save_config(self) -> None:
         """Write config.json."""
-        data = to_json(self.config).encode()
-        storage.write_bytes(storage.join(self.uri, CONFIG_NAME), data)
+        self._write(CONFIG_NAME, to_json(self.config))
 
     def record(self, event: Event) -> bool:
         """Keep what belongs to the history; whether ``event`` is news.
@@ -96,9 +98,11 @@ class Run:
 
     def add(self, event: Kept) -> None:
         """Append to the history; on a disk at once, in object storage with `catch_up`."""
+        place = storage.join(self.uri, HISTORY_NAME)
+        if storage.local_path(place) is not None:  # an outage elsewhere must not be waited for here
+            self._refuse_if_lost()
         self.history.append(event)
-        line = to_lines([event]).encode()
-        if not storage.append_bytes(storage.join(self.uri, HISTORY_NAME), line):
+        if not storage.append_bytes(place, to_lines([event]).encode()):
             self.is_behind = True
 
     def catch_up(self) -> None:
@@ -111,9 +115,16 @@ class Run:
 
         It can be deleted and made again at any time.
         """
-        lines = to_lines(self.history).encode()
-        storage.write_bytes(storage.join(self.uri, HISTORY_NAME), lines)
+        self._write(HISTORY_NAME, to_lines(self.history))
         self.is_behind = False
+
+    def _write(self, name: str, text: str) -> None:
+        self._refuse_if_lost()
+        storage.write_bytes(storage.join(self.uri, name), text.encode())
+
+    def _refuse_if_lost(self) -> None:
+        if self.lease is not None:
+            self.lease.refuse_if_silent()
 
     def discard_if_untouched(self) -> bool:
         """Take the folder away again, unless the training has begun; whether it could."""
@@ -134,6 +145,11 @@ class Run:
     def of_kind(self, kind: type[KeptEvent]) -> list[KeptEvent]:
         """The events of one kind, in order."""
         return [event for event in self.history if isinstance(event, kind)]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its steps are done and the model is saved."""
+        return bool(self.of_kind(Ended)) and self.steps_done >= self.config.training.steps
 
     @property
     def steps_done(self) -> int:

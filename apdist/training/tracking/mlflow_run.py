@@ -139,6 +139,7 @@ def is_server(uri: str) -> bool:
 def _client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     with warnings.catch_warnings():
         # Deprecations inside MLflow's own imports are nothing our users can act on.
         warnings.simplefilter("ignore")

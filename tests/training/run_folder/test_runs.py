@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from apdist.config import Config, RunConfig, override
+from apdist.config import Config, DataConfig, RunConfig, override
+from apdist.data import storage
 from apdist.training.events import Started, StepDone
 from apdist.training.run_folder.checkpoint import Marker, save_checkpoint
 from apdist.training.run_folder.pages import Recorder, write_page
@@ -40,6 +41,17 @@ def test_an_existing_name_is_refused_and_the_remedy_named(tmp_path: Path) -> Non
     create_run(config_in(tmp_path, "a"), "glyphs")
     with pytest.raises(ValueError, match=r"exists; choose another --run.name.*--resume"):
         create_run(config_in(tmp_path, "a"), "glyphs")
+
+
+def test_of_two_that_begin_a_run_at_once_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = create_run(config_in(tmp_path, "a"), "glyphs")
+    before = Path(first.uri, "config.json").read_bytes()
+    monkeypatch.setattr(storage, "is_empty", lambda uri: True)  # as both have found it
+    with pytest.raises(ValueError, match="exists; choose another"):
+        create_run(replace(config_in(tmp_path, "a"), data=DataConfig(image_size=8)), "glyphs")
+    assert Path(first.uri, "config.json").read_bytes() == before
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
