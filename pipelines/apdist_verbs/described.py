@@ -73,6 +73,11 @@ def trained_model(run: Run) -> TrainedModel:
     return load_model(run.uri)
 
 
+def split_name(run: Run) -> str:
+    """The split that the run is measured on."""
+    return run.config.data.eval_split or run.config.data.train_split
+
+
 def split_of(config: Config, shards: str, split: str) -> Catalogue:
     """The images of a split, of which ``holdout`` depends on the run's own options."""
     data = dataclasses.replace(config.data, eval_split=split)

@@ -48,12 +48,12 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
 
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
-    from apdist_verbs.described import describe, split_of, trained_model
+    from apdist_verbs.described import describe, split_name, split_of, trained_model
     from apdist_verbs.start.checks import check_evaluation_split
 
     model = trained_model(run)
     where = storage.absolute(shards or run.config.data.shards)
-    which = split or run.config.data.eval_split or run.config.data.train_split
+    which = split or split_name(run)
     check_evaluation_split(split_of(run.config, where, which), which)
     found = describe(run.uri, model.model_id, where, which)
     scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))

@@ -40,11 +40,13 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist index")
-    from apdist_verbs.described import find_run
+    from apdist_verbs.described import find_run, split_name
 
     run = find_run(options.run)
     out = make_index(run, options)
     own = ["--index", near(out)] if options.out else []
+    if not options.split:
+        say(f"it holds the split {split_name(run)!r}; for another one give --split and --out")
     say_next("search", "search", "PICTURE.jpg", "--run", near(run.uri), *own)
     return 0
 
@@ -54,14 +56,14 @@ def make_index(run: Run, options: Options) -> str:
     from apdist.retrieval.faiss_index import refuse_kind
     from apdist.retrieval.index import build_index, write_index
     from apdist.retrieval.index_folder import claimed
-    from apdist_verbs.described import describe, split_of, trained_model
+    from apdist_verbs.described import describe, split_name, split_of, trained_model
 
     out = storage.absolute(options.out or storage.join(run.uri, "index"))
     if storage.local_path(out) is None:
         raise ValueError(f"an index is written to a local folder, not to {out}; give --out FOLDER")
     model = trained_model(run)
     shards = storage.absolute(options.shards or run.config.data.shards)
-    split = options.split or run.config.data.eval_split or run.config.data.train_split
+    split = options.split or split_name(run)
     refuse_kind(options.kind, len(split_of(run.config, shards, split)))
     with claimed(out) as folder:
         found = describe(run.uri, model.model_id, shards, split)

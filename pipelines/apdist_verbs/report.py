@@ -63,7 +63,7 @@ def make_report(run: Run, options: Options) -> str:
     """Write the report into the run's folder and beside its curves in MLflow."""
     from apdist.report.report import write_gallery_png, write_report
     from apdist.training.tracking.following import log_file
-    from apdist_verbs.described import describe, trained_model
+    from apdist_verbs.described import describe, split_name, trained_model
     from apdist_verbs.evaluate import evaluate
 
     after = evaluate(run)
@@ -79,11 +79,6 @@ def make_report(run: Run, options: Options) -> str:
         storage.write_bytes(uri, page.read_bytes())
         log_file(run, page)
     return uri
-
-
-def split_name(run: Run) -> str:
-    """The split that the run is measured on."""
-    return run.config.data.eval_split or run.config.data.train_split
 
 
 def ranked_queries(
@@ -136,6 +131,7 @@ def _image(
 def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) -> Report:
     """Everything the page shows."""
     from apdist.report.report import Report
+    from apdist_verbs.described import split_name
     from apdist_verbs.evaluate import scores_before
 
     config = run.config
@@ -173,6 +169,6 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
                 "see the curves in MLflow",
                 f"mlflow ui --backend-store-uri {quote(config.tracking.uri)}",
             ),
-            ("train on your own pictures", "apdist prepare folder IMAGES --out data/mine"),
+            ("train on your own pictures", "apdist train folder IMAGES"),
         ),
     )

@@ -18,6 +18,7 @@ from apdist.training.run_folder.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset, preset_help
+from apdist_verbs.start.start import COMMON
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
@@ -56,7 +57,8 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(
             "usage: apdist sweep PRESET --space SPACE.toml [--trials N] [OPTIONS]\n\n"
-            f"presets:\n{preset_help()}\n\napdist sweep PRESET --help lists every option\n"
+            f"presets:\n{preset_help()}\n\n"
+            "apdist sweep PRESET --help shows the options that people change, --help-all the rest\n"
         )
         return 0
     options = parse(
@@ -64,6 +66,7 @@ def main(argv: list[str]) -> int:
         argv[1:],
         f"apdist sweep {argv[0]}",
         default=Options(space=Path(), config=preset(argv[0])),
+        common=("--space", "--trials", "--scheduler", "--max-concurrent", *COMMON),
     )
     if options.space == Path():
         raise ValueError("--space SPACE.toml is missing; docs/sweeps.md shows one")

@@ -38,7 +38,7 @@ from apdist_verbs.start.checks import (
 )
 from apdist_verbs.start.pictures import with_images
 from apdist_verbs.start.start import read_start
-from apdist_verbs.terminal.console import Update, progress_bar, say, warn
+from apdist_verbs.terminal.console import Update, counted, progress_bar, say, warn
 from apdist_verbs.terminal.next_step import near, say_next
 
 
@@ -124,7 +124,7 @@ def check_data(config: Config) -> str:
     images = training_images(catalogue, config.data, seed)
     check_training_split(images, config.data.train_split)
     facts = build_plan(images.labels, config).summary
-    lone = f", {facts.num_lone_classes} classes with one image left out"
+    lone = f", {counted(facts.num_lone_classes, 'class', 'classes')} with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (
         f"{config.data.shards}: {facts.num_images} training images of {facts.num_classes} classes"

@@ -301,9 +301,9 @@ def test_from_pictures_to_search_in_five_verbs(
     assert "--run &#39;runs/my run&#39;" in page
     assert (here / "gallery.png").stat().st_size > 1000
 
-    assert "exists and is not an empty folder" in refused(["index"], capsys)
+    assert "exists and is not empty; give another" in refused(["index"], capsys)
     below = ["index", "--kind", "exact", "--out", "gallery.png/below"]
-    assert "not a directory; check the path" in refused(below, capsys)
+    assert "cannot be written (not a directory); give another" in refused(below, capsys)
     (here / "text.jpg").write_text("no picture")
     assert "is no image" in refused(["search", "text.jpg", "--run", "runs/my run"], capsys)
     other = [*steps, *size[:-1], "other", "--ray.num-workers", "0", "--training.seed", "1"]

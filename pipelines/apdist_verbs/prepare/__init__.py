@@ -37,9 +37,16 @@ def main(argv: list[str]) -> int:
     code: int = getattr(module, f"prepare_{argv[0]}")(options)
     if code == 0:
         preset = "glyphs" if argv[0] == "glyphs" else "folder"
-        shards = getattr(options, "out", "") or options.uri
+        shards = getattr(options, "out", "") or folder_of(options.uri)
         say_next("train on them", "train", preset, "--data.shards", near(shards))
     return code
+
+
+def folder_of(uri: str) -> str:
+    """The folder with the catalogue of ``uri``, which may name shards themselves."""
+    from apdist_verbs.prepare.index import is_one_shard
+
+    return (uri.rpartition("/")[0] or ".") if is_one_shard(uri) else uri
 
 
 def usage() -> str:

@@ -13,7 +13,7 @@ from apdist.training.events import Ended, Evaluated, Restarted, Started, StepDon
 from apdist.training.run_folder.lease import LeaseLost, held
 from apdist.training.run_folder.pages import Recorder, write_page
 from apdist.training.run_folder.runs import Run, create_run, open_run
-from apdist.training.tracking.following import Follower, is_unsettled, log_file, settle
+from apdist.training.tracking.following import Follower, forget, is_unsettled, log_file, settle
 from tests.training.run_folder.test_runs import started
 from tests.training.test_events import SAMPLES
 
@@ -176,3 +176,31 @@ def test_a_restart_is_no_figure(run: Run) -> None:
     follower.track(told)
     follower.close("KILLED")
     assert in_mlflow(run).data.metrics == {}
+
+
+def test_a_run_that_was_refused_is_in_mlflow_no_more(run: Run) -> None:
+    Follower(run).close("FAILED")
+    assert run.discard_if_untouched()
+    assert not Path(run.uri).exists()
+    forget(run)
+    assert in_mlflow(run).info.lifecycle_stage == "deleted"
+
+
+def test_an_experiment_that_another_training_makes_meanwhile_is_used(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    Follower(run).close("FAILED")
+    asked: list[str] = []
+    look = MlflowClient.get_experiment_by_name
+
+    def too_early(client: Any, name: str) -> Any:
+        asked.append(name)
+        return None if len(asked) == 1 else look(client, name)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", too_early)
+    second = create_run(override(run.config, {"run.name": "second"}), "glyphs")
+    Follower(second).close("FAILED")
+    assert len(asked) == 2
+    assert in_mlflow(second).info.experiment_id == in_mlflow(run).info.experiment_id
