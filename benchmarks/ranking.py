@@ -66,7 +66,7 @@ def compare(name: str, arguments: argparse.Namespace) -> None:
 
 
 def database(arguments: argparse.Namespace, *, alike: bool) -> tuple[Tensor, Tensor]:
-    """Unit vectors (n, d) in classes, half signal and half noise; ``alike``: nearly all the same."""
+    """Unit vectors (n, d) in classes, half signal and half noise, or nearly all alike."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(arguments.images) // arguments.per_class
     centres = torch.randn(int(labels[-1]) + 1, arguments.dim, generator=generator)

@@ -127,7 +127,7 @@ def score_rows(
     """`score_labelled` for the queries ``rows`` alone; the parts of several workers add up."""
     _check_labelled(descriptors, labels, "descriptors")
     _check_depths(recall_at, map_at)
-    descriptors, labels = descriptors.float(), labels.to(descriptors.device)
+    descriptors, labels = descriptors.detach().float(), labels.to(descriptors.device)
     ranked = ranks_of_positives(
         descriptors[rows],
         labels[rows],
@@ -160,7 +160,9 @@ def score_queries(
             f"queries have {queries.shape[1]} dimensions, the database {database.shape[1]}; "
             "describe both with one model"
         )
-    ranked = ranks_of_positives(queries.float(), query_labels, database.float(), database_labels)
+    ranked = ranks_of_positives(
+        queries.detach().float(), query_labels, database.detach().float(), database_labels
+    )
     return _score_queries(ranked, recall_at, map_at).summary()
 
 

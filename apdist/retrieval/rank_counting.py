@@ -29,6 +29,19 @@ _SCORES_PER_SUM = 16
 _STRIPS_PER_THREAD = 4
 
 
+def exact_scores(queries: Tensor, database: Tensor, rows: Tensor) -> Tensor:
+    """Scores (t, p) of ``queries`` (t, d) with the ``rows`` (t, p) of the ``database`` (n, d)."""
+    scores = np.empty(tuple(rows.shape), np.float32)
+    arrays = queries.numpy(), database.numpy(), rows.numpy()
+
+    def score(strip: slice) -> None:
+        kernels.score_rows(arrays[0][strip], arrays[1], arrays[2][strip], scores[strip])
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        list(threads.map(score, _strips(len(rows))))
+    return torch.from_numpy(scores)
+
+
 class Counter:
     """Counts for a tile of ``queries`` (t, d), image after image of the database."""
 
@@ -37,9 +50,7 @@ class Counter:
         self.is_exact = False
         """Whether tiles are multiplied in float64, because float32 left too much open."""
         self.found = np.zeros(tuple(positives.scores.shape), np.int64)
-        self.num_threads = torch.get_num_threads()
-        height = max(1, -(-len(queries) // (self.num_threads * _STRIPS_PER_THREAD)))
-        self.strips = [slice(top, top + height) for top in range(0, len(queries), height)]
+        self.strips = _strips(len(queries))
 
     def add(self, images: Tensor, left: int, threads: ThreadPoolExecutor) -> None:
         """Count ``images`` (c, d), those of the database from row ``left`` on."""
@@ -61,7 +72,8 @@ class Counter:
         size = images.shape[1]
         lengths = self.queries.norm(dim=1).double() * images.norm(dim=1).max().double()
         # The product, the score's own rounding and those of the margin itself: 8 is generous.
-        return ((size + 8) * (_ROUNDING * lengths + _SMALLEST)).float().numpy()
+        margins = (size + 8) * (_ROUNDING * lengths + _SMALLEST)
+        return np.asarray(margins, np.float32)
 
     def _count(
         self,
@@ -96,9 +108,14 @@ def negatives_before(
     queries: Tensor, database: Tensor, positives: Positives, images_per_tile: int
 ) -> Tensor:
     """How many images of the ``database`` (n, d) without the query's label rank before (t, p)."""
-    counter = Counter(queries.contiguous(), positives)
-    with ThreadPoolExecutor(counter.num_threads) as threads:
+    counter = Counter(queries, positives)
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         for left in range(0, len(database), images_per_tile):
-            images = database[left : left + images_per_tile].contiguous()
-            counter.add(images, left, threads)
+            counter.add(database[left : left + images_per_tile], left, threads)
     return torch.from_numpy(counter.found)
+
+
+def _strips(num_queries: int) -> list[slice]:
+    """Parts of the queries for the threads."""
+    height = max(1, -(-num_queries // (torch.get_num_threads() * _STRIPS_PER_THREAD)))
+    return [slice(top, top + height) for top in range(0, num_queries, height)]

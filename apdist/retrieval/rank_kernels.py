@@ -18,6 +18,14 @@ _SCORES_AT_ONCE = 1024
 
 
 @compiled
+def score_rows(queries: Any, database: Any, rows: Any, scores: Any) -> None:
+    """Write the scores (r, p) of ``queries`` (r, d) with ``rows`` (r, p) of ``database`` (n, d)."""
+    for i in range(len(rows)):
+        for k in range(rows.shape[1]):
+            scores[i, k] = _inner_product(queries[i], database[rows[i, k]])
+
+
+@compiled
 def leave_out(scores: Any, left: int, rows_by_label: Any, first: Any, end: Any) -> None:
     """Put NaN, which compares with nothing, over the images with the query's label.
 
@@ -81,8 +89,10 @@ def _count_by_comparison(pair: Any, listed: Any, k: int, found: Any) -> int:
             continue
         for j in range(len(part)):
             if low <= part[j] <= high:
-                num_sums += margin > 0
-                score = _score(part[j], margin, query, images[start + j])
+                score = part[j]
+                if margin > 0:
+                    score = _inner_product(query, images[start + j])
+                    num_sums += 1
                 found[k] += score > best or (score == best and left + start + j < row)
     return num_sums
 
@@ -110,7 +120,7 @@ def _count_by_search(pair: Any, listed: Any, found: Any) -> int:
         is_near = k < len(best) and best[k] >= score - margin
         if margin > 0 and (is_near or (k > 0 and best[k - 1] <= score + margin)):
             num_sums += 1
-            score = _score(score, margin, query, images[j])
+            score = _inner_product(query, images[j])
             k = _first_behind(score, left + j, listed)
         starts[k] += 1
     total = 0
@@ -135,10 +145,8 @@ def _first_behind(score: Any, row: int, listed: Any) -> int:
 
 
 @compiled
-def _score(product: Any, margin: Any, query: Any, image: Any) -> Any:
-    """The inner product, summed in float64 unless ``product`` is that already."""
-    if margin == 0:
-        return product
+def _inner_product(query: Any, image: Any) -> Any:
+    """The score of a pair: summed in float64, rounded to float32."""
     # Four sums: each addition need not wait for the one before.
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     size = len(query)
@@ -149,4 +157,4 @@ def _score(product: Any, margin: Any, query: Any, image: Any) -> Any:
         d += np.float64(query[j + 3]) * np.float64(image[j + 3])
     for j in range(size - size % 4, size):
         a += np.float64(query[j]) * np.float64(image[j])
-    return np.float32(a + b + c + d)
+    return np.float32((a + b) + (c + d))

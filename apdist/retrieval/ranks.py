@@ -71,18 +71,19 @@ def ranks_of_positives(
     Yields:
         Ranks behind the number of a query's positives are padding: n, behind all images.
     """
-    labelled = _group_rows(query_labels, database_labels)
+    queries, database = queries.contiguous(), database.contiguous()
+    labelled = group_rows(query_labels, database_labels)
     for tile in _query_tiles(labelled[1], labelled[2], tile_size):
         own = None if own_rows is None else own_rows[tile]
-        positives = _positives(queries[tile], database, labelled, tile, own)
-        ranks = _negatives_before(queries[tile], database, positives)
+        positives = positives_of(queries[tile], database, labelled, tile, own)
+        ranks = negatives_before(queries[tile], database, positives)
         # A positive also has those before it that are positives.
         places = torch.arange(ranks.shape[1], device=ranks.device)
         ranks += places
         yield ranks.where(places < positives.counts[:, None], len(database)), positives.counts
 
 
-def _group_rows(query_labels: Tensor, database_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def group_rows(query_labels: Tensor, database_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Database rows by label (n,); where each query's label starts (q,) and where it ends (q,)."""
     ordered, rows = database_labels.sort(stable=True)
     first = torch.searchsorted(ordered, query_labels.contiguous())
@@ -99,7 +100,7 @@ def _query_tiles(first: Tensor, end: Tensor, tile_size: int) -> Iterator[slice]:
         start = stop
 
 
-def _positives(
+def positives_of(
     queries: Tensor,
     database: Tensor,
     labelled: tuple[Tensor, Tensor, Tensor],
@@ -124,6 +125,15 @@ def _positives(
 
 def exact_scores(queries: Tensor, database: Tensor, rows: Tensor) -> Tensor:
     """Scores (t, p) of ``queries`` (t, d) with the ``rows`` (t, p) of the ``database`` (n, d)."""
+    if _is_compiled_for(queries):
+        from apdist.retrieval import rank_counting
+
+        return rank_counting.exact_scores(queries, database, rows)
+    return exact_scores_in_torch(queries, database, rows)
+
+
+def exact_scores_in_torch(queries: Tensor, database: Tensor, rows: Tensor) -> Tensor:
+    """`exact_scores` on any device."""
     scores = torch.empty(rows.shape, device=rows.device)
     doubled = queries.double()[:, :, None]  # (t, d, 1)
     step = max(1, _NUMBERS_AT_ONCE // queries.numel())
@@ -138,12 +148,19 @@ def score_tile(queries: Tensor, images: Tensor) -> Tensor:
     return (queries.double() @ images.double().T).float()
 
 
-def _negatives_before(queries: Tensor, database: Tensor, positives: Positives) -> Tensor:
+def negatives_before(queries: Tensor, database: Tensor, positives: Positives) -> Tensor:
     """How many images without the query's label rank before each positive, (t, p)."""
-    if queries.device.type == "cpu" and has_numba():
-        from apdist.retrieval.rank_counting import negatives_before
+    if _is_compiled_for(queries):
+        from apdist.retrieval import rank_counting
 
-        return negatives_before(queries, database, positives, _IMAGES_PER_TILE)
+        return rank_counting.negatives_before(queries, database, positives, _IMAGES_PER_TILE)
+    return negatives_in_torch(queries, database, positives, _IMAGES_PER_TILE)
+
+
+def negatives_in_torch(
+    queries: Tensor, database: Tensor, positives: Positives, images_per_tile: int
+) -> Tensor:
+    """`negatives_before` on any device."""
     thresholds = _keys(positives.scores, positives.rows)
     places = torch.arange(thresholds.shape[1], device=queries.device)
     thresholds.masked_fill_(places >= positives.counts[:, None], _LAST_KEY)
@@ -151,8 +168,8 @@ def _negatives_before(queries: Tensor, database: Tensor, positives: Positives) -
     counts = torch.zeros(shape, dtype=torch.int64, device=queries.device)
     label_places = torch.empty_like(positives.rows_by_label)
     label_places[positives.rows_by_label] = torch.arange(len(database), device=queries.device)
-    for left in range(0, len(database), _IMAGES_PER_TILE):
-        images = slice(left, left + _IMAGES_PER_TILE)
+    for left in range(0, len(database), images_per_tile):
+        images = slice(left, left + images_per_tile)
         scores = score_tile(queries, database[images])  # (t, c)
         columns = torch.arange(left, left + scores.shape[1], device=queries.device)
         keys = _keys(scores, columns)
@@ -162,6 +179,11 @@ def _negatives_before(queries: Tensor, database: Tensor, positives: Positives) -
         interval = torch.searchsorted(thresholds, keys.masked_fill_(same, _LAST_KEY), right=True)
         counts.scatter_add_(1, interval, torch.ones_like(interval))
     return counts[:, :-1].cumsum(dim=1)
+
+
+def _is_compiled_for(queries: Tensor) -> bool:
+    """Whether compiled loops do the work; the plain torch beside them is for other devices."""
+    return queries.device.type == "cpu" and has_numba()
 
 
 def _keys(scores: Tensor, rows: Tensor) -> Tensor:
