@@ -175,7 +175,6 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     with held(run.uri, say) as run.lease:
         if resumed is not None:
             storage.remove_unfinished(run.uri)
-            run.save_config()
         follower = Follower(run)
         workers = run.config.ray.num_workers
         say(f"run {run.uri}")

@@ -26,7 +26,7 @@ from apdist.data.text import decoded
 from apdist.training.events import CheckpointWritten, Ended, Event, Started
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from apdist.training.run_folder.lease import FOLDER as LEASES
-from apdist.training.run_folder.lease import Lease
+from apdist.training.run_folder.lease import Lease, holder_of
 from apdist.training.run_folder.pages import read_pages
 from apdist.training.run_folder.versions import FORMAT, refuse_other_format
 
@@ -132,6 +132,8 @@ class Run:
 
         untouched = {LEASES, RAY} | ({CHECKPOINTS} if "parent" in self.info else set())
         if self.history or not set(storage.list_folders(self.uri)) <= untouched:
+            return False
+        if holder_of(self.uri) is not None:  # another process has gone on with it meanwhile
             return False
         if (path := storage.local_path(self.uri)) is not None:
             shutil.rmtree(path, ignore_errors=True)

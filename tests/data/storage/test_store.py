@@ -285,3 +285,21 @@ def test_a_slash_at_the_end_of_a_folder_makes_no_difference(place: Place) -> Non
     assert storage.join(f"{place.root}/", "x") == place.at("x")
     assert storage.absolute(f"{place.root}/") == place.root
     assert storage.trimmed(f"{place.root}//") == place.root
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "told"),
+    [
+        ("Bilder", "bilder/a.tar", "'Bilder' is there, with other capitals"),
+        ("cafe\u0301", "caf\u00e9", "is there, in another Unicode normal form"),
+        ("photos", "C:\\photos\\a.tar", r"paths have / here in place of \\, and a drive has"),
+        ("photos", "photos\\a.tar", r"paths have / here in place of \\$"),
+        ("photos", "videos", "check the path"),
+    ],
+)
+def test_a_path_that_is_nearly_right_gets_a_hint(
+    tmp_path: Path, there: str, asked: str, told: str
+) -> None:
+    (tmp_path / there).mkdir()
+    with pytest.raises(MissingError, match=told):
+        storage.read_bytes(str(tmp_path / asked))

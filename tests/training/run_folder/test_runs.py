@@ -7,6 +7,7 @@ from apdist.config import Config, DataConfig, RunConfig, override
 from apdist.data import storage
 from apdist.training.events import Started, StepDone
 from apdist.training.run_folder.checkpoint import Marker, save_checkpoint
+from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.pages import Recorder, write_page
 from apdist.training.run_folder.runs import Run, create_run, open_run
 
@@ -169,3 +170,22 @@ def test_two_that_begin_in_one_second_get_two_folders_and_a_given_name_goes_to_o
     with pytest.raises(ValueError, match="mine exists"):
         create_run(named, "b")
     assert open_run(str(tmp_path / "mine")).preset == "a"
+
+
+def test_a_refused_run_that_another_process_has_gone_on_with_stays(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    with held(run.uri, print):
+        assert not run.discard_if_untouched()
+    assert open_run(run.uri).preset == "glyphs"
+    assert run.discard_if_untouched()
+    assert not Path(run.uri).exists()
+
+
+def test_changed_options_are_kept_once_the_training_has_begun_and_not_before(
+    tmp_path: Path,
+) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    run.config = override(run.config, {"evaluation.every_steps": 7})
+    assert open_run(run.uri).config != run.config
+    run.record(started(0))
+    assert open_run(run.uri).config == run.config
