@@ -7,6 +7,7 @@ here is refused where it is posted and where it is read. A new kind is a class h
 
 import dataclasses
 import inspect
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin
@@ -49,6 +50,17 @@ class _Kept(_Checked):
     """Steps done by then."""
     time_ms: int = 0
     """When it happened, since 1970; set where it is posted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseBegan(_Checked):
+    """Something else than steps goes on: told by its name, "evaluating step 60" for example."""
+
+    kind = "phase"
+    name: str
+    """Empty where the steps go on."""
+    time_ms: int
+    """When, since 1970, by the clock that the steps have too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +112,16 @@ class Similarities(_Kept):
     """Of the bins, best first."""
     positive: list[float]
     negative: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noticed(_Kept):
+    """The training does not do what it is for: what is seen, and what to change."""
+
+    kind = "notice"
+    topic: str
+    """A word for it: each is told once a run."""
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,10 +217,12 @@ class TrialStarted(_Checked):
 
 
 Event = (
-    Started
+    PhaseBegan
+    | Started
     | StepDone
     | Evaluated
     | Similarities
+    | Noticed
     | Restarted
     | WorkersFailed
     | CheckpointWritten
@@ -236,6 +260,11 @@ def refuse_unlisted(posted: object) -> None:
 def unhandled(event: NoReturn) -> NoReturn:
     """The last case of a `match` that decides about every kind; mypy sees whether it does."""
     raise AssertionError(f"nobody has decided what becomes of {event!r}")
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 def to_json(event: Event) -> dict[str, Any]:

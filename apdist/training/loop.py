@@ -6,6 +6,7 @@ batches; only worker 0 talks: it posts events, writes checkpoints and saves the 
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -54,6 +55,9 @@ from apdist.training.step.step import global_step
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_S = 2.0
+"""A batch that takes longer is worth a word."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -78,18 +82,22 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     """
     config, options = job.config, job.config.training
     workers = Workers()
+    keeper = Keeper(job.run, job.lease, link, workers, config.checkpoint.keep)
+    keeper.begin("loading weights")
     torch.manual_seed(options.seed)
     network = build_model(config.model).to(device).train()
     workers.broadcast_state(network)
     if options.parameters == "sharded":
         shard_parameters(network, device, workers.size)
     optimizer = build_optimizer(network, config)
+    keeper.begin("reading the catalogue")
     catalogue = read_catalogue(config.data.shards)
     training_catalogue = training_images(catalogue, config.data, options.seed)
     plan = build_plan(training_catalogue.labels, config)
     origin = Origin(config_hash(config), training_catalogue.fingerprint())
-    keeper = Keeper(job.run, job.lease, link, workers, config.checkpoint.keep)
+    keeper.begin("looking for a checkpoint")
     start = keeper.restore(network, optimizer, origin, device)
+    keeper.begin("measuring memory")
     worker = _Worker(job, keeper, network, optimizer, catalogue, origin)
     worker.start(start, plan.summary)
     if options.compile:
@@ -167,6 +175,7 @@ class _Worker:
         if self.is_due(start) and not self.was_evaluated(start):
             self.evaluate(start)
         streamed = stream.batches(start * size, steps * size)
+        self.keeper.begin("first step")
         with closing(on_device(streamed, self.device)) as batches:
             stop = False
             while done < steps and not stop:
@@ -208,7 +217,7 @@ class _Worker:
         started = time.perf_counter()
         results, streamed = [], []
         for _ in range(self.config.training.accumulate):
-            batch = next(batches)
+            batch = self.next_batch(batches)
             streamed.append(batch.figures)
             results.append(self.add_gradient(batch))
         self.diagnostics = results[-1].diagnostics
@@ -227,6 +236,20 @@ class _Worker:
             bins=self.bins,
         )
 
+    def next_batch(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch; a person is told where it is long in coming."""
+        late = threading.Timer(PATIENCE_S, self.keeper.begin, ["waiting for storage"])
+        late.daemon = True
+        started = time.perf_counter()
+        late.start()
+        try:
+            batch = next(batches)
+        finally:
+            late.cancel()
+        if time.perf_counter() - started >= PATIENCE_S:
+            self.keeper.begin("computing")
+        return batch
+
     def add_gradient(self, batch: Batch) -> StepResult:
         """The three stages on one global batch."""
         return global_step(
@@ -242,7 +265,8 @@ class _Worker:
         if not self.config.data.eval_split:
             return
         started = time.perf_counter()
-        scores = evaluate(self.network, self.catalogue, self.config, self.workers)
+        with self.keeper.during(f"evaluating step {step}"):
+            scores = evaluate(self.network, self.catalogue, self.config, self.workers)
         metrics = {"step": float(step)}
         if scores is not None:
             figures = logged(EVALUATION, scores)
@@ -254,6 +278,7 @@ class _Worker:
 
     def save_model(self, step: int) -> None:
         """Write the trained network into the run's folder."""
+        self.keeper.begin("saving the model")
         state = {name: whole(value) for name, value in self.network.state_dict().items()}
         if self.workers.rank == 0:
             self.keeper.refuse_if_lost()

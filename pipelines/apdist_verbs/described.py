@@ -14,7 +14,8 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
-from apdist_verbs.terminal.console import progress_bar, say
+from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,6 @@ def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
     catalogue = evaluation_images(read_catalogue(shards), data, config.training.seed)
     with progress_bar(f"describing {split}", len(catalogue)) as update:
         descriptors = describe_split(
-            model.network, catalogue, image_size=model.image_size, progress=lambda n: update(n, "")
+            model.network, catalogue, image_size=model.image_size, progress=update
         )
     return Described(catalogue, descriptors)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from apdist.config import RayConfig
 from apdist.data import storage
 from apdist.training.cluster.launch import ray_cluster
-from apdist_verbs.terminal.console import progress_bar, say
+from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +91,7 @@ def _extract(options: Options, run: str, shards: str, out: str, names: list[str]
             if row["refused"]:
                 raise ValueError(row["refused"])
             done += 1
-            update(done, "")
+            update(done)
 
 
 class Describer:

@@ -13,8 +13,7 @@ from apdist.data import storage
 from apdist.training.cluster.launch import Interrupted, loss_explained, ray_cluster
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
-from apdist.training.events import FromTrial
-from apdist.training.run_folder.keeper import now_ms
+from apdist.training.events import FromTrial, now_ms
 from apdist.training.run_folder.runs import SWEEP, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking.tracker import Tracker

@@ -7,30 +7,16 @@ import sys
 
 from apdist.config import Config
 from apdist.data import storage
-from apdist.figures import EVALUATION, STEP, texts
-from apdist.training.events import (
-    CheckpointWritten,
-    Ended,
-    Evaluated,
-    Event,
-    Failed,
-    Restarted,
-    Similarities,
-    Started,
-    StepDone,
-    Stopping,
-    TrialStarted,
-    Warned,
-    WorkersFailed,
-    unhandled,
-)
+from apdist.training.events import WorkersFailed
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower
 from apdist_verbs.presets import preset, preset_help
 from apdist_verbs.resume import resume
+from apdist_verbs.screen import Screen
 from apdist_verbs.terminal import options
-from apdist_verbs.terminal.console import Update, progress_bar, say, warn
+from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.progress import phase, progress_bar
 
 
 def usage() -> str:
@@ -148,14 +134,13 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     from apdist.training.loop import Job
 
     with held(run.uri, say) as lease:
-        follower = Follower(run)
-        workers = run.config.ray.num_workers
+        with phase("opening MLflow" if run.config.tracking.enabled else "opening the run"):
+            follower = Follower(run)
         say(f"run {run.uri}")
-        say(f"starting {f'Ray with {workers} workers' if workers else 'in this process'} ...")
         status = "FAILED"
         try:
-            with progress_bar("training", run.config.training.steps) as update:
-                screen = Screen(run.config.data.eval_split, update)
+            with progress_bar("training", run.config.training.steps) as progress:
+                screen = Screen(run.config.data.eval_split, progress)
                 job = Job(run.config, run.uri, lease=lease, resumed=resumed)
                 run_training(job, follower, screen)
             status = "FINISHED"
@@ -165,45 +150,11 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
             say(f"stopped after step {run.steps_done}; go on with: {again}")
             return 130
         finally:
-            if not follower.close(status):
+            with phase("sending the rest to MLflow"):
+                is_complete = follower.close(status)
+            if not is_complete:
                 say(f"MLflow lacks a part of this run; later: apdist track {shlex.quote(run.uri)}")
     say(f"model: {storage.join(run.uri, 'model.safetensors')}")
     if run.config.tracking.enabled:
         say(f"curves: {follower.tracker.where()}")
     return 0
-
-
-class Screen:
-    """Shows what the workers tell; a listener of `cluster.watch`."""
-
-    def __init__(self, split: str, update: Update) -> None:
-        self.split, self.update = split, update
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        match event:
-            case Started():  # perhaps again after a failure
-                if event.step:
-                    say(f"going on from step {event.step}")
-                say(f"activations: {event.activations} ({event.activations_reason})")
-                self.update(event.step, "")
-            case StepDone():
-                self.update(event.step, "  ".join(texts(STEP, event.figures)))
-            case Evaluated():
-                found = ", ".join(texts(EVALUATION, event.figures))
-                say(f"step {event.step}: {self.split} {found}")
-            case Warned():
-                warn(event.text)
-            case Stopping():
-                say(
-                    "stopping: the workers finish their step and write a checkpoint "
-                    "(again to end at once)"
-                )
-            case Restarted():
-                say(str(event))
-            case Similarities() | CheckpointWritten() | Ended() | Failed() | TrialStarted():
-                pass  # for others: a failure ends the run, the sweep shows its trials
-            case WorkersFailed():
-                warn(f"{event}; starting again" if event.ranks else str(event))
-            case _:
-                unhandled(event)

@@ -18,17 +18,19 @@ from apdist.training.events import (
     Event,
     Failed,
     FromTrial,
+    Noticed,
     Started,
     TrialStarted,
     WorkersFailed,
+    now_ms,
 )
-from apdist.training.run_folder.keeper import now_ms
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower
 from apdist.training.tracking.tracker import Tracker
+from apdist_verbs.screen import Screen
 from apdist_verbs.terminal.console import say, warn
-from apdist_verbs.train import Screen
+from apdist_verbs.terminal.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ class TrialScreen(Screen):
     """Trials run beside each other: their evaluations are shown, not their steps."""
 
     def __init__(self, trial: str, split: str) -> None:
-        super().__init__(split, _no_bar)
+        super().__init__(split, Progress(f"trial {trial}"))
         self.trial = trial
 
     def __call__(self, event: Event) -> None:
@@ -101,6 +103,8 @@ class TrialScreen(Screen):
             say(f"trial {self.trial}: step {event.step}, mAP {event.figures[OBJECTIVE]:.4f}")
         elif isinstance(event, Failed):
             warn(f"trial {self.trial}: {event.text}")
+        elif isinstance(event, Noticed):
+            self.notice(event, f"trial {self.trial}: ")
         else:
             super().__call__(event)
 
@@ -184,11 +188,6 @@ class Board:
             ended = trial.follower.run.of_kind(Ended)
             trial.follower.close("FINISHED" if ended else "KILLED")
         self.parent.close(status)
-
-
-def _no_bar(done: int, note: str = "") -> None:
-    """Show nothing."""
-    del done, note
 
 
 def short(value: Any) -> str:

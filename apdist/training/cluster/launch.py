@@ -19,7 +19,7 @@ from apdist.training.cluster.failures import failure_reporter
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
-from apdist.training.events import Event, Failed, Stopping
+from apdist.training.events import Event, Failed, PhaseBegan, Stopping, now_ms
 from apdist.training.mailbox import Link, Mailbox, WarningForwarder
 
 if TYPE_CHECKING:
@@ -74,9 +74,8 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         refuse_if_too_small(config, resources_of_nodes())
         yield
         return
-    # In a job that was submitted to a cluster Ray says here where that cluster is.
     address = config.address
-    if address == "local" and os.environ.get("RAY_ADDRESS"):
+    if address == "local" and not is_local(config):
         address = "auto"
     if address == "local":  # the most that Ray can find here, known before it starts
         refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
@@ -107,6 +106,12 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def is_local(config: RayConfig) -> bool:
+    """Whether Ray is started here."""
+    # In a job that was submitted to a cluster Ray says there where that cluster is.
+    return config.address == "local" and not os.environ.get("RAY_ADDRESS")
 
 
 def resources_of_nodes() -> list[dict[str, float]]:
@@ -153,9 +158,17 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
             with mailbox.cancelled_at_the_end():
                 _train(job, trainer, mailbox, lambda _: mailbox.take(), listeners, signals)
             return
+        _begin("starting Ray" if is_local(job.config.ray) else "joining the cluster", listeners)
         with ray_cluster(job.config.ray), loss_explained(_going_on(job)):
+            _begin("starting the workers", listeners)
             actor = remote_mailbox()
             _train(job, trainer, RemoteLink(actor), Inbox(actor), listeners, signals)
+
+
+def _begin(phase: str, listeners: Sequence[Listener[Event]]) -> None:
+    event = PhaseBegan(name=phase, time_ms=now_ms())
+    for listener in listeners:
+        listener(event)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from typing import Annotated
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.preparing.checking import check_shards
-from apdist_verbs.terminal.console import counted, progress_bar, say, table, warn
+from apdist_verbs.terminal.console import counted, say, table, warn
 from apdist_verbs.terminal.fields import positional
+from apdist_verbs.terminal.progress import progress_bar
 
 MOST_SHOWN = 50
 
@@ -38,7 +39,7 @@ def prepare_check(options: PrepareCheck) -> int:
             catalogue,
             deep=options.deep,
             num_threads=options.threads,
-            progress=lambda done: update(done, ""),
+            progress=update,
         )
     warn_of_others(catalogue)
     what = "every image" if options.deep else "size and ETag"

@@ -13,8 +13,9 @@ from apdist.data.preparing.samples import Rules
 from apdist.data.preparing.scanning import ShardError
 from apdist.data.preparing.tally import Tally
 from apdist_verbs.prepare.write import named, say_tally
-from apdist_verbs.terminal.console import counted, progress_bar, say, warn
+from apdist_verbs.terminal.console import counted, say, warn
 from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.progress import progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)

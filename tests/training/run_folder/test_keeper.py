@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from apdist.training.events import Event, Restarted, StepDone, WorkersFailed
+from apdist.training.events import Event, Restarted, StepDone, WorkersFailed, now_ms
 from apdist.training.mailbox import Mailbox
-from apdist.training.run_folder.keeper import Keeper, Origin, now_ms, restarts
+from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease, LeaseLost
 from apdist.training.run_folder.runs import whole_history
 from apdist.training.step.collectives import Workers
