@@ -39,9 +39,11 @@ from apdist.training.events import (
     StepDone,
     WorkersFailed,
 )
+from apdist.training.judging import Judge
 from apdist.training.mailbox import Link
 from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
 from apdist.training.prefetch import on_device
+from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease
 from apdist.training.run_folder.runs import evaluation_name
@@ -100,6 +102,11 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     keeper.begin("measuring memory")
     worker = _Worker(job, keeper, network, optimizer, catalogue, origin)
     worker.start(start, plan.summary)
+    if start == 0:
+        for notice in worker.judge.of_batch(
+            training_catalogue.labels[plan.rows(0)].tolist(), plan.summary
+        ):
+            keeper.post(notice)
     if options.compile:
         network.compile()
     stream = TrainingStream(
@@ -147,6 +154,7 @@ class _Worker:
             bf16=self.config.training.precision == "bf16",
         )
         self.diagnostics: Diagnostics | None = None
+        self.judge = Judge(self.config, keeper.history)
 
     def start(self, step: int, summary: PlanSummary) -> None:
         """Tell what is trained on, how the step is computed, and after what it goes on."""
@@ -168,6 +176,12 @@ class _Worker:
             for event in restarts(failures, history, step, most):
                 self.keeper.post(event)
 
+    def tell(self, event: Kept) -> None:
+        """Post what was measured, and what is to be noticed of it."""
+        self.keeper.post(event)
+        for notice in self.judge.after(event):
+            self.keeper.post(notice)
+
     def run_steps(self, stream: TrainingStream, start: int) -> int:
         """Steps from ``start`` on; returns the number of steps done altogether."""
         size, steps = self.config.training.accumulate, self.config.training.steps
@@ -183,7 +197,7 @@ class _Worker:
                 done += 1
                 stop, replaced = self.agree(measured.num_replaced)
                 measured = replace(measured, num_replaced=replaced)
-                self.keeper.post(StepDone(step=done, figures=logged(STEP, measured)))
+                self.tell(StepDone(step=done, figures=logged(STEP, measured)))
                 self.after_step(done, stop)
         return done
 
@@ -272,7 +286,7 @@ class _Worker:
             figures = logged(EVALUATION, scores)
             write_scores(scores, storage.join(self.job.run, evaluation_name(step)))
             seconds = time.perf_counter() - started
-            self.keeper.post(Evaluated(step=step, figures=figures, seconds=seconds))
+            self.tell(Evaluated(step=step, figures=figures, seconds=seconds))
             metrics |= figures
         self.job.report(metrics)
 

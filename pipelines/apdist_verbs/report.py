@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import flatten
 from apdist.data import storage
-from apdist.training.events import Evaluated, Similarities, StepDone, to_json
+from apdist.training.events import Evaluated, Noticed, Similarities, StepDone, to_json
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
@@ -154,6 +154,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         history=[to_json(step) for step in steps],
         evaluations=[to_json(event) for event in run.of_kind(Evaluated)],
         similarities=[to_json(event) for event in run.of_kind(Similarities)],
+        notices=tuple(f"Step {event.step}: {event.text}" for event in run.of_kind(Noticed)),
         gallery=gallery,
         facts={
             "training steps": f"{seconds:.0f} s for {len(steps)} steps",

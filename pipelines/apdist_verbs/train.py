@@ -13,10 +13,10 @@ from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower
 from apdist_verbs.presets import preset, preset_help
 from apdist_verbs.resume import resume
-from apdist_verbs.screen import Screen
 from apdist_verbs.terminal import options
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.progress import phase, progress_bar
+from apdist_verbs.terminal.screen import Screen
 
 
 def usage() -> str:

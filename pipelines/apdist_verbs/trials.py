@@ -28,9 +28,9 @@ from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower
 from apdist.training.tracking.tracker import Tracker
-from apdist_verbs.screen import Screen
 from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.progress import Progress
+from apdist_verbs.terminal.screen import Screen
 
 logger = logging.getLogger(__name__)
 
