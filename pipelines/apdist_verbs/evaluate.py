@@ -11,6 +11,7 @@ from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores
@@ -31,7 +32,8 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist evaluate")
-    from apdist_verbs.described import find_run
+    with phase("loading"):
+        from apdist_verbs.described import find_run
 
     run = find_run(options.run)
     after = evaluate(run, options.shards, options.split)
@@ -55,7 +57,8 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
         storage.absolute(shards or run.config.data.shards),
         split or run.config.data.eval_split or run.config.data.train_split,
     )
-    scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))
+    with phase("ranking"):
+        scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))
     if not shards and not split:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))
     return scores

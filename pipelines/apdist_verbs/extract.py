@@ -1,16 +1,17 @@
 """``apdist extract``: descriptors of all images as Parquet, one file per shard, on Ray Data."""
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from apdist.config import RayConfig
 from apdist.data import storage
-from apdist.training.cluster.launch import ray_cluster
+from apdist.training.cluster.launch import arrival, ray_cluster
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.options import parse
-from apdist_verbs.terminal.progress import progress_bar
+from apdist_verbs.terminal.progress import phase, progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,9 +49,10 @@ def main(argv: list[str]) -> int:
 
 def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
-    from apdist.data.catalogue.catalogue import read_catalogue
-    from apdist.data.loading.sequential import shard_names
-    from apdist_verbs.described import find_run, trained_model
+    with phase("loading"):
+        from apdist.data.catalogue.catalogue import read_catalogue
+        from apdist.data.loading.sequential import shard_names
+        from apdist_verbs.described import find_run, trained_model
 
     run = find_run(options.run)
     model_id = trained_model(run).model_id
@@ -67,19 +69,23 @@ def extract(options: Options) -> None:
     config = RayConfig(
         address=options.address, num_workers=options.num_workers, use_gpu=options.use_gpu
     )
-    with ray_cluster(config):
+    with ExitStack() as stack:
+        with phase(arrival(config)):
+            stack.enter_context(ray_cluster(config))
         _extract(options, run.uri, shards, out, waiting)
     say(f"{out}: descriptors of {len(names)} shards by model {model_id}")
 
 
 def _extract(options: Options, run: str, shards: str, out: str, names: list[str]) -> None:
-    import ray.data
+    with phase("loading Ray Data"):
+        import ray.data
 
     # After the import, which sets it: plans and durations are no news for our users.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
     done = 0
     with progress_bar("describing shards", len(names)) as update:
+        update.phase("starting the actors")
         described = ray.data.from_items([{"shard": name} for name in names]).map_batches(
             Describer,
             fn_constructor_args=(run, shards, out, options.batch_size),

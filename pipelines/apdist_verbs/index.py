@@ -11,6 +11,7 @@ from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +41,8 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist index")
-    from apdist_verbs.described import find_run
+    with phase("loading"):
+        from apdist_verbs.described import find_run
 
     make_index(find_run(options.run), options)
     return 0
@@ -65,10 +67,11 @@ def make_index(run: Run, options: Options) -> str:
         storage.absolute(options.shards or run.config.data.shards),
         options.split or run.config.data.eval_split or run.config.data.train_split,
     )
-    index = build_index(
-        found.descriptors, entries(found), kind=options.kind, model_id=model.model_id
-    )
-    save_index(index, out)
+    with phase("building the index"):
+        index = build_index(
+            found.descriptors, entries(found), kind=options.kind, model_id=model.model_id
+        )
+        save_index(index, out)
     say(describe_index(index, out))
     return out
 

@@ -13,6 +13,7 @@ from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import table
 from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,8 @@ def main(argv: list[str]) -> int:
     if not options.query.is_file():
         reason = "is a folder; give one picture" if options.query.is_dir() else "does not exist"
         raise ValueError(f"the query image {options.query} {reason}")
-    from apdist_verbs.described import find_run
+    with phase("loading"):
+        from apdist_verbs.described import find_run
 
     search(find_run(options.run), options)
     return 0
@@ -59,7 +61,8 @@ def search(run: Run, options: Options) -> None:
             f"no index at {folder}; build one with: apdist index --run {quote(run.uri)}"
         )
     model = trained_model(run)
-    index = load_index(folder, model_id=model.model_id)
+    with phase("loading the index"):
+        index = load_index(folder, model_id=model.model_id)
     query = options.query.read_bytes()
     try:
         image = torch.from_numpy(evaluation_image(query, model.image_size))

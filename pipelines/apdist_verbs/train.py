@@ -71,6 +71,7 @@ def new_run(config: Config, preset_name: str) -> Run:
     return create_run(config, preset_name)
 
 
+@phase("reading the catalogue")
 def check_data(config: Config) -> str:
     """What the plan uses and leaves out, in a line.
 
@@ -96,6 +97,7 @@ def check_data(config: Config) -> str:
     )
 
 
+@phase("building the network")
 def check_model(config: Config) -> None:
     """Build the network once here: what is missing should not be found on a cluster.
 

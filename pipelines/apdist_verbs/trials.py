@@ -19,7 +19,9 @@ from apdist.training.events import (
     Failed,
     FromTrial,
     Noticed,
+    PhaseBegan,
     Started,
+    StepDone,
     TrialStarted,
     WorkersFailed,
     now_ms,
@@ -127,8 +129,12 @@ class Trial:
 class Board:
     """The trials of a sweep: their run folders, MLflow runs and what is shown of them."""
 
-    def __init__(self, run: Run, parent: Tracker, config: Config, preset_name: str) -> None:
+    def __init__(
+        self, run: Run, parent: Tracker, config: Config, preset_name: str, progress: Progress
+    ) -> None:
         self.run, self.parent, self.config, self.preset_name = run, parent, config, preset_name
+        self.progress = progress
+        self.num_ended = 0
         self.tuner = Background("tuner")
         self.trials: dict[str, Trial] = {}
         self.groups: dict[str, Any] = {}
@@ -142,6 +148,7 @@ class Board:
         with counted_signals() as signals:
             self.tuner.start(fit)
             watch(self.tuner, take, [self.on_event], signals, on_signal)
+        self.progress(self.num_ended)
         return self.tuner.result()
 
     def releaser(self) -> Any:
@@ -153,11 +160,12 @@ class Board:
         from ray import tune
         from ray.util import remove_placement_group
 
-        groups = self.groups
+        groups, board = self.groups, self
 
         class Releaser(tune.Callback):
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
                 del iteration, trials
+                board.num_ended += 1
                 if group := groups.pop(trial.trial_id, None):
                     remove_placement_group(group)
 
@@ -167,12 +175,23 @@ class Board:
 
     def on_event(self, told: FromTrial) -> None:
         """Handle an event of a trial."""
+        self.show(told)
         if told.placement_group:
             self.groups[told.trial] = told.placement_group
         if isinstance(told.event, TrialStarted):
             self.add(told.trial, told.event.params)
         else:
             self.trials[told.trial](told.event)
+
+    def show(self, told: FromTrial) -> None:
+        """How many trials have ended, and what was heard last."""
+        event = told.event
+        if self.progress.done != self.num_ended:
+            self.progress(self.num_ended)
+        if isinstance(event, StepDone):
+            self.progress.phase(f"trial {told.trial}: step {event.step}")
+        elif isinstance(event, PhaseBegan) and event.name:
+            self.progress.phase(f"trial {told.trial}: {event.name}")
 
     def add(self, trial: str, params: dict[str, Any]) -> None:
         """A trial begins: its run folder and its MLflow run."""

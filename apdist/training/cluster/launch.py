@@ -75,7 +75,7 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         yield
         return
     address = config.address
-    if address == "local" and not is_local(config):
+    if address == "local" and not _is_local(config):
         address = "auto"
     if address == "local":  # the most that Ray can find here, known before it starts
         refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
@@ -108,8 +108,12 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def is_local(config: RayConfig) -> bool:
-    """Whether Ray is started here."""
+def arrival(config: RayConfig) -> str:
+    """What `ray_cluster` does first, as the name of a phase."""
+    return "starting Ray" if _is_local(config) else "joining the cluster"
+
+
+def _is_local(config: RayConfig) -> bool:
     # In a job that was submitted to a cluster Ray says there where that cluster is.
     return config.address == "local" and not os.environ.get("RAY_ADDRESS")
 
@@ -158,7 +162,7 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
             with mailbox.cancelled_at_the_end():
                 _train(job, trainer, mailbox, lambda _: mailbox.take(), listeners, signals)
             return
-        _begin("starting Ray" if is_local(job.config.ray) else "joining the cluster", listeners)
+        _begin(arrival(job.config.ray), listeners)
         with ray_cluster(job.config.ray), loss_explained(_going_on(job)):
             _begin("starting the workers", listeners)
             actor = remote_mailbox()

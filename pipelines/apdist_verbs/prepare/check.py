@@ -9,7 +9,7 @@ from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.preparing.checking import check_shards
 from apdist_verbs.terminal.console import counted, say, table, warn
 from apdist_verbs.terminal.fields import positional
-from apdist_verbs.terminal.progress import progress_bar
+from apdist_verbs.terminal.progress import phase, progress_bar
 
 MOST_SHOWN = 50
 
@@ -32,7 +32,8 @@ class PrepareCheck:
 
 def prepare_check(options: PrepareCheck) -> int:
     """Check, print a table of what differs; 0 where nothing does."""
-    catalogue = read_catalogue(options.uri)
+    with phase("reading the catalogue"):
+        catalogue = read_catalogue(options.uri)
     title = "reading images" if options.deep else "looking at shards"
     with progress_bar(title, len(catalogue)) as update:
         found = check_shards(

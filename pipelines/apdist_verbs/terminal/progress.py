@@ -160,9 +160,16 @@ _current: list[Progress] = []
 def progress_bar(title: str, total: int) -> Iterator[Progress]:
     """Show how far the block is; it calls what it is given."""
     progress = Progress(title, total)
+    with shown(progress):
+        yield progress
+
+
+@contextmanager
+def shown(progress: Progress) -> Iterator[None]:
+    """Show how far the block is; its last line stays."""
     with _shown(progress, is_kept=True):
         try:
-            yield progress
+            yield
         finally:
             progress.phase("")
 
