@@ -229,7 +229,8 @@ class Judge:
         }
         if isinstance(event, Evaluated):
             rules["falling"] = (lambda: keeps_falling(self.curve), lower)
-            rules["worse"] = (lambda: fell_below_start(self.curve), f"the network that it began with is better; {lower}")
+            back = f"the network that it began with is better; {lower}"
+            rules["worse"] = (lambda: fell_below_start(self.curve), back)
         elif not isinstance(event, StepDone):
             return []
         return self._new(event.step, rules)

@@ -16,6 +16,7 @@ from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.failures import failure_reporter
+from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
@@ -37,6 +38,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Its core writes errors that end nothing to the terminal; what ends a run is told by us.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # A thread that outlives the cluster must not start another one.
     "RAY_ENABLE_AUTO_CONNECT": "0",
     # The older output of Tune can be silenced; ours tells the same and more.
@@ -82,7 +85,7 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
     else:
         refuse_if_unreachable(address)
     try:
-        with handlers_kept():
+        with handlers_kept(), without_core_lines():
             ray.init(
                 address=address,
                 log_to_driver=False,

@@ -15,7 +15,12 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print a warning to the error stream."""
-    errors.print(f"warning: {text}", markup=False, style="yellow")
+    for_errors().print(f"warning: {text}", markup=False, style="yellow")
+
+
+def for_errors() -> Console:
+    """Where errors are written: on a terminal beside the progress, which then makes room."""
+    return console if console.is_terminal and errors.is_terminal else errors
 
 
 def counted(number: int, one: str, many: str = "") -> str:

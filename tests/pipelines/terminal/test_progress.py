@@ -140,11 +140,12 @@ def test_a_phase_inside_a_bar_is_shown_by_the_bar() -> None:
 
 SHOW = """
 import time
-from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.progress import progress_bar
 with progress_bar("training", 240) as bar:
     bar(7, "loss 0.5000")
     say("a line of its own")
+    warn("another one")
     bar.phase("evaluating step 7")
     time.sleep(0.3)
 """
@@ -174,7 +175,8 @@ def on_a_terminal(width: int, **environment: str) -> str:
 def test_a_terminal_is_redrawn_and_never_wider_than_it_is() -> None:
     sent = on_a_terminal(40)
     assert "training  7/240  evaluating step 7" in sent
-    assert "a line of its own" in sent
+    assert "a line of its own\r\n" in sent
+    assert "evaluating" not in sent.partition("warning: another one")[0].rpartition("\n")[2]
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sent)
     assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 40
 
