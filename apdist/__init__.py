@@ -7,8 +7,8 @@ from apdist._face import lazily
 if TYPE_CHECKING:
     from apdist.config.loss import LossOptions as LossOptions
     from apdist.data.catalogue.catalogue import read_catalogue as read_catalogue
-    from apdist.data.plan.plan import Plan as Plan
-    from apdist.data.plan.plan import PlanSummary as PlanSummary
+    from apdist.data.plan.batch_sampler import Plan as Plan
+    from apdist.data.plan.batch_sampler import PlanSummary as PlanSummary
     from apdist.loss.gradient import score_own_rows as score_own_rows
     from apdist.loss.listwise import AveragePrecisionLoss as AveragePrecisionLoss
     from apdist.loss.listwise import average_precision as average_precision
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(["read_catalogue"], "apdist.data.catalogue.catalogue"),
     **dict.fromkeys(["LossOptions"], "apdist.config.loss"),
-    **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.plan"),
+    **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.batch_sampler"),
     **dict.fromkeys(["score_own_rows"], "apdist.loss.gradient"),
     **dict.fromkeys(
         [

@@ -20,7 +20,7 @@ from loader import AUGMENT, BATCH, GROUP, SIDE, seaweedfs, upload, write
 from apdist.config import DataConfig
 from apdist.data.catalogue.catalogue import read_catalogue, write_catalogue
 from apdist.data.loading.stream import TrainingStream
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 
 STEPS = (0, 1, 1_000, 123_457, 1_000_000, 1_000_000_000)
 

@@ -32,11 +32,11 @@ from PIL import Image
 
 from apdist.config import AugmentConfig, DataConfig
 from apdist.data import storage
+from apdist.data.augmentation import training_image
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
-from apdist.data.images import training_image
 from apdist.data.loading.reader import ImageReader, read_images
 from apdist.data.loading.stream import TrainingStream
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 from apdist.data.preparing.shards import Encoded, Item, write_shards
 
 NUM_IMAGES, SIDE, BATCH, GROUP = 480, 224, 96, 4

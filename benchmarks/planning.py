@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from apdist.data.catalogue.catalogue import FORMAT_VERSION, SCHEMA, read_catalogue
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 
 IMAGES_PER_CLASS = 20
 IMAGES_PER_SHARD = 10_000

@@ -24,7 +24,7 @@ from apdist.data.loading.buffers import Buffer
 from apdist.data.loading.decoding import Task
 from apdist.data.loading.pool import new_pool
 from apdist.data.loading.stream import TrainingStream
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 
 MIB = 1 << 20
 SAMPLE_S = 0.05

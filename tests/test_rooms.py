@@ -13,7 +13,15 @@ from tests.places import ROOT
 FLOORS = [
     {"config", "loss.losses"},
     {"data.storage"},
-    {"data.images", "data.pixels", "data.png", "data.text", "data.catalogue", "data.plan"},
+    {
+        "data.images",
+        "data.augmentation",
+        "data.pixels",
+        "data.png",
+        "data.text",
+        "data.catalogue",
+        "data.plan",
+    },
     {"data.loading", "data.preparing"},
     {"loss", "model"},
     {"retrieval"},

@@ -81,7 +81,7 @@ def test_the_wheel_has_every_file_that_is_no_module(monkeypatch: pytest.MonkeyPa
     others = {
         file.relative_to(ROOT)
         for file in (ROOT / "apdist").rglob("*.*")
-        if file.is_file() and file.suffix not in (".py", ".pyc", ".md")
+        if file.suffix not in (".py", ".md") and "__pycache__" not in file.parts
     }
     assert Path("apdist/report/templates/page.html") in others
     assert others <= built

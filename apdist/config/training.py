@@ -39,6 +39,9 @@ class TrainingConfig:
     """Largest norm of the global gradient; 0 leaves it as it is."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the network's forward and backward passes; the loss is always exact."""
+    deterministic: bool = False
+    """On a GPU use only kernels that give the same bits each time; slower. Without it a network's
+    own kernels (convolutions) may differ in the last bits from run to run; the loss never does."""
     compile: bool = False
     """Compile the network with torch.compile, for both passes."""
     seed: int = 0

@@ -6,12 +6,12 @@ from apdist._face import lazily
 
 if TYPE_CHECKING:
     from apdist.data.catalogue.catalogue import read_catalogue as read_catalogue
-    from apdist.data.plan.plan import Plan as Plan
-    from apdist.data.plan.plan import PlanSummary as PlanSummary
+    from apdist.data.plan.batch_sampler import Plan as Plan
+    from apdist.data.plan.batch_sampler import PlanSummary as PlanSummary
 
 _HOMES = {
     **dict.fromkeys(["read_catalogue"], "apdist.data.catalogue.catalogue"),
-    **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.plan"),
+    **dict.fromkeys(["Plan", "PlanSummary"], "apdist.data.plan.batch_sampler"),
 }
 __all__ = ["Plan", "PlanSummary", "read_catalogue"]
 

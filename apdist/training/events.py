@@ -246,6 +246,11 @@ class FromTrial:
     """What the trial's workers occupy; told when they start."""
 
 
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 def refuse_unlisted(posted: object) -> None:
     """Check what goes into a mailbox.
 
@@ -260,11 +265,6 @@ def refuse_unlisted(posted: object) -> None:
 def unhandled(event: NoReturn) -> NoReturn:
     """The last case of a `match` that decides about every kind; mypy sees whether it does."""
     raise AssertionError(f"nobody has decided what becomes of {event!r}")
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 def to_json(event: Event) -> dict[str, Any]:

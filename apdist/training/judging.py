@@ -13,7 +13,7 @@ from statistics import fmean
 import numpy as np
 
 from apdist.config import Config
-from apdist.data.plan.plan import PlanSummary
+from apdist.data.plan.batch_sampler import PlanSummary
 from apdist.training.events import Evaluated, Noticed, StepDone
 from apdist.training.run_folder.history import Kept
 

@@ -21,7 +21,7 @@ from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import training_images
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, total
-from apdist.data.plan.plan import PlanSummary, build_plan
+from apdist.data.plan.batch_sampler import PlanSummary, build_plan
 from apdist.figures import EVALUATION, STEP, MeasuredStep, logged
 from apdist.loss.batch_loss import build_loss
 from apdist.loss.listwise import AveragePrecisionLoss
@@ -284,6 +284,7 @@ class _Worker:
         metrics = {"step": float(step)}
         if scores is not None:
             figures = logged(EVALUATION, scores)
+            self.keeper.refuse_if_lost()
             write_scores(scores, storage.join(self.job.run, evaluation_name(step)))
             seconds = time.perf_counter() - started
             self.tell(Evaluated(step=step, figures=figures, seconds=seconds))

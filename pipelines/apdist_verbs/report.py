@@ -15,6 +15,7 @@ from apdist.training.events import Evaluated, Noticed, Similarities, StepDone, t
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase
 
@@ -44,6 +45,8 @@ class Options:
             raise ValueError("--queries and --results must be at least 1")
         if self.gallery != Path() and self.gallery.suffix.lower() != ".png":
             raise ValueError(f"--gallery {self.gallery} must end in .png")
+        if not self.gallery.parent.is_dir():
+            raise ValueError(f"--gallery {self.gallery}: there is no folder {self.gallery.parent}")
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +55,9 @@ def main(argv: list[str]) -> int:
     with phase("loading"):
         from apdist_verbs.described import find_run
 
-    say(f"report: {make_report(find_run(options.run), options)}")
+    run = find_run(options.run)
+    say(f"report: {make_report(run, options)}")
+    say_next("search with a picture", "search", "PICTURE.jpg", "--run", near(run.uri))
     return 0
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from apdist.data import storage
 from apdist.training.events import Ended, Evaluated
-from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.lease import holder_of
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import positional
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase
 
@@ -37,6 +37,9 @@ def main(argv: list[str]) -> int:
     for *_, hint in rows:
         if hint:
             say(hint)
+    finished = [uri for uri, row in zip(uris, rows, strict=True) if row[1] == "finished"]
+    if finished:
+        say_next("measure the last finished one", "evaluate", "--run", near(finished[-1]))
     return 0
 
 
@@ -63,6 +66,8 @@ def row_of(uri: str) -> list[str]:
 
 def state_of(run: Run) -> tuple[str, str]:
     """What the run is doing, and the command that is next."""
+    from apdist.training.run_folder.checkpoint import newest_sound
+
     quoted = shlex.quote(run.uri)
     if (holder := holder_of(run.uri)) is not None:
         return "training", f"{run.name}: {holder}"

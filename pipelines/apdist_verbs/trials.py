@@ -24,7 +24,6 @@ from apdist.training.events import (
     StepDone,
     TrialStarted,
     WorkersFailed,
-    now_ms,
 )
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
@@ -122,7 +121,7 @@ class Trial:
         """Keep, track and show an event."""
         self.follower(event)
         if isinstance(event, Evaluated):  # also by the name that the sweep has for its objective
-            self.follower.tracker.log_metrics(event.figures, event.step, now_ms())
+            self.follower.tracker.log_metrics(event.figures, event.step, event.time_ms)
         self.screen(event)
 
 

@@ -151,7 +151,8 @@ def test_a_profile_that_is_nearly_srgb_changes_no_pixel() -> None:
     at = struct.unpack(">I", SRGB[SRGB.index(b"rXYZ") + 4 :][:4])[0] + 8
     red = struct.unpack(">i", SRGB[at : at + 4])[0]
     nearly = SRGB[:at] + struct.pack(">i", red + 60) + SRGB[at + 4 :]  # 0.0009 more of X
-    image = picture(3, 3, side=64)
+    every = np.stack(np.meshgrid(*[np.arange(0, 256, 5, dtype=np.uint8)] * 3), axis=-1)
+    image = Image.fromarray(every.reshape(52, 52 * 52, 3))
     change = ImageCms.profileToProfile(
         image, ImageCms.ImageCmsProfile(io.BytesIO(nearly)), ImageCms.createProfile("sRGB")
     )

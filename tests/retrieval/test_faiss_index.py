@@ -5,10 +5,12 @@ from __future__ import annotations
 import builtins
 import logging
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
+from apdist.retrieval import faiss_index
 from apdist.retrieval.index import load_index, save_index
 from tests.retrieval.indexes import HAS_FAISS, clustered, needs_faiss, small_index
 
@@ -63,3 +65,42 @@ def test_a_faiss_index_is_searched_exactly_where_faiss_is_missing(
 def test_too_few_images_for_a_product_quantiser_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 624 images, got 40"):
         small_index("ivf_pq")
+
+
+class Quantised:
+    """Stands for faiss.IndexIVFPQ where faiss has no GPU."""
+
+
+class Flat:
+    """Stands for another index."""
+
+
+class FaissOfGpus:
+    """What a faiss for GPUs has beyond the one that is tested here."""
+
+    IndexIVFPQ = Quantised
+    copied: ClassVar[list[tuple[str, bool]]] = []
+
+    class StandardGpuResources:
+        pass
+
+    class GpuClonerOptions:
+        useFloat16 = False  # noqa: N815 - faiss's own name
+
+    @staticmethod
+    def get_num_gpus() -> int:
+        return 1
+
+    @classmethod
+    def index_cpu_to_gpu(cls, _resources: object, _gpu: int, index: object, options: Any) -> Any:
+        cls.copied.append((type(index).__name__, options.useFloat16))
+        return SimpleNamespace()
+
+
+def test_on_a_gpu_only_tables_of_quantised_indices_have_half_the_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_index, "import_faiss", lambda: FaissOfGpus)
+    for kind in (Quantised, Flat):
+        assert faiss_index.FaissIndex(kind()).gpu_index is not None
+    assert FaissOfGpus.copied == [("Quantised", True), ("Flat", False)]

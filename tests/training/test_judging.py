@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from apdist.config import Config, override
-from apdist.data.plan.plan import PlanSummary
+from apdist.data.plan.batch_sampler import PlanSummary
 from apdist.training.events import Evaluated, Noticed, StepDone
 from apdist.training.judging import Judge
 from apdist.training.run_folder.history import Kept

@@ -14,7 +14,7 @@ from torch import Tensor
 from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.stream import TrainingStream
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.pretrained import build_model, load_model
 from apdist.training import loop

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apdist.config import AugmentConfig
-from apdist.data.images import ImageError, image_seed, training_image
+from apdist.data.augmentation import image_seed, training_image
+from apdist.data.images import ImageError
 from apdist.data.loading.reader import ReadRequest
 
 

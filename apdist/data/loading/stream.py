@@ -26,7 +26,7 @@ from apdist.data.loading.loader_process import Settings
 from apdist.data.loading.pool import Pool, new_pool
 from apdist.data.loading.reader import ImageReader, ReadRequest, read_images
 from apdist.data.loading.telemetry import StreamFigures, figures_of
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 
 logger = logging.getLogger(__name__)
 

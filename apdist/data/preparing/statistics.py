@@ -70,7 +70,7 @@ def images_per_epoch(
     Raises:
         ValueError: an epoch cannot fill a batch.
     """
-    from apdist.data.plan.plan import Plan
+    from apdist.data.plan.batch_sampler import Plan
 
     plan = Plan(labels, batch_size=batch_size, group_size=group_size, seed=0)
     return plan.summary.steps_per_epoch, plan.summary.steps_per_epoch * batch_size

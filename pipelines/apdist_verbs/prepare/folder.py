@@ -12,7 +12,7 @@ from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures(Writing):
+class Choices:
     """What is done with a person's own pictures."""
 
     split_by_class: float = 0.8
@@ -25,7 +25,6 @@ class Pictures(Writing):
     """Shrink larger images to this longest side in pixels; 0 keeps every file as it is."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.max_side < 0:
             raise ValueError(f"--max-side must be 0 or more pixels, got {self.max_side}")
 
@@ -33,6 +32,15 @@ class Pictures(Writing):
     def is_strict(self) -> bool:
         """Whether a file that is no readable image is an error."""
         return self.on_corrupt == "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Writing, Choices):
+    """How shards are written of them."""
+
+    def __post_init__(self) -> None:
+        Writing.__post_init__(self)
+        Choices.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)

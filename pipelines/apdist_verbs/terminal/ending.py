@@ -16,6 +16,9 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """What keeps libraries from drawing bars of their own beside ours."""
+LONGEST_WORD = 300
+"""Characters; a path may be long, too."""
+LONGEST_LINE = 1200
 
 
 def end_with(work: Callable[[], int]) -> NoReturn:
@@ -62,7 +65,7 @@ def exit_code_of(work: Callable[[], int]) -> int:
 
 def fail(message: str, code: int) -> int:
     """Say ``message`` in one line; returns ``code``."""
-    sys.stderr.write(f"apdist: {' '.join(message.split())}\n")
+    sys.stderr.write(f"apdist: {shortened(' '.join(message.split()))}\n")
     return code
 
 
@@ -71,6 +74,18 @@ class _ToErrors(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         for_errors().print(f"{record.levelname}: {record.getMessage()}", markup=False)
+
+
+def shortened(text: str) -> str:
+    """``text`` without the middle of what is too long to be read: data, not our own words."""
+    words = [_without_middle(word, LONGEST_WORD) for word in text.split(" ")]
+    return _without_middle(" ".join(words), LONGEST_LINE)
+
+
+def _without_middle(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}...({len(text)} characters)...{text[-most // 3 :]}"
 
 
 def _leave(code: int) -> NoReturn:

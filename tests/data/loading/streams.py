@@ -7,7 +7,7 @@ import psutil
 from apdist.config import AugmentConfig, DataConfig
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.loading.stream import Batch, TrainingStream
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 from tests.pictures import SIDE
 
 

@@ -14,7 +14,7 @@ from apdist.config import AugmentConfig, DataConfig
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.loading.stream import Batch, TrainingStream
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 from apdist.data.storage import RetryPolicy, StorageError
 from tests.faulty_proxy import Fault, FaultyProxy, always, faulty_proxy, first, seeded
 from tests.pictures import SIDE, write_small_set

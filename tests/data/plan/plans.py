@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 
 
 def stored_in_runs(sizes: list[int]) -> NDArray[np.int64]:

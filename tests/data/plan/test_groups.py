@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 from tests.data.plan.plans import batches_of_epoch, stored_in_runs
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from apdist.data.catalogue.catalogue import read_catalogue
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 from apdist.data.preparing.statistics import bars, histogram, images_per_epoch, split_statistics
 
 

@@ -8,7 +8,7 @@ from apdist.config import AugmentConfig, Config, DataConfig, RunConfig
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.stream import TrainingStream
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 from apdist.data.storage import StorageError
 from apdist.data.storage.registry import STORES, store_of
 from apdist.training.events import StepDone

@@ -53,6 +53,24 @@ def test_the_loop_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     assert read_pages(str(tmp_path), found.marker.history) == [step_done(1), step_done(2)]
 
 
+def test_the_loop_does_not_wait_for_a_checkpoint_to_store_what_came_after_it(
+    tmp_path: Path,
+) -> None:
+    gate = threading.Event()
+    saving = saver(tmp_path, gate)
+    saving.recorder.add(step_done(1))
+    saving.save(state(), Marker(step=1, **ORIGIN))
+    evaluated = Evaluated(step=1, figures={"map": 0.5}, seconds=1)
+    saving.recorder.add(evaluated)
+    saving.save_history()
+    assert newest_sound(str(tmp_path)) is None  # and yet the loop is here
+    gate.set()
+    saving.wait()
+    found = newest_sound(str(tmp_path))
+    assert found is not None
+    assert read_pages(str(tmp_path), found.marker.history) == [step_done(1), evaluated]
+
+
 def test_what_keeps_a_checkpoint_from_being_written_ends_the_run(tmp_path: Path) -> None:
     def lost() -> None:
         raise ValueError("another writer")

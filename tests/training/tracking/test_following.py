@@ -1,5 +1,6 @@
 """What the driver keeps of a run."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from apdist.config import Config, override
 from apdist.data import storage
 from apdist.training.events import Ended, Evaluated, Restarted, Started, StepDone
-from apdist.training.run_folder.lease import held
+from apdist.training.run_folder.lease import LeaseLost, held
 from apdist.training.run_folder.pages import Recorder, write_page
 from apdist.training.run_folder.runs import Run, create_run, open_run
 from apdist.training.tracking.following import Follower, is_unsettled, log_file, settle
@@ -102,6 +103,41 @@ def test_what_a_killed_driver_left_is_sent_by_who_opens_the_run_next(run: Run) -
     assert steps_in_mlflow(run) == [1, 2, 3, 4]
     assert in_mlflow(run).info.status == "FINISHED"
     assert not is_unsettled(open_run(run.uri))
+
+
+def test_a_run_that_was_taken_over_is_left_alone(run: Run) -> None:
+    with held(run.uri, print) as run.lease:
+        follower = Follower(run)
+        follower(step(1))
+        storage.create(storage.join(run.uri, "writer/00000009.json"), b"{}")
+        run.lease.renewed_s = -math.inf  # as after a long halt
+        before = Path(run.uri, "metrics.jsonl").read_bytes()
+        with pytest.raises(LeaseLost, match="was taken over"):
+            follower(step(2))
+        assert follower.close("FAILED")
+    assert Path(run.uri, "metrics.jsonl").read_bytes() == before
+    assert in_mlflow(run).info.status == "RUNNING"
+
+
+def test_a_run_that_changes_its_store_is_whole_there(run: Run, tmp_path: Path) -> None:
+    follower = Follower(run)
+    follower(step(1))
+    assert follower.close("KILLED")
+    first = run.info["tracking_run_id"]
+    run.config = override(run.config, {"tracking.experiment": "another"})
+    assert settle(run)
+    assert run.info["tracking_run_id"] != first
+    assert steps_in_mlflow(run) == [1]
+
+
+def test_a_run_whose_making_nobody_was_told_of_is_found_again(run: Run) -> None:
+    follower = Follower(run)
+    follower.tracker.close(status="")
+    again = open_run(run.uri)  # the driver was killed before it wrote down the id
+    again.info["tracking_run_id"] = ""
+    follower = Follower(again)
+    follower.tracker.close(status="")
+    assert follower.tracker.run_id == run.info["tracking_run_id"]
 
 
 def test_a_run_that_is_being_trained_is_not_settled_by_others(run: Run) -> None:

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apdist.config import Config
-from apdist.data.plan.groups import UNIT, Blocks, classes_of, covering_blocks, drawn_blocks
-from apdist.data.plan.sampler import (
+from apdist.data.plan.group_sampler import (
     Demand,
     EpochGroups,
     assign_groups,
@@ -23,7 +22,8 @@ from apdist.data.plan.sampler import (
     smallest_batch,
     steps_per_epoch,
 )
-from apdist.data.plan.sampler import limited_blocks as limited
+from apdist.data.plan.group_sampler import limited_blocks as limited
+from apdist.data.plan.groups import UNIT, Blocks, classes_of, covering_blocks, drawn_blocks
 
 _EPOCH, _BATCH = 1, 2
 """Independent random streams of one seed."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 from tests.data.plan.plans import batches_of_epoch, stored_in_runs
 
 class_sizes = st.lists(st.integers(1, 20), min_size=1, max_size=40)
@@ -146,7 +146,7 @@ def test_batches_are_these_on_every_machine() -> None:
 
 def test_batches_do_not_depend_on_the_hash_seed() -> None:
     code = (
-        "import numpy as np; from apdist.data.plan.plan import Plan;"
+        "import numpy as np; from apdist.data.plan.batch_sampler import Plan;"
         "print(Plan(np.repeat(np.arange(9), 7), batch_size=12, group_size=4, seed=5).rows(8))"
     )
     answers = {

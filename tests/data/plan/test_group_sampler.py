@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from apdist.data.plan.plan import Plan
+from apdist.data.plan.batch_sampler import Plan
 from tests.data.plan.plans import batches_of_epoch, stored_in_runs
 
 
