@@ -15,7 +15,7 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
-from apdist_verbs.terminal.console import progress_bar
+from apdist_verbs.terminal.progress import phase, progress_bar
 from apdist_verbs.track import settle_if_behind
 
 
@@ -27,6 +27,7 @@ class Described:
     descriptors: Tensor
 
 
+@phase("opening the run")
 def find_run(uri: str) -> Run:
     """The run at ``uri``; empty: the newest under ./runs.
 
@@ -59,6 +60,7 @@ def _has_model(uri: str) -> bool:
     return storage.exists(storage.join(uri, DESCRIPTION_NAME))
 
 
+@phase("loading weights")
 def trained_model(run: Run) -> TrainedModel:
     """The run's model.
 
@@ -87,11 +89,12 @@ def split_of(config: Config, shards: str, split: str) -> Catalogue:
 @functools.lru_cache(maxsize=1)  # the demo evaluates, indexes and reports the same split
 def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
     """Describe a split with the model of a run, with a progress bar."""
-    model = load_model(run_uri)
-    assert model.model_id == model_id
-    catalogue = split_of(open_run(run_uri).config, shards, split)
+    with phase("reading the catalogue"):
+        model = load_model(run_uri)
+        assert model.model_id == model_id
+        catalogue = split_of(open_run(run_uri).config, shards, split)
     with progress_bar(f"describing {split}", len(catalogue)) as update:
         descriptors = describe_split(
-            model.network, catalogue, image_size=model.image_size, progress=lambda n: update(n, "")
+            model.network, catalogue, image_size=model.image_size, progress=update
         )
     return Described(catalogue, descriptors)

@@ -12,6 +12,7 @@ from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores
@@ -32,7 +33,8 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist evaluate")
-    from apdist_verbs.described import find_run
+    with phase("loading"):
+        from apdist_verbs.described import find_run
 
     run = find_run(options.run)
     after = evaluate(run, options.shards, options.split)
@@ -56,7 +58,8 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
     which = split or split_name(run)
     check_evaluation_split(split_of(run.config, where, which), which)
     found = describe(run.uri, model.model_id, where, which)
-    scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))
+    with phase("ranking"):
+        scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))
     if not shards and not split:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))
     return scores

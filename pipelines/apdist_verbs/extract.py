@@ -2,17 +2,19 @@
 
 import json
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from apdist.config import RayConfig
 from apdist.data import storage
-from apdist.training.cluster.launch import loss_explained, ray_cluster
+from apdist.training.cluster.launch import arrival, loss_explained, ray_cluster
 from apdist_verbs.start.checks import refuse_unwritable
-from apdist_verbs.terminal.console import progress_bar, say
+from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase, progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,9 +55,10 @@ def main(argv: list[str]) -> int:
 
 def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
-    from apdist.data.catalogue.catalogue import read_catalogue
-    from apdist.data.loading.sequential import shard_names
-    from apdist_verbs.described import find_run, trained_model
+    with phase("loading"):
+        from apdist.data.catalogue.catalogue import read_catalogue
+        from apdist.data.loading.sequential import shard_names
+        from apdist_verbs.described import find_run, trained_model
 
     run = find_run(options.run)
     model_id = trained_model(run).model_id
@@ -75,7 +78,10 @@ def extract(options: Options) -> None:
         address=options.address, num_workers=options.num_workers, use_gpu=options.use_gpu
     )
     going_on = "the same command goes on with the shards that are missing"
-    with ray_cluster(config), loss_explained(going_on):
+    with ExitStack() as stack:
+        with phase(arrival(config)):
+            stack.enter_context(ray_cluster(config))
+        stack.enter_context(loss_explained(going_on))
         if not storage.create(storage.join(out, CONTENTS), json.dumps(contents).encode()):
             refuse_others(out, contents)  # another process may have begun meanwhile
         try:
@@ -122,13 +128,15 @@ def refuse_others(out: str, contents: dict[str, str]) -> None:
 
 
 def _extract(options: Options, run: str, shards: str, out: str, names: list[str]) -> None:
-    import ray.data
+    with phase("loading Ray Data"):
+        import ray.data
 
     # After the import, which sets it: plans and durations are no news for our users.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
     done = 0
     with progress_bar("describing shards", len(names)) as update:
+        update.phase("starting the actors")
         described = ray.data.from_items([{"shard": name} for name in names]).map_batches(
             Describer,
             fn_constructor_args=(run, shards, out, options.batch_size),
@@ -140,7 +148,7 @@ def _extract(options: Options, run: str, shards: str, out: str, names: list[str]
             if row["refused"]:
                 raise ValueError(row["refused"])
             done += 1
-            update(done, "")
+            update(done)
 
 
 class Describer:

@@ -11,6 +11,7 @@ from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +41,8 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist index")
-    from apdist_verbs.described import find_run, split_name
+    with phase("loading"):
+        from apdist_verbs.described import find_run, split_name
 
     run = find_run(options.run)
     out = make_index(run, options)
@@ -67,10 +69,11 @@ def make_index(run: Run, options: Options) -> str:
     refuse_kind(options.kind, len(split_of(run.config, shards, split)))
     with claimed(out) as folder:
         found = describe(run.uri, model.model_id, shards, split)
-        index = build_index(
-            found.descriptors, entries(found), kind=options.kind, model_id=model.model_id
-        )
-        write_index(index, folder)
+        with phase("building the index"):
+            index = build_index(
+                found.descriptors, entries(found), kind=options.kind, model_id=model.model_id
+            )
+            write_index(index, folder)
     say(describe_index(index, out))
     return out
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import flatten
 from apdist.data import storage
-from apdist.training.events import Evaluated, Similarities, StepDone, to_json
+from apdist.training.events import Evaluated, Noticed, Similarities, StepDone, to_json
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from apdist.data.loading.reader import ImageReader
@@ -51,7 +52,8 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist report")
-    from apdist_verbs.described import find_run
+    with phase("loading"):
+        from apdist_verbs.described import find_run
 
     run = find_run(options.run)
     say(f"report: {make_report(run, options)}")
@@ -61,15 +63,23 @@ def main(argv: list[str]) -> int:
 
 def make_report(run: Run, options: Options) -> str:
     """Write the report into the run's folder and beside its curves in MLflow."""
-    from apdist.report.report import write_gallery_png, write_report
-    from apdist.training.tracking.following import log_file
     from apdist_verbs.described import describe, split_name, trained_model
     from apdist_verbs.evaluate import evaluate
 
     after = evaluate(run)
     model = trained_model(run)
     found = describe(run.uri, model.model_id, run.config.data.shards, split_name(run))
-    gallery = ranked_queries(found, after, options)
+    with phase("drawing the report"):
+        return draw(run, after, ranked_queries(found, after, options), options)
+
+
+def draw(
+    run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...], options: Options
+) -> str:
+    """Write the page, and the picture if it is wanted; returns the page's place."""
+    from apdist.report.report import write_gallery_png, write_report
+    from apdist.training.tracking.following import log_file
+
     if options.gallery != Path():
         write_gallery_png(gallery, options.gallery)
     uri = storage.join(run.uri, "report.html")
@@ -155,6 +165,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         history=[to_json(step) for step in steps],
         evaluations=[to_json(event) for event in run.of_kind(Evaluated)],
         similarities=[to_json(event) for event in run.of_kind(Similarities)],
+        notices=tuple(f"Step {event.step}: {event.text}" for event in run.of_kind(Noticed)),
         gallery=gallery,
         facts={
             "training steps": f"{seconds:.0f} s for {len(steps)} steps",

@@ -13,6 +13,7 @@ from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import positional
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,8 @@ def main(argv: list[str]) -> int:
     uris = [uri for uri in uris if storage.exists(storage.join(uri, CONFIG_NAME))]
     if not uris:
         raise ValueError(f"no runs in {folder}; give the folder that --run.output named")
-    rows = [row_of(uri) for uri in uris]
+    with phase("reading the runs"):
+        rows = [row_of(uri) for uri in uris]
     table(f"runs in {folder}", ["run", "state", "step", "mAP", "age"], [r[:-1] for r in rows])
     for *_, hint in rows:
         if hint:

@@ -15,6 +15,7 @@ from apdist_verbs.terminal.console import table
 from apdist_verbs.terminal.fields import Argument, positional, shown_default
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,8 @@ def main(argv: list[str]) -> int:
         if not options.query.is_dir():
             reason = f"does not exist{hint(options.query) or '; check the path'}"
         raise ValueError(f"the query image {options.query} {reason}")
-    from apdist_verbs.described import find_run
+    with phase("loading"):
+        from apdist_verbs.described import find_run
 
     run = find_run(options.run)
     search(run, options)
@@ -65,7 +67,8 @@ def search(run: Run, options: Options) -> None:
             f"no index at {folder}; build one with: apdist index --run {quote(near(run.uri))}"
         )
     model = trained_model(run)
-    index = load_index(folder, model_id=model.model_id)
+    with phase("loading the index"):
+        index = load_index(folder, model_id=model.model_id)
     query = options.query.read_bytes()
     try:
         image = torch.from_numpy(evaluation_image(query, model.image_size))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -111,6 +112,7 @@ def submit(options: Options, entrypoint: str) -> int:
     return exit_code(client, job)
 
 
+@phase("connecting")
 def connect(address: str) -> "JobSubmissionClient":
     """A client of the job server at ``address``.
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from apdist.config import Config, flatten, override
 from apdist.data import storage
-from apdist.training.cluster.launch import Interrupted, loss_explained, ray_cluster
+from apdist.training.cluster.launch import Interrupted, arrival, loss_explained, ray_cluster
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.events import FromTrial, now_ms
@@ -22,6 +22,7 @@ from apdist_verbs.start.start import COMMON
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import Progress, phase, shown
 from apdist_verbs.train import check_data, check_model, discarded_if_refused, with_absolute_paths
 from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
 
@@ -93,18 +94,22 @@ def sweep(options: Options, preset_name: str) -> int:
 def search_and_show(options: Options, run: Run, dimensions: list[Dimension]) -> int:
     """Search into the folder of a sweep, and show what was found."""
     config, preset_name = run.config, run.preset.removeprefix(SWEEP)
-    parent = Tracker(config.tracking, run.name)
+    with phase("opening MLflow"):
+        parent = Tracker(config.tracking, run.name)
     run.info["tracking_run_id"] = parent.run_id  # what `forget` needs
     parent.log_params({d.name: f"{d.distribution} {d.corners()}" for d in dimensions})
-    board = Board(run, parent, config, preset_name)
+    board = Board(run, parent, config, preset_name, Progress("trials", options.trials))
+    board.progress.phase(arrival(config.ray))
     status = "FAILED"
     try:
         with (
             counted_signals(),
+            shown(board.progress),
             board.tuner.ended(),
             ray_cluster(config.ray),
             loss_explained(f"finished trials lie in {run.uri}"),
         ):
+            board.progress.phase("starting the trials")
             results = search(options, config, dimensions, board)
         show(board, results)
         status = "FINISHED"
@@ -113,7 +118,8 @@ def search_and_show(options: Options, run: Run, dimensions: list[Dimension]) -> 
         say(f"stopped; finished trials lie in {run.uri}")
         return 130
     finally:
-        board.close(status)
+        with phase("sending the rest to MLflow"):
+            board.close(status)
     return 0
 
 

@@ -11,6 +11,7 @@ from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import positional
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,9 @@ def main(argv: list[str]) -> int:
             f"apdist train --resume {shlex.quote(run.uri)} --tracking.enabled"
         )
     with held(run.uri, say) as run.lease:
-        if not settle(run):
+        with phase("sending to MLflow"):
+            is_complete = settle(run)
+        if not is_complete:
             raise ValueError(f"{tracking.uri} does not answer; try again when it does")
     say(f"{tracking.uri} has all {len(run.history)} events of {run.uri}")
     say_next("see where each run stands", "runs", near(run.uri.rpartition("/")[0]))

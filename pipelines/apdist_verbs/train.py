@@ -8,23 +8,7 @@ from contextlib import contextmanager
 
 from apdist.config import Config
 from apdist.data import storage
-from apdist.figures import EVALUATION, STEP, texts
-from apdist.training.events import (
-    CheckpointWritten,
-    Ended,
-    Evaluated,
-    Event,
-    Failed,
-    Restarted,
-    Similarities,
-    Started,
-    StepDone,
-    Stopping,
-    TrialStarted,
-    Warned,
-    WorkersFailed,
-    unhandled,
-)
+from apdist.training.events import WorkersFailed
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower, forget
@@ -38,8 +22,10 @@ from apdist_verbs.start.checks import (
 )
 from apdist_verbs.start.pictures import with_images
 from apdist_verbs.start.start import read_start
-from apdist_verbs.terminal.console import Update, counted, progress_bar, say, warn
+from apdist_verbs.terminal.console import counted, say
 from apdist_verbs.terminal.next_step import near, say_next
+from apdist_verbs.terminal.progress import phase, progress_bar
+from apdist_verbs.terminal.screen import Screen
 
 
 def usage() -> str:
@@ -106,6 +92,7 @@ def new_run(config: Config, preset_name: str) -> Run:
     return create_run(config, preset_name)
 
 
+@phase("reading the catalogue")
 def check_data(config: Config) -> str:
     """What the plan uses and leaves out, in a line.
 
@@ -133,6 +120,7 @@ def check_data(config: Config) -> str:
     )
 
 
+@phase("building the network")
 def check_model(config: Config) -> None:
     """Build network and loss once here: what is missing should not be found on a cluster.
 
@@ -175,14 +163,13 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     with held(run.uri, say) as run.lease:
         if resumed is not None:
             storage.remove_unfinished(run.uri)
-        follower = Follower(run)
-        workers = run.config.ray.num_workers
+        with phase("opening MLflow" if run.config.tracking.enabled else "opening the run"):
+            follower = Follower(run)
         say(f"run {run.uri}")
-        say(f"starting {f'Ray with {workers} workers' if workers else 'in this process'} ...")
         status = "FAILED"
         try:
-            with progress_bar("training", run.config.training.steps) as update:
-                screen = Screen(run.config.data.eval_split, update)
+            with progress_bar("training", run.config.training.steps) as progress:
+                screen = Screen(run.config.data.eval_split, progress)
                 job = Job(run.config, run.uri, lease=run.lease, resumed=resumed)
                 run_training(job, follower, screen)
             status = "FINISHED"
@@ -193,45 +180,11 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
                 say(f"stopped after step {run.steps_done}; go on with: {again}")
                 return 130
         finally:
-            if not follower.close(status):
+            with phase("sending the rest to MLflow"):
+                is_complete = follower.close(status)
+            if not is_complete:
                 say(f"MLflow lacks a part of this run; later: apdist track {shlex.quote(run.uri)}")
     say(f"model: {storage.join(run.uri, 'model.safetensors')}")
     if run.config.tracking.enabled:
         say(f"curves: {follower.tracker.where()}")
     return 0
-
-
-class Screen:
-    """Shows what the workers tell; a listener of `cluster.watch`."""
-
-    def __init__(self, split: str, update: Update) -> None:
-        self.split, self.update = split, update
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        match event:
-            case Started():  # perhaps again after a failure
-                if event.step:
-                    say(f"going on from step {event.step}")
-                say(f"activations: {event.activations} ({event.activations_reason})")
-                self.update(event.step, "")
-            case StepDone():
-                self.update(event.step, "  ".join(texts(STEP, event.figures)))
-            case Evaluated():
-                found = ", ".join(texts(EVALUATION, event.figures))
-                say(f"step {event.step}: {self.split} {found}")
-            case Warned():
-                warn(event.text)
-            case Stopping():
-                say(
-                    "stopping: the workers finish their step and write a checkpoint "
-                    "(again to end at once)"
-                )
-            case Restarted():
-                say(str(event))
-            case Similarities() | CheckpointWritten() | Ended() | Failed() | TrialStarted():
-                pass  # for others: a failure ends the run, the sweep shows its trials
-            case WorkersFailed():
-                warn(f"{event}; starting again" if event.ranks else str(event))
-            case _:
-                unhandled(event)

@@ -16,10 +16,11 @@ from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.failures import failure_reporter
+from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
-from apdist.training.events import Event, Failed, Stopping
+from apdist.training.events import Event, Failed, PhaseBegan, Stopping, now_ms
 from apdist.training.mailbox import Link, Mailbox, WarningForwarder
 from apdist.training.run_folder.runs import RAY
 
@@ -38,6 +39,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Its core writes errors that end nothing to the terminal; what ends a run is told by us.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # A thread that outlives the cluster must not start another one.
     "RAY_ENABLE_AUTO_CONNECT": "0",
     # The older output of Tune can be silenced; ours tells the same and more.
@@ -75,16 +78,15 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         refuse_if_too_small(config, resources_of_nodes())
         yield
         return
-    # In a job that was submitted to a cluster Ray says here where that cluster is.
     address = config.address
-    if address == "local" and os.environ.get("RAY_ADDRESS"):
+    if address == "local" and not _is_local(config):
         address = "auto"
     if address == "local":  # the most that Ray can find here, known before it starts
         refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
     else:
         refuse_if_unreachable(address)
     try:
-        with handlers_kept():
+        with handlers_kept(), without_core_lines():
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -114,6 +116,16 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def arrival(config: RayConfig) -> str:
+    """What `ray_cluster` does first, as the name of a phase."""
+    return "starting Ray" if _is_local(config) else "joining the cluster"
+
+
+def _is_local(config: RayConfig) -> bool:
+    # In a job that was submitted to a cluster Ray says there where that cluster is.
+    return config.address == "local" and not os.environ.get("RAY_ADDRESS")
 
 
 def resources_of_nodes() -> list[dict[str, float]]:
@@ -160,9 +172,17 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
             with mailbox.cancelled_at_the_end():
                 _train(job, trainer, mailbox, lambda _: mailbox.take(), listeners, signals)
             return
+        _begin(arrival(job.config.ray), listeners)
         with ray_cluster(job.config.ray), loss_explained(_going_on(job)):
+            _begin("starting the workers", listeners)
             actor = remote_mailbox()
             _train(job, trainer, RemoteLink(actor), Inbox(actor), listeners, signals)
+
+
+def _begin(phase: str, listeners: Sequence[Listener[Event]]) -> None:
+    event = PhaseBegan(name=phase, time_ms=now_ms())
+    for listener in listeners:
+        listener(event)
 
 
 @contextmanager

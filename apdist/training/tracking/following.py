@@ -8,7 +8,7 @@ from pathlib import Path
 
 from apdist.config import flatten
 from apdist.data import storage
-from apdist.training.events import Ended, Evaluated, Event, Restarted, Started, StepDone
+from apdist.training.events import Ended, Evaluated, Event, Noticed, Restarted, Started, StepDone
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.lease import LeaseLost, holder_of
 from apdist.training.run_folder.runs import Run
@@ -80,6 +80,9 @@ class Follower:
                 figures = event.figures | {"seconds": event.seconds, "step": event.step}
                 named = {f"eval_{key}": value for key, value in figures.items()}
                 self.tracker.log_metrics(named, event.step, event.time_ms)
+            elif isinstance(event, Noticed):
+                told = f"step {event.step}: {event.text}"
+                self.tracker.set_tag(f"apdist.notice.{event.topic}", told)
             elif isinstance(event, Restarted):
                 self.tracker.set_tag(f"apdist.restart.{event.happened_ms}", str(event))
 

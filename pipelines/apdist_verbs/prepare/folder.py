@@ -8,6 +8,7 @@ from apdist.data import storage
 from apdist_verbs.prepare.write import Writing, write
 from apdist_verbs.terminal.console import counted, say
 from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +53,15 @@ class PrepareFolder(Pictures):
 
 def prepare_folder(options: PrepareFolder) -> int:
     """Write a person's own pictures."""
-    from apdist.data.preparing import folder
+    with phase("loading"):
+        from apdist.data.preparing import folder
 
     root = options.images
     out = storage.local_path(options.out)
     if out is not None and out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"--out {options.out} lies in {root}, which is read; choose another")
-    found = folder.scan_folder(root)
+    with phase("looking for pictures"):
+        found = folder.scan_folder(root)
     if found.splits and options.split_file == Path():
         splits = found.splits
         names = ", ".join(sorted(set(splits.values())))

@@ -17,6 +17,7 @@ from apdist.data.preparing.statistics import (
 from apdist_verbs.presets import preset
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class PrepareStats:
 
 def prepare_stats(options: PrepareStats) -> int:
     """Print a table, a histogram for each split, and what an epoch uses."""
-    catalogue = read_catalogue(options.uri)
+    with phase("reading the catalogue"):
+        catalogue = read_catalogue(options.uri)
     if not len(catalogue):
         raise ValueError(f"the catalogue under {options.uri} holds no image")
     splits = sorted(catalogue.splits())

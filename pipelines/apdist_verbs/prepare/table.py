@@ -8,6 +8,7 @@ from apdist.data.preparing.tally import Tally
 from apdist_verbs.prepare.folder import Pictures, splits_of
 from apdist_verbs.prepare.write import write
 from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from apdist.data.preparing.tables.tables import Row, Table
@@ -65,7 +66,8 @@ def prepare_csv(options: PrepareCsv) -> int:
         path=options.path_column, label=options.label_column, split=options.split_column
     )
     tally = Tally()
-    rows = [row for table in tables(options, tally) for row in read_csv(table, columns)]
+    with phase("reading the tables"):
+        rows = [row for table in tables(options, tally) for row in read_csv(table, columns)]
     write_rows(rows, options, tally)
     return 0
 
@@ -85,12 +87,13 @@ def prepare_parquet(options: PrepareParquet) -> int:
     )
     tally = Tally()
     with tempfile.NamedTemporaryFile(prefix="apdist-images-") as spool:
-        rows = [
-            row
-            for table in tables(options, tally)
-            for row in read_parquet(table, columns, spool.file)
-        ]
-        spool.flush()
+        with phase("reading the tables"):
+            rows = [
+                row
+                for table in tables(options, tally)
+                for row in read_parquet(table, columns, spool.file)
+            ]
+            spool.flush()
         write_rows(rows, options, tally)
     return 0
 

@@ -29,6 +29,7 @@ from apdist_verbs.prepare.table import (
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.start.start import Options
 from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.progress import phase
 
 CACHE = "APDIST_CACHE"
 """Environment variable that names the folder of the cache."""
@@ -72,7 +73,8 @@ def shards_of(options: Options) -> str:
     """
     images = Path(os.path.abspath(options.images))
     table = table_of(images)
-    content = _fingerprint(images, table, options)
+    with phase("looking for pictures"):
+        content = _fingerprint(images, table, options)
     root = cache_root()
     refuse_unwritable(CACHE, root)
     root.mkdir(parents=True, exist_ok=True)

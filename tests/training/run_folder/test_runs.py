@@ -69,7 +69,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         ("config.json", '{"loss": {"num_bin": 3}}', "did you mean 'loss.num_bins'"),
         ("run.json", "[]", "expected an object"),
         ("run.json", "", "Expecting value"),
-        ("metrics.jsonl", "{}\n", "expected an event of kind start, step"),
+        ("metrics.jsonl", "{}\n", "expected an event of kind phase, start, step"),
     ],
 )
 def test_a_damaged_file_of_a_run_is_named_with_the_reason(

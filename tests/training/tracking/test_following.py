@@ -65,6 +65,7 @@ def test_steps_evaluations_and_restarts_are_tracked_by_these_names(run: Run) -> 
         "eval_seconds": 0.1,
         "eval_step": 5.0,
     }
+    assert found.data.tags["apdist.notice.falling"] == "step 5: mAP falls"
     assert found.data.tags["apdist.restart.1700000004000"].startswith("worker 1 on there: its")
     assert found.data.params["preset"] == "glyphs"
     assert found.info.status == "FINISHED"
