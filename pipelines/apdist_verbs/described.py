@@ -14,6 +14,7 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
+from apdist_verbs.devices import best_device
 from apdist_verbs.terminal.console import progress_bar, say
 
 
@@ -76,7 +77,7 @@ def trained_model(run: Run) -> TrainedModel:
 
 @functools.lru_cache(maxsize=1)  # the demo evaluates, indexes and reports the same split
 def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
-    """Describe a split with the model of a run, with a progress bar."""
+    """Describe a split with the model of a run, on a GPU if there is one."""
     model = load_model(run_uri)
     assert model.model_id == model_id
     config = open_run(run_uri).config
@@ -84,6 +85,9 @@ def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
     catalogue = evaluation_images(read_catalogue(shards), data, config.training.seed)
     with progress_bar(f"describing {split}", len(catalogue)) as update:
         descriptors = describe_split(
-            model.network, catalogue, image_size=model.image_size, progress=lambda n: update(n, "")
+            model.network.to(best_device()),
+            catalogue,
+            image_size=model.image_size,
+            progress=lambda n: update(n, ""),
         )
     return Described(catalogue, descriptors)

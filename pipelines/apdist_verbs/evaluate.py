@@ -47,6 +47,7 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
     from apdist_verbs.described import describe, trained_model
+    from apdist_verbs.devices import best_device
 
     model = trained_model(run)
     found = describe(
@@ -55,7 +56,8 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
         storage.absolute(shards or run.config.data.shards),
         split or run.config.data.eval_split or run.config.data.train_split,
     )
-    scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))
+    descriptors = found.descriptors.to(best_device())
+    scores = score_labelled(descriptors, torch.tensor(found.catalogue.labels))
     if not shards and not split:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))
     return scores

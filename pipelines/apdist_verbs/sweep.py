@@ -72,6 +72,8 @@ def main(argv: list[str]) -> int:
 
 def sweep(options: Options, preset_name: str) -> int:
     """Check everything, search, show the trials and the command that trains the best one."""
+    from apdist_verbs.devices import say_if_idle
+
     config = with_absolute_paths(options.config)
     if not config.data.eval_split:
         raise ValueError("a sweep needs data.eval_split: its objective is mAP on held-out classes")
@@ -79,6 +81,7 @@ def sweep(options: Options, preset_name: str) -> int:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
     dimensions = read_space(options.space, config)
     say(check_data(config))
+    say_if_idle(config.ray, "apdist sweep with --ray.use-gpu")
     name = config.run.name or f"sweep-{preset_name}-{time.strftime('%Y%m%d-%H%M%S')}"
     config = override(config, {"run.name": name})
     run = create_run(config, SWEEP + preset_name)

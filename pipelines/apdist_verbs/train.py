@@ -146,11 +146,13 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     """
     from apdist.training.cluster.launch import Interrupted, run_training
     from apdist.training.loop import Job
+    from apdist_verbs.devices import say_if_idle
 
     with held(run.uri, say) as lease:
         follower = Follower(run)
         workers = run.config.ray.num_workers
         say(f"run {run.uri}")
+        say_if_idle(run.config.ray, "apdist train with --ray.use-gpu")
         say(f"starting {f'Ray with {workers} workers' if workers else 'in this process'} ...")
         status = "FAILED"
         try:
