@@ -15,6 +15,7 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
+from apdist_verbs.devices import best_device
 from apdist_verbs.terminal.progress import phase, progress_bar
 from apdist_verbs.track import settle_if_behind
 
@@ -88,13 +89,16 @@ def split_of(config: Config, shards: str, split: str) -> Catalogue:
 
 @functools.lru_cache(maxsize=1)  # the demo evaluates, indexes and reports the same split
 def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
-    """Describe a split with the model of a run, with a progress bar."""
+    """Describe a split with the model of a run, on a GPU if there is one."""
     with phase("reading the catalogue"):
         model = load_model(run_uri)
         assert model.model_id == model_id
         catalogue = split_of(open_run(run_uri).config, shards, split)
     with progress_bar(f"describing {split}", len(catalogue)) as update:
         descriptors = describe_split(
-            model.network, catalogue, image_size=model.image_size, progress=update
+            model.network.to(best_device()),
+            catalogue,
+            image_size=model.image_size,
+            progress=update,
         )
     return Described(catalogue, descriptors)

@@ -51,6 +51,7 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
     from apdist_verbs.described import describe, split_name, split_of, trained_model
+    from apdist_verbs.devices import best_device
     from apdist_verbs.start.checks import check_evaluation_split
 
     model = trained_model(run)
@@ -59,7 +60,9 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
     check_evaluation_split(split_of(run.config, where, which), which)
     found = describe(run.uri, model.model_id, where, which)
     with phase("ranking"):
-        scores = score_labelled(found.descriptors, torch.tensor(found.catalogue.labels))
+        scores = score_labelled(
+            found.descriptors.to(best_device()), torch.tensor(found.catalogue.labels)
+        )
     if not shards and not split:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))
     return scores

@@ -59,6 +59,7 @@ def extract(options: Options) -> None:
         from apdist.data.catalogue.catalogue import read_catalogue
         from apdist.data.loading.sequential import shard_names
         from apdist_verbs.described import find_run, trained_model
+        from apdist_verbs.devices import say_if_idle
 
     run = find_run(options.run)
     model_id = trained_model(run).model_id
@@ -77,6 +78,7 @@ def extract(options: Options) -> None:
     config = RayConfig(
         address=options.address, num_workers=options.num_workers, use_gpu=options.use_gpu
     )
+    say_if_idle(config, "apdist extract with --use-gpu")
     going_on = "the same command goes on with the shards that are missing"
     with ExitStack() as stack:
         with phase(arrival(config)):

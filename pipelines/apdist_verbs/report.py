@@ -100,11 +100,13 @@ def ranked_queries(
     from apdist.data.loading.reader import ImageReader
     from apdist.report.gallery import RankedQuery, choose_queries
     from apdist.retrieval.ranking import nearest_rows
+    from apdist_verbs.devices import best_device
 
     chosen = choose_queries(scores.average_precision, num_each=options.queries)
     reader = ImageReader(found.catalogue)
     rows = torch.tensor([row for _, row in chosen])
-    values, ranked = nearest_rows(found.descriptors[rows], found.descriptors, options.results + 1)
+    descriptors = found.descriptors.to(best_device())
+    values, ranked = nearest_rows(descriptors[rows], descriptors, options.results + 1)
     queries = []
     for (group, row), value, order in zip(chosen, values.tolist(), ranked.tolist(), strict=True):
         others = [(s, r) for s, r in zip(value, order, strict=True) if r != row]

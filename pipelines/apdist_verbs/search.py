@@ -60,6 +60,7 @@ def search(run: Run, options: Options) -> None:
     from apdist.data.images import ImageError, evaluation_image
     from apdist.retrieval.index import load_index
     from apdist_verbs.described import trained_model
+    from apdist_verbs.devices import best_device
 
     folder = options.index or storage.join(run.uri, "index")
     if not os.path.isdir(folder):
@@ -74,8 +75,10 @@ def search(run: Run, options: Options) -> None:
         image = torch.from_numpy(evaluation_image(query, model.image_size))
     except ImageError as error:
         raise ValueError(f"the query image {options.query} {error}") from error
+    device = best_device()
     with torch.inference_mode():
-        scores, rows = index.search(model.network(image[None]), options.k)
+        descriptor = model.network.to(device)(image[None].to(device)).cpu()
+        scores, rows = index.search(descriptor, options.k)
     found = index.entries.take(rows[0].numpy()).to_pylist()
     table(
         f"{options.query} in {folder}",

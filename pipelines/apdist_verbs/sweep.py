@@ -76,6 +76,8 @@ def main(argv: list[str]) -> int:
 
 def sweep(options: Options, preset_name: str) -> int:
     """Check everything, search, show the trials and the command that trains the best one."""
+    from apdist_verbs.devices import say_if_idle
+
     config = with_absolute_paths(options.config)
     if not config.data.eval_split:
         raise ValueError("a sweep needs data.eval_split: its objective is mAP on held-out classes")
@@ -84,6 +86,7 @@ def sweep(options: Options, preset_name: str) -> int:
     dimensions = read_space(options.space, config)
     say(check_data(config))
     check_model(config)
+    say_if_idle(config.ray, "apdist sweep with --ray.use-gpu")
     name = config.run.name or f"sweep-{preset_name}-{time.strftime('%Y%m%d-%H%M%S')}"
     config = override(config, {"run.name": name})
     run = create_run(config, SWEEP + preset_name)

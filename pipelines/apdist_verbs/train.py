@@ -159,6 +159,7 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     """
     from apdist.training.cluster.launch import Interrupted, run_training
     from apdist.training.loop import Job
+    from apdist_verbs.devices import say_if_idle
 
     with held(run.uri, say) as run.lease:
         if resumed is not None:
@@ -166,6 +167,7 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
         with phase("opening MLflow" if run.config.tracking.enabled else "opening the run"):
             follower = Follower(run)
         say(f"run {run.uri}")
+        say_if_idle(run.config.ray, "apdist train with --ray.use-gpu")
         status = "FAILED"
         try:
             with progress_bar("training", run.config.training.steps) as progress:
