@@ -15,7 +15,7 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
-from apdist_verbs.devices import best_device
+from apdist_verbs.terminal.devices import best_device
 from apdist_verbs.terminal.progress import phase, progress_bar
 from apdist_verbs.track import settle_if_behind
 

@@ -59,7 +59,7 @@ def extract(options: Options) -> None:
         from apdist.data.catalogue.catalogue import read_catalogue
         from apdist.data.loading.sequential import shard_names
         from apdist_verbs.described import find_run, trained_model
-        from apdist_verbs.devices import say_if_idle
+        from apdist_verbs.terminal.devices import say_if_idle
 
     run = find_run(options.run)
     model_id = trained_model(run).model_id

@@ -100,7 +100,7 @@ def ranked_queries(
     from apdist.data.loading.reader import ImageReader
     from apdist.report.gallery import RankedQuery, choose_queries
     from apdist.retrieval.ranking import nearest_rows
-    from apdist_verbs.devices import best_device
+    from apdist_verbs.terminal.devices import best_device
 
     chosen = choose_queries(scores.average_precision, num_each=options.queries)
     reader = ImageReader(found.catalogue)

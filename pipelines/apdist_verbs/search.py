@@ -60,7 +60,7 @@ def search(run: Run, options: Options) -> None:
     from apdist.data.images import ImageError, evaluation_image
     from apdist.retrieval.index import load_index
     from apdist_verbs.described import trained_model
-    from apdist_verbs.devices import best_device
+    from apdist_verbs.terminal.devices import best_device
 
     folder = options.index or storage.join(run.uri, "index")
     if not os.path.isdir(folder):

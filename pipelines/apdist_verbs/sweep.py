@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
 
 def sweep(options: Options, preset_name: str) -> int:
     """Check everything, search, show the trials and the command that trains the best one."""
-    from apdist_verbs.devices import say_if_idle
+    from apdist_verbs.terminal.devices import say_if_idle
 
     config = with_absolute_paths(options.config)
     if not config.data.eval_split:

@@ -159,7 +159,7 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     """
     from apdist.training.cluster.launch import Interrupted, run_training
     from apdist.training.loop import Job
-    from apdist_verbs.devices import say_if_idle
+    from apdist_verbs.terminal.devices import say_if_idle
 
     with held(run.uri, say) as run.lease:
         if resumed is not None:
