@@ -51,8 +51,8 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
     from apdist_verbs.described import describe, split_name, split_of, trained_model
-    from apdist_verbs.terminal.devices import best_device
     from apdist_verbs.start.checks import check_evaluation_split
+    from apdist_verbs.terminal.devices import best_device
 
     model = trained_model(run)
     where = storage.absolute(shards or run.config.data.shards)
