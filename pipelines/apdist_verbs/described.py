@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from apdist.config import Config
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import evaluation_images
@@ -72,14 +73,18 @@ def trained_model(run: Run) -> TrainedModel:
     return load_model(run.uri)
 
 
+def split_of(config: Config, shards: str, split: str) -> Catalogue:
+    """The images of a split, of which ``holdout`` depends on the run's own options."""
+    data = dataclasses.replace(config.data, eval_split=split)
+    return evaluation_images(read_catalogue(shards), data, config.training.seed)
+
+
 @functools.lru_cache(maxsize=1)  # the demo evaluates, indexes and reports the same split
 def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
     """Describe a split with the model of a run, with a progress bar."""
     model = load_model(run_uri)
     assert model.model_id == model_id
-    config = open_run(run_uri).config
-    data = dataclasses.replace(config.data, eval_split=split)
-    catalogue = evaluation_images(read_catalogue(shards), data, config.training.seed)
+    catalogue = split_of(open_run(run_uri).config, shards, split)
     with progress_bar(f"describing {split}", len(catalogue)) as update:
         descriptors = describe_split(
             model.network, catalogue, image_size=model.image_size, progress=lambda n: update(n, "")

@@ -15,6 +15,7 @@ from apdist.training.events import Evaluated, Similarities, StepDone, to_json
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Options:
             raise ValueError("--queries and --results must be at least 1")
         if self.gallery != Path() and self.gallery.suffix.lower() != ".png":
             raise ValueError(f"--gallery {self.gallery} must end in .png")
+        if not self.gallery.parent.is_dir():
+            raise ValueError(f"--gallery {self.gallery}: there is no folder {self.gallery.parent}")
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +53,9 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "apdist report")
     from apdist_verbs.described import find_run
 
-    say(f"report: {make_report(find_run(options.run), options)}")
+    run = find_run(options.run)
+    say(f"report: {make_report(run, options)}")
+    say_next("search with a picture", "search", "PICTURE.jpg", "--run", near(run.uri))
     return 0
 
 

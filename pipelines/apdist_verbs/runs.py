@@ -11,6 +11,7 @@ from apdist.training.run_folder.lease import holder_of
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import positional
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 
 
@@ -34,6 +35,9 @@ def main(argv: list[str]) -> int:
     for *_, hint in rows:
         if hint:
             say(hint)
+    finished = [uri for uri, row in zip(uris, rows, strict=True) if row[1] == "finished"]
+    if finished:
+        say_next("measure the last finished one", "evaluate", "--run", near(finished[-1]))
     return 0
 
 

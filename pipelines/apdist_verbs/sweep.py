@@ -14,14 +14,14 @@ from apdist.training.cluster.launch import Interrupted, loss_explained, ray_clus
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.events import FromTrial, now_ms
-from apdist.training.run_folder.runs import SWEEP, create_run
+from apdist.training.run_folder.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset, preset_help
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
-from apdist_verbs.train import check_data, with_absolute_paths
+from apdist_verbs.train import check_data, check_model, discarded_if_refused, with_absolute_paths
 from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
 
 
@@ -79,10 +79,19 @@ def sweep(options: Options, preset_name: str) -> int:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
     dimensions = read_space(options.space, config)
     say(check_data(config))
+    check_model(config)
     name = config.run.name or f"sweep-{preset_name}-{time.strftime('%Y%m%d-%H%M%S')}"
     config = override(config, {"run.name": name})
     run = create_run(config, SWEEP + preset_name)
-    parent = Tracker(config.tracking, name)
+    with discarded_if_refused(run):
+        return search_and_show(options, run, dimensions)
+
+
+def search_and_show(options: Options, run: Run, dimensions: list[Dimension]) -> int:
+    """Search into the folder of a sweep, and show what was found."""
+    config, preset_name = run.config, run.preset.removeprefix(SWEEP)
+    parent = Tracker(config.tracking, run.name)
+    run.info["tracking_run_id"] = parent.run_id  # what `forget` needs
     parent.log_params({d.name: f"{d.distribution} {d.corners()}" for d in dimensions})
     board = Board(run, parent, config, preset_name)
     status = "FAILED"

@@ -9,6 +9,7 @@ from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import positional
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 
 
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
         if not settle(run):
             raise ValueError(f"{tracking.uri} does not answer; try again when it does")
     say(f"{tracking.uri} has all {len(run.history)} events of {run.uri}")
+    say_next("see where each run stands", "runs", near(run.uri.rpartition("/")[0]))
     return 0
 
 

@@ -1,9 +1,10 @@
 """``apdist train PRESET`` or ``apdist train --resume RUN``."""
 
 import dataclasses
-import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from apdist.config import Config
 from apdist.data import storage
@@ -26,23 +27,36 @@ from apdist.training.events import (
 )
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
-from apdist.training.tracking.following import Follower
-from apdist_verbs.presets import preset, preset_help
+from apdist.training.tracking.following import Follower, forget
+from apdist_verbs.presets import preset_help
 from apdist_verbs.resume import resume
-from apdist_verbs.terminal import options
+from apdist_verbs.start.checks import (
+    check_cache,
+    check_evaluation_split,
+    check_memory,
+    check_training_split,
+)
+from apdist_verbs.start.pictures import with_images
+from apdist_verbs.start.start import read_start
 from apdist_verbs.terminal.console import Update, progress_bar, say, warn
+from apdist_verbs.terminal.next_step import near, say_next
 
 
 def usage() -> str:
     """Help before the options."""
     return (
-        "usage: apdist train PRESET [OPTIONS]     train anew\n"
+        "usage: apdist train PRESET [IMAGES] [OPTIONS]\n"
+        "                                         train anew, on IMAGES/<class>/<image> or on\n"
+        "                                         shards that are prepared (--data.shards)\n"
+        "       apdist train --config FILE [IMAGES] [OPTIONS]\n"
+        "                                         train anew with the options of a run's\n"
+        "                                         config.json, or the same in TOML\n"
         "       apdist train --resume RUN [OPTIONS]\n"
         "                                         go on from the run's last checkpoint\n"
         "       apdist train --resume RUN --fork [OPTIONS]\n"
         "                                         begin another run at that checkpoint\n\n"
         f"presets:\n{preset_help()}\n\n"
-        "apdist train PRESET --help lists every option with the preset's values\n"
+        "apdist train PRESET --help shows the options that people change, --help-all the rest\n"
     )
 
 
@@ -53,24 +67,31 @@ def main(argv: list[str]) -> int:
         return 0
     if argv[0] == "--resume":
         return resume(argv[1:])
-    config = parse(argv)
-    run = new_run(config, argv[0])
+    name, options = read_start(argv)
+    if options.images:  # before they are prepared, which may take hours
+        check_memory(options.config)
+        check_model(options.config)
+    run = new_run(with_images(options), name)
+    with discarded_if_refused(run):
+        return told_next(run, train_run(run))
+
+
+def told_next(run: Run, code: int) -> int:
+    """``code``, after the command that is next where the training has come to its end."""
+    if code == 0:
+        say_next("measure it", "evaluate", "--run", near(run.uri))
+    return code
+
+
+@contextmanager
+def discarded_if_refused(run: Run) -> Iterator[None]:
+    """A new run that is refused before the training begins leaves nothing behind."""
     try:
-        return train_run(run)
+        yield
     except (ValueError, OSError):
-        run.discard_if_untouched()
+        if run.discard_if_untouched():
+            forget(run)
         raise
-
-
-def parse(argv: list[str]) -> Config:
-    """The preset ``argv[0]`` with the options that follow."""
-    return options.parse(
-        Config,
-        argv[1:],
-        f"apdist train {argv[0]}",
-        default=preset(argv[0]),
-        description="Train with the three-stage average-precision step.",
-    )
 
 
 def new_run(config: Config, preset_name: str) -> Run:
@@ -95,12 +116,14 @@ def check_data(config: Config) -> str:
     from apdist.data.catalogue.selection import evaluation_images, training_images
     from apdist.data.plan.batch_sampler import build_plan
 
-    if config.data.cache_dir and os.path.isfile(config.data.cache_dir):
-        raise ValueError(f"data.cache_dir {config.data.cache_dir} is a file; give a folder")
+    check_cache(config)
+    check_memory(config)
     catalogue, seed = read_catalogue(config.data.shards), config.training.seed
-    if config.data.eval_split:
-        evaluation_images(catalogue, config.data, seed)
-    facts = build_plan(training_images(catalogue, config.data, seed).labels, config).summary
+    if split := config.data.eval_split:
+        check_evaluation_split(evaluation_images(catalogue, config.data, seed), split)
+    images = training_images(catalogue, config.data, seed)
+    check_training_split(images, config.data.train_split)
+    facts = build_plan(images.labels, config).summary
     lone = f", {facts.num_lone_classes} classes with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (
@@ -111,14 +134,16 @@ def check_data(config: Config) -> str:
 
 
 def check_model(config: Config) -> None:
-    """Build the network once here: what is missing should not be found on a cluster.
+    """Build network and loss once here: what is missing should not be found on a cluster.
 
     Raises:
         ValueError: a package or a file with weights is not there.
     """
+    from apdist.loss.batch_loss import build_loss
     from apdist.model.pretrained import build_model
 
     build_model(config.model)
+    build_loss(config.loss)
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -2,11 +2,13 @@
 
 import os
 import random
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from unicodedata import normalize
 
 from apdist.data.storage.errors import MissingError, StorageError
 from apdist.data.storage.store import Store, Version
@@ -137,11 +139,32 @@ def temporary_in(folder: Path, name: str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def hint(path: str | Path) -> str:
+    """What may be meant by a path at which nothing lies; empty where nothing comes to mind."""
+    text = str(path)
+    if "\\" in text:
+        drive = re.search(r"(?:^|/)[A-Za-z]:\\", text)
+        return "; paths have / here in place of \\" + (
+            ", and a drive has another place, as /mnt/c" if drive else ""
+        )
+    whole = Path(os.path.abspath(text))
+    missing = next((p for p in reversed((whole, *whole.parents)) if not p.exists()), whole)
+    if not missing.parent.is_dir() or not os.access(missing.parent, os.R_OK):
+        return ""
+    for name in sorted(os.listdir(missing.parent)):
+        if normalize("NFC", name) == normalize("NFC", missing.name):
+            return f"; {name!r} is there, in another Unicode normal form"
+        if name.casefold() == missing.name.casefold():
+            return f"; {name!r} is there, with other capitals"
+    return ""
+
+
 @contextmanager
 def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingError(f"{path} does not exist; check the path") from error
+        advice = hint(path) or "; check the path"
+        raise MissingError(f"{path} does not exist{advice}") from error
     except PermissionError as error:
         raise StorageError(f"{path}: permission denied") from error

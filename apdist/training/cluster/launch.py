@@ -21,6 +21,7 @@ from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
 from apdist.training.events import Event, Failed, Stopping
 from apdist.training.mailbox import Link, Mailbox, WarningForwarder
+from apdist.training.run_folder.runs import RAY
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -90,17 +91,23 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
                 logging_level=logging.ERROR,
                 include_dashboard=False if address == "local" else None,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"no Ray cluster at ray.address {address!r} ({str(error).splitlines()[0]}); "
-            "start one with `ray start --head`, use --ray.address local, or, where the cluster "
-            "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
-        ) from error
     except ray.exceptions.AuthenticationError as error:
         raise ValueError(
             f"the Ray cluster at {address!r} wants another token "
             f"({error.message.splitlines()[0]}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH "
             "(or RAY_AUTH_TOKEN) to the cluster's"
+        ) from error
+    except Exception as error:  # Ray raises bare ones, too
+        if address == "local":
+            raise ValueError(
+                f"Ray did not start on this machine ({_first_line(error)}); it is overloaded, or "
+                "memory or shared memory is short: try again with fewer --ray.num-workers, or "
+                "without Ray: --ray.num-workers 0"
+            ) from error
+        raise ValueError(
+            f"no Ray cluster at ray.address {address!r} ({_first_line(error)}); "
+            "start one with `ray start --head`, use --ray.address local, or, where the cluster "
+            "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
         ) from error
     try:
         refuse_if_too_small(config, resources_of_nodes())
@@ -160,12 +167,13 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
 
 @contextmanager
 def loss_explained(remedy: str) -> Iterator[None]:
-    """`TrainingError` with ``remedy`` where the cluster ends while it is used."""
-    import ray
-
+    """`TrainingError` with ``remedy`` where the cluster ends, or Ray fails, while it is used."""
     try:
         yield
-    except ray.exceptions.RayError as error:
+    except Exception as error:
+        # RayError, TuneError and others: they have no class of exception in common.
+        if not type(error).__module__.startswith("ray."):
+            raise
         raise TrainingError(f"lost the Ray cluster ({_gist(error)}); {remedy}") from error
 
 
@@ -217,6 +225,11 @@ def _going_on(job: "Job") -> str:
     return f"`apdist train --resume {shlex.quote(job.run)}` goes on from the last checkpoint"
 
 
+def _first_line(error: BaseException) -> str:
+    """The first line of what a library says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def _gist(error: BaseException) -> str:
     """The line of a long report that names the exception: the last such line, or the last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -245,7 +258,7 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
             resources_per_worker=resources,
         ),
         run_config=RunConfig(
-            name="ray",
+            name=RAY,
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.ray.max_failures),

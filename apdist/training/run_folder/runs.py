@@ -10,9 +10,11 @@ checkpoints/     see `checkpoint`
 model.*          the trained network, see `apdist.model.pretrained`
 """
 
+import itertools
 import json
 import logging
 import shlex
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +33,8 @@ from apdist.training.run_folder.versions import FORMAT, refuse_other_format
 logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "config.json"
+RAY = "ray"
+"""Folder in which Ray Train keeps its own files."""
 SWEEP = "sweep of "
 """Begins the preset of a folder that holds the trials of a sweep."""
 RUN_NAME = "run.json"
@@ -83,6 +87,7 @@ class Run:
         if isinstance(event, Started):
             self.history = read_pages(self.uri, event.history)
             self.save_history()
+            self.save_config()  # a resume may have changed options, and was not refused
         elif isinstance(event, Kept):
             if not follows(self.history, event):
                 return False
@@ -121,13 +126,21 @@ class Run:
         if self.lease is not None:
             self.lease.refuse_if_silent()
 
-    def discard_if_untouched(self) -> None:
-        """Free the run's name again, unless a worker has been here (which makes folders)."""
-        if set(storage.list_folders(self.uri)) <= {LEASES}:
-            for name in storage.list_files(storage.join(self.uri, LEASES)):
-                storage.remove(storage.join(self.uri, f"{LEASES}/{name}"))
-            for name in storage.list_files(self.uri):
-                storage.remove(storage.join(self.uri, name))
+    def discard_if_untouched(self) -> bool:
+        """Take the folder away again, unless the training has begun; whether it could."""
+        from apdist.training.run_folder.checkpoint import FOLDER as CHECKPOINTS
+
+        untouched = {LEASES, RAY} | ({CHECKPOINTS} if "parent" in self.info else set())
+        if self.history or not set(storage.list_folders(self.uri)) <= untouched:
+            return False
+        if (path := storage.local_path(self.uri)) is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            return True
+        for folder in (LEASES, ""):
+            uri = storage.join(self.uri, folder) if folder else self.uri
+            for name in storage.list_files(uri):
+                storage.remove(storage.join(uri, name))
+        return True
 
     def of_kind(self, kind: type[KeptEvent]) -> list[KeptEvent]:
         """The events of one kind, in order."""
@@ -151,17 +164,23 @@ def create_run(config: Config, preset: str) -> Run:
         ValueError: a run of this name exists.
     """
     name = config.run.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
-    uri = storage.join(config.run.output, name)
-    place = storage.join(uri, CONFIG_NAME)
-    # Of two that begin at the same moment one is told.
-    if not storage.is_empty(uri) or not storage.create(place, to_json(config).encode()):
-        raise ValueError(
-            f"the run {uri} exists; choose another --run.name, or go on with it: "
-            f"apdist train --resume {shlex.quote(uri)}"
-        )
+    for number in itertools.count(1):  # of trainings that begin in one second
+        uri = storage.join(config.run.output, name if number == 1 else f"{name}-{number}")
+        if storage.is_empty(uri) and _created(uri, config):
+            break
+        if config.run.name:
+            raise ValueError(
+                f"the run {uri} exists; choose another --run.name, or go on with it: "
+                f"apdist train --resume {shlex.quote(uri)}"
+            )
     run = Run(uri, config, preset)
     run.save_info()
     return run
+
+
+def _created(uri: str, config: Config) -> bool:
+    """Write the options of a new run; false where another process was faster."""
+    return storage.create(storage.join(uri, CONFIG_NAME), to_json(config).encode())
 
 
 def open_run(uri: str) -> Run:

@@ -116,6 +116,15 @@ def log_file(run: Run, path: Path) -> None:
         tracker.close(status="")
 
 
+def forget(run: Run) -> None:
+    """Take a run that was refused out of MLflow."""
+    config, run_id = run.config.tracking, str(run.info.get("tracking_run_id", ""))
+    if config.enabled and run_id:
+        tracker = Tracker(config, run.name, run_id=run_id)
+        tracker.delete()
+        tracker.close(status="")
+
+
 def is_unsettled(run: Run) -> bool:
     """Whether MLflow may lack something of a run that nobody trains now."""
     if not run.config.tracking.enabled or run.info.get("tracked") != RUNNING:

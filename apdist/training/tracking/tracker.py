@@ -90,6 +90,10 @@ class Tracker:
         """Say that a run that had ended goes on."""
         self._add(lambda run: run.reopen())
 
+    def delete(self) -> None:
+        """Take the run away again."""
+        self._add(lambda run: run.delete())
+
     def close(self, status: str = "FINISHED") -> bool:
         """End the run with ``status`` once all has arrived; whether it has, within a time.
 
@@ -163,7 +167,8 @@ class Tracker:
             if refuse:
                 raise ValueError(
                     f"tracking.uri {self.config.uri} cannot be opened ({_gist(error)}); correct "
-                    "it, or use --tracking.no-enabled"
+                    "it, name another file if it is of another version or was made only in part, "
+                    "or use --tracking.no-enabled"
                 ) from error
             self._warn(error)
 

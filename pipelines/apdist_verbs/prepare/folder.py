@@ -11,7 +11,7 @@ from apdist_verbs.terminal.fields import positional, shown_default
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures(Writing):
+class Choices:
     """What is done with a person's own pictures."""
 
     split_by_class: float = 0.8
@@ -24,7 +24,6 @@ class Pictures(Writing):
     """Shrink larger images to this longest side in pixels; 0 keeps every file as it is."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.max_side < 0:
             raise ValueError(f"--max-side must be 0 or more pixels, got {self.max_side}")
 
@@ -32,6 +31,15 @@ class Pictures(Writing):
     def is_strict(self) -> bool:
         """Whether a file that is no readable image is an error."""
         return self.on_corrupt == "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Writing, Choices):
+    """How shards are written of them."""
+
+    def __post_init__(self) -> None:
+        Writing.__post_init__(self)
+        Choices.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed(Pictures):
-    """Where a table says which pictures there are."""
+class TableColumns:
+    """Where a table says what."""
 
-    tables: Annotated[tuple[Path, ...], positional("TABLE")]
-    """One or more tables."""
     root: Annotated[Path, shown_default("the table's folder")] = Path()
     """Folder that paths in the table start from."""
     path_column: str = "path"
@@ -27,6 +25,14 @@ class Listed(Pictures):
     """Column with the class, a text or a whole number."""
     split_column: str = "split"
     """Column with the split; used instead of --split-by-class where a table has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(Pictures, TableColumns):
+    """Where a table says which pictures there are."""
+
+    tables: Annotated[tuple[Path, ...], positional("TABLE")]
+    """One or more tables."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,6 +9,10 @@ from typing import NoReturn
 
 from apdist_verbs.terminal.stopping import stopped_by_signals
 
+LONGEST_WORD = 300
+"""Characters; a path may be long, too."""
+LONGEST_LINE = 1200
+
 
 def end_with(work: Callable[[], int]) -> NoReturn:
     """Run ``work`` and end the process with the code it returns, whatever threads are left.
@@ -52,8 +56,20 @@ def exit_code_of(work: Callable[[], int]) -> int:
 
 def fail(message: str, code: int) -> int:
     """Say ``message`` in one line; returns ``code``."""
-    sys.stderr.write(f"apdist: {' '.join(message.split())}\n")
+    sys.stderr.write(f"apdist: {shortened(' '.join(message.split()))}\n")
     return code
+
+
+def shortened(text: str) -> str:
+    """``text`` without the middle of what is too long to be read: data, not our own words."""
+    words = [_without_middle(word, LONGEST_WORD) for word in text.split(" ")]
+    return _without_middle(" ".join(words), LONGEST_LINE)
+
+
+def _without_middle(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}...({len(text)} characters)...{text[-most // 3 :]}"
 
 
 def _leave(code: int) -> NoReturn:

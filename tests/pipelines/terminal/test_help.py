@@ -38,7 +38,7 @@ def test_help_has_a_box_for_each_section(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     words = " ".join(re.sub("[│╭╮╰╯─]", " ", shown(Nested, capsys)).split())
-    assert "usage: example [OPTIONS] FIRST MORE ... " in words
+    assert "usage: example [OPTIONS] FIRST [MORE ...] " in words
     assert "arguments FIRST One. (required) MORE Any number. (default: none) options" in words
     assert "--names STR ... Names. (default: none)" in words
     assert "a-section options What belongs together. --a-section.share FLOAT" in words

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from apdist.config import Config, DataConfig, RunConfig
+from apdist.config import Config, DataConfig, RunConfig, override
 from apdist.data import storage
 from apdist.training.events import Started, StepDone
 from apdist.training.run_folder.checkpoint import Marker, save_checkpoint
@@ -150,3 +150,22 @@ def test_a_history_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_run_without_a_name_is_named_after_its_preset(tmp_path: Path) -> None:
     assert create_run(config_in(tmp_path), "glyphs").name.startswith("glyphs-2")
+
+
+def test_two_that_begin_in_one_second_get_two_folders_and_a_given_name_goes_to_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.strftime", lambda _: "20260101-000000")
+    config = override(Config(), {"run.output": str(tmp_path)})
+    assert [create_run(config, "a").name for _ in range(3)] == [
+        "a-20260101-000000",
+        "a-20260101-000000-2",
+        "a-20260101-000000-3",
+    ]
+    # Both have looked, and found nothing: what counts is who writes the options first.
+    monkeypatch.setattr("apdist.data.storage.is_empty", lambda _: True)
+    named = override(config, {"run.name": "mine"})
+    create_run(named, "a")
+    with pytest.raises(ValueError, match="mine exists"):
+        create_run(named, "b")
+    assert open_run(str(tmp_path / "mine")).preset == "a"
