@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -114,9 +115,16 @@ def refuse_unwritable(name: str, folder: str | Path) -> None:
         ValueError: the nearest folder that is there is a file, or does not let us write.
     """
     here = next(path for path in _above(Path(folder)) if os.path.lexists(path))
-    if not here.is_dir() or not os.access(here, os.W_OK | os.X_OK):
-        reason = "may not be written by you" if here.is_dir() else "is no folder"
-        raise ValueError(f"{name} {folder}: {here} {reason}; give another folder")
+    if not here.is_dir():
+        raise ValueError(f"{name} {folder}: {here} is no folder; give another folder")
+    try:  # permissions alone do not tell: a disk may be full, or read-only
+        with TemporaryDirectory(prefix=".apdist-", dir=here):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(
+            f"{name} {folder}: nothing can be made in {here} ({reason}); give another folder"
+        ) from error
 
 
 def _above(path: Path) -> Iterable[Path]:

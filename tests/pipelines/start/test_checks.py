@@ -63,3 +63,8 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--out .*file/deep.* is no folder; give another"):
         refuse_unwritable("--out", tmp_path / "file" / "deep")
     refuse_unwritable("--out", tmp_path / "new" / "deep")
+
+
+def test_a_place_that_takes_nothing_is_refused_whatever_its_permissions_say() -> None:
+    with pytest.raises(ValueError, match=r"nothing can be made in /proc \(.*\); give another"):
+        refuse_unwritable("data.cache_dir", "/proc/x/y")
