@@ -10,7 +10,12 @@ import ray
 
 from apdist.config import RayConfig
 from apdist.training.cluster import launch
-from apdist.training.cluster.launch import TrainingError, loss_explained, ray_cluster
+from apdist.training.cluster.launch import (
+    TrainingError,
+    loss_explained,
+    ray_cluster,
+    raylet_unheard,
+)
 from apdist.training.cluster.remote import Inbox
 from apdist.training.events import Stopping, Warned
 from apdist.training.mailbox import Mailbox
@@ -101,3 +106,17 @@ def test_a_cluster_that_is_lost_is_told_in_one_line_with_a_remedy() -> None:
     with lost as told, loss_explained("go on"):
         raise error
     assert "\n" not in str(told.value)
+
+
+def test_what_the_raylet_tells_is_not_on_the_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    from ray._private.worker import print_to_stdstream
+
+    def tell(text: str) -> None:
+        print_to_stdstream({"lines": [text], "pid": "raylet", "is_err": False}, False)
+
+    with raylet_unheard():
+        tell("8 PYTHON worker processes have been started")
+    tell("heard")
+    shown = capfd.readouterr().out
+    assert "worker processes" not in shown
+    assert "heard" in shown
