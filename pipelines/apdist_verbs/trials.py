@@ -133,7 +133,7 @@ class Board:
     ) -> None:
         self.run, self.parent, self.config, self.preset_name = run, parent, config, preset_name
         self.progress = progress
-        self.num_ended = 0
+        self.ended: set[str] = set()
         self.tuner = Background("tuner")
         self.trials: dict[str, Trial] = {}
         self.groups: dict[str, Any] = {}
@@ -147,7 +147,7 @@ class Board:
         with counted_signals() as signals:
             self.tuner.start(fit)
             watch(self.tuner, take, [self.on_event], signals, on_signal)
-        self.progress(self.num_ended)
+        self.progress(len(self.ended))
         return self.tuner.result()
 
     def releaser(self) -> Any:
@@ -159,12 +159,12 @@ class Board:
         from ray import tune
         from ray.util import remove_placement_group
 
-        groups, board = self.groups, self
+        groups, ended = self.groups, self.ended  # Tune pickles what it calls back
 
         class Releaser(tune.Callback):
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
                 del iteration, trials
-                board.num_ended += 1
+                ended.add(trial.trial_id)
                 if group := groups.pop(trial.trial_id, None):
                     remove_placement_group(group)
 
@@ -185,8 +185,8 @@ class Board:
     def show(self, told: FromTrial) -> None:
         """How many trials have ended, and what was heard last."""
         event = told.event
-        if self.progress.done != self.num_ended:
-            self.progress(self.num_ended)
+        if self.progress.done != len(self.ended):
+            self.progress(len(self.ended))
         if isinstance(event, StepDone):
             self.progress.phase(f"trial {told.trial}: step {event.step}")
         elif isinstance(event, PhaseBegan) and event.name:

@@ -1,5 +1,6 @@
 """What a sweep does with the events of its trials."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,3 +65,19 @@ def test_what_is_no_event_is_refused_before_it_is_sent(monkeypatch: pytest.Monke
     link: Any = TrialLink(actor=None, trial="t1")
     with pytest.raises(TypeError, match="expected an event"):
         link.post({"kind": "step"})
+
+
+def test_tune_can_pickle_the_callback_and_the_ended_trials_are_counted(
+    small_config: Config,
+) -> None:
+    from ray import cloudpickle
+
+    run = create_run(small_config, SWEEP + "glyphs")
+    tracker = Tracker(small_config.tracking, "a")
+    board = Board(run, tracker, small_config, "glyphs", Progress("trials", 2))
+    callback = board.releaser()
+    cloudpickle.dumps(callback)
+    for name in ("t1", "t1", "t2"):  # by an error, and as ended
+        callback.on_trial_complete(0, [], SimpleNamespace(trial_id=name))
+    board.show(FromTrial(trial="t2", event=Warned(text="slow")))
+    assert board.progress.line(80).startswith("trials  2/2")

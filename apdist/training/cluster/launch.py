@@ -112,10 +112,25 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
             "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
         ) from error
     try:
-        refuse_if_too_small(config, resources_of_nodes())
-        yield
+        with raylet_unheard():
+            refuse_if_too_small(config, resources_of_nodes())
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def raylet_unheard() -> Iterator[None]:
+    """Keep from the screen what the raylet tells its driver: that it started many processes."""
+    from ray._private import worker
+
+    # Ray's own switch, which its debugger uses; `log_to_driver` does not cover the raylet.
+    before: bool = worker._worker_logs_enabled
+    worker._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = before
 
 
 def arrival(config: RayConfig) -> str:
