@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apdist.retrieval.ranking import ranks_of_positives
+from apdist.retrieval.ranks import ranks_of_positives
 
 NUM_RECALL_LEVELS = 101
+RECALL_AT = (1, 5, 10)
+MAP_AT = (5, 10)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,32 +44,99 @@ class RetrievalScores:
     """(101,) float64: best precision at recall 0, 0.01, ..., 1 or more, mean over queries."""
 
 
+@dataclass(frozen=True, eq=False)
+class QueryScores:
+    """How well each of some queries finds its positives, before any mean."""
+
+    names: tuple[str, ...]
+    """m metrics; a query without a positive has AP NaN and is left out of every mean."""
+    values: Tensor
+    """(q, m) float64 on the CPU."""
+    curve: Tensor
+    """(101,) float64: precision at recall 0, 0.01, ..., 1 or more, summed over the queries."""
+
+    def summary(self) -> RetrievalScores:
+        """The means over the queries.
+
+        Raises:
+            ValueError: no query has a positive.
+        """
+        columns = dict(zip(self.names, self.values.T, strict=True))
+        answerable = ~columns["average_precision"].isnan()
+        if not answerable.any():
+            raise ValueError(
+                f"none of the {len(answerable)} queries has a positive; "
+                "evaluate on images that share their label with another one"
+            )
+        means = {name: column[answerable].mean().item() for name, column in columns.items()}
+
+        def at(metric: str) -> dict[int, float]:
+            prefix = f"{metric}_at_"
+            found = {n.removeprefix(prefix): v for n, v in means.items() if n.startswith(prefix)}
+            return {int(k): value for k, value in found.items()}
+
+        return RetrievalScores(
+            mean_average_precision=means["average_precision"],
+            recall_at=at("recall"),
+            map_at=at("map"),
+            r_precision=means["r_precision"],
+            mean_reciprocal_rank=means["reciprocal_rank"],
+            num_queries=len(answerable),
+            num_queries_without_positive=int((~answerable).sum()),
+            average_precision=columns["average_precision"].clone(),
+            precision_at_recall=self.curve / answerable.sum(),
+        )
+
+
 def score_labelled(
     descriptors: Tensor,
     labels: Tensor,
     *,
-    recall_at: tuple[int, ...] = (1, 5, 10),
-    map_at: tuple[int, ...] = (5, 10),
+    recall_at: tuple[int, ...] = RECALL_AT,
+    map_at: tuple[int, ...] = MAP_AT,
     tile_size: int = 0,
 ) -> RetrievalScores:
-    """Score every image as a query against all the others.
+    """Score every image as a query against all the others, where the descriptors lie.
 
     Args:
-        descriptors: (n, d), compared by float32 inner product: cosine similarity at unit length.
+        descriptors: (n, d) as float32, by inner product: cosine similarity at unit length.
         labels: (n,) integers.
         recall_at: the k of R@k.
         map_at: the k of mAP@k.
-        tile_size: queries at a time; 0 takes what fits `ranking.SCORES_PER_TILE`.
+        tile_size: queries at a time; 0 chooses.
 
     Raises:
         ValueError: shapes do not match, a descriptor is not finite, a k is below 1, or no query
             has a positive.
     """
+    rows = slice(0, len(labels))
+    return score_rows(
+        descriptors, labels, rows, recall_at=recall_at, map_at=map_at, tile_size=tile_size
+    ).summary()
+
+
+def score_rows(
+    descriptors: Tensor,
+    labels: Tensor,
+    rows: slice,
+    *,
+    recall_at: tuple[int, ...] = RECALL_AT,
+    map_at: tuple[int, ...] = MAP_AT,
+    tile_size: int = 0,
+) -> QueryScores:
+    """`score_labelled` for the queries ``rows`` alone; the parts of several workers add up."""
     _check_labelled(descriptors, labels, "descriptors")
+    _check_depths(recall_at, map_at)
+    descriptors, labels = descriptors.detach().float(), labels.to(descriptors.device)
     ranked = ranks_of_positives(
-        descriptors, labels, descriptors, labels, self_in_database=True, tile_size=tile_size
+        descriptors[rows],
+        labels[rows],
+        descriptors,
+        labels,
+        own_rows=torch.arange(rows.start, rows.stop, device=labels.device),
+        tile_size=tile_size,
     )
-    return _summarise(ranked, recall_at, map_at)
+    return _score_queries(ranked, recall_at, map_at)
 
 
 def score_queries(
@@ -76,8 +145,8 @@ def score_queries(
     database: Tensor,
     database_labels: Tensor,
     *,
-    recall_at: tuple[int, ...] = (1, 5, 10),
-    map_at: tuple[int, ...] = (5, 10),
+    recall_at: tuple[int, ...] = RECALL_AT,
+    map_at: tuple[int, ...] = MAP_AT,
 ) -> RetrievalScores:
     """Score queries (q, d) with labels (q,) against another set, (n, d) with labels (n,).
 
@@ -85,15 +154,16 @@ def score_queries(
     """
     _check_labelled(queries, query_labels, "queries")
     _check_labelled(database, database_labels, "database")
+    _check_depths(recall_at, map_at)
     if queries.shape[1] != database.shape[1]:
         raise ValueError(
             f"queries have {queries.shape[1]} dimensions, the database {database.shape[1]}; "
             "describe both with one model"
         )
     ranked = ranks_of_positives(
-        queries, query_labels, database, database_labels, self_in_database=False
+        queries.detach().float(), query_labels, database.detach().float(), database_labels
     )
-    return _summarise(ranked, recall_at, map_at)
+    return _score_queries(ranked, recall_at, map_at).summary()
 
 
 def _check_labelled(descriptors: Tensor, labels: Tensor, name: str) -> None:
@@ -112,39 +182,37 @@ def _check_labelled(descriptors: Tensor, labels: Tensor, name: str) -> None:
         )
 
 
-def _summarise(
-    ranked: Iterable[tuple[Tensor, Tensor]], recall_at: tuple[int, ...], map_at: tuple[int, ...]
-) -> RetrievalScores:
-    """Average the queries of all tiles of ranks (t, p) and numbers of positives (t,)."""
+def _check_depths(recall_at: tuple[int, ...], map_at: tuple[int, ...]) -> None:
     for k in (*recall_at, *map_at):
         if k < 1:
             raise ValueError(f"recall_at and map_at count results, at least 1; got {k}")
-    tiles = [_score_tile(*tile, recall_at, map_at) for tile in ranked]
-    columns = {name: torch.cat([tile[name] for tile in tiles]).cpu() for name in tiles[0]}
-    answerable = ~columns["average_precision"].isnan()
-    if not answerable.any():
-        raise ValueError(
-            f"none of the {len(answerable)} queries has a positive; "
-            "evaluate on images that share their label with another one"
-        )
-    means = {name: column[answerable].mean(dim=0) for name, column in columns.items()}
-    return RetrievalScores(
-        mean_average_precision=means["average_precision"].item(),
-        recall_at={k: means[f"recall_at_{k}"].item() for k in recall_at},
-        map_at={k: means[f"map_at_{k}"].item() for k in map_at},
-        r_precision=means["r_precision"].item(),
-        mean_reciprocal_rank=means["reciprocal_rank"].item(),
-        num_queries=len(answerable),
-        num_queries_without_positive=int((~answerable).sum()),
-        average_precision=columns["average_precision"],
-        precision_at_recall=means["precision_at_recall"],
+
+
+def _score_queries(
+    ranked: Iterable[tuple[Tensor, Tensor]], recall_at: tuple[int, ...], map_at: tuple[int, ...]
+) -> QueryScores:
+    """Score the queries of all tiles of ranks (t, p) and numbers of positives (t,)."""
+    names = (
+        *("average_precision", "r_precision", "reciprocal_rank"),
+        *(f"recall_at_{k}" for k in recall_at),
+        *(f"map_at_{k}" for k in map_at),
     )
+    values = [torch.empty((0, len(names)), dtype=torch.float64)]
+    curve = torch.zeros(NUM_RECALL_LEVELS, dtype=torch.float64)
+    for ranks, num_positives in ranked:
+        tile, curves = _score_tile(ranks, num_positives, recall_at, map_at)
+        values.append(torch.stack([tile[name] for name in names], dim=1).cpu())  # (t, m)
+        curve += curves[num_positives > 0].sum(dim=0).cpu()
+    return QueryScores(names, torch.cat(values), curve)
 
 
 def _score_tile(
     ranks: Tensor, num_positives: Tensor, recall_at: tuple[int, ...], map_at: tuple[int, ...]
-) -> dict[str, Tensor]:
-    """Each query's metrics, float64, from its ranks (t, p); AP is NaN without a positive."""
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Each query's metrics, float64, from its ranks (t, p); AP is NaN without a positive.
+
+    Beside them its precision at recall (t, 101).
+    """
     places = torch.arange(ranks.shape[1], device=ranks.device)
     real = places < num_positives[:, None]  # (t, p), False on padding
     precision = ((places + 1) / (ranks + 1).double()).where(real, 0.0)
@@ -154,14 +222,13 @@ def _score_tile(
         "average_precision": precision.sum(dim=1) / num_positives,
         "r_precision": among_first_r.sum(dim=1) / num_positives.double(),
         "reciprocal_rank": 1 / (ranks[:, 0] + 1).double(),
-        "precision_at_recall": _interpolate(precision, num_positives),
     }
     for k in recall_at:
         scores[f"recall_at_{k}"] = (ranks[:, 0] < k).double()
     for k in map_at:
         precision_in_k = precision.where(ranks < k, 0.0).sum(dim=1)
         scores[f"map_at_{k}"] = precision_in_k / num_positives.clamp(max=k)
-    return scores
+    return scores, _interpolate(precision, num_positives)
 
 
 def _interpolate(precision: Tensor, num_positives: Tensor) -> Tensor:

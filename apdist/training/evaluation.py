@@ -1,7 +1,9 @@
-"""Evaluation while training goes on: all workers describe the split together, worker 0 scores it.
+"""Evaluation while training goes on: all workers describe and rank the split together.
 
 Shapes: n images in the split, m of them described by this worker, d descriptor size.
 """
+
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from apdist.data.catalogue.selection import evaluation_images
 from apdist.data.loading.sequential import shard_names
 from apdist.model.descriptor import DescriptorNet
 from apdist.retrieval.describe import describe_images, num_batches
-from apdist.retrieval.metrics import RetrievalScores, score_labelled
+from apdist.retrieval.metrics import QueryScores, RetrievalScores, score_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.sharding import is_sharded
 
@@ -25,9 +27,19 @@ def evaluate(
     """Scores of the evaluation split on worker 0, None on the others; all workers must call it."""
     split = evaluation_images(catalogue, config.data, config.training.seed)
     descriptors = _describe_together(network, split, config, workers)
-    if workers.rank != 0:
-        return None
-    return score_labelled(descriptors, torch.tensor(split.labels))
+    scores = _score_together(descriptors, torch.tensor(split.labels), workers)
+    return scores if workers.rank == 0 else None
+
+
+def _score_together(descriptors: Tensor, labels: Tensor, workers: Workers) -> RetrievalScores:
+    """Scores of all ``descriptors`` (n, d); each worker ranks its share of the queries."""
+    shares = [len(labels) * rank // workers.size for rank in range(workers.size + 1)]
+    own = score_rows(descriptors, labels, slice(*shares[workers.rank : workers.rank + 2]))
+    sizes = [stop - start for start, stop in pairwise(shares)]
+    values = workers.gather_rows(own.values.to(descriptors.device), sizes).cpu()
+    curve = workers.sum(own.curve.to(descriptors.device)).cpu()
+    # Equal on all workers, so that all raise if no query has a positive.
+    return QueryScores(own.names, values, curve).summary()
 
 
 def _describe_together(
@@ -57,7 +69,7 @@ def _gather(
     sizes = workers.gather_numbers(len(rows), device)
     places = torch.from_numpy(rows).to(device)
     own = descriptors.to(device) if len(rows) else None
-    gathered = workers.gather_descriptors(own, sizes, device).cpu()
+    gathered = workers.gather_descriptors(own, sizes, device)
     ordered = torch.empty_like(gathered)
-    ordered[workers.gather_rows(places, sizes).cpu()] = gathered
+    ordered[workers.gather_rows(places, sizes)] = gathered
     return ordered

@@ -1,0 +1,121 @@
+"""Counts of the negatives before each positive, on the threads of the CPU.
+
+Products in float32 are twice as fast as in float64 and wrong by less than a known bound: only a
+score that is as near to a positive's needs the float64 sum. Where very many are that near, as with
+a network that describes all images alike, the whole tile is multiplied in float64.
+
+Shapes: t queries and c images in a tile, r of its queries in a strip, n database images,
+d descriptor size, p positives.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from apdist.retrieval import rank_kernels as kernels
+from apdist.retrieval.positives import Positives, score_tile
+
+# Relative error of one float32 operation, and the smallest number with all its digits.
+_ROUNDING, _SMALLEST = 2.0**-24, 2.0**-126
+# With more than a score in so many to sum alone, the tile in float64 is faster.
+_SCORES_PER_SUM = 16
+# Strips beyond the number of threads even out their times.
+_STRIPS_PER_THREAD = 4
+
+
+def exact_scores(queries: Tensor, database: Tensor, rows: Tensor) -> Tensor:
+    """Scores (t, p) of ``queries`` (t, d) with the ``rows`` (t, p) of the ``database`` (n, d)."""
+    scores = np.empty(tuple(rows.shape), np.float32)
+    arrays = queries.numpy(), database.numpy(), rows.numpy()
+
+    def score(strip: slice) -> None:
+        kernels.score_rows(arrays[0][strip], arrays[1], arrays[2][strip], scores[strip])
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        list(threads.map(score, _strips(len(rows))))
+    return torch.from_numpy(scores)
+
+
+class Counter:
+    """Counts for a tile of ``queries`` (t, d), image after image of the database."""
+
+    def __init__(self, queries: Tensor, positives: Positives) -> None:
+        self.queries, self.positives = queries, positives
+        self.is_exact = False
+        """Whether tiles are multiplied in float64, because float32 left too much open."""
+        self.found = np.zeros(tuple(positives.scores.shape), np.int64)
+        self.strips = _strips(len(queries))
+
+    def add(self, images: Tensor, left: int, threads: ThreadPoolExecutor) -> None:
+        """Count ``images`` (c, d), those of the database from row ``left`` on."""
+        counts: list[Any] = [None]
+        if not self.is_exact:
+            scores = (self.queries @ images.T).numpy()
+            margins = self._margins(images)
+            counts = self._count(scores, margins, images, left, threads)
+        if any(part is None for part in counts):
+            self.is_exact = True
+            scores = score_tile(self.queries, images).numpy()
+            margins = np.zeros(len(scores), np.float32)
+            counts = self._count(scores, margins, images, left, threads)
+        for strip, part in zip(self.strips, counts, strict=True):
+            self.found[strip] += part
+
+    def _margins(self, images: Tensor) -> NDArray[Any]:
+        """(t,) how far a float32 product may be from the score, whatever the order of its sum."""
+        size = images.shape[1]
+        lengths = self.queries.norm(dim=1).double() * images.norm(dim=1).max().double()
+        # The product, the score's own rounding and those of the margin itself: 8 is generous.
+        margins = (size + 8) * (_ROUNDING * lengths + _SMALLEST)
+        return np.asarray(margins, np.float32)
+
+    def _count(
+        self,
+        scores: NDArray[Any],
+        margins: NDArray[Any],
+        images: Tensor,
+        left: int,
+        threads: ThreadPoolExecutor,
+    ) -> list[Any]:
+        """For each strip the counts (r, p), None where too many scores are within the margins."""
+        arrays = [values.numpy() for values in self.positives]
+        best, rows, numbers, rows_by_label, first, end = arrays
+
+        def count(strip: slice) -> Any:
+            part, found = scores[strip], np.zeros((len(scores[strip]), best.shape[1]), np.int64)
+            kernels.leave_out(part, left, rows_by_label, first[strip], end[strip])
+            done = kernels.count_before(
+                part,
+                margins[strip],
+                (self.queries[strip].numpy(), images.numpy()),
+                left,
+                (best[strip], rows[strip], numbers[strip]),
+                part.size // _SCORES_PER_SUM,
+                found,
+            )
+            return found if done else None
+
+        return list(threads.map(count, self.strips))
+
+
+def negatives_before(
+    queries: Tensor, database: Tensor, positives: Positives, images_per_tile: int
+) -> Tensor:
+    """How many images of the ``database`` (n, d) without the query's label rank before (t, p)."""
+    counter = Counter(queries, positives)
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for left in range(0, len(database), images_per_tile):
+            counter.add(database[left : left + images_per_tile], left, threads)
+    return torch.from_numpy(counter.found)
+
+
+def _strips(num_queries: int) -> list[slice]:
+    """Parts of the queries for the threads."""
+    height = max(1, -(-num_queries // (torch.get_num_threads() * _STRIPS_PER_THREAD)))
+    return [slice(top, top + height) for top in range(0, num_queries, height)]

@@ -1,0 +1,163 @@
+"""Compiled loops that count the scores before each positive; imported only when first used.
+
+Shapes: r queries and c images in a strip, d descriptor size, p positives, n database images.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from apdist.loss.kernels.numba_types import compiled
+
+# So many positives are compared with each score; among more, a search is faster.
+_FEW = 32
+# Scores that stay in the L1 cache between two counts.
+_SCORES_AT_ONCE = 1024
+
+
+@compiled
+def score_rows(queries: Any, database: Any, rows: Any, scores: Any) -> None:
+    """Write the scores (r, p) of ``queries`` (r, d) with ``rows`` (r, p) of ``database`` (n, d)."""
+    for i in range(len(rows)):
+        for k in range(rows.shape[1]):
+            scores[i, k] = _inner_product(queries[i], database[rows[i, k]])
+
+
+@compiled
+def leave_out(scores: Any, left: int, rows_by_label: Any, first: Any, end: Any) -> None:
+    """Put NaN, which compares with nothing, over the images with the query's label.
+
+    Column 0 of ``scores`` (r, c) is database row ``left``; the rows of a query's label are
+    ``rows_by_label[first:end]``, ascending.
+    """
+    for i in range(len(scores)):
+        rows = rows_by_label[first[i] : end[i]]
+        for k in range(np.searchsorted(rows, left), len(rows)):
+            if rows[k] >= left + scores.shape[1]:
+                break
+            scores[i, rows[k] - left] = np.nan
+
+
+@compiled
+def count_before(
+    scores: Any, margins: Any, descriptors: Any, left: int, positives: Any, limit: int, found: Any
+) -> bool:
+    """Add to ``found`` (r, p) how many ``scores`` (r, c) rank before each of the positives.
+
+    Args:
+        scores: products in float32; NaN is passed over.
+        margins: (r,) how far they may be from the scores; 0 where they are the scores.
+        descriptors: (r, d) of the queries, (c, d) of the images.
+        left: database row of column 0.
+        positives: (r, p) scores, best first; (r, p) their rows; (r,) how many there are.
+        limit: sums in float64 after which the strip is given up.
+        found: (r, p) int64.
+
+    Returns:
+        False where it was given up.
+    """
+    queries, images = descriptors
+    best, rows, numbers = positives
+    num_sums = 0
+    for i in range(len(scores)):
+        number = numbers[i]
+        pair = (scores[i], margins[i], queries[i], images, left)
+        listed = (best[i, :number], rows[i, :number])
+        if number > _FEW:
+            num_sums += _count_by_search(pair, listed, found[i])
+        else:
+            for k in range(number):
+                num_sums += _count_by_comparison(pair, listed, k, found[i])
+        if num_sums > limit:
+            return False
+    return True
+
+
+@compiled
+def _count_by_comparison(pair: Any, listed: Any, k: int, found: Any) -> int:
+    scores, margin, query, images, left = pair
+    best, row = listed[0][k], listed[1][k]
+    low, high = np.float32(best - margin), np.float32(best + margin)
+    num_sums = 0
+    for start in range(0, len(scores), _SCORES_AT_ONCE):
+        part = scores[start : start + _SCORES_AT_ONCE]
+        above, near = _count_two(part, low, high)
+        found[k] += above
+        if near == above:
+            continue
+        for j in range(len(part)):
+            if low <= part[j] <= high:
+                score = part[j]
+                if margin > 0:
+                    score = _inner_product(query, images[start + j])
+                    num_sums += 1
+                found[k] += score > best or (score == best and left + start + j < row)
+    return num_sums
+
+
+# Counts in float32, exact up to 2**24 and in any order, fill a vector: numba widens small integers.
+@functools.partial(compiled, fastmath={"reassoc"})
+def _count_two(scores: Any, low: Any, high: Any) -> Any:
+    zero, one = np.float32(0), np.float32(1)
+    above, near = zero, zero
+    for j in range(len(scores)):
+        above += one if scores[j] > high else zero
+        near += one if scores[j] >= low else zero
+    return np.int64(above), np.int64(near)
+
+
+@compiled
+def _count_by_search(pair: Any, listed: Any, found: Any) -> int:
+    scores, margin, query, images, left = pair
+    best = listed[0]
+    starts = np.zeros(len(best) + 1, np.int64)
+    num_sums = 0
+    for j in range(len(scores)):
+        score = scores[j]
+        if np.isnan(score):
+            continue
+        k = _first_behind(score, left + j, listed)
+        is_near = k < len(best) and best[k] >= score - margin
+        if margin > 0 and (is_near or (k > 0 and best[k - 1] <= score + margin)):
+            num_sums += 1
+            score = _inner_product(query, images[j])
+            k = _first_behind(score, left + j, listed)
+        starts[k] += 1
+    total = 0
+    for k in range(len(best)):
+        total += starts[k]
+        found[k] += total
+    return num_sums
+
+
+@compiled
+def _first_behind(score: Any, row: int, listed: Any) -> int:
+    """The first of the positives that the image at ``row`` ranks before."""
+    best, rows = listed
+    low, high = 0, len(best)
+    while low < high:
+        middle = (low + high) // 2
+        if best[middle] < score or (best[middle] == score and rows[middle] > row):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@compiled
+def _inner_product(query: Any, image: Any) -> Any:
+    """The score of a pair: summed in float64, rounded to float32."""
+    # Four sums: each addition need not wait for the one before.
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    size = len(query)
+    for j in range(0, size - 3, 4):
+        a += np.float64(query[j]) * np.float64(image[j])
+        b += np.float64(query[j + 1]) * np.float64(image[j + 1])
+        c += np.float64(query[j + 2]) * np.float64(image[j + 2])
+        d += np.float64(query[j + 3]) * np.float64(image[j + 3])
+    for j in range(size - size % 4, size):
+        a += np.float64(query[j]) * np.float64(image[j])
+    return np.float32((a + b) + (c + d))
