@@ -47,7 +47,7 @@ from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease
 from apdist.training.run_folder.runs import evaluation_name
-from apdist.training.step.chunks import own_rows
+from apdist.training.step.chunks import own_rows, sizes_of_workers
 from apdist.training.step.collectives import Workers
 from apdist.training.step.memory import choose_activations
 from apdist.training.step.options import StepOptions
@@ -152,6 +152,11 @@ class _Worker:
             seed=self.config.training.seed,
             activations=self.activations,
             bf16=self.config.training.precision == "bf16",
+            worker_sizes=sizes_of_workers(
+                self.config.training.batch_size,
+                self.config.training.chunk_size,
+                self.workers.size,
+            ),
         )
         self.diagnostics: Diagnostics | None = None
         self.judge = Judge(self.config, keeper.history)

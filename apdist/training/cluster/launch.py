@@ -300,7 +300,9 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
             callbacks=[failure_reporter(link), *callbacks],
         ),
         torch_config=TorchConfig(
-            backend="nccl" if config.ray.use_gpu else "gloo", timeout_s=PROCESS_GROUP_TIMEOUT_S
+            # How it went is told from CPU to CPU: no worker waits for a GPU to say so.
+            backend="cpu:gloo,cuda:nccl" if config.ray.use_gpu else "gloo",
+            timeout_s=PROCESS_GROUP_TIMEOUT_S,
         ),
     )
 

@@ -50,6 +50,12 @@ def own_rows(batch_size: int, chunk_size: int, rank: int, num_workers: int) -> s
     return slice(min(first * chunk_size, batch_size), min(last * chunk_size, batch_size))
 
 
+def sizes_of_workers(batch_size: int, chunk_size: int, num_workers: int) -> tuple[int, ...]:
+    """Lengths of the `own_rows` of every worker."""
+    rows = [own_rows(batch_size, chunk_size, rank, num_workers) for rank in range(num_workers)]
+    return tuple(part.stop - part.start for part in rows)
+
+
 def numbered_chunks(
     images: Tensor, chunk_size: int, num_before: int, random: tuple[int, int]
 ) -> list[Chunk]:

@@ -1,9 +1,11 @@
 """What can go wrong on a worker: in which words it is told, and what is refused before it does.
 
-`Guard` in collectives.py raises it on all workers.
+`Guard` in guard.py raises it on all workers.
 
 Shapes: b images of a worker, c in a chunk, d descriptor size.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +14,9 @@ from torch import Tensor, nn
 class BatchError(ValueError):
     """A batch or an option that a worker cannot use; to try it again would not help."""
 
-    is_shared = False
-    """Whether all workers raise it."""
-
 
 class WorkerError(RuntimeError):
     """Something failed on a worker."""
-
-    is_shared = False
-    """Whether all workers raise it."""
 
 
 # What a second pass through the model may differ by; bf16 is only repeatable to about this.
@@ -74,26 +70,64 @@ def check_arguments(
         raise ValueError("no parameter of the model is trainable; set requires_grad")
 
 
-def check_descriptors(descriptors: list[Tensor], images: list[int]) -> None:
-    """Refuse descriptors, (c, d) of each chunk of so many images, that cannot be scored.
+def check_shape(descriptors: Tensor, num_images: int, width: int) -> None:
+    """Refuse ``descriptors`` of so many images that are not one row each, of that ``width``.
 
     Raises:
-        ValueError: another shape, or a value that is not finite; names the first image.
+        ValueError: another shape.
     """
-    first = 0
-    for chunk, number in zip(descriptors, images, strict=True):
-        if chunk.dim() != 2 or len(chunk) != number:
-            raise ValueError(
-                f"the model must map {number} images to {number} descriptors (c, d), "
-                f"got shape {tuple(chunk.shape)}"
-            )
-        bad = (~chunk.isfinite().all(dim=1)).nonzero()[:, 0]
-        if len(bad):
-            raise ValueError(
-                f"{len(bad)} descriptors are NaN or infinite, the first is that of its image "
-                f"{first + int(bad[0])}; lower the learning rate, or look at that image"
-            )
-        first += number
+    if descriptors.dim() != 2 or descriptors.shape != (num_images, width):
+        raise ValueError(
+            f"the model must map {num_images} images to {num_images} descriptors (c, d), of the "
+            f"same size in every chunk, got shape {tuple(descriptors.shape)}"
+        )
+
+
+def check_finite(finite: Tensor) -> None:
+    """Refuse descriptors that cannot be scored; ``finite`` (b,) says which can.
+
+    Raises:
+        ValueError: a value is NaN or infinite; names the first image.
+    """
+    bad = (~finite).nonzero()[:, 0]
+    if len(bad):
+        raise ValueError(
+            f"{len(bad)} descriptors are NaN or infinite, the first is that of its image "
+            f"{int(bad[0])}; lower the learning rate, or look at that image"
+        )
+
+
+def check_sizes(sizes: Sequence[int], rank: int, num_workers: int, num_images: int) -> None:
+    """Refuse sizes of all workers' parts that are not those of this batch.
+
+    Raises:
+        ValueError: another number of workers, or of images of this one.
+    """
+    if len(sizes) != num_workers or sizes[rank] != num_images:
+        raise ValueError(
+            f"worker_sizes {list(sizes)} must hold one number for each of {num_workers} workers, "
+            f"that of its images; this one has {num_images}"
+        )
+
+
+def check_plans(plans: Sequence[Sequence[int]], chunk_size: int) -> None:
+    """Refuse workers that number chunks or rows of a batch differently; on all alike.
+
+    Args:
+        plans: of every worker its images, the chunks before its own, and the images of all.
+        chunk_size: images in a chunk.
+
+    Raises:
+        BatchError: they do not fit together.
+    """
+    sizes = [size for size, _, _ in plans]
+    counts = [-(-size // chunk_size) for size in sizes]
+    expected = [(size, sum(counts[:rank]), sum(sizes)) for rank, size in enumerate(sizes)]
+    if [tuple(plan) for plan in plans] != expected:
+        raise BatchError(
+            f"the workers have {sizes} images, and not all of them were told so; "
+            "pass the same worker_sizes on every worker"
+        )
 
 
 def check_replay(first: Tensor, again: Tensor) -> None:

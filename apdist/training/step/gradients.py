@@ -1,6 +1,32 @@
-"""Gradients that were there before a step: set aside, because only new ones may be summed."""
+"""Gradients: earlier ones set aside, because only new ones may be summed; who has found which."""
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
+
+_BITS = 62  # of a number that the workers tell each other
+
+
+def used_flags(parameters: Sequence[nn.Parameter]) -> list[int]:
+    """Which ``parameters`` have a gradient here, a bit for each."""
+    return [
+        sum((p.grad is not None) << bit for bit, p in enumerate(parameters[start : start + _BITS]))
+        for start in range(0, len(parameters), _BITS)
+    ]
+
+
+def used_anywhere(
+    parameters: Sequence[nn.Parameter], flags: Sequence[Sequence[int]]
+) -> list[nn.Parameter]:
+    """Those that have a gradient on some worker, by the ``flags`` of all of them.
+
+    As in one graph: a parameter that nobody used has no gradient, not one of zero.
+    """
+    return [
+        parameter
+        for number, parameter in enumerate(parameters)
+        if any(told[number // _BITS] >> number % _BITS & 1 for told in flags)
+    ]
 
 
 def take_gradients(model: nn.Module) -> list[Tensor | None]:

@@ -12,9 +12,10 @@ from torch import nn
 from apdist.config import TrainingConfig
 from apdist.training.step.activations import Activations, saved_bytes
 from apdist.training.step.batch_norm import ChunkStatistics
-from apdist.training.step.chunks import chunk_counts, own_rows
-from apdist.training.step.collectives import Guard, Workers
+from apdist.training.step.chunks import chunk_counts, sizes_of_workers
+from apdist.training.step.collectives import Workers
 from apdist.training.step.failures import shortage_advice
+from apdist.training.step.guard import Guard
 from apdist.training.step.randomness import seeded
 
 # Gradients, the workspace of convolutions and the reader want their part.
@@ -45,11 +46,9 @@ def choose_activations(
         torch.autocast(device.type, torch.bfloat16, config.precision == "bf16"),
     ):
         a_chunk = saved_bytes(network, blank)
-    rows = [
-        own_rows(config.batch_size, config.chunk_size, rank, workers.size)
-        for rank in range(workers.size)
-    ]
-    num_chunks = max(chunk_counts([r.stop - r.start for r in rows], config.chunk_size))
+    guard.meet()
+    sizes = sizes_of_workers(config.batch_size, config.chunk_size, workers.size)
+    num_chunks = max(chunk_counts(sizes, config.chunk_size))
     needed = max(workers.gather_numbers(a_chunk * num_chunks, device))
     there = int(config.memory_gib * _GIB) or int(_USABLE_SHARE * free_bytes(device, workers.size))
     budget = min(workers.gather_numbers(there, device))

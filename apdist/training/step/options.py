@@ -25,6 +25,8 @@ class StepOptions:
     """Run the model, not the loss, under bf16 autocast."""
     group: dist.ProcessGroup | None = None
     """The workers; None means all."""
+    worker_sizes: tuple[int, ...] = ()
+    """Images of every worker in each batch; without them the workers ask each other every time."""
 
     def __post_init__(self) -> None:
         modes = get_args(Activations)

@@ -20,14 +20,22 @@ from apdist.loss.results import RowScores
 from apdist.training.step.activations import keeping
 from apdist.training.step.batch_norm import ChunkStatistics
 from apdist.training.step.chunks import Chunk, chunk_counts, numbered_chunks, padded
-from apdist.training.step.collectives import Guard, Workers
+from apdist.training.step.collectives import Workers
+from apdist.training.step.descriptors import BatchDescriptors
 from apdist.training.step.failures import (
     check_arguments,
-    check_descriptors,
+    check_plans,
     check_replay,
+    check_sizes,
     shortage_advice,
 )
-from apdist.training.step.gradients import add_gradients, take_gradients
+from apdist.training.step.gradients import (
+    add_gradients,
+    take_gradients,
+    used_anywhere,
+    used_flags,
+)
+from apdist.training.step.guard import Guard, LossCollectives
 from apdist.training.step.options import StepOptions
 from apdist.training.step.results import StepResult
 from apdist.training.step.sharding import is_sharded
@@ -60,31 +68,43 @@ def global_step(
     workers, watch = Workers(options.group), Stopwatch(images.device)
     advice = shortage_advice(options.chunk_size, options.activations)
     guard = Guard(workers, images.device, f"of step {step}", advice)
-    sizes = workers.gather_numbers(len(images), images.device)
+    sizes = options.worker_sizes or workers.gather_numbers(len(images), images.device)
     counts = chunk_counts(sizes, options.chunk_size)
     num_before = sum(counts[: workers.rank])
     chunks = numbered_chunks(images, options.chunk_size, num_before, (options.seed, step))
     if is_sharded(model):  # every pass communicates: all workers make equally many
         chunks = padded(chunks, max(counts), images)
     statistics, earlier = ChunkStatistics(model), take_gradients(model)
+    descriptors = BatchDescriptors(sizes, workers)
 
     with guard("to describe its images"):
+        check_sizes(sizes, workers.rank, workers.size, len(images))
         check_arguments(images, labels, ignore, model)
-        described = _describe(model, chunks, options, statistics)
-        own = torch.cat([d.detach() for d in described])[: len(images)] if chunks else None
+        described = _describe(model, chunks, options, statistics, descriptors)
+    told = guard.meet(descriptors.kind, len(images), num_before, sum(sizes))
+    check_plans([plan for _, *plan in told], options.chunk_size)
     watch.lap()
 
-    with guard("to score the batch"):
-        scores = _score(options.loss, own, labels, ignore, sizes, guard)
+    batch = descriptors.gathered([kind for kind, *_ in told], images.device)  # (n, d)
+    collectives = LossCollectives(workers, batch, sizes)
+    scores = None
+    with guard("to score the batch"), collectives.attended(options.loss):
+        scores = _score(options.loss, batch, labels, ignore, collectives)
+    # Who has failed goes on without a gradient: sharded parameters keep the others waiting for it.
+    gradient = scores.gradient if scores else batch[:1].mul(0).expand(len(images), -1)
+    del batch, collectives
     watch.lap()
 
+    parameters = [p for p in model.parameters() if p.requires_grad]
     with guard("in the backward pass"), statistics.recording(), torch.enable_grad():
-        _backprop(model, chunks, described, scores.gradient, options.bf16)
-    workers.sum_gradients(model.parameters())
+        _backprop(model, chunks, described, gradient, options.bf16)
+    flags = guard.meet(*used_flags(parameters))
+    workers.sum_gradients(used_anywhere(parameters, flags))
     if statistics.layers:
         statistics.apply(workers.gather_rows(statistics.table(), counts))
     add_gradients(model, earlier)
     watch.lap()
+    assert scores is not None
     return StepResult(
         loss=float(scores.loss),
         average_precision=scores.average_precision,
@@ -95,44 +115,60 @@ def global_step(
 
 
 def _describe(
-    model: nn.Module, chunks: list[Chunk], options: StepOptions, statistics: ChunkStatistics
-) -> list[Tensor]:
-    """Stage 1: descriptors (c, d) of every chunk, with a graph if that is kept."""
+    model: nn.Module,
+    chunks: list[Chunk],
+    options: StepOptions,
+    statistics: ChunkStatistics,
+    descriptors: BatchDescriptors,
+) -> list[Tensor | None]:
+    """Stage 1: descriptors (c, d) of the first chunk, and of every one with a graph if it is kept.
+
+    Those of all chunks are in ``descriptors``.
+    """
+    described: list[Tensor | None] = []
     with keeping(options.activations, model), statistics.recording():
-        described = [c.describe(model, options.bf16, statistics.note_chunk) for c in chunks]
-    check_descriptors(described, [len(chunk.images) for chunk in chunks])
+        for chunk in chunks:
+            found = chunk.describe(model, options.bf16, statistics.note_chunk)
+            descriptors.add(found, chunk)
+            described.append(found if found.requires_grad or not described else None)
+    descriptors.check()
     return described
 
 
 def _score(
     loss: BatchLoss,
-    own: Tensor | None,
+    descriptors: Tensor,
     labels: Tensor,
     ignore: Tensor | None,
-    sizes: list[int],
-    guard: Guard,
+    collectives: LossCollectives,
 ) -> RowScores:
-    """Stage 2: loss of the gathered batch, its gradient by the ``own`` descriptors (b, d)."""
-    workers = guard.workers
+    """Stage 2: loss of the gathered batch (n, d), its gradient by the own descriptors (b, d)."""
+    workers, sizes = collectives.workers, collectives.sizes
     start = sum(sizes[: workers.rank])
     return score_own_rows(
         loss,
-        workers.gather_descriptors(own, sizes, labels.device),  # (n, d)
+        descriptors,
         workers.gather_rows(labels.long(), sizes),
         slice(start, start + len(labels)),
         ignore=None if ignore is None else workers.gather_rows(ignore.long(), sizes),
-        sum_over_workers=guard.before(workers.sum),
-        gather_rows=guard.before(lambda rows: workers.gather_rows(rows, sizes)),
+        sum_over_workers=collectives.sum,
+        gather_rows=collectives.gather,
     )
 
 
 def _backprop(
-    model: nn.Module, chunks: list[Chunk], described: list[Tensor], gradient: Tensor, bf16: bool
+    model: nn.Module,
+    chunks: list[Chunk],
+    described: list[Tensor | None],
+    gradient: Tensor,
+    bf16: bool,
 ) -> None:
     """Stage 3: the gradient (b, d) of the own descriptors through the model, chunk by chunk."""
     rows = gradient.split([chunk.num_images for chunk in chunks])
-    for number, (chunk, first, own) in enumerate(zip(chunks, described, rows, strict=True)):
-        again = first if first.requires_grad else chunk.describe(model, bf16)  # (c, d)
-        if number == 0:
+    for chunk, first, own in zip(chunks, described, rows, strict=True):
+        stored = first is not None and first.requires_grad
+        again = first if stored else chunk.describe(model, bf16)  # (c, d)
+        assert again is not None
+        if first is not None and not stored:
             check_replay(first, again)
         again.backward(torch.zeros_like(again) if chunk.padding else own.to(again.dtype))

@@ -64,7 +64,7 @@ FAILURES = {
         "worker 1 of 2 failed in the backward pass of step 7",
     ),
     "memory": (BatchError, "chunk_size 6 does not fit: try 1"),
-    "nan": (BatchError, "worker 1 of 2 .*1 descriptors are NaN.* its image 1; lower the learning"),
+    "nan": (BatchError, "worker 1 of 2 .*3 descriptors are NaN.* its image 1; lower the learning"),
     "random numbers of its own": (BatchError, "other descriptors than the first"),
     "nan in the second pass": (BatchError, "other descriptors than the first"),
     "rows": (BatchError, "must map 6 images to 6 descriptors"),

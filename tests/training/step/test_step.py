@@ -104,17 +104,16 @@ def own_number_of_queries() -> None:
 
 
 def no_gradient_as_an_image_of_others() -> None:
-    right = Workers.gather_rows
+    right = Workers.fill_rows
 
-    def own_tables(self: Workers, rows: Tensor, sizes: Any) -> Tensor:
-        gathered = right(self, rows, sizes)
-        if rows.dim() == 3:  # slopes (b, 2, M-1)
+    def own_tables(self: Workers, rows: Tensor, sizes: Any) -> None:
+        right(self, rows, sizes)
+        if rows.dim() == 3:  # slopes (n, 2, M-1)
             start = sum(sizes[: self.rank])
-            gathered[:start] = 0
-            gathered[start + len(rows) :] = 0
-        return gathered
+            rows[:start] = 0
+            rows[start + sizes[self.rank] :] = 0
 
-    Workers.gather_rows = own_tables  # type: ignore[method-assign]
+    Workers.fill_rows = own_tables  # type: ignore[method-assign]
 
 
 def chunks_numbered_by_worker() -> None:
@@ -140,7 +139,7 @@ def run_mutated(names: list[str]) -> list[dict[str, Tensor]]:
         (step, "numbered_chunks"),
         (Workers, "sum_gradients"),
         (Workers, "sum"),
-        (Workers, "gather_rows"),
+        (Workers, "fill_rows"),
     ]
     saved = [(owner, name, getattr(owner, name)) for owner, name in originals]
     found = []
