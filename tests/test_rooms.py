@@ -54,7 +54,15 @@ WITHOUT_TESTS = {
     "apdist/loss/kernels/*.py": "parts of a pass: test_gradient and test_listwise run each backend",
     **{
         f"apdist/training/step/{name}.py": STEP
-        for name in ("gradients", "memory", "options", "results", "stopwatch")
+        for name in (
+            "descriptors",
+            "gradients",
+            "guard",
+            "memory",
+            "options",
+            "results",
+            "stopwatch",
+        )
     },
     "apdist/training/run_folder/forking.py": "tests/pipelines/test_resume.py forks runs",
     "apdist/training/run_folder/versions.py": "test_checkpoint and test_runs meet other versions",
