@@ -5,6 +5,7 @@ Shapes: r queries and c images in a strip, d descriptor size, p positives, n dat
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -97,13 +98,15 @@ def _count_by_comparison(pair: Any, listed: Any, k: int, found: Any) -> int:
     return num_sums
 
 
-@compiled
+# Counts in float32, exact up to 2**24 and in any order, fill a vector: numba widens small integers.
+@functools.partial(compiled, fastmath={"reassoc"})
 def _count_two(scores: Any, low: Any, high: Any) -> Any:
-    above, near = 0, 0
+    zero, one = np.float32(0), np.float32(1)
+    above, near = zero, zero
     for j in range(len(scores)):
-        above += scores[j] > high
-        near += scores[j] >= low
-    return above, near
+        above += one if scores[j] > high else zero
+        near += one if scores[j] >= low else zero
+    return np.int64(above), np.int64(near)
 
 
 @compiled

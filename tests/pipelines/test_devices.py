@@ -15,6 +15,7 @@ from apdist.config import (
     TrainingConfig,
     override,
 )
+from apdist.training.cluster.launch import TrainingError
 from apdist.training.run_folder.runs import Run, create_run
 from apdist_verbs import evaluate, index, report, search
 from apdist_verbs.devices import best_device, say_if_idle
@@ -105,6 +106,6 @@ def test_training_says_that_it_leaves_the_gpu_idle(
     small_config: Config, capsys: pytest.CaptureFixture[str], with_gpu: None
 ) -> None:
     config = override(small_config, {"data.shards": "missing", "run.name": "a"})
-    with pytest.raises((ValueError, OSError)):
+    with pytest.raises((TrainingError, ValueError, OSError)):
         train_run(create_run(config, "test"))
     assert "a GPU of this machine stays idle" in capsys.readouterr().out

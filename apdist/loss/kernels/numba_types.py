@@ -15,13 +15,14 @@ POSITIVE, POSITIVE_ITSELF, LEFT_OUT = 0, 1, 2
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Function, fastmath: Any = False) -> Function:
     """``function`` as machine code, kept on disk, that lets other threads run."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
-        result = numba.njit(function, cache=True, nogil=True, error_model="numpy")
+        result = numba.njit(function, cache=True, **options)
     except RuntimeError:
         # Neither the package's folder nor the user's cache is writable: compile in every process.
-        result = numba.njit(function, nogil=True, error_model="numpy")
+        result = numba.njit(function, **options)
     return cast(Function, result)
 
 
