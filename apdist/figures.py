@@ -6,9 +6,12 @@ A new figure is one line in `STEP` or `EVALUATION`: log, console, MLflow and rep
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from apdist.config.loss import Bins
 
 if TYPE_CHECKING:
     from apdist.config.loss import LossOptions
@@ -116,10 +119,10 @@ class MeasuredStep:
         return self.total(get) / len(self.results)
 
     def similarity(self, kind: Literal["positive", "negative"]) -> float | None:
-        """Mean similarity of the ``kind`` pairs; None without bins."""
-        if (bins := self.bins) is None:
-            return None
-        return self.mean(lambda result: result.diagnostics.mean_score(kind, bins))
+        """Mean similarity of the ``kind`` pairs; None without such pairs."""
+        bins = self.bins or Bins(num_bins=2)
+        mean = self.mean(lambda result: result.diagnostics.mean_score(kind, bins))
+        return None if math.isnan(mean) else mean
 
 
 STEP: tuple[Figure[MeasuredStep], ...] = (

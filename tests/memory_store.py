@@ -48,6 +48,12 @@ class MemoryStore(Store):
     def write(self, uri: str, data: bytes) -> None:
         self.files.pipe_file(_path(uri), data)
 
+    def create(self, uri: str, data: bytes) -> bool:
+        if _path(uri) in self.files.store:
+            return False
+        self.write(uri, data)
+        return True
+
     def upload(self, uri: str, file: Path) -> None:
         self.write(uri, file.read_bytes())
 

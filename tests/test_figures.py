@@ -92,10 +92,18 @@ def test_a_step_is_logged_by_these_keys_with_means_and_sums_over_its_batches() -
 
 
 def test_another_loss_has_no_figures_of_bins() -> None:
-    of_bins = {"binned_map", "wrong_sign_share", "positive_similarity", "negative_similarity"}
+    of_bins = {"binned_map", "wrong_sign_share"}
     left = logged(STEP, replace(step(), bins=None)).keys()
     assert logged(STEP, step()).keys() - left == of_bins
     assert texts(STEP, logged(STEP, replace(step(), bins=None))) == ["loss 0.5000", "32 images/s"]
+
+
+def test_a_step_without_negatives_has_no_similarity_of_them() -> None:
+    lone = result(0.5, [1.0, 1.0])
+    lone.diagnostics.negative_histogram.zero_()
+    keys = logged(STEP, replace(step(), results=[lone])).keys()
+    assert "positive_similarity" in keys
+    assert "negative_similarity" not in keys
 
 
 def test_an_evaluation_is_logged_by_these_keys() -> None:

@@ -101,11 +101,11 @@ def test_kubernetes_clusters_have_the_pinned_ray_and_a_token(path: Path) -> None
 
 
 def test_the_kubernetes_job_runs_a_command_that_parses(capsys: pytest.CaptureFixture[str]) -> None:
-    from apdist_verbs.train import parse
+    from apdist_verbs.start.start import read_start
 
     entrypoint = load(ROOT / "infra" / "kuberay" / "rayjob.yaml")["spec"]["entrypoint"].split()
     assert entrypoint[:2] == ["apdist", "train"]
-    assert parse(entrypoint[2:]).ray.autoscaling
+    assert read_start(entrypoint[2:])[1].config.ray.autoscaling
 
 
 def test_services_listen_on_this_machine_only_and_keep_their_data() -> None:

@@ -5,6 +5,9 @@ from typing import Literal
 
 from apdist.config.values import at_least, in_range
 
+MOST_PIXELS = 1 << 15
+"""Largest side of an image; 3 GiB for a single one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -55,7 +58,7 @@ class DataConfig:
     """Size at which the cache drops the shards that were used longest ago."""
 
     def __post_init__(self) -> None:
-        at_least("data.image_size", self.image_size, 8)
+        in_range("data.image_size", self.image_size, 8, MOST_PIXELS)
         at_least("data.group_size", self.group_size, 2)
         at_least("data.classes_per_batch", self.classes_per_batch, 0)
         at_least("data.max_groups_per_class", self.max_groups_per_class, 0)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from apdist.config.values import at_least
+from apdist.config.values import in_range
 
 BACKBONES = ("small", "resnet18", "resnet50", "resnet101", "efficientnet_lite0")
+MOST_DIMENSIONS = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +28,10 @@ class ModelConfig:
     """Keep batch-norm statistics fixed (exact full-batch gradient), or take those of each chunk."""
 
     def __post_init__(self) -> None:
-        at_least("model.dim", self.dim, 2)
+        in_range("model.dim", self.dim, 2, MOST_DIMENSIONS)
         if self.backbone not in BACKBONES and not self.backbone.startswith("hub:"):
             raise ValueError(
                 f"model.backbone must be one of {', '.join(BACKBONES)} or hub:NAME, "
                 f"got {self.backbone!r}"
             )
-        if self.gem_p <= 0:
-            raise ValueError(f"model.gem_p must be positive, got {self.gem_p}")
+        in_range("model.gem_p", self.gem_p, 1e-3, 1e3)

@@ -36,6 +36,13 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
+    return fits_64_bits(name, value) if kind is int else value
+
+
+def fits_64_bits(name: str, value: int) -> int:
+    """``value``, refused where numpy, torch and Arrow could not hold it."""
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"{name} must fit 64 bits, -2**63 to 2**63 - 1; got one that does not")
     return value
 
 

@@ -58,7 +58,7 @@ def score_whole_batch(
         value.detach().double(),
         leaf.new_full((rows.stop - rows.start,), torch.nan, dtype=torch.float64),
         gradient[rows],
-        _counts(labels),
+        _counts(leaf.detach(), labels),
     )
 
 
@@ -66,15 +66,28 @@ def _shown(value: object) -> str:
     return str(value.detach()) if isinstance(value, Tensor) else repr(value)
 
 
-def _counts(labels: Tensor) -> Diagnostics:
-    """What is known of a batch without histograms."""
-    _, sizes = labels.unique(return_counts=True)
+def _counts(descriptors: Tensor, labels: Tensor) -> Diagnostics:
+    """What is known of a batch without a similarity matrix.
+
+    Histograms have two bins, at 1 and at -1, whose mean is that of the scores. A sum over all pairs
+    is the square of the sum of the descriptors.
+    """
+    _, places, sizes = labels.unique(return_inverse=True, return_counts=True)
     num_lone = int((sizes == 1).sum())
-    nothing = torch.zeros(0, dtype=torch.float64)
+    unit = descriptors.double()
+    sums = unit.new_zeros(len(sizes), unit.shape[1]).index_add(0, places, unit)  # (c, d)
+    same = sums.square().sum()
+    num_same, num_all = sizes.square().sum(), len(labels) ** 2
+    positives, negatives = same - unit.square().sum(), sums.sum(dim=0).square().sum() - same
     return Diagnostics(
         num_queries=len(labels) - num_lone,
         num_lone_queries=num_lone,
-        positive_histogram=nothing,
-        negative_histogram=nothing,
+        positive_histogram=_two_bins(positives, num_same - len(labels)),
+        negative_histogram=_two_bins(negatives, num_all - num_same),
         wrong_sign_share=0.0,
     )
+
+
+def _two_bins(total: Tensor, num_pairs: Tensor) -> Tensor:
+    """(2,) pairs at 1 and at -1 that have the ``total`` score of ``num_pairs``."""
+    return torch.stack((num_pairs + total, num_pairs - total)) / 2

@@ -28,7 +28,8 @@ class Diagnostics:
     """Queries without a positive, left out."""
 
     positive_histogram: Tensor
-    """(M,) float64 positive pairs (query, image) by bin of similarity, best first."""
+    """(M,) float64 positive pairs (query, image) by bin of similarity, best first; two bins, at 1
+    and -1, for any loss but the listwise one."""
 
     negative_histogram: Tensor
     """(M,) float64 negative pairs."""

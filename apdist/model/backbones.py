@@ -177,23 +177,25 @@ class HubBackbone(nn.Module):
         super().__init__()
         try:
             from transformers import AutoModel
-        except ImportError as error:
+        except Exception as error:  # its lazy imports fail with RuntimeError, too
             raise ValueError(
                 f"model.backbone hub:{name} needs transformers: .venv/bin/pip install '.[hub]'"
             ) from error
         try:
             # Only tensors: safetensors, and no code from the repository.
             model = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
-        except OSError as error:
+            # A model of pictures and texts keeps its half for pictures under this name.
+            self.net = getattr(model, "vision_model", model)
+            config = self.net.config
+            self.patch_size = int(getattr(config, "patch_size", 0))
+            self.num_channels = int(getattr(config, "hidden_size", 0) or config.hidden_sizes[-1])
+        except Exception as error:  # of huggingface_hub, safetensors, httpx or the model's own code
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ValueError(
-                f"model.backbone hub:{name} is neither a folder nor a model that can be fetched "
-                f"({str(error).splitlines()[0]})"
+                f"model.backbone hub:{name} is neither a folder nor a vision model that can be "
+                f"fetched ({reason}); check the name, or save it with save_pretrained where the "
+                "network is and give that folder"
             ) from error
-        # A model of pictures and texts keeps its half for pictures under this name.
-        self.net = getattr(model, "vision_model", model)
-        config = self.net.config
-        self.patch_size = int(getattr(config, "patch_size", 0))
-        self.num_channels = int(getattr(config, "hidden_size", 0) or config.hidden_sizes[-1])
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) to features (b, c, h', w'); for transformers those of the patches."""

@@ -7,11 +7,9 @@ import dataclasses
 import hashlib
 import io
 import json
-import pickle
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -72,11 +70,18 @@ def read_weights(uri: str) -> dict[str, Tensor]:
             state: Any = load(data)
         else:
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # a damaged pickle or zip raises whatever its bytes lead to
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"{uri} is no safetensors file and no torch file of plain tensors ({error})"
+            f"{uri} is no safetensors file and no torch file of plain tensors ({reason}); give "
+            "another --model.weights"
         ) from error
-    state = state.get("state_dict", state)
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"{uri} holds a {type(state).__name__}, no parameters by name; save state_dict()"
+        )
     return {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
 
 
@@ -106,17 +111,23 @@ def load_model(folder: str) -> TrainedModel:
     uri = storage.join(folder, DESCRIPTION_NAME)
     if not storage.exists(uri):
         raise ValueError(f"{folder} holds no trained model ({DESCRIPTION_NAME} is missing)")
+    data = storage.read_bytes(storage.join(folder, WEIGHTS_NAME))
     try:
         description = json.loads(storage.read_bytes(uri))
         options = {f"model.{name}": value for name, value in description["model"].items()}
-        data = storage.read_bytes(storage.join(folder, WEIGHTS_NAME))
+        told = str(description["model_id"])
         network = DescriptorNet(override(Config(), options).model)
         network.load_state_dict(load(data))
         image_size = int(description["image_size"])
-    except (json.JSONDecodeError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # both files may hold anything
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"the model in {folder} is damaged or of another version ({reason}); train it again"
         ) from error
     model_id = hashlib.sha256(data).hexdigest()[:12]
+    if model_id != told:
+        raise ValueError(
+            f"{folder} mixes two models: {DESCRIPTION_NAME} describes {told}, {WEIGHTS_NAME} holds "
+            f"{model_id}; bring both files of one model there"
+        )
     return TrainedModel(network=network.eval(), image_size=image_size, model_id=model_id)

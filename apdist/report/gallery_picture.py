@@ -85,12 +85,12 @@ def _draw_mark(draw: ImageDraw, centre: tuple[float, float], *, is_hit: bool) ->
 
 def _paste(picture: Image, encoded: bytes, key: str, corner: tuple[int, int]) -> None:
     """Fit an encoded image into a square tile, on the tile's background."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             tile = ImageOps.pad(image.convert("RGB"), (_TILE, _TILE), color="#eef1f6")
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:
         raise ValueError(f"image {key!r} cannot be read: {error}") from error
     picture.paste(tile, corner)
 

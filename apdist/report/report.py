@@ -52,6 +52,8 @@ class Report:
     """Per evaluation: step, map, recall_at_1, r_precision."""
     similarities: list[dict[str, Any]]
     """Per evaluation: step, centres of bins, and the shares of positive and negative pairs."""
+    notices: tuple[str, ...]
+    """What went wrong in the training, and what to change."""
     gallery: tuple[RankedQuery, ...]
     """Queries in the order of display."""
     facts: dict[str, str]

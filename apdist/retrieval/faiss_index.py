@@ -39,7 +39,7 @@ def import_faiss() -> Any:
             # Its SWIG types lack a __module__, which Python 3.12 deprecates.
             warnings.simplefilter("ignore", DeprecationWarning)
             import faiss
-    except (ImportError, OSError, RuntimeError) as error:
+    except Exception as error:  # built for another numpy it raises AttributeError, for example
         raise ValueError(
             f"faiss does not import ({error}); install one of the extras "
             "apdist[faiss-cpu] or apdist[faiss-gpu], never both, or use kind='exact'"
@@ -92,17 +92,30 @@ def build_faiss(kind: str, descriptors: Tensor) -> tuple[FaissIndex, dict[str, A
     Raises:
         ValueError: faiss does not import, or there are too few images for "ivf_pq".
     """
+    refuse_kind(kind, len(descriptors))
     faiss = import_faiss()
     vectors = np.ascontiguousarray(descriptors.cpu().numpy())
     index, settings = _EMPTY_INDEX[kind](faiss, *vectors.shape)
-    index.train(vectors)
-    index.add(vectors)
+    try:
+        index.train(vectors)
+        index.add(vectors)
+    except Exception as error:  # of C++, as RuntimeError, MemoryError or AssertionError
+        raise ValueError(
+            f"faiss cannot build kind {kind!r} of {len(vectors)} descriptors "
+            f"({_first_line(error)}); use kind 'exact'"
+        ) from error
     return FaissIndex(index), {"faiss_version": faiss.__version__, **settings}
 
 
 def write_faiss(index: FaissIndex, path: Path) -> None:
-    """Write ``index`` to ``path``."""
-    import_faiss().write_index(index.cpu_index, str(path))
+    """Write ``index`` to ``path``; ``ValueError`` where faiss cannot."""
+    try:
+        import_faiss().write_index(index.cpu_index, str(path))
+    except RuntimeError as error:
+        raise ValueError(
+            f"faiss cannot write {path} ({_first_line(error)}); make room there, or choose another "
+            "folder"
+        ) from error
 
 
 def read_faiss(path: Path) -> FaissIndex:
@@ -110,7 +123,13 @@ def read_faiss(path: Path) -> FaissIndex:
     try:
         return FaissIndex(import_faiss().read_index(str(path)))
     except RuntimeError as error:
-        raise ValueError(f"faiss cannot read {path}: {error}; build the index again") from error
+        raise ValueError(
+            f"faiss cannot read {path} ({_first_line(error)}); build the index again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _copy_to_gpu(index: Any) -> Any:
@@ -160,13 +179,23 @@ def _hnsw(faiss: Any, _num_images: int, dim: int) -> tuple[Any, dict[str, int]]:
     return index, {"num_links": _HNSW_LINKS, "search_width": _HNSW_SEARCH_WIDTH}
 
 
-def _ivf_pq(faiss: Any, num_images: int, dim: int) -> tuple[Any, dict[str, int]]:
+def refuse_kind(kind: str, num_images: int) -> None:
+    """Say before descriptors are computed that no index of this kind can be built of them.
+
+    Raises:
+        ValueError: faiss does not import, or there are too few images for "ivf_pq".
+    """
+    if kind not in ("auto", "exact"):
+        import_faiss()
     least = _POINTS_PER_CENTROID << _LEAST_CODE_BITS
-    if num_images < least:
+    if kind == "ivf_pq" and num_images < least:
         raise ValueError(
             f"kind='ivf_pq' learns its code from at least {least} images, got {num_images}; "
             "use kind='flat'"
         )
+
+
+def _ivf_pq(faiss: Any, num_images: int, dim: int) -> tuple[Any, dict[str, int]]:
     settings = _choose_lists(num_images)
     most = max(1, min(_MOST_SUBQUANTIZERS, dim // 2))
     settings["num_subquantizers"] = max(m for m in range(1, most + 1) if dim % m == 0)

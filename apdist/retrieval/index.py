@@ -2,14 +2,13 @@
 
 A saved index is a folder: index.json (settings; size and CRC32 of the other files),
 entries.parquet, descriptors.safetensors and, where faiss searches, index.faiss.
+See `index_folder` for how it comes to be.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.retrieval.faiss_index import build_faiss, has_faiss, read_faiss, write_faiss
+from apdist.retrieval.index_folder import DESCRIPTORS, ENTRIES, FAISS, SETTINGS, claimed
 from apdist.retrieval.search_index import SearchIndex, measure_recall, unit_descriptors
 
 __all__ = ["SearchIndex", "build_index", "load_index", "save_index"]
 
 logger = logging.getLogger(__name__)
 
+MODEL_COLUMN = "model"
+"""Column of entries, where they have it, with the id of the model that described the image."""
 KINDS = ("auto", "exact", "flat", "ivf", "hnsw", "ivf_pq")
 _FORMAT = "apdist.index"
 _FORMAT_VERSION = 1
-_DESCRIPTORS = "descriptors.safetensors"
-_ENTRIES = "entries.parquet"
-_FAISS = "index.faiss"
 _REMEDY = "build the index again with `apdist index`"
 _BYTES_PER_READ = 1 << 22
 
@@ -49,8 +48,8 @@ def build_index(
         model_id: names the model; only its descriptors can be searched for.
 
     Raises:
-        ValueError: descriptors that are not of unit length, another number of entries, an unknown
-            kind, or a kind whose faiss is not installed.
+        ValueError: descriptors that are not of unit length, another number of entries, entries
+            of another model, an unknown kind, or a kind whose faiss is not installed.
     """
     vectors = unit_descriptors(descriptors, "descriptors")
     if entries.num_rows != len(vectors) or not len(vectors):
@@ -58,6 +57,7 @@ def build_index(
             f"expected one entry per descriptor and at least one, "
             f"got {entries.num_rows} entries and {len(vectors)} descriptors"
         )
+    _refuse_others(entries, model_id)
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
     if kind == "auto":
@@ -69,31 +69,40 @@ def build_index(
     return index
 
 
+def _refuse_others(entries: pa.Table, model_id: str) -> None:
+    """Refuse entries that say they were described with another model."""
+    there = (
+        entries[MODEL_COLUMN].unique().to_pylist() if MODEL_COLUMN in entries.schema.names else []
+    )
+    if others := sorted(str(model) for model in there if model != model_id):
+        raise ValueError(
+            f"entries of model {', '.join(others[:3])} in an index of model {model_id}; describe "
+            "all images with one model"
+        )
+
+
 def save_index(index: SearchIndex, folder: str | Path) -> None:
     """Write ``index`` to ``folder``, whole or not at all; a folder with content is refused."""
+    with claimed(folder) as path:
+        write_index(index, path)
+
+
+def write_index(index: SearchIndex, folder: Path) -> None:
+    """Write ``index`` into a folder that is `claimed`."""
     from safetensors.torch import save_file
 
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is not an empty folder; choose another name")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        pq.write_table(index.entries, temporary / _ENTRIES)
-        descriptors = index.descriptors.cpu().contiguous()
-        save_file({"descriptors": descriptors}, temporary / _DESCRIPTORS)
-        if index.faiss_index is not None:
-            write_faiss(index.faiss_index, temporary / _FAISS)
-        files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
-        header = {"format": _FORMAT, "format_version": _FORMAT_VERSION, **index.settings}
-        text = json.dumps({**header, "files": files}, indent=2, ensure_ascii=False)
-        (temporary / "index.json").write_text(text + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    pq.write_table(index.entries, folder / ENTRIES)
+    save_file({"descriptors": index.descriptors.cpu().contiguous()}, folder / DESCRIPTORS)
+    names = [DESCRIPTORS, ENTRIES]
+    if index.faiss_index is not None:
+        write_faiss(index.faiss_index, folder / FAISS)
+        names.append(FAISS)
+    files = {name: _fingerprint(folder / name) for name in names}
+    header = {"format": _FORMAT, "format_version": _FORMAT_VERSION, **index.settings}
+    text = json.dumps({**header, "files": files}, indent=2, ensure_ascii=False)
+    part = folder / f"{SETTINGS}.part"
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(folder / SETTINGS)
 
 
 def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
@@ -119,13 +128,13 @@ def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
         )
     approximate = settings["kind"] != "exact"
     fingerprints = settings["files"]
-    for name in (_DESCRIPTORS, _ENTRIES, *([_FAISS] if approximate else [])):
+    for name in (DESCRIPTORS, ENTRIES, *([FAISS] if approximate else [])):
         _check_file(folder / name, fingerprints.get(name))
-    descriptors = load_file(folder / _DESCRIPTORS)["descriptors"]
-    entries = pq.read_table(folder / _ENTRIES)
+    descriptors = load_file(folder / DESCRIPTORS)["descriptors"]
+    entries = pq.read_table(folder / ENTRIES)
     faiss_index = None
     if approximate and has_faiss():
-        faiss_index = read_faiss(folder / _FAISS)
+        faiss_index = read_faiss(folder / FAISS)
     elif approximate:
         logger.warning("%s: faiss does not import; searching exactly, which is slower", folder)
     for name in ("format", "format_version", "files"):
@@ -134,12 +143,14 @@ def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
-    path = folder / "index.json"
+    path = folder / SETTINGS
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"{path} does not exist: {folder} is no index; {_REMEDY}") from error
-    except ValueError as error:
+        raise ValueError(
+            f"{path} does not exist: {folder} is no index, or is still being written; {_REMEDY}"
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); {_REMEDY}") from error
     if not isinstance(settings, dict) or settings.get("format") != _FORMAT:
         raise ValueError(f"{path} does not describe an index of apdist; {_REMEDY}")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.retrieval import rank_kernels as kernels
-from apdist.retrieval.ranks import Positives, score_tile
+from apdist.retrieval.positives import Positives, score_tile
 
 # Relative error of one float32 operation, and the smallest number with all its digits.
 _ROUNDING, _SMALLEST = 2.0**-24, 2.0**-126

@@ -11,12 +11,12 @@ positives of the query in the tile that has the most. Ranks count from 0.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from apdist.loss.kernels.available import has_numba
+from apdist.retrieval.positives import Positives, score_tile
 from apdist.retrieval.ranking import ranking_keys
 
 # A tile of these sizes is multiplied as fast as a whole matrix, and is small: 16 MiB of scores.
@@ -25,23 +25,6 @@ _IMAGES_PER_TILE = 4096
 # Bounds what is kept for the positives of a tile's queries, and what is gathered to score them.
 _NUMBERS_AT_ONCE = 1 << 22
 _LAST_KEY = torch.iinfo(torch.int64).max
-
-
-class Positives(NamedTuple):
-    """The positives of a tile's queries, best first, and how to find all with a query's label."""
-
-    scores: Tensor
-    """(t, p) float32."""
-    rows: Tensor
-    """(t, p) their rows in the database."""
-    counts: Tensor
-    """(t,) how many there are: beyond them scores and rows are padding."""
-    rows_by_label: Tensor
-    """(n,) database rows, those of a label together and ascending."""
-    first: Tensor
-    """(t,) where the rows of the query's label begin in `rows_by_label`."""
-    end: Tensor
-    """(t,) where they end."""
 
 
 def ranks_of_positives(
@@ -141,11 +124,6 @@ def exact_scores_in_torch(queries: Tensor, database: Tensor, rows: Tensor) -> Te
         images = database[rows[:, left : left + step]].double()  # (t, step, d)
         scores[:, left : left + step] = (images @ doubled)[:, :, 0]
     return scores
-
-
-def score_tile(queries: Tensor, images: Tensor) -> Tensor:
-    """Scores (t, c) of ``queries`` (t, d) with all ``images`` (c, d)."""
-    return (queries.double() @ images.double().T).float()
 
 
 def negatives_before(queries: Tensor, database: Tensor, positives: Positives) -> Tensor:

@@ -35,5 +35,5 @@ def read_scores(uri: str) -> RetrievalScores:
         for name in _BY_RANK:
             fields[name] = {int(k): v for k, v in fields[name].items()}
         return RetrievalScores(**fields)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{uri} holds no scores or is damaged; evaluate again") from error

@@ -53,6 +53,17 @@ class _Kept(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseBegan(_Checked):
+    """Something else than steps goes on: told by its name, "evaluating step 60" for example."""
+
+    kind = "phase"
+    name: str
+    """Empty where the steps go on."""
+    time_ms: int
+    """When, since 1970, by the clock that the steps have too."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Started(_Checked):
     """Workers are up, perhaps again after a failure."""
 
@@ -101,6 +112,16 @@ class Similarities(_Kept):
     """Of the bins, best first."""
     positive: list[float]
     negative: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noticed(_Kept):
+    """The training does not do what it is for: what is seen, and what to change."""
+
+    kind = "notice"
+    topic: str
+    """A word for it: each is told once a run."""
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +217,12 @@ class TrialStarted(_Checked):
 
 
 Event = (
-    Started
+    PhaseBegan
+    | Started
     | StepDone
     | Evaluated
     | Similarities
+    | Noticed
     | Restarted
     | WorkersFailed
     | CheckpointWritten

@@ -6,6 +6,7 @@ batches; only worker 0 talks: it posts events, writes checkpoints and saves the 
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -38,9 +39,11 @@ from apdist.training.events import (
     StepDone,
     WorkersFailed,
 )
+from apdist.training.judging import Judge
 from apdist.training.mailbox import Link
 from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
 from apdist.training.prefetch import on_device
+from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease
 from apdist.training.run_folder.runs import evaluation_name
@@ -53,6 +56,9 @@ from apdist.training.step.sharding import shard_parameters, whole
 from apdist.training.step.step import global_step
 
 logger = logging.getLogger(__name__)
+
+PATIENCE_S = 2.0
+"""A batch that takes longer is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +84,29 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     """
     config, options = job.config, job.config.training
     workers = Workers()
+    keeper = Keeper(job.run, job.lease, link, workers, config.checkpoint.keep)
+    keeper.begin("loading weights")
     torch.manual_seed(options.seed)
     network = build_model(config.model).to(device).train()
     workers.broadcast_state(network)
     if options.parameters == "sharded":
         shard_parameters(network, device, workers.size)
     optimizer = build_optimizer(network, config)
+    keeper.begin("reading the catalogue")
     catalogue = read_catalogue(config.data.shards)
     training_catalogue = training_images(catalogue, config.data, options.seed)
     plan = build_plan(training_catalogue.labels, config)
     origin = Origin(config_hash(config), training_catalogue.fingerprint())
-    keeper = Keeper(job.run, job.lease, link, workers, config.checkpoint.keep)
+    keeper.begin("looking for a checkpoint")
     start = keeper.restore(network, optimizer, origin, device)
+    keeper.begin("measuring memory")
     worker = _Worker(job, keeper, network, optimizer, catalogue, origin)
     worker.start(start, plan.summary)
+    if start == 0:
+        for notice in worker.judge.of_batch(
+            training_catalogue.labels[plan.rows(0)].tolist(), plan.summary
+        ):
+            keeper.post(notice)
     if options.compile:
         network.compile()
     stream = TrainingStream(
@@ -139,6 +154,7 @@ class _Worker:
             bf16=self.config.training.precision == "bf16",
         )
         self.diagnostics: Diagnostics | None = None
+        self.judge = Judge(self.config, keeper.history)
 
     def start(self, step: int, summary: PlanSummary) -> None:
         """Tell what is trained on, how the step is computed, and after what it goes on."""
@@ -160,6 +176,12 @@ class _Worker:
             for event in restarts(failures, history, step, most):
                 self.keeper.post(event)
 
+    def tell(self, event: Kept) -> None:
+        """Post what was measured, and what is to be noticed of it."""
+        self.keeper.post(event)
+        for notice in self.judge.after(event):
+            self.keeper.post(notice)
+
     def run_steps(self, stream: TrainingStream, start: int) -> int:
         """Steps from ``start`` on; returns the number of steps done altogether."""
         size, steps = self.config.training.accumulate, self.config.training.steps
@@ -167,6 +189,7 @@ class _Worker:
         if self.is_due(start) and not self.was_evaluated(start):
             self.evaluate(start)
         streamed = stream.batches(start * size, steps * size)
+        self.keeper.begin("first step")
         with closing(on_device(streamed, self.device)) as batches:
             stop = False
             while done < steps and not stop:
@@ -174,7 +197,7 @@ class _Worker:
                 done += 1
                 stop, replaced = self.agree(measured.num_replaced)
                 measured = replace(measured, num_replaced=replaced)
-                self.keeper.post(StepDone(step=done, figures=logged(STEP, measured)))
+                self.tell(StepDone(step=done, figures=logged(STEP, measured)))
                 self.after_step(done, stop)
         return done
 
@@ -208,7 +231,7 @@ class _Worker:
         started = time.perf_counter()
         results, streamed = [], []
         for _ in range(self.config.training.accumulate):
-            batch = next(batches)
+            batch = self.next_batch(batches)
             streamed.append(batch.figures)
             results.append(self.add_gradient(batch))
         self.diagnostics = results[-1].diagnostics
@@ -227,6 +250,20 @@ class _Worker:
             bins=self.bins,
         )
 
+    def next_batch(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch; a person is told where it is long in coming."""
+        late = threading.Timer(PATIENCE_S, self.keeper.begin, ["waiting for storage"])
+        late.daemon = True
+        started = time.perf_counter()
+        late.start()
+        try:
+            batch = next(batches)
+        finally:
+            late.cancel()
+        if time.perf_counter() - started >= PATIENCE_S:
+            self.keeper.begin("computing")
+        return batch
+
     def add_gradient(self, batch: Batch) -> StepResult:
         """The three stages on one global batch."""
         return global_step(
@@ -242,18 +279,21 @@ class _Worker:
         if not self.config.data.eval_split:
             return
         started = time.perf_counter()
-        scores = evaluate(self.network, self.catalogue, self.config, self.workers)
+        with self.keeper.during(f"evaluating step {step}"):
+            scores = evaluate(self.network, self.catalogue, self.config, self.workers)
         metrics = {"step": float(step)}
         if scores is not None:
             figures = logged(EVALUATION, scores)
+            self.keeper.refuse_if_lost()
             write_scores(scores, storage.join(self.job.run, evaluation_name(step)))
             seconds = time.perf_counter() - started
-            self.keeper.post(Evaluated(step=step, figures=figures, seconds=seconds))
+            self.tell(Evaluated(step=step, figures=figures, seconds=seconds))
             metrics |= figures
         self.job.report(metrics)
 
     def save_model(self, step: int) -> None:
         """Write the trained network into the run's folder."""
+        self.keeper.begin("saving the model")
         state = {name: whole(value) for name, value in self.network.state_dict().items()}
         if self.workers.rank == 0:
             self.keeper.refuse_if_lost()

@@ -69,7 +69,7 @@ def read_space(path: Path, config: Config) -> list[Dimension]:
     """
     try:
         entries = tomllib.loads(decoded(path.read_bytes()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"--space {path} cannot be read: {error}") from error
     if not entries:
         raise ValueError(

@@ -21,6 +21,10 @@ VERBS = {
 }
 
 
+UNANSWERED_S = 4.0
+"""See `RetryPolicy`; a person waits for it."""
+
+
 def usage() -> str:
     """Help for the command itself."""
     lines = [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
@@ -55,7 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
         return fail(f"unknown verb {argv[0]!r}{hint}", 2)
 
     def run() -> int:
-        code: int = importlib.import_module(f"apdist_verbs.{argv[0]}").main(argv[1:])
+        from apdist.data import storage
+
+        before = storage.configure(storage.RetryPolicy(unanswered_s=UNANSWERED_S))
+        try:
+            code: int = importlib.import_module(f"apdist_verbs.{argv[0]}").main(argv[1:])
+        finally:
+            storage.configure(before)
         return code
 
     return exit_code_of(run)

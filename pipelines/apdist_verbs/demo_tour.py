@@ -12,9 +12,10 @@ from apdist.data.loading.reader import ImageReader
 from apdist.retrieval.metrics import RetrievalScores
 from apdist.training.events import StepDone
 from apdist.training.run_folder.runs import Run
-from apdist_verbs import index, prepare, report, search
+from apdist_verbs import index, report, search
 from apdist_verbs.described import Described, describe, trained_model
 from apdist_verbs.evaluate import evaluate, score_rows, scores_before
+from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
 from apdist_verbs.presets import preset
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.train import new_run, train_run, with_absolute_paths
@@ -26,7 +27,7 @@ def tour() -> int:
     config = with_absolute_paths(preset("glyphs"))
     if not storage.exists(storage.join(config.data.shards, CATALOGUE_NAME)):
         _heading("1. draw the data set: characters in the typefaces that matplotlib ships")
-        prepare.main(["glyphs", "--out", config.data.shards])
+        prepare_glyphs(PrepareGlyphs(out=config.data.shards))
     _heading("2. train on two Ray workers: one global AP batch a step, in three stages")
     run = new_run(config, "glyphs")
     if code := train_run(run):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from apdist.config import Config
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import evaluation_images
@@ -14,8 +15,9 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
-from apdist_verbs.devices import best_device
-from apdist_verbs.terminal.console import progress_bar, say
+from apdist_verbs.terminal.devices import best_device
+from apdist_verbs.terminal.progress import phase, progress_bar
+from apdist_verbs.track import settle_if_behind
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,15 @@ class Described:
     descriptors: Tensor
 
 
+@phase("opening the run")
 def find_run(uri: str) -> Run:
     """The run at ``uri``; empty: the newest under ./runs.
 
     Raises:
         ValueError: there is none, or its files are damaged.
     """
-    from apdist.training.tracking.following import is_unsettled, settle
-
     run = open_run(storage.absolute(uri) if uri else newest_run(storage.absolute("runs")))
-    if is_unsettled(run) and not settle(run):  # its driver was killed, or MLflow was away
-        say(f"MLflow lacks a part of {run.uri}; later: apdist track {shlex.quote(run.uri)}")
+    settle_if_behind(run)
     return run
 
 
@@ -61,6 +61,7 @@ def _has_model(uri: str) -> bool:
     return storage.exists(storage.join(uri, DESCRIPTION_NAME))
 
 
+@phase("loading weights")
 def trained_model(run: Run) -> TrainedModel:
     """The run's model.
 
@@ -75,19 +76,29 @@ def trained_model(run: Run) -> TrainedModel:
     return load_model(run.uri)
 
 
+def split_name(run: Run) -> str:
+    """The split that the run is measured on."""
+    return run.config.data.eval_split or run.config.data.train_split
+
+
+def split_of(config: Config, shards: str, split: str) -> Catalogue:
+    """The images of a split, of which ``holdout`` depends on the run's own options."""
+    data = dataclasses.replace(config.data, eval_split=split)
+    return evaluation_images(read_catalogue(shards), data, config.training.seed)
+
+
 @functools.lru_cache(maxsize=1)  # the demo evaluates, indexes and reports the same split
 def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
     """Describe a split with the model of a run, on a GPU if there is one."""
-    model = load_model(run_uri)
-    assert model.model_id == model_id
-    config = open_run(run_uri).config
-    data = dataclasses.replace(config.data, eval_split=split)
-    catalogue = evaluation_images(read_catalogue(shards), data, config.training.seed)
+    with phase("reading the catalogue"):
+        model = load_model(run_uri)
+        assert model.model_id == model_id
+        catalogue = split_of(open_run(run_uri).config, shards, split)
     with progress_bar(f"describing {split}", len(catalogue)) as update:
         descriptors = describe_split(
             model.network.to(best_device()),
             catalogue,
             image_size=model.image_size,
-            progress=lambda n: update(n, ""),
+            progress=update,
         )
     return Described(catalogue, descriptors)

@@ -10,7 +10,9 @@ from apdist.figures import EVALUATION, Seen, measure
 from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores
@@ -31,12 +33,14 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist evaluate")
-    from apdist_verbs.described import find_run
+    with phase("loading"):
+        from apdist_verbs.described import find_run
 
     run = find_run(options.run)
     after = evaluate(run, options.shards, options.split)
     own = not options.shards and not options.split
     show(run, scores_before(run) if own else None, after)
+    say_next("find pictures", "index", "--run", near(run.uri))
     return 0
 
 
@@ -46,18 +50,19 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
 
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
-    from apdist_verbs.described import describe, trained_model
-    from apdist_verbs.devices import best_device
+    from apdist_verbs.described import describe, split_name, split_of, trained_model
+    from apdist_verbs.start.checks import check_evaluation_split
+    from apdist_verbs.terminal.devices import best_device
 
     model = trained_model(run)
-    found = describe(
-        run.uri,
-        model.model_id,
-        storage.absolute(shards or run.config.data.shards),
-        split or run.config.data.eval_split or run.config.data.train_split,
-    )
-    descriptors = found.descriptors.to(best_device())
-    scores = score_labelled(descriptors, torch.tensor(found.catalogue.labels))
+    where = storage.absolute(shards or run.config.data.shards)
+    which = split or split_name(run)
+    check_evaluation_split(split_of(run.config, where, which), which)
+    found = describe(run.uri, model.model_id, where, which)
+    with phase("ranking"):
+        scores = score_labelled(
+            found.descriptors.to(best_device()), torch.tensor(found.catalogue.labels)
+        )
     if not shards and not split:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))
     return scores

@@ -1,18 +1,26 @@
 """``apdist extract``: descriptors of all images as Parquet, one file per shard, on Ray Data."""
 
+import json
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from apdist.config import RayConfig
 from apdist.data import storage
-from apdist.training.cluster.launch import ray_cluster
-from apdist_verbs.terminal.console import progress_bar, say
+from apdist.training.cluster.launch import arrival, loss_explained, ray_cluster
+from apdist_verbs.start.checks import refuse_unwritable
+from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.next_step import near
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase, progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+CONTENTS = "_contents.json"
+"""Says of which model and images the tables beside it are; readers of Parquet pass over it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +28,7 @@ class Options:
     """Describe every image of the shards; finished shards are passed over on a second run."""
 
     out: str
-    """Folder or s3:// prefix for the Parquet files."""
+    """Folder or s3:// prefix for the Parquet files, of one model and one set of shards."""
     run: Annotated[str, shown_default("the newest under runs/")] = ""
     """Folder of the run whose model describes."""
     shards: Annotated[str, shown_default("those of the run")] = ""
@@ -47,10 +55,11 @@ def main(argv: list[str]) -> int:
 
 def extract(options: Options) -> None:
     """Describe the shards that have no Parquet file yet."""
-    from apdist.data.catalogue.catalogue import read_catalogue
-    from apdist.data.loading.sequential import shard_names
-    from apdist_verbs.described import find_run, trained_model
-    from apdist_verbs.devices import say_if_idle
+    with phase("loading"):
+        from apdist.data.catalogue.catalogue import read_catalogue
+        from apdist.data.loading.sequential import shard_names
+        from apdist_verbs.described import find_run, trained_model
+        from apdist_verbs.terminal.devices import say_if_idle
 
     run = find_run(options.run)
     model_id = trained_model(run).model_id
@@ -58,29 +67,78 @@ def extract(options: Options) -> None:
         storage.absolute(options.shards or run.config.data.shards),
         storage.absolute(options.out),
     )
-    names = shard_names(read_catalogue(shards))
-    # The model's id is in the name: descriptors of two models are never mixed.
-    waiting = [n for n in names if not storage.exists(_target(out, n, model_id))]
+    catalogue = read_catalogue(shards)
+    names, contents = shard_names(catalogue), {"model": model_id, "data": catalogue.fingerprint()}
+    refuse_others(out, contents)
+    waiting = [n for n in names if not storage.exists(_target(out, n))]
     say(f"{len(names) - len(waiting)} of {len(names)} shards are described already")
     if not waiting:
+        say(f"read them: pyarrow.parquet.read_table({near(out)!r})")
         return
     config = RayConfig(
         address=options.address, num_workers=options.num_workers, use_gpu=options.use_gpu
     )
     say_if_idle(config, "apdist extract with --use-gpu")
-    with ray_cluster(config):
-        _extract(options, run.uri, shards, out, waiting)
+    going_on = "the same command goes on with the shards that are missing"
+    with ExitStack() as stack:
+        with phase(arrival(config)):
+            stack.enter_context(ray_cluster(config))
+        stack.enter_context(loss_explained(going_on))
+        if not storage.create(storage.join(out, CONTENTS), json.dumps(contents).encode()):
+            refuse_others(out, contents)  # another process may have begun meanwhile
+        try:
+            _extract(options, run.uri, shards, out, waiting)
+        except BaseException:
+            if not any(storage.exists(_target(out, name)) for name in names):
+                storage.remove(storage.join(out, CONTENTS))  # nothing came of it
+            raise
     say(f"{out}: descriptors of {len(names)} shards by model {model_id}")
+    say(f"read them: pyarrow.parquet.read_table({near(out)!r})")
+
+
+def refuse_others(out: str, contents: dict[str, str]) -> None:
+    """Refuse a folder with descriptors of another model or of other images.
+
+    Raises:
+        ValueError: they would be mixed; or nobody may write there.
+    """
+    if (path := storage.local_path(out)) is not None:
+        refuse_unwritable("--out", path)
+    uri = storage.join(out, CONTENTS)
+    if not storage.exists(uri):
+        if storage.list_files(out, ".parquet"):
+            raise ValueError(
+                f"{out} holds .parquet files that `apdist extract` did not write; choose another "
+                "--out"
+            )
+        return
+    try:
+        there = json.loads(storage.read_bytes(uri))
+        model, data = there["model"], there["data"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{uri} is damaged; choose another --out, or remove {out}") from error
+    if model != contents["model"]:
+        raise ValueError(
+            f"{out} holds descriptors of model {model}, not of {contents['model']}; choose another "
+            "--out"
+        )
+    if data != contents["data"]:
+        raise ValueError(
+            f"{out} holds descriptors of other images (or of these before they were prepared or "
+            "labelled again); choose another --out"
+        )
 
 
 def _extract(options: Options, run: str, shards: str, out: str, names: list[str]) -> None:
-    import ray.data
+    with phase("loading Ray Data"):
+        import ray.data
 
     # After the import, which sets it: plans and durations are no news for our users.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
     done = 0
     with progress_bar("describing shards", len(names)) as update:
+        update.phase("starting the actors")
         described = ray.data.from_items([{"shard": name} for name in names]).map_batches(
             Describer,
             fn_constructor_args=(run, shards, out, options.batch_size),
@@ -92,7 +150,7 @@ def _extract(options: Options, run: str, shards: str, out: str, names: list[str]
             if row["refused"]:
                 raise ValueError(row["refused"])
             done += 1
-            update(done, "")
+            update(done)
 
 
 class Describer:
@@ -130,6 +188,7 @@ class Describer:
         import pyarrow.parquet as pq
 
         from apdist.retrieval.describe import describe_images
+        from apdist.retrieval.index import MODEL_COLUMN
 
         rows, descriptors = describe_images(
             self.model.network,
@@ -140,13 +199,15 @@ class Describer:
         )
         names = ["key", "source", "label", "label_name", "split"]
         table = pa.table({name: self.catalogue.column(name).take(rows) for name in names})
+        model = pa.array([self.model.model_id] * len(rows)).dictionary_encode()
+        table = table.append_column(MODEL_COLUMN, model)
         values = pa.FixedSizeListArray.from_arrays(
             pa.array(descriptors.reshape(-1).numpy()), descriptors.shape[1]
         )
         target = io.BytesIO()
         pq.write_table(table.append_column("descriptor", values), target)
-        storage.write_bytes(_target(self.out, name, self.model.model_id), target.getvalue())
+        storage.write_bytes(_target(self.out, name), target.getvalue())
 
 
-def _target(out: str, shard: str, model_id: str) -> str:
-    return storage.join(out, f"{shard.removesuffix('.tar')}-{model_id}.parquet")
+def _target(out: str, shard: str) -> str:
+    return storage.join(out, f"{shard.removesuffix('.tar')}.parquet")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +9,9 @@ from apdist.data import storage
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,35 +41,39 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist index")
-    from apdist_verbs.described import find_run
+    with phase("loading"):
+        from apdist_verbs.described import find_run, split_name
 
-    make_index(find_run(options.run), options)
+    run = find_run(options.run)
+    out = make_index(run, options)
+    own = ["--index", near(out)] if options.out else []
+    if not options.split:
+        say(f"it holds the split {split_name(run)!r}; for another one give --split and --out")
+    say_next("search", "search", "PICTURE.jpg", "--run", near(run.uri), *own)
     return 0
 
 
 def make_index(run: Run, options: Options) -> str:
     """Build and save an index; returns its folder."""
-    from apdist.retrieval.index import build_index, save_index
-    from apdist_verbs.described import describe, trained_model
+    from apdist.retrieval.faiss_index import refuse_kind
+    from apdist.retrieval.index import build_index, write_index
+    from apdist.retrieval.index_folder import claimed
+    from apdist_verbs.described import describe, split_name, split_of, trained_model
 
     out = storage.absolute(options.out or storage.join(run.uri, "index"))
     if storage.local_path(out) is None:
         raise ValueError(f"an index is written to a local folder, not to {out}; give --out FOLDER")
-    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
-        raise ValueError(
-            f"{out} exists and is not an empty folder; give another --out or remove it first"
-        )
     model = trained_model(run)
-    found = describe(
-        run.uri,
-        model.model_id,
-        storage.absolute(options.shards or run.config.data.shards),
-        options.split or run.config.data.eval_split or run.config.data.train_split,
-    )
-    index = build_index(
-        found.descriptors, entries(found), kind=options.kind, model_id=model.model_id
-    )
-    save_index(index, out)
+    shards = storage.absolute(options.shards or run.config.data.shards)
+    split = options.split or split_name(run)
+    refuse_kind(options.kind, len(split_of(run.config, shards, split)))
+    with claimed(out) as folder:
+        found = describe(run.uri, model.model_id, shards, split)
+        with phase("building the index"):
+            index = build_index(
+                found.descriptors, entries(found), kind=options.kind, model_id=model.model_id
+            )
+            write_index(index, folder)
     say(describe_index(index, out))
     return out
 

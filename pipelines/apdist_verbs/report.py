@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import flatten
 from apdist.data import storage
-from apdist.training.events import Evaluated, Similarities, StepDone, to_json
+from apdist.training.events import Evaluated, Noticed, Similarities, StepDone, to_json
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from apdist.data.loading.reader import ImageReader
@@ -43,28 +45,41 @@ class Options:
             raise ValueError("--queries and --results must be at least 1")
         if self.gallery != Path() and self.gallery.suffix.lower() != ".png":
             raise ValueError(f"--gallery {self.gallery} must end in .png")
+        if not self.gallery.parent.is_dir():
+            raise ValueError(f"--gallery {self.gallery}: there is no folder {self.gallery.parent}")
 
 
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist report")
-    from apdist_verbs.described import find_run
+    with phase("loading"):
+        from apdist_verbs.described import find_run
 
-    say(f"report: {make_report(find_run(options.run), options)}")
+    run = find_run(options.run)
+    say(f"report: {make_report(run, options)}")
+    say_next("search with a picture", "search", "PICTURE.jpg", "--run", near(run.uri))
     return 0
 
 
 def make_report(run: Run, options: Options) -> str:
     """Write the report into the run's folder and beside its curves in MLflow."""
-    from apdist.report.report import write_gallery_png, write_report
-    from apdist.training.tracking.following import log_file
-    from apdist_verbs.described import describe, trained_model
+    from apdist_verbs.described import describe, split_name, trained_model
     from apdist_verbs.evaluate import evaluate
 
     after = evaluate(run)
     model = trained_model(run)
     found = describe(run.uri, model.model_id, run.config.data.shards, split_name(run))
-    gallery = ranked_queries(found, after, options)
+    with phase("drawing the report"):
+        return draw(run, after, ranked_queries(found, after, options), options)
+
+
+def draw(
+    run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...], options: Options
+) -> str:
+    """Write the page, and the picture if it is wanted; returns the page's place."""
+    from apdist.report.report import write_gallery_png, write_report
+    from apdist.training.tracking.following import log_file
+
     if options.gallery != Path():
         write_gallery_png(gallery, options.gallery)
     uri = storage.join(run.uri, "report.html")
@@ -76,11 +91,6 @@ def make_report(run: Run, options: Options) -> str:
     return uri
 
 
-def split_name(run: Run) -> str:
-    """The split that the run is measured on."""
-    return run.config.data.eval_split or run.config.data.train_split
-
-
 def ranked_queries(
     found: Described, scores: RetrievalScores, options: Options
 ) -> tuple[RankedQuery, ...]:
@@ -90,7 +100,7 @@ def ranked_queries(
     from apdist.data.loading.reader import ImageReader
     from apdist.report.gallery import RankedQuery, choose_queries
     from apdist.retrieval.ranking import nearest_rows
-    from apdist_verbs.devices import best_device
+    from apdist_verbs.terminal.devices import best_device
 
     chosen = choose_queries(scores.average_precision, num_each=options.queries)
     reader = ImageReader(found.catalogue)
@@ -133,6 +143,7 @@ def _image(
 def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) -> Report:
     """Everything the page shows."""
     from apdist.report.report import Report
+    from apdist_verbs.described import split_name
     from apdist_verbs.evaluate import scores_before
 
     config = run.config
@@ -156,6 +167,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         history=[to_json(step) for step in steps],
         evaluations=[to_json(event) for event in run.of_kind(Evaluated)],
         similarities=[to_json(event) for event in run.of_kind(Similarities)],
+        notices=tuple(f"Step {event.step}: {event.text}" for event in run.of_kind(Noticed)),
         gallery=gallery,
         facts={
             "training steps": f"{seconds:.0f} s for {len(steps)} steps",
@@ -170,6 +182,6 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
                 "see the curves in MLflow",
                 f"mlflow ui --backend-store-uri {quote(config.tracking.uri)}",
             ),
-            ("train on your own pictures", "apdist prepare folder IMAGES --out data/mine"),
+            ("train on your own pictures", "apdist train folder IMAGES"),
         ),
     )

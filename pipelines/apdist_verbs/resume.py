@@ -6,17 +6,25 @@ import time
 
 from apdist.config import Config, flatten, is_decisive
 from apdist.data import storage
-from apdist.training.events import Ended, WorkersFailed, now_ms
+from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.track import settle_if_behind
 
 FORK = "--fork"
 
 
 def resume(argv: list[str]) -> int:
     """Go on with the run ``argv[0]``; the options that follow replace the run's own."""
-    from apdist_verbs.train import check_data, check_model, train_run, with_absolute_paths
+    from apdist_verbs.train import (
+        check_data,
+        check_model,
+        discarded_if_refused,
+        told_next,
+        train_run,
+        with_absolute_paths,
+    )
 
     if not argv or argv[0].startswith("-"):
         raise ValueError("expected `apdist train --resume RUN [OPTIONS]`, RUN a folder under runs/")
@@ -25,17 +33,19 @@ def resume(argv: list[str]) -> int:
     prog = f"apdist train --resume {shlex.quote(argv[0])}"
     config = with_absolute_paths(parse(Config, given, prog, default=run.config))
     if FORK in argv:
-        return train_run(forked(run, config))
+        new = forked(run, config)
+        with discarded_if_refused(new):
+            return told_next(new, train_run(new))
     changed = changes(run, config)
-    if run.of_kind(Ended) and run.steps_done >= config.training.steps:
+    if run.is_complete and run.steps_done >= config.training.steps:
         say(f"{run.uri} has done all its {run.config.training.steps} steps")
+        settle_if_behind(run)
         return 0
     if changed:
         check_data(config)
         check_model(config)
-        run.config = config
-        run.save_config()
-    return train_run(run, how_it_ended(run, changed))
+        run.config = config  # kept in its folder once the workers have begun
+    return told_next(run, train_run(run, how_it_ended(run, changed)))
 
 
 def changes(run: Run, config: Config) -> dict[str, str]:

@@ -11,7 +11,9 @@ from apdist.training.run_folder.lease import holder_of
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import positional
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +31,15 @@ def main(argv: list[str]) -> int:
     uris = [uri for uri in uris if storage.exists(storage.join(uri, CONFIG_NAME))]
     if not uris:
         raise ValueError(f"no runs in {folder}; give the folder that --run.output named")
-    rows = [row_of(uri) for uri in uris]
+    with phase("reading the runs"):
+        rows = [row_of(uri) for uri in uris]
     table(f"runs in {folder}", ["run", "state", "step", "mAP", "age"], [r[:-1] for r in rows])
     for *_, hint in rows:
         if hint:
             say(hint)
+    finished = [uri for uri, row in zip(uris, rows, strict=True) if row[1] == "finished"]
+    if finished:
+        say_next("measure the last finished one", "evaluate", "--run", near(finished[-1]))
     return 0
 
 

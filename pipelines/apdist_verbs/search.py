@@ -9,10 +9,13 @@ from shlex import quote
 from typing import Annotated
 
 from apdist.data import storage
+from apdist.data.storage.local import hint
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import table
-from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.fields import Argument, positional, shown_default
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class Options:
     """Folder of the run whose model describes the picture."""
     index: Annotated[str, shown_default("`index` in the run's folder")] = ""
     """Folder of the index."""
-    k: int = 10
+    k: Annotated[int, Argument(short="-k")] = 10
     """Results."""
 
     def __post_init__(self) -> None:
@@ -37,11 +40,16 @@ def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist search")
     if not options.query.is_file():
-        reason = "is a folder; give one picture" if options.query.is_dir() else "does not exist"
+        reason = "is a folder; give one picture"
+        if not options.query.is_dir():
+            reason = f"does not exist{hint(options.query) or '; check the path'}"
         raise ValueError(f"the query image {options.query} {reason}")
-    from apdist_verbs.described import find_run
+    with phase("loading"):
+        from apdist_verbs.described import find_run
 
-    search(find_run(options.run), options)
+    run = find_run(options.run)
+    search(run, options)
+    say_next("see rankings as pictures", "report", "--run", near(run.uri))
     return 0
 
 
@@ -52,15 +60,16 @@ def search(run: Run, options: Options) -> None:
     from apdist.data.images import ImageError, evaluation_image
     from apdist.retrieval.index import load_index
     from apdist_verbs.described import trained_model
-    from apdist_verbs.devices import best_device
+    from apdist_verbs.terminal.devices import best_device
 
     folder = options.index or storage.join(run.uri, "index")
     if not os.path.isdir(folder):
         raise ValueError(
-            f"no index at {folder}; build one with: apdist index --run {quote(run.uri)}"
+            f"no index at {folder}; build one with: apdist index --run {quote(near(run.uri))}"
         )
     model = trained_model(run)
-    index = load_index(folder, model_id=model.model_id)
+    with phase("loading the index"):
+        index = load_index(folder, model_id=model.model_id)
     query = options.query.read_bytes()
     try:
         image = torch.from_numpy(evaluation_image(query, model.image_size))

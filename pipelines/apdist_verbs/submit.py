@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -94,7 +95,13 @@ def submit(options: Options, entrypoint: str) -> int:
     runtime_env: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}}
     if options.working_dir:
         runtime_env["working_dir"] = options.working_dir
-    job = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
+    try:
+        job = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
+    except Exception as error:  # bare RuntimeErrors with the server's answer, among others
+        raise ValueError(
+            f"{options.ray_address} does not take the job ({first_line(error)}); see the cluster's "
+            "dashboard, or leave large files out of --working-dir"
+        ) from error
     say(f"job {job} on {options.ray_address}: {entrypoint}")
     try:
         follow(client, job)
@@ -105,6 +112,7 @@ def submit(options: Options, entrypoint: str) -> int:
     return exit_code(client, job)
 
 
+@phase("connecting")
 def connect(address: str) -> "JobSubmissionClient":
     """A client of the job server at ``address``.
 
@@ -116,7 +124,7 @@ def connect(address: str) -> "JobSubmissionClient":
     try:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
-    except ImportError as error:
+    except Exception as error:  # missing, or a package of it in a version that does not fit
         raise ValueError(
             f"Ray's job client is not installed ({error}); pip install 'ray[default]'"
         ) from error
@@ -128,11 +136,16 @@ def connect(address: str) -> "JobSubmissionClient":
             f"the cluster at {address} wants another token ({error.message.splitlines()[0]}); set "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the cluster's"
         ) from error
-    except (ConnectionError, RuntimeError) as error:
+    except Exception as error:  # ConnectionError, RuntimeError, or what requests makes of a URL
         raise ValueError(
-            f"no Ray job server answers at {address} ({str(error).splitlines()[0]}); open the "
+            f"no Ray job server answers at {address} ({first_line(error)}); open the "
             "tunnel with `ray dashboard ray_cluster.yaml`, or correct --ray.address"
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what a library says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def follow(client: "JobSubmissionClient", job: str) -> None:
@@ -181,7 +194,13 @@ class JobLog:
 
 def exit_code(client: "JobSubmissionClient", job: str) -> int:
     """The exit code of the job's command; 1 where it never had one."""
-    info = client.get_job_info(job)
+    try:
+        info = client.get_job_info(job)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"the cluster does not tell how job {job} ended ({first_line(error)}); ask it: "
+            f"ray job status {job}"
+        ) from error
     code = info.driver_exit_code
     if info.status == "SUCCEEDED":
         return 0

@@ -10,18 +10,20 @@ from typing import Annotated, Any
 
 from apdist.config import Config, flatten, override
 from apdist.data import storage
-from apdist.training.cluster.launch import Interrupted, loss_explained, ray_cluster
+from apdist.training.cluster.launch import Interrupted, arrival, loss_explained, ray_cluster
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.events import FromTrial, now_ms
-from apdist.training.run_folder.runs import SWEEP, create_run
+from apdist.training.run_folder.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset, preset_help
+from apdist_verbs.start.start import COMMON
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
-from apdist_verbs.train import check_data, with_absolute_paths
+from apdist_verbs.terminal.progress import Progress, phase, shown
+from apdist_verbs.train import check_data, check_model, discarded_if_refused, with_absolute_paths
 from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
 
 
@@ -56,7 +58,8 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(
             "usage: apdist sweep PRESET --space SPACE.toml [--trials N] [OPTIONS]\n\n"
-            f"presets:\n{preset_help()}\n\napdist sweep PRESET --help lists every option\n"
+            f"presets:\n{preset_help()}\n\n"
+            "apdist sweep PRESET --help shows the options that people change, --help-all the rest\n"
         )
         return 0
     options = parse(
@@ -64,6 +67,7 @@ def main(argv: list[str]) -> int:
         argv[1:],
         f"apdist sweep {argv[0]}",
         default=Options(space=Path(), config=preset(argv[0])),
+        common=("--space", "--trials", "--scheduler", "--max-concurrent", *COMMON),
     )
     if options.space == Path():
         raise ValueError("--space SPACE.toml is missing; docs/sweeps.md shows one")
@@ -72,7 +76,7 @@ def main(argv: list[str]) -> int:
 
 def sweep(options: Options, preset_name: str) -> int:
     """Check everything, search, show the trials and the command that trains the best one."""
-    from apdist_verbs.devices import say_if_idle
+    from apdist_verbs.terminal.devices import say_if_idle
 
     config = with_absolute_paths(options.config)
     if not config.data.eval_split:
@@ -81,21 +85,34 @@ def sweep(options: Options, preset_name: str) -> int:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
     dimensions = read_space(options.space, config)
     say(check_data(config))
+    check_model(config)
     say_if_idle(config.ray, "apdist sweep with --ray.use-gpu")
     name = config.run.name or f"sweep-{preset_name}-{time.strftime('%Y%m%d-%H%M%S')}"
     config = override(config, {"run.name": name})
     run = create_run(config, SWEEP + preset_name)
-    parent = Tracker(config.tracking, name)
+    with discarded_if_refused(run):
+        return search_and_show(options, run, dimensions)
+
+
+def search_and_show(options: Options, run: Run, dimensions: list[Dimension]) -> int:
+    """Search into the folder of a sweep, and show what was found."""
+    config, preset_name = run.config, run.preset.removeprefix(SWEEP)
+    with phase("opening MLflow"):
+        parent = Tracker(config.tracking, run.name)
+    run.info["tracking_run_id"] = parent.run_id  # what `forget` needs
     parent.log_params({d.name: f"{d.distribution} {d.corners()}" for d in dimensions})
-    board = Board(run, parent, config, preset_name)
+    board = Board(run, parent, config, preset_name, Progress("trials", options.trials))
+    board.progress.phase(arrival(config.ray))
     status = "FAILED"
     try:
         with (
             counted_signals(),
+            shown(board.progress),
             board.tuner.ended(),
             ray_cluster(config.ray),
             loss_explained(f"finished trials lie in {run.uri}"),
         ):
+            board.progress.phase("starting the trials")
             results = search(options, config, dimensions, board)
         show(board, results)
         status = "FINISHED"
@@ -104,7 +121,8 @@ def sweep(options: Options, preset_name: str) -> int:
         say(f"stopped; finished trials lie in {run.uri}")
         return 130
     finally:
-        board.close(status)
+        with phase("sending the rest to MLflow"):
+            board.close(status)
     return 0
 
 

@@ -6,10 +6,12 @@ from typing import Annotated
 
 from apdist.data import storage
 from apdist.training.run_folder.lease import held
-from apdist.training.run_folder.runs import open_run
+from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import positional
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +34,19 @@ def main(argv: list[str]) -> int:
             f"{run.uri} was trained with --tracking.no-enabled; give it a store first: "
             f"apdist train --resume {shlex.quote(run.uri)} --tracking.enabled"
         )
-    with held(run.uri, say):
-        if not settle(run):
+    with held(run.uri, say) as run.lease:
+        with phase("sending to MLflow"):
+            is_complete = settle(run)
+        if not is_complete:
             raise ValueError(f"{tracking.uri} does not answer; try again when it does")
     say(f"{tracking.uri} has all {len(run.history)} events of {run.uri}")
+    say_next("see where each run stands", "runs", near(run.uri.rpartition("/")[0]))
     return 0
+
+
+def settle_if_behind(run: Run) -> None:
+    """Send MLflow what it lacks of a run that nobody trains, as after a kill or an outage."""
+    from apdist.training.tracking.following import is_unsettled, settle
+
+    if is_unsettled(run) and not settle(run):
+        say(f"MLflow lacks a part of {run.uri}; later: apdist track {shlex.quote(run.uri)}")

@@ -1,48 +1,48 @@
 """``apdist train PRESET`` or ``apdist train --resume RUN``."""
 
 import dataclasses
-import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from apdist.config import Config
 from apdist.data import storage
-from apdist.figures import EVALUATION, STEP, texts
-from apdist.training.events import (
-    CheckpointWritten,
-    Ended,
-    Evaluated,
-    Event,
-    Failed,
-    Restarted,
-    Similarities,
-    Started,
-    StepDone,
-    Stopping,
-    TrialStarted,
-    Warned,
-    WorkersFailed,
-    unhandled,
-)
+from apdist.training.events import WorkersFailed
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
-from apdist.training.tracking.following import Follower
-from apdist_verbs.presets import preset, preset_help
+from apdist.training.tracking.following import Follower, forget
+from apdist_verbs.presets import preset_help
 from apdist_verbs.resume import resume
-from apdist_verbs.terminal import options
-from apdist_verbs.terminal.console import Update, progress_bar, say, warn
+from apdist_verbs.start.checks import (
+    check_cache,
+    check_evaluation_split,
+    check_memory,
+    check_training_split,
+)
+from apdist_verbs.start.pictures import with_images
+from apdist_verbs.start.start import read_start
+from apdist_verbs.terminal.console import counted, say
+from apdist_verbs.terminal.next_step import near, say_next
+from apdist_verbs.terminal.progress import phase, progress_bar
+from apdist_verbs.terminal.screen import Screen
 
 
 def usage() -> str:
     """Help before the options."""
     return (
-        "usage: apdist train PRESET [OPTIONS]     train anew\n"
+        "usage: apdist train PRESET [IMAGES] [OPTIONS]\n"
+        "                                         train anew, on IMAGES/<class>/<image> or on\n"
+        "                                         shards that are prepared (--data.shards)\n"
+        "       apdist train --config FILE [IMAGES] [OPTIONS]\n"
+        "                                         train anew with the options of a run's\n"
+        "                                         config.json, or the same in TOML\n"
         "       apdist train --resume RUN [OPTIONS]\n"
         "                                         go on from the run's last checkpoint\n"
         "       apdist train --resume RUN --fork [OPTIONS]\n"
         "                                         begin another run at that checkpoint\n\n"
         f"presets:\n{preset_help()}\n\n"
-        "apdist train PRESET --help lists every option with the preset's values\n"
+        "apdist train PRESET --help shows the options that people change, --help-all the rest\n"
     )
 
 
@@ -53,24 +53,31 @@ def main(argv: list[str]) -> int:
         return 0
     if argv[0] == "--resume":
         return resume(argv[1:])
-    config = parse(argv)
-    run = new_run(config, argv[0])
+    name, options = read_start(argv)
+    if options.images:  # before they are prepared, which may take hours
+        check_memory(options.config)
+        check_model(options.config)
+    run = new_run(with_images(options), name)
+    with discarded_if_refused(run):
+        return told_next(run, train_run(run))
+
+
+def told_next(run: Run, code: int) -> int:
+    """``code``, after the command that is next where the training has come to its end."""
+    if code == 0:
+        say_next("measure it", "evaluate", "--run", near(run.uri))
+    return code
+
+
+@contextmanager
+def discarded_if_refused(run: Run) -> Iterator[None]:
+    """A new run that is refused before the training begins leaves nothing behind."""
     try:
-        return train_run(run)
+        yield
     except (ValueError, OSError):
-        run.discard_if_untouched()
+        if run.discard_if_untouched():
+            forget(run)
         raise
-
-
-def parse(argv: list[str]) -> Config:
-    """The preset ``argv[0]`` with the options that follow."""
-    return options.parse(
-        Config,
-        argv[1:],
-        f"apdist train {argv[0]}",
-        default=preset(argv[0]),
-        description="Train with the three-stage average-precision step.",
-    )
 
 
 def new_run(config: Config, preset_name: str) -> Run:
@@ -85,6 +92,7 @@ def new_run(config: Config, preset_name: str) -> Run:
     return create_run(config, preset_name)
 
 
+@phase("reading the catalogue")
 def check_data(config: Config) -> str:
     """What the plan uses and leaves out, in a line.
 
@@ -95,13 +103,15 @@ def check_data(config: Config) -> str:
     from apdist.data.catalogue.selection import evaluation_images, training_images
     from apdist.data.plan.batch_sampler import build_plan
 
-    if config.data.cache_dir and os.path.isfile(config.data.cache_dir):
-        raise ValueError(f"data.cache_dir {config.data.cache_dir} is a file; give a folder")
+    check_cache(config)
+    check_memory(config)
     catalogue, seed = read_catalogue(config.data.shards), config.training.seed
-    if config.data.eval_split:
-        evaluation_images(catalogue, config.data, seed)
-    facts = build_plan(training_images(catalogue, config.data, seed).labels, config).summary
-    lone = f", {facts.num_lone_classes} classes with one image left out"
+    if split := config.data.eval_split:
+        check_evaluation_split(evaluation_images(catalogue, config.data, seed), split)
+    images = training_images(catalogue, config.data, seed)
+    check_training_split(images, config.data.train_split)
+    facts = build_plan(images.labels, config).summary
+    lone = f", {counted(facts.num_lone_classes, 'class', 'classes')} with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (
         f"{config.data.shards}: {facts.num_images} training images of {facts.num_classes} classes"
@@ -110,15 +120,18 @@ def check_data(config: Config) -> str:
     )
 
 
+@phase("building the network")
 def check_model(config: Config) -> None:
-    """Build the network once here: what is missing should not be found on a cluster.
+    """Build network and loss once here: what is missing should not be found on a cluster.
 
     Raises:
         ValueError: a package or a file with weights is not there.
     """
+    from apdist.loss.batch_loss import build_loss
     from apdist.model.pretrained import build_model
 
     build_model(config.model)
+    build_loss(config.loss)
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -142,70 +155,38 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
 
     Args:
         run: new, or with what has happened so far.
-        resumed: how it ended the last time.
+        resumed: how it ended the last time, where it is gone on with; its options may be new.
     """
     from apdist.training.cluster.launch import Interrupted, run_training
     from apdist.training.loop import Job
-    from apdist_verbs.devices import say_if_idle
+    from apdist_verbs.terminal.devices import say_if_idle
 
-    with held(run.uri, say) as lease:
-        follower = Follower(run)
-        workers = run.config.ray.num_workers
+    with held(run.uri, say) as run.lease:
+        if resumed is not None:
+            storage.remove_unfinished(run.uri)
+        with phase("opening MLflow" if run.config.tracking.enabled else "opening the run"):
+            follower = Follower(run)
         say(f"run {run.uri}")
         say_if_idle(run.config.ray, "apdist train with --ray.use-gpu")
-        say(f"starting {f'Ray with {workers} workers' if workers else 'in this process'} ...")
         status = "FAILED"
         try:
-            with progress_bar("training", run.config.training.steps) as update:
-                screen = Screen(run.config.data.eval_split, update)
-                job = Job(run.config, run.uri, lease=lease, resumed=resumed)
+            with progress_bar("training", run.config.training.steps) as progress:
+                screen = Screen(run.config.data.eval_split, progress)
+                job = Job(run.config, run.uri, lease=run.lease, resumed=resumed)
                 run_training(job, follower, screen)
             status = "FINISHED"
         except Interrupted:
-            status = "KILLED"
-            again = f"apdist train --resume {shlex.quote(run.uri)}"
-            say(f"stopped after step {run.steps_done}; go on with: {again}")
-            return 130
+            status = "FINISHED" if run.is_complete else "KILLED"
+            if not run.is_complete:  # else it came too late to stop anything
+                again = f"apdist train --resume {shlex.quote(run.uri)}"
+                say(f"stopped after step {run.steps_done}; go on with: {again}")
+                return 130
         finally:
-            if not follower.close(status):
+            with phase("sending the rest to MLflow"):
+                is_complete = follower.close(status)
+            if not is_complete:
                 say(f"MLflow lacks a part of this run; later: apdist track {shlex.quote(run.uri)}")
     say(f"model: {storage.join(run.uri, 'model.safetensors')}")
     if run.config.tracking.enabled:
         say(f"curves: {follower.tracker.where()}")
     return 0
-
-
-class Screen:
-    """Shows what the workers tell; a listener of `cluster.watch`."""
-
-    def __init__(self, split: str, update: Update) -> None:
-        self.split, self.update = split, update
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        match event:
-            case Started():  # perhaps again after a failure
-                if event.step:
-                    say(f"going on from step {event.step}")
-                say(f"activations: {event.activations} ({event.activations_reason})")
-                self.update(event.step, "")
-            case StepDone():
-                self.update(event.step, "  ".join(texts(STEP, event.figures)))
-            case Evaluated():
-                found = ", ".join(texts(EVALUATION, event.figures))
-                say(f"step {event.step}: {self.split} {found}")
-            case Warned():
-                warn(event.text)
-            case Stopping():
-                say(
-                    "stopping: the workers finish their step and write a checkpoint "
-                    "(again to end at once)"
-                )
-            case Restarted():
-                say(str(event))
-            case Similarities() | CheckpointWritten() | Ended() | Failed() | TrialStarted():
-                pass  # for others: a failure ends the run, the sweep shows its trials
-            case WorkersFailed():
-                warn(f"{event}; starting again" if event.ranks else str(event))
-            case _:
-                unhandled(event)

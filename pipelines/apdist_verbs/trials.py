@@ -18,17 +18,20 @@ from apdist.training.events import (
     Event,
     Failed,
     FromTrial,
+    Noticed,
+    PhaseBegan,
     Started,
+    StepDone,
     TrialStarted,
     WorkersFailed,
-    now_ms,
 )
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.terminal.console import say, warn
-from apdist_verbs.train import Screen
+from apdist_verbs.terminal.progress import Progress
+from apdist_verbs.terminal.screen import Screen
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +95,7 @@ class TrialScreen(Screen):
     """Trials run beside each other: their evaluations are shown, not their steps."""
 
     def __init__(self, trial: str, split: str) -> None:
-        super().__init__(split, _no_bar)
+        super().__init__(split, Progress(f"trial {trial}"))
         self.trial = trial
 
     def __call__(self, event: Event) -> None:
@@ -101,6 +104,8 @@ class TrialScreen(Screen):
             say(f"trial {self.trial}: step {event.step}, mAP {event.figures[OBJECTIVE]:.4f}")
         elif isinstance(event, Failed):
             warn(f"trial {self.trial}: {event.text}")
+        elif isinstance(event, Noticed):
+            self.notice(event, f"trial {self.trial}: ")
         else:
             super().__call__(event)
 
@@ -116,15 +121,19 @@ class Trial:
         """Keep, track and show an event."""
         self.follower(event)
         if isinstance(event, Evaluated):  # also by the name that the sweep has for its objective
-            self.follower.tracker.log_metrics(event.figures, event.step, now_ms())
+            self.follower.tracker.log_metrics(event.figures, event.step, event.time_ms)
         self.screen(event)
 
 
 class Board:
     """The trials of a sweep: their run folders, MLflow runs and what is shown of them."""
 
-    def __init__(self, run: Run, parent: Tracker, config: Config, preset_name: str) -> None:
+    def __init__(
+        self, run: Run, parent: Tracker, config: Config, preset_name: str, progress: Progress
+    ) -> None:
         self.run, self.parent, self.config, self.preset_name = run, parent, config, preset_name
+        self.progress = progress
+        self.num_ended = 0
         self.tuner = Background("tuner")
         self.trials: dict[str, Trial] = {}
         self.groups: dict[str, Any] = {}
@@ -138,6 +147,7 @@ class Board:
         with counted_signals() as signals:
             self.tuner.start(fit)
             watch(self.tuner, take, [self.on_event], signals, on_signal)
+        self.progress(self.num_ended)
         return self.tuner.result()
 
     def releaser(self) -> Any:
@@ -149,11 +159,12 @@ class Board:
         from ray import tune
         from ray.util import remove_placement_group
 
-        groups = self.groups
+        groups, board = self.groups, self
 
         class Releaser(tune.Callback):
             def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
                 del iteration, trials
+                board.num_ended += 1
                 if group := groups.pop(trial.trial_id, None):
                     remove_placement_group(group)
 
@@ -163,12 +174,23 @@ class Board:
 
     def on_event(self, told: FromTrial) -> None:
         """Handle an event of a trial."""
+        self.show(told)
         if told.placement_group:
             self.groups[told.trial] = told.placement_group
         if isinstance(told.event, TrialStarted):
             self.add(told.trial, told.event.params)
         else:
             self.trials[told.trial](told.event)
+
+    def show(self, told: FromTrial) -> None:
+        """How many trials have ended, and what was heard last."""
+        event = told.event
+        if self.progress.done != self.num_ended:
+            self.progress(self.num_ended)
+        if isinstance(event, StepDone):
+            self.progress.phase(f"trial {told.trial}: step {event.step}")
+        elif isinstance(event, PhaseBegan) and event.name:
+            self.progress.phase(f"trial {told.trial}: {event.name}")
 
     def add(self, trial: str, params: dict[str, Any]) -> None:
         """A trial begins: its run folder and its MLflow run."""
@@ -184,11 +206,6 @@ class Board:
             ended = trial.follower.run.of_kind(Ended)
             trial.follower.close("FINISHED" if ended else "KILLED")
         self.parent.close(status)
-
-
-def _no_bar(done: int, note: str = "") -> None:
-    """Show nothing."""
-    del done, note
 
 
 def short(value: Any) -> str:

@@ -8,7 +8,7 @@ from apdist.config import Config, override
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"data.image_size": 7}, "data.image_size must be at least 8"),
+        ({"data.image_size": 7}, "data.image_size must lie in .8, 32768."),
         ({"data.group_size": 1}, "data.group_size must be at least 2"),
         ({"data.holdout_share": 1.0}, "data.holdout_share must lie in \\[0, 1\\)"),
         ({"data.loader_threads": 0}, "data.loader_threads must be at least 1"),

@@ -9,8 +9,8 @@ from apdist.config import Config, override
     ("change", "message"),
     [
         ({"model.backbone": "resnet51"}, "model.backbone must be one of small, "),
-        ({"model.dim": 1}, "model.dim must be at least 2"),
-        ({"model.gem_p": 0.0}, "model.gem_p must be positive"),
+        ({"model.dim": 1}, "model.dim must lie in .2, 65536."),
+        ({"model.gem_p": 0.0}, "model.gem_p must lie in"),
     ],
 )
 def test_a_bad_option_is_refused_with_its_name(change: dict[str, object], message: str) -> None:

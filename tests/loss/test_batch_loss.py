@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from apdist.config import LossConfig
-from apdist.config.loss import LossOptions
+from apdist.config.loss import Bins, LossOptions
 from apdist.loss.baselines import Contrastive
 from apdist.loss.batch_loss import build_loss
 from apdist.loss.gradient import score_own_rows
@@ -77,3 +77,23 @@ def test_what_only_the_listwise_loss_knows_is_refused_with_another(option: str) 
             gather_rows=lambda x: x,
             **{option: torch.ones(12)},
         )
+
+
+def test_the_mean_similarity_of_pairs_is_known_of_any_loss() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    descriptors = unit_rows(6, 4, seed=1)
+    found = score_own_rows(
+        Contrastive(),
+        descriptors,
+        labels,
+        slice(0, 6),
+        sum_over_workers=lambda x: x,
+        gather_rows=lambda x: x,
+    ).diagnostics
+    scores = descriptors @ descriptors.T
+    same = labels[:, None] == labels[None, :]
+    for kind, pairs in (("positive", same & ~torch.eye(6, dtype=torch.bool)), ("negative", ~same)):
+        expected = float(scores[pairs].mean())
+        assert found.mean_score(kind, Bins(num_bins=2)) == pytest.approx(expected, abs=1e-6)  # type: ignore[arg-type]
+    assert float(found.positive_histogram.sum()) == 8
+    assert float(found.negative_histogram.sum()) == 22

@@ -58,5 +58,5 @@ def test_a_model_that_is_not_there_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="neither a folder nor a model"):
+    with pytest.raises(ValueError, match="neither a folder nor a vision model"):
         build_backbone(f"hub:{tmp_path}/nothing")

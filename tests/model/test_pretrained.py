@@ -62,3 +62,26 @@ def test_a_pickle_that_is_more_than_tensors_is_not_loaded(tmp_path: Path) -> Non
 def test_safetensors_are_read(tmp_path: Path) -> None:
     save_file({"module.w": torch.ones(2)}, tmp_path / "w.safetensors")
     assert torch.equal(read_weights(str(tmp_path / "w.safetensors"))["w"], torch.ones(2))
+
+
+def test_a_folder_with_the_files_of_two_models_is_refused_with_both_names(tmp_path: Path) -> None:
+    ids = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        network = DescriptorNet(ModelConfig(dim=8))
+        ids.append(save_model(network.config, network.state_dict(), 32, str(tmp_path / str(seed))))
+    (tmp_path / "2" / "model.json").replace(tmp_path / "1" / "model.json")
+    with pytest.raises(ValueError, match=f"mixes two models: .* describes {ids[1]}, .* {ids[0]}"):
+        load_model(str(tmp_path / "1"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04rubbish", b"\x80\x02K\x01.", b"\x80\x02]q\x00.", b"hello\n"]
+)
+def test_a_file_that_holds_no_weights_is_refused_in_one_line(
+    tmp_path: Path, content: bytes
+) -> None:
+    for name in ("a.pth", "a.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} (is no safetensors file|holds a)"):
+            read_weights(str(tmp_path / name))

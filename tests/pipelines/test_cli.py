@@ -66,7 +66,7 @@ def test_help_of_every_verb_comes_without_torch_or_ray() -> None:
 def test_the_options_of_train_are_those_of_the_config(capsys: pytest.CaptureFixture[str]) -> None:
     from apdist.config import Config
 
-    _, out, _ = run(["train", "glyphs", "--help"], capsys)
+    _, out, _ = run(["train", "glyphs", "--help-all"], capsys)
     for name in flatten(Config()):
         assert f"--{name.replace('_', '-')}" in out
 
@@ -82,13 +82,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["trian"], "did you mean 'train'"),
         (["train", "glyph"], "did you mean 'glyphs'"),
         (["train", "glyphs", "--training.stepz", "5"], "did you mean '--training.steps'?"),
-        (["train", "glyphs", "--training.stepz=5"], "(`apdist train glyphs --help` lists"),
+        (["train", "glyphs", "--training.stepz=5"], "(`apdist train glyphs --help-all` lists"),
         (["train", "glyphs", "--training.batch_sise", "5"], "did you mean '--training.batch-size'"),
         (["train", "glyphs", "--training.steps", "abc"], "steps must be an integer, got 'abc'"),
         (["train", "glyphs", "--training.steps"], "--training.steps needs a value"),
         (["train", "glyphs", "--training.learning-rate", "x"], "must be a number, got 'x'"),
         (["train", "glyphs", "--training.optimizer", "x"], "must be one of 'adamw', 'adam', 'sgd'"),
-        (["train", "glyphs", "more"], "unexpected argument: more"),
+        (["train", "glyphs", "more", "most"], "unexpected argument: most"),
         (["train", "glyphs", "--loss.num-bins", "1"], "apdist: loss.num_bins must be at least 2"),
         (["train", "glyphs", "--data.group-size", "900"], "900 exceeds training.batch_size 512"),
         (["train", "glyphs", "--ray.use-gpu", "--ray.num-workers", "0"], "ray.use_gpu needs"),
@@ -289,7 +289,7 @@ def test_from_pictures_to_search_in_five_verbs(
     query = here / "my Query.JPG"
     query.write_bytes(encoded(picture(8, 2), "JPEG"))
     hint = refused(["search", str(query)], capsys)
-    assert hint.endswith(f"build one with: apdist index --run '{here}/runs/my run'")
+    assert hint.endswith("build one with: apdist index --run 'runs/my run'")
     for command in (["index", "--kind", "exact"], ["report", "--gallery", "gallery.png"]):
         code, out, err = run(command, capsys)
         assert code == 0, (command, out, err)
@@ -301,9 +301,9 @@ def test_from_pictures_to_search_in_five_verbs(
     assert "--run &#39;runs/my run&#39;" in page
     assert (here / "gallery.png").stat().st_size > 1000
 
-    assert "exists and is not an empty folder" in refused(["index"], capsys)
+    assert "exists and is not empty; give another" in refused(["index"], capsys)
     below = ["index", "--kind", "exact", "--out", "gallery.png/below"]
-    assert "not a directory; check the path" in refused(below, capsys)
+    assert "cannot be written (not a directory); give another" in refused(below, capsys)
     (here / "text.jpg").write_text("no picture")
     assert "is no image" in refused(["search", "text.jpg", "--run", "runs/my run"], capsys)
     other = [*steps, *size[:-1], "other", "--ray.num-workers", "0", "--training.seed", "1"]

@@ -48,12 +48,14 @@ class Place:
 
     folder: Path
     environment: Mapping[str, str]
+    before: tuple[str, ...] = ()
+    """Begins the command line, as `unshare` does."""
 
     @contextmanager
     def started(self, *arguments: str, **more: str) -> Iterator["Command"]:
         """`apdist ARGUMENTS` in a session of its own, as under a terminal; ends with the block."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "apdist_verbs", *arguments],
+            [*self.before, sys.executable, "-m", "apdist_verbs", *arguments],
             cwd=self.folder,
             env={**os.environ, **self.environment, **more},
             stdin=subprocess.DEVNULL,
@@ -313,9 +315,9 @@ def test_a_cluster_from_outside_trains_from_s3_to_s3_as_one_process_does(
     assert trained.losses == two_workers.losses
     assert equal_weights(trained, two_workers)
     names = s3.names("runs/outside/")
-    assert {"config.json", "model.json", "evaluations/step-000060.json"} <= set(names)
+    assert {"config.json", "model.json", "evaluations/step-0000000060.json"} <= set(names)
     kept = {name.split("/")[1] for name in names if name.startswith("checkpoints/")}
-    assert kept == {"step-000055", "step-000060"}
+    assert kept == {"step-0000000055", "step-0000000060"}
     assert [path.name for path in office.folder.iterdir()] == []
 
 
@@ -327,7 +329,7 @@ def test_a_worker_that_is_killed_changes_nothing_in_the_result(
     rare = ["--checkpoint.every-steps", "20", "--ray.address", nodes.address]
     with office.started(*train_on_s3(s3, "killed", *rare)) as command:
         # Ten steps after a checkpoint: they, and this evaluation, have to be done again.
-        command.wait_until(lambda: "evaluations/step-000030.json" in s3.names("runs/killed/"))
+        command.wait_until(lambda: "evaluations/step-0000000030.json" in s3.names("runs/killed/"))
         nodes.workers()[0].kill()
         code, out, err = command.end()
     assert code == 0, f"{out}\n{err}"

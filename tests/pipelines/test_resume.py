@@ -1,6 +1,8 @@
 """Going on with a run: with other options, as another run, after a stop anywhere."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +11,33 @@ import pytest
 from apdist.config import Config, override
 from apdist.training import loop
 from apdist.training.events import Ended, Evaluated, Event, Restarted, StepDone
+from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run, open_run
 from apdist_verbs import runs
 from apdist_verbs.__main__ import main
 from apdist_verbs.resume import resume
 from apdist_verbs.train import train_run
+from tests.faulty_proxy import wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
 
 
 def stopped(config: Config, monkeypatch: pytest.MonkeyPatch, after: int, **changes: Any) -> Run:
-    """A run that a person stops when step ``after`` is done, or one later."""
-    import os
-    import signal
-
+    """A run that a person stops when step ``after`` is told: the step after it is the last."""
     named = {"run.name": "a", **{name.replace("__", "."): v for name, v in changes.items()}}
     run = create_run(override(config, named), "glyphs")
-    record = Run.record
+    post = Mailbox.post
 
-    def interrupt(self: Run, event: Event) -> bool:
+    def interrupt(self: Mailbox[Event], event: Event) -> None:
+        post(self, event)
         if isinstance(event, StepDone) and event.step == after:
             os.kill(os.getpid(), signal.SIGINT)
-        return record(self, event)
+            wait_for(lambda: self._stop)  # the worker must not be faster than the signal
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "record", interrupt)
-        assert train_run(run) == 130
+        patch.setattr(Mailbox, "post", interrupt)
+        assert train_run(run) == (0 if after == run.config.training.steps - 1 else 130)
     return open_run(run.uri)
 
 
@@ -111,10 +113,10 @@ def test_another_run_begins_at_the_checkpoint_and_notes_its_parent(
 def test_a_stop_at_an_evaluation_or_at_the_last_step_leaves_nothing_out(
     small_config: Config, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    # The signal comes when `after` is told; the workers learn of it at that step or a later one.
     run = stopped(small_config, monkeypatch, after, evaluation__every_steps=1)
     done = run.steps_done
-    assert done >= after
+    assert done == after + 1
+    assert run.is_complete == (done == 6)
     assert evaluated(run) == list(range(done + 1))
     resume([run.uri])
     assert evaluated(run) == [0, 1, 2, 3, 4, 5, 6]
@@ -150,7 +152,8 @@ def test_of_two_that_go_on_with_a_run_one_is_refused(
 ) -> None:
     run = stopped(small_config, monkeypatch, 2)
     with held(run.uri, print), pytest.raises(ValueError, match="is being trained by process"):
-        resume([run.uri])
+        resume([run.uri, "--evaluation.every-steps", "2"])
+    assert open_run(run.uri).config.evaluation.every_steps == 3  # that of the one that trains
 
 
 def test_runs_are_listed_with_what_to_do_next(

@@ -90,7 +90,7 @@ def check_extraction(tmp_path: Path, run: str, shards: Path) -> None:
     """A second run of the verb finds everything done; a lost file is made again."""
     command = ["extract", "--run", run, "--shards", str(shards), "--out", "descriptors"]
     assert apdist(*command, cwd=tmp_path).returncode == 0
-    files = sorted((tmp_path / "descriptors").iterdir())
+    files = sorted((tmp_path / "descriptors").glob("*.parquet"))
     tables = [pq.read_table(file) for file in files]
     assert sum(table.num_rows for table in tables) == 72
     assert len(tables[0]["descriptor"][0]) == 16
@@ -100,9 +100,11 @@ def check_extraction(tmp_path: Path, run: str, shards: Path) -> None:
     assert count is not None
     assert int(count[1]) == int(count[2]) - 1
     assert pq.read_table(files[0]).equals(tables[0])
-    assert json.loads(Path(run, "model.json").read_text())["model_id"] in files[0].name
+    model_id = json.loads(Path(run, "model.json").read_text())["model_id"]
+    whole = pq.read_table(tmp_path / "descriptors")  # with the file beside them
+    assert whole["model"].unique().to_pylist() == [model_id]
     command[-1] = str(files[0] / "below")  # a file where a folder is expected
     refused = apdist(*command, cwd=tmp_path)
     assert refused.returncode == 2
-    assert "cannot be made (Not a directory)" in refused.stderr
+    assert f"{files[0]} is no folder; give another folder" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -13,9 +13,8 @@ from apdist.training.events import Ended, Evaluated, Event, StepDone
 from apdist.training.loop import Job
 from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.runs import Run, create_run, open_run
-from apdist_verbs.train import Screen, check_data, train_run
+from apdist_verbs.train import check_data, train_run
 from tests.pictures import write_small_set
-from tests.training.test_events import SAMPLES
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
 
@@ -123,27 +122,3 @@ def test_what_is_used_and_left_out_is_said_before_training(small_config: Config)
 def test_a_split_that_is_missing_is_refused_before_training(small_config: Config) -> None:
     with pytest.raises(ValueError, match="'val' is not in"):
         check_data(override(small_config, {"data.eval_split": "val"}))
-
-
-def test_the_screen_shows_what_a_person_wants_to_know_and_decides_about_every_kind(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    bar: list[tuple[int, str]] = []
-    screen = Screen("test", lambda done, note="": bar.append((done, note)))
-    for event in SAMPLES:
-        screen(event)
-    shown = capsys.readouterr()
-    assert shown.out.splitlines() == [
-        "going on from step 4",
-        "activations: store (it fits)",
-        "step 5: test mAP 0.2500, R@1 0.5000, R-precision 0.2000",
-        "worker 1 on there: its process died; went on from step 5, 12 s lost, 2 attempts left",
-        "stopping: the workers finish their step and write a checkpoint (again to end at once)",
-    ]
-    assert shown.err.splitlines() == [
-        "warning: worker 1 on there: its process died; starting again",
-        "warning: worker 0: slow",
-    ]
-    assert bar == [(4, ""), (5, "loss 0.5000  900 images/s")]
-    with pytest.raises(AssertionError, match="nobody has decided"):
-        screen({"kind": "step"})  # type: ignore[arg-type]

@@ -5,9 +5,18 @@ from typing import Any
 import pytest
 
 from apdist.config import Config
-from apdist.training.events import Evaluated, Failed, FromTrial, StepDone, TrialStarted, Warned
+from apdist.training.events import (
+    Evaluated,
+    Failed,
+    FromTrial,
+    Noticed,
+    StepDone,
+    TrialStarted,
+    Warned,
+)
 from apdist.training.run_folder.runs import SWEEP, create_run, open_run
 from apdist.training.tracking.tracker import Tracker
+from apdist_verbs.terminal.progress import Progress
 from apdist_verbs.trials import Board, TrialLink, trial_config
 
 
@@ -15,11 +24,14 @@ def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
     small_config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = create_run(small_config, SWEEP + "glyphs")
-    board = Board(run, Tracker(small_config.tracking, "a"), small_config, "glyphs")
+    board = Board(
+        run, Tracker(small_config.tracking, "a"), small_config, "glyphs", Progress("trials", 1)
+    )
     params = {"training.learning_rate": 0.25}
     told = [
         TrialStarted(params=params),
         StepDone(step=1, figures={"loss": 0.5, "images_per_s": 9.0}),
+        Noticed(step=1, topic="flat", text="the loss has not moved"),
         Evaluated(step=1, figures={"map": 0.5, "recall_at_1": 0.5, "r_precision": 0}, seconds=1.0),
         Warned(text="slow"),
         Failed(text="no such file"),
@@ -28,16 +40,21 @@ def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
     create_run(trial_config(small_config, run.uri, "t1", params), "glyphs")
     for event in told:
         board.on_event(FromTrial(trial="t1", event=event))
+    assert "0/1  trial t1: step 1" in board.progress.line(80)
     board.close("FINISHED")
     trial = open_run(f"{run.uri}/t1")
     assert trial.config.training.learning_rate == 0.25
-    assert trial.history == told[1:3]
+    assert trial.history == told[1:4]
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
         "trial t1: training.learning_rate 0.25",
         "trial t1: step 1, mAP 0.5000",
     ]
-    assert shown.err.splitlines() == ["warning: slow", "warning: trial t1: no such file"]
+    assert shown.err.splitlines() == [
+        "warning: trial t1: step 1: the loss has not moved",
+        "warning: slow",
+        "warning: trial t1: no such file",
+    ]
 
 
 def test_what_is_no_event_is_refused_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,7 @@ def report(label: str = "apple") -> Report:
             | {"negative": [0.0, 0.5, 0.5]}
             for t in (1, 5, 8)
         ],
+        notices=(f"mAP of {label} fell",),
         gallery=(ranked_query(label, "Worst queries"), ranked_query("plum", "Best queries")),
         facts={"training time": "1 min 52 s", label: label},
         next_commands=((f"Search for {label}", f"apdist search {label}"),),

@@ -23,6 +23,8 @@ def test_the_page_shows_figures_settings_facts_and_commands() -> None:
     for expected in (
         "Run of apple",
         "Found apple.",
+        "What to look at",
+        "mAP of apple fell",
         f"{shown.after.mean_average_precision:.3f}",
         f"{shown.after.mean_average_precision:.4f}",
         f"{shown.before.recall_at[1]:.4f}",
@@ -56,6 +58,7 @@ def test_a_report_without_before_history_and_gallery_is_a_whole_page() -> None:
     bare = replace(
         report(),
         before=None,
+        notices=(),
         history=[],
         evaluations=[],
         similarities=[],
@@ -67,6 +70,7 @@ def test_a_report_without_before_history_and_gallery_is_a_whole_page() -> None:
     assert len([svg for svg in page.attributes("svg") if svg.get("role") == "img"]) == 2
     assert "Queries and their results" not in page.words
     assert "Go on from here" not in page.words
+    assert "What to look at" not in page.words
 
 
 def test_values_that_are_not_finite_are_not_drawn() -> None:

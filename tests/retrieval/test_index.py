@@ -46,9 +46,9 @@ def test_an_index_of_another_model_is_refused_with_both_names(tmp_path: Path) ->
 def test_a_folder_with_content_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is not an empty folder"):
+    with pytest.raises(ValueError, match="exists and is not empty; give another"):
         save_index(small_index(), tmp_path / "index")
-    with pytest.raises(ValueError, match="is not an empty folder"):
+    with pytest.raises(ValueError, match="cannot be written"):
         save_index(small_index(), tmp_path / "index" / "notes.txt")
     assert [path.name for path in tmp_path.rglob("*")] == ["index", "notes.txt"]
 

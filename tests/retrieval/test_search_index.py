@@ -124,3 +124,10 @@ def test_impossible_searches_and_kinds_are_refused() -> None:
         small_index("annoy")
     with pytest.raises(ValueError, match="at least one"):
         build_index(torch.ones(0, 8), entries(0), kind="exact", model_id="m")
+
+
+def test_entries_of_another_model_are_refused_by_name() -> None:
+    table = entries(40).append_column("model", [["m"] * 39 + ["other"]])
+    with pytest.raises(ValueError, match="entries of model other in an index of model m; describe"):
+        build_index(clustered(40, 8), table, kind="exact", model_id="m")
+    build_index(clustered(40, 8), table.set_column(2, "model", [["m"] * 40]), model_id="m")

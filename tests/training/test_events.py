@@ -12,6 +12,8 @@ from apdist.training.events import (
     Evaluated,
     Event,
     Failed,
+    Noticed,
+    PhaseBegan,
     Restarted,
     Similarities,
     Started,
@@ -25,6 +27,7 @@ from apdist.training.events import (
 )
 
 SAMPLES: list[Event] = [
+    PhaseBegan(name="loading weights", time_ms=1700000000000),
     Started(
         step=4,
         num_images=48,
@@ -40,6 +43,7 @@ SAMPLES: list[Event] = [
     StepDone(step=5, figures={"loss": 0.5, "images_per_s": 900.0, "lone_queries": 0}),
     Evaluated(step=5, figures={"map": 0.25, "recall_at_1": 0.5, "r_precision": 0.2}, seconds=0.1),
     Similarities(step=5, centres=[1.0, -1.0], positive=[1.0, 0.0], negative=[0.5, 0.5]),
+    Noticed(step=5, topic="falling", text="mAP falls"),
     Restarted(
         step=5,
         time_ms=1700000009000,
@@ -101,7 +105,10 @@ def test_figures_lie_beside_the_other_fields() -> None:
 @pytest.mark.parametrize(
     ("plain", "message"),
     [
-        ({"kind": "stepp", "step": 1}, r"^expected an event of kind start, step, .*; got .*stepp"),
+        (
+            {"kind": "stepp", "step": 1},
+            r"^expected an event of kind phase, start, step, .*; got .*stepp",
+        ),
         ({"step": 1}, "expected an event of kind"),
         ({"kind": ["step"], "step": 1}, "expected an event of kind"),
         ({"kind": "step", "step": 1, "los": 0.5}, "'step' has no figure 'los'; known are: .*loss"),

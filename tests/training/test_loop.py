@@ -1,6 +1,7 @@
 """The loop of a worker, in this process."""
 
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,20 @@ from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.pretrained import build_model, load_model
 from apdist.training import loop
 from apdist.training.cluster.launch import Interrupted
-from apdist.training.events import Ended, Evaluated, Event, Similarities, Started, StepDone
+from apdist.training.events import (
+    Ended,
+    Evaluated,
+    Event,
+    Noticed,
+    PhaseBegan,
+    Similarities,
+    Started,
+    StepDone,
+)
 from apdist.training.loop import Job, train
 from apdist.training.mailbox import Mailbox
 from apdist.training.prefetch import prefetch
-from apdist.training.run_folder.runs import Run, create_run
+from apdist.training.run_folder.runs import Run, create_run, whole_history
 from apdist.training.step.options import StepOptions
 from tests.pictures import write_small_set
 from tests.training.test_prefetch import PromptStreams
@@ -69,6 +79,81 @@ def of_kind(events: list[Event], kind: type[Any]) -> list[Any]:
 
 def weights(run: Run) -> dict[str, Tensor]:
     return load_file(Path(run.uri, "model.safetensors"))
+
+
+def test_what_is_no_step_is_told_by_its_name(small_config: Config) -> None:
+    _, events = trained(override(small_config, {"loss.kind": "triplet"}), "a")
+    told = [event.name for event in events if isinstance(event, PhaseBegan)]
+    begun = ["loading weights", "reading the catalogue", "looking for a checkpoint"]
+    saved, end = ["writing the checkpoint", ""], ["saving the model", "writing the checkpoint"]
+    assert told == [
+        *begun,
+        *("measuring memory", "evaluating step 0", "", "first step"),
+        *saved,
+        *("evaluating step 3", ""),
+        *saved,
+        *saved,
+        *("evaluating step 6", ""),
+        *end,
+    ]
+    kinds = [type(event) for event in events]
+    assert kinds.index(PhaseBegan) < kinds.index(Started)
+    assert all(event.time_ms for event in events if isinstance(event, PhaseBegan))
+
+
+class Patient(Mailbox[Event]):
+    """Knows whether it was told that a batch is long in coming."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_told = threading.Event()
+
+    def post(self, event: Event) -> None:
+        super().post(event)
+        if isinstance(event, PhaseBegan) and event.name == "waiting for storage":
+            self.is_told.set()
+
+
+def test_a_batch_that_is_long_in_coming_is_told(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, on_time = Patient(), loop.on_device
+
+    def late(batches: Any, device: torch.device) -> Any:
+        for batch in on_time(batches, device):
+            assert link.is_told.wait(30)
+            yield batch
+
+    monkeypatch.setattr(loop, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(loop, "on_device", late)
+    changes = {"loss.kind": "triplet", "data.eval_split": "", "training.steps": 1}
+    _, events = trained(override(small_config, changes), "a", link)
+    told = [e.name if isinstance(e, PhaseBegan) else e.kind for e in events]
+    assert told[told.index("first step") :][:4] == [
+        *("first step", "waiting for storage", "computing", "step")
+    ]
+
+
+def test_a_training_that_gets_worse_is_noticed_and_the_history_keeps_it(
+    small_config: Config,
+) -> None:
+    # A step so large that nothing is left of what the network could do.
+    changes = {"training.optimizer": "sgd", "training.schedule": "constant"}
+    changes |= {"loss.kind": "triplet", "training.learning_rate": 10.0}
+    run, events = trained(override(small_config, changes), "a")
+    found = [event.topic for event in of_kind(events, Noticed)]
+    assert "worse" in found
+    assert [event.topic for event in whole_history(run.uri) if isinstance(event, Noticed)] == found
+
+
+def test_a_small_batch_is_noticed_once_also_after_a_restart(small_config: Config) -> None:
+    changes = {"training.batch_size": 8, "training.chunk_size": 8, "training.steps": 4}
+    config = override(small_config, changes | {"data.eval_split": ""})
+    run, events = trained(config, "a", StopAfter(1))
+    assert [(e.step, e.topic) for e in of_kind(events, Noticed)] == [(0, "few_negatives")]
+    again = gone_on(run)
+    assert len(of_kind(again, StepDone)) > 0
+    assert of_kind(again, Noticed) == []
 
 
 def test_the_loss_falls_and_unseen_classes_are_found_better(small_config: Config) -> None:

@@ -183,9 +183,9 @@ def _read_part(out: str, task: ScanTask, *, skip: bool) -> ShardRows | None:
     try:
         table = pq.read_table(io.BytesIO(data))
         meta = json.loads(table.schema.metadata[b"apdist"])
-    except (pa.ArrowException, KeyError, TypeError, ValueError):
+        same = meta["version"] == PART_VERSION and meta["rules"] == asdict(task.rules)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return None  # damaged: read the shard again
-    same = meta["version"] == PART_VERSION and meta["rules"] == asdict(task.rules)
     usable = not meta["num_problems"] or skip
     if not same or not usable or asdict(storage.version(task.uri)) != meta["shard"]:
         return None

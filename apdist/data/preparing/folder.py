@@ -21,6 +21,7 @@ from apdist.data.preparing.kinds import (
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.shards import Encoded, Item
 from apdist.data.preparing.tally import Tally
+from apdist.data.storage.local import hint
 from apdist.data.text import composed, shown_name
 
 KEPT_FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -71,7 +72,8 @@ def scan_folder(root: Path) -> Folder:
         ValueError: no folder, nothing in it that could be a class, or splits beside classes.
     """
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder; expected {root}/<class>/<image>")
+        advice = hint(root) if not root.exists() else ""
+        raise ValueError(f"{root} is no folder{advice}; expected {root}/<class>/<image>")
     result = Folder()
     found, folders = _pictures_below(root, result.tally)
     found.sort(key=lambda path: path.split("/"))

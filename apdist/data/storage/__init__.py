@@ -18,10 +18,11 @@ from apdist.data.storage.files import (
     read_bytes,
     read_range,
     remove,
+    remove_unfinished,
     version,
     write_bytes,
 )
-from apdist.data.storage.retries import RetryPolicy, configure
+from apdist.data.storage.retries import RetryPolicy, at_most, configure
 from apdist.data.storage.store import Version, trimmed
 from apdist.data.storage.transfers import Counters, counters
 
@@ -34,6 +35,7 @@ __all__ = [
     "Version",
     "absolute",
     "append_bytes",
+    "at_most",
     "configure",
     "counters",
     "create",
@@ -50,6 +52,7 @@ __all__ = [
     "read_bytes",
     "read_range",
     "remove",
+    "remove_unfinished",
     "shown",
     "trimmed",
     "version",

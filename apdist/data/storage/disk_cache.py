@@ -59,6 +59,7 @@ class ShardCache:
             raise ValueError(f"the limit of the cache must be positive, got {limit_bytes} bytes")
         self.folder, self.limit_bytes = Path(folder), limit_bytes
         self.is_full = False
+        """Whether nothing more is to be fetched into it."""
         self.warned = False
         self.too_large: set[str] = set()
         self.counts = {"hits": 0, "misses": 0, "direct": 0, "evicted": 0}
@@ -97,22 +98,25 @@ class ShardCache:
         """Bring the shard to ``path``; whether it is there now."""
         if self.is_full or path.name in self.too_large:
             return False
-        with _locked(self.folder / "locks" / str(int(path.name[:8], 16) % NUM_LOCKS)):
-            if path.exists():  # another process, or thread, has fetched it meanwhile
-                return True
-            size = storage.version(uri).size
-            if size > self.limit_bytes:
-                self.too_large.add(path.name)
-                self._warn(f"{path.name} has {size} bytes, the limit is {self.limit_bytes} bytes")
-                return False
-            try:
-                return self._copy(uri, etag, path, size)
-            except OSError as error:
-                if isinstance(error, StorageError):
-                    raise
-                self.is_full = True
-                self._warn(f"the disk refuses ({error.strerror})")
-                return False
+        try:
+            with _locked(self.folder / "locks" / str(int(path.name[:8], 16) % NUM_LOCKS)):
+                return self._fetch_locked(uri, etag, path)
+        except StorageError:
+            raise
+        except OSError as error:  # full, another user's, without locks, or removed meanwhile
+            self.is_full = True
+            self._warn(f"the disk refuses ({error.strerror})")
+            return False
+
+    def _fetch_locked(self, uri: str, etag: str, path: Path) -> bool:
+        if path.exists():  # another process, or thread, has fetched it meanwhile
+            return True
+        size = storage.version(uri).size
+        if size > self.limit_bytes:
+            self.too_large.add(path.name)
+            self._warn(f"{path.name} has {size} bytes, the limit is {self.limit_bytes} bytes")
+            return False
+        return self._copy(uri, etag, path, size)
 
     def _copy(self, uri: str, etag: str, path: Path, size: int) -> bool:
         part = path.with_name(f"{path.name}.part")
@@ -187,8 +191,9 @@ def _read(path: Path, offset: int, size: int) -> bytes | None:
     try:
         with path.open("rb") as file:
             block = os.pread(file.fileno(), size, offset)
-            os.utime(file.fileno())
-    except FileNotFoundError:
+            with suppress(PermissionError):  # another user's: its time stays
+                os.utime(file.fileno())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     if len(block) != size:
         path.unlink(missing_ok=True)  # damaged from outside, or read beyond its end: ask the server

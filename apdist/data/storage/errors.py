@@ -22,6 +22,10 @@ class TransientError(Exception):
     """The network or the server failed in a way that may pass; never leaves the storage modules."""
 
 
+class NobodyThereError(TransientError):
+    """The machine refuses the connection: no server listens at that port."""
+
+
 def shown(uri: str) -> str:
     """``uri`` as it may be printed: without password, query and fragment, which may be secrets."""
     if not uri.startswith(("https://", "http://")):
@@ -50,6 +54,13 @@ def refusal(uri: str, status: int, code: str = "") -> StorageError:
     if code == "NoSuchKey" or (status == 404 and not code):
         kind = MissingError
     return kind(f"{shown(uri)}: {remedy} ({told})" if remedy else f"{shown(uri)}: refused, {told}")
+
+
+def broken(error: BaseException) -> TransientError:
+    """What broke, for another try."""
+    told = cause(error)
+    kind = NobodyThereError if "connection refused" in told else TransientError
+    return kind(told)
 
 
 def cause(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from apdist.data.storage.errors import MissingError, RangeError, shown
-from apdist.data.storage.local import temporary_in
+from apdist.data.storage.local import temporary_in, unwritable
 from apdist.data.storage.registry import full_store_of, store_of
 from apdist.data.storage.store import Store, Version, trimmed
 
@@ -118,14 +118,22 @@ def append_bytes(uri: str, data: bytes) -> bool:
     path = local_path(uri)
     if path is None:
         return False  # object storage replaces whole files
-    with path.open("ab") as file:
-        file.write(data)
+    try:
+        with path.open("ab") as file:
+            file.write(data)
+    except OSError as error:
+        raise unwritable(uri, error) from error
     return True
 
 
 def remove(uri: str) -> None:
     """Delete the file at ``uri`` if there is one."""
     full_store_of(uri, "deleting").remove(uri)
+
+
+def remove_unfinished(root: str) -> None:
+    """Delete what processes have left under ``root`` that were killed while they wrote."""
+    full_store_of(root, "deleting").remove_unfinished(root)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from apdist.data.storage.connections import pool_for
 from apdist.data.storage.errors import (
     StorageError,
     TransientError,
-    cause,
+    broken,
     certificate_refused,
     is_transient,
     refusal,
@@ -199,4 +199,4 @@ def _network(uri: str) -> Iterator[None]:
             raise
         if certificate_refused(error):
             raise untrusted(uri) from error
-        raise TransientError(cause(error)) from error
+        raise broken(error) from error

@@ -2,11 +2,13 @@
 
 import os
 import random
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from unicodedata import normalize
 
 from apdist.data.storage.errors import MissingError, StorageError
 from apdist.data.storage.store import Store, Version
@@ -86,6 +88,11 @@ class LocalStore(Store):
         if path.parent.is_dir() and not any(path.parent.iterdir()):
             path.parent.rmdir()
 
+    def remove_unfinished(self, root: str) -> None:
+        """Delete temporary files."""
+        for path in Path(root).rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
     def for_ray(self, uri: str) -> tuple[str, None]:
         """The absolute path: workers run in other folders."""
         return os.path.abspath(uri), None
@@ -106,11 +113,16 @@ def _written_beside(uri: str, data: bytes) -> Iterator[Path]:
         try:
             temporary.write_bytes(data)
         except OSError as error:
-            raise StorageError(
-                f"{uri} cannot be written ({error.strerror}); make room there, or choose "
-                "another folder that you may write to"
-            ) from error
+            raise unwritable(uri, error) from error
         yield temporary
+
+
+def unwritable(uri: str, error: OSError) -> StorageError:
+    """A file that cannot be written, with the reason and the remedy."""
+    return StorageError(
+        f"{uri} cannot be written ({error.strerror}); make room there, or choose another folder "
+        "that you may write to"
+    )
 
 
 @contextmanager
@@ -127,11 +139,32 @@ def temporary_in(folder: Path, name: str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def hint(path: str | Path) -> str:
+    """What may be meant by a path at which nothing lies; empty where nothing comes to mind."""
+    text = str(path)
+    if "\\" in text:
+        drive = re.search(r"(?:^|/)[A-Za-z]:\\", text)
+        return "; paths have / here in place of \\" + (
+            ", and a drive has another place, as /mnt/c" if drive else ""
+        )
+    whole = Path(os.path.abspath(text))
+    missing = next((p for p in reversed((whole, *whole.parents)) if not p.exists()), whole)
+    if not missing.parent.is_dir() or not os.access(missing.parent, os.R_OK):
+        return ""
+    for name in sorted(os.listdir(missing.parent)):
+        if normalize("NFC", name) == normalize("NFC", missing.name):
+            return f"; {name!r} is there, in another Unicode normal form"
+        if name.casefold() == missing.name.casefold():
+            return f"; {name!r} is there, with other capitals"
+    return ""
+
+
 @contextmanager
 def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingError(f"{path} does not exist; check the path") from error
+        advice = hint(path) or "; check the path"
+        raise MissingError(f"{path} does not exist{advice}") from error
     except PermissionError as error:
         raise StorageError(f"{path}: permission denied") from error

@@ -106,6 +106,7 @@ class ResumingReader(io.RawIOBase):
         except StorageError:
             part.drop()
             raise
+        attempts.answered()
         self.end = min(self.end, part.end) if self.end >= 0 else part.end
         self.etag, self.file_bytes, self.part = self.etag or part.etag, part.file_bytes, part
         return part

@@ -1,13 +1,16 @@
 """Try again with growing waits until one deadline for the whole operation."""
 
 import logging
+import math
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TypeVar
+from urllib.parse import urlsplit
 
-from apdist.data.storage.errors import StorageError, TransientError, shown
+from apdist.data.storage.errors import NobodyThereError, StorageError, TransientError, shown
 from apdist.data.storage.transfers import count
 
 logger = logging.getLogger(__name__)
@@ -31,6 +34,9 @@ class RetryPolicy:
     """Seconds after which a connection that does not open is given up."""
     silence_timeout_s: float = 30.0
     """Seconds without a byte after which a connection is given up."""
+    unanswered_s: float = math.inf
+    """Seconds for which a server that has never answered this process may refuse connections: then
+    its address is wrong, or it does not run."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -39,6 +45,8 @@ class RetryPolicy:
 
 
 _policies = [RetryPolicy()]
+_answering: set[str] = set()
+"""Servers that have answered this process."""
 
 
 def configure(policy: RetryPolicy) -> RetryPolicy:
@@ -49,6 +57,17 @@ def configure(policy: RetryPolicy) -> RetryPolicy:
     """
     previous, _policies[0] = _policies[0], policy
     return previous
+
+
+@contextmanager
+def at_most(deadline_s: float) -> Iterator[None]:
+    """Inside, operations of this process take no longer, with all their tries and waits."""
+    policy = _policies[0]
+    configure(replace(policy, deadline_s=min(deadline_s, policy.deadline_s)))
+    try:
+        yield
+    finally:
+        configure(policy)
 
 
 class Attempts:
@@ -76,6 +95,11 @@ class Attempts:
     def progressed(self) -> None:
         """A try came further than the one before: the next wait is a short one again."""
         self.num_failures = 0
+        self.answered()
+
+    def answered(self) -> None:
+        """The server is there."""
+        _answering.add(_server(self.uri))
 
     def wait(self, error: TransientError) -> None:
         """Sleep before the next try.
@@ -87,6 +111,7 @@ class Attempts:
         wait_s = min(policy.first_wait_s * 2 ** min(self.num_failures, 30), policy.longest_wait_s)
         wait_s *= random.uniform(0.5, 1.5)  # noqa: S311
         spent_s = time.monotonic() - self.started
+        self._refuse_unanswered(error, spent_s + wait_s)
         if spent_s + wait_s > policy.deadline_s:
             # What the deadline itself cut short says less than what was answered before.
             told = (self.last_error or error) if spent_s > policy.deadline_s else error
@@ -101,6 +126,24 @@ class Attempts:
         count(retries=1)
         time.sleep(wait_s)
 
+    def _refuse_unanswered(self, error: TransientError, by_then_s: float) -> None:
+        if str(error).startswith("HTTP "):  # a status
+            self.answered()
+        if not isinstance(error, NobodyThereError) or _server(self.uri) in _answering:
+            return
+        if by_then_s > self.policy.unanswered_s:
+            where = "AWS_ENDPOINT_URL" if self.uri.startswith("s3://") else "the address"
+            raise StorageError(
+                f"{shown(self.uri)}: {error}, no server listens there; check {where}, and that the "
+                "server runs"
+            ) from error
+
+
+def _server(uri: str) -> str:
+    """What one server answers for; all of S3 is one."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2] if parts.scheme != 's3' else ''}"
+
 
 def retrying(uri: str, action: Callable[[Attempts], T]) -> T:
     """The result of ``action``, tried again as long as it raises TransientError.
@@ -111,6 +154,9 @@ def retrying(uri: str, action: Callable[[Attempts], T]) -> T:
     attempts = Attempts(uri)
     while True:
         try:
-            return action(attempts)
+            result = action(attempts)
         except TransientError as error:
             attempts.wait(error)
+        else:
+            attempts.answered()
+            return result

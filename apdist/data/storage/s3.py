@@ -92,6 +92,15 @@ class S3Store(WebStore, Store):
         bucket, key = split(uri)
         _call(uri, "delete_object", Bucket=bucket, Key=key)
 
+    def remove_unfinished(self, root: str) -> None:
+        """Abort uploads in parts: they are listed nowhere, and paid for."""
+        bucket, prefix = _prefix(root)
+        with suppress(StorageError):  # that takes a permission which writing does not
+            answer = _call(root, "list_multipart_uploads", Bucket=bucket, Prefix=prefix)
+            for upload in answer.get("Uploads", ()):
+                this = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                _call(root, "abort_multipart_upload", **this)
+
     def for_ray(self, uri: str) -> tuple[str, Any]:
         """``BUCKET/KEY``, and a file system that keeps its retries when it is pickled.
 

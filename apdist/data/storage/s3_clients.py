@@ -12,7 +12,7 @@ from typing import Any
 from apdist.data.storage.errors import (
     StorageError,
     TransientError,
-    cause,
+    broken,
     certificate_refused,
     is_transient,
     refusal,
@@ -140,6 +140,6 @@ def explained(uri: str) -> Iterator[None]:
     except (botocore.ConnectionError, botocore.HTTPClientError, ResponseParserError) as error:
         if certificate_refused(error):
             raise untrusted(uri) from error
-        raise TransientError(cause(error)) from error
+        raise broken(error) from error
     except botocore.BotoCoreError as error:
         raise StorageError(f"{uri}: {error}") from error

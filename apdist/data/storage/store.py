@@ -72,6 +72,9 @@ class Store(ReadableStore, Protocol):
     def remove(self, uri: str) -> None:
         """Delete the file if it is there."""
 
+    def remove_unfinished(self, root: str) -> None:
+        """Delete what lies under ``root`` of files whose writing was broken off."""
+
     def for_ray(self, uri: str) -> tuple[str, Any]:
         """Path and pyarrow file system by which Ray writes to ``uri``; None: the local one."""
 

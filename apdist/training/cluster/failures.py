@@ -6,6 +6,9 @@ from typing import Any
 from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.mailbox import Link
 
+_WRAPPER = "UserExceptionWithTraceback"
+_LOST_CONNECTION = ("Connection reset by peer", "Connection closed by peer")
+"""Words of gloo: it tells of every end of a neighbour like that."""
 _SIGNS = {
     "low on memory": "killed, as its host ran low on memory",
     "node has died": "its host went away",
@@ -48,14 +51,18 @@ def failure_of(errors: Mapping[int, Exception]) -> WorkersFailed:
 
 def _raised_in_training(error: Exception) -> bool:
     """Whether it is an error of our own code, as against the end of a process."""
-    return type(error).__name__ == "UserExceptionWithTraceback"
+    kind = type(error)  # Ray hands over what was raised, or that with its traceback as text
+    return kind.__name__ == _WRAPPER or not kind.__module__.startswith("ray.")
 
 
 def _gist(error: Exception) -> str:
     text = str(error)
+    if any(sign in text for sign in _LOST_CONNECTION):
+        return "it lost the connection to another worker"
     if _raised_in_training(error):
-        lines = [line for line in text.splitlines() if line.strip()]
-        return lines[-1].strip()[:300] if lines else type(error).__name__
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        name = [] if type(error).__name__ == _WRAPPER else [type(error).__name__]
+        return ": ".join(name + lines[-1:])[:300]
     for sign, meaning in _SIGNS.items():
         if sign in text:
             return meaning

@@ -16,11 +16,13 @@ from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.failures import failure_reporter
+from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
-from apdist.training.events import Event, Failed, Stopping
+from apdist.training.events import Event, Failed, PhaseBegan, Stopping, now_ms
 from apdist.training.mailbox import Link, Mailbox, WarningForwarder
+from apdist.training.run_folder.runs import RAY
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -37,6 +39,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Its core writes errors that end nothing to the terminal; what ends a run is told by us.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # A thread that outlives the cluster must not start another one.
     "RAY_ENABLE_AUTO_CONNECT": "0",
     # The older output of Tune can be silenced; ours tells the same and more.
@@ -74,39 +78,54 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         refuse_if_too_small(config, resources_of_nodes())
         yield
         return
-    # In a job that was submitted to a cluster Ray says here where that cluster is.
     address = config.address
-    if address == "local" and os.environ.get("RAY_ADDRESS"):
+    if address == "local" and not _is_local(config):
         address = "auto"
     if address == "local":  # the most that Ray can find here, known before it starts
         refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
     else:
         refuse_if_unreachable(address)
     try:
-        with handlers_kept():
+        with handlers_kept(), without_core_lines():
             ray.init(
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 include_dashboard=False if address == "local" else None,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"no Ray cluster at ray.address {address!r} ({str(error).splitlines()[0]}); "
-            "start one with `ray start --head`, use --ray.address local, or, where the cluster "
-            "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
-        ) from error
     except ray.exceptions.AuthenticationError as error:
         raise ValueError(
             f"the Ray cluster at {address!r} wants another token "
             f"({error.message.splitlines()[0]}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH "
             "(or RAY_AUTH_TOKEN) to the cluster's"
         ) from error
+    except Exception as error:  # Ray raises bare ones, too
+        if address == "local":
+            raise ValueError(
+                f"Ray did not start on this machine ({_first_line(error)}); it is overloaded, or "
+                "memory or shared memory is short: try again with fewer --ray.num-workers, or "
+                "without Ray: --ray.num-workers 0"
+            ) from error
+        raise ValueError(
+            f"no Ray cluster at ray.address {address!r} ({_first_line(error)}); "
+            "start one with `ray start --head`, use --ray.address local, or, where the cluster "
+            "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
+        ) from error
     try:
         refuse_if_too_small(config, resources_of_nodes())
         yield
     finally:
         ray.shutdown()
+
+
+def arrival(config: RayConfig) -> str:
+    """What `ray_cluster` does first, as the name of a phase."""
+    return "starting Ray" if _is_local(config) else "joining the cluster"
+
+
+def _is_local(config: RayConfig) -> bool:
+    # In a job that was submitted to a cluster Ray says there where that cluster is.
+    return config.address == "local" and not os.environ.get("RAY_ADDRESS")
 
 
 def resources_of_nodes() -> list[dict[str, float]]:
@@ -153,19 +172,28 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
             with mailbox.cancelled_at_the_end():
                 _train(job, trainer, mailbox, lambda _: mailbox.take(), listeners, signals)
             return
+        _begin(arrival(job.config.ray), listeners)
         with ray_cluster(job.config.ray), loss_explained(_going_on(job)):
+            _begin("starting the workers", listeners)
             actor = remote_mailbox()
             _train(job, trainer, RemoteLink(actor), Inbox(actor), listeners, signals)
 
 
+def _begin(phase: str, listeners: Sequence[Listener[Event]]) -> None:
+    event = PhaseBegan(name=phase, time_ms=now_ms())
+    for listener in listeners:
+        listener(event)
+
+
 @contextmanager
 def loss_explained(remedy: str) -> Iterator[None]:
-    """`TrainingError` with ``remedy`` where the cluster ends while it is used."""
-    import ray
-
+    """`TrainingError` with ``remedy`` where the cluster ends, or Ray fails, while it is used."""
     try:
         yield
-    except ray.exceptions.RayError as error:
+    except Exception as error:
+        # RayError, TuneError and others: they have no class of exception in common.
+        if not type(error).__module__.startswith("ray."):
+            raise
         raise TrainingError(f"lost the Ray cluster ({_gist(error)}); {remedy}") from error
 
 
@@ -217,6 +245,11 @@ def _going_on(job: "Job") -> str:
     return f"`apdist train --resume {shlex.quote(job.run)}` goes on from the last checkpoint"
 
 
+def _first_line(error: BaseException) -> str:
+    """The first line of what a library says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def _gist(error: BaseException) -> str:
     """The line of a long report that names the exception: the last such line, or the last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -245,7 +278,7 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
             resources_per_worker=resources,
         ),
         run_config=RunConfig(
-            name="ray",
+            name=RAY,
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.ray.max_failures),

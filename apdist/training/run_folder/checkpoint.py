@@ -1,10 +1,12 @@
 """Checkpoints: everything a run needs to go on, written whole or not at all.
 
-A checkpoint is a folder ``checkpoints/step-0000000060`` of the run with ``state.pt`` (tensors) and
-``meta.json``, its marker, which is written last: a folder without it does not count. The marker
-holds checksums of the state, of the pages of history that belong to it, and of itself. The newest
-sound checkpoint is found by listing, on a disk as in object storage, so a restarted worker group,
-another number of workers and a later ``--resume`` all go on from the same place.
+A checkpoint is a folder ``checkpoints/step-0000000060`` of the run with ``state-<sha256>.pt``
+(tensors) and ``meta.json``, its marker, which is written last: a folder without it does not count.
+The marker holds checksums of the state, of the pages of history that belong to it, and of itself.
+State and pages are named by their content: who writes late, because another process has taken the
+run over in the meantime, replaces nothing. The newest sound checkpoint is found by listing, on a
+disk as in object storage, so a restarted worker group, another number of workers and a later
+``--resume`` all go on from the same place.
 """
 
 import dataclasses
@@ -13,7 +15,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
 META_NAME = "meta.json"
-STATE_NAME = "state.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Marker:
     data_hash: str
     """Of the images that are trained on; see the catalogue's `fingerprint`."""
     state_sha256: str = ""
-    """Of the file with the tensors."""
+    """Of the file with the tensors, and in its name."""
     history: tuple[str, ...] = ()
     """Pages with all events up to this step; see `history`."""
 
@@ -94,17 +95,24 @@ def save_checkpoint(
         run: URI of the run's folder.
         state: what `whole_state` gave.
         marker: all of it but the checksum of the state; its pages are written already.
-        may_write: called before the checkpoint becomes valid, raises if it must not.
+        may_write: called before each file is written, raises if it must not.
     """
     uri = storage.join(run, f"{FOLDER}/{checkpoint_name(marker.step)}")
     target = io.BytesIO()
     torch.save(state, target)
     content = target.getvalue()
-    storage.write_bytes(storage.join(uri, STATE_NAME), content)
-    marker = dataclasses.replace(marker, state_sha256=hashlib.sha256(content).hexdigest())
+    may_write()
+    marker = write_state(uri, content, marker)
     may_write()
     write_marker(run, marker)
     return uri, marker
+
+
+def write_state(uri: str, content: bytes, marker: Marker) -> Marker:
+    """Write the file with the tensors of the checkpoint ``uri``; returns the whole marker."""
+    marker = dataclasses.replace(marker, state_sha256=hashlib.sha256(content).hexdigest())
+    storage.write_bytes(storage.join(uri, state_name(marker)), content)
+    return marker
 
 
 def write_marker(run: str, marker: Marker) -> None:
@@ -116,6 +124,11 @@ def write_marker(run: str, marker: Marker) -> None:
 def checkpoint_name(step: int) -> str:
     """Name of the folder of a checkpoint; sorts as the steps do."""
     return f"step-{step:010d}"
+
+
+def state_name(marker: Marker) -> str:
+    """Name of the file with the tensors."""
+    return f"state-{marker.state_sha256}.pt"
 
 
 def newest_sound(run: str, *, with_state: bool = True) -> Found | None:
@@ -160,9 +173,9 @@ def sound(run: str, uri: str, *, with_state: bool = True) -> Found:
         read_page(run, page)
     if not with_state:
         return Found(uri, marker, b"")
-    state = storage.read_bytes(storage.join(uri, STATE_NAME))
+    state = storage.read_bytes(storage.join(uri, state_name(marker)))
     if hashlib.sha256(state).hexdigest() != marker.state_sha256:
-        raise ValueError(f"the checksum of {STATE_NAME} ({len(state)} bytes) differs")
+        raise ValueError(f"the checksum of {state_name(marker)} ({len(state)} bytes) differs")
     return Found(uri, marker, state)
 
 
@@ -219,20 +232,36 @@ def load_state(
     set_optimizer_state_dict(model, optimizer, state["optimizer"], options=lenient)
 
 
-def prune_checkpoints(run: str, keep: int) -> None:
-    """Delete all but the ``keep`` newest checkpoints, and the history that only they had."""
+def prune_checkpoints(run: str, written: Marker, keep: int) -> None:
+    """Delete all but the ``keep`` newest checkpoints, and the history that only they had.
+
+    Args:
+        run: URI of the run's folder.
+        written: the newest one. What lies after it was passed over, as damaged or cut off; it does
+            not count, and stays until it is written anew.
+        keep: at least 1.
+    """
     names = _names(run)
-    for name in names[keep:]:
-        # The marker goes first: what is half deleted must not count.
-        for file in (META_NAME, STATE_NAME):
-            storage.remove(storage.join(run, f"{FOLDER}/{name}/{file}"))
+    newest = names.index(checkpoint_name(written.step))
+    for name in names[newest + keep :]:
+        _remove(run, name)
+    _remove(run, names[newest], but={META_NAME, state_name(written)})
     used: set[str] = set()
-    for name in names[:keep]:
+    for name in names[: newest + keep]:
         try:
             used |= set(read_marker(storage.join(run, f"{FOLDER}/{name}")).history)
-        except (ValueError, MissingError):
+        except MissingError:
+            continue  # cut off before it had a marker
+        except ValueError:
             return  # its pages are not known; nothing that a person could still need is deleted
     prune_pages(run, used)
+
+
+def _remove(run: str, name: str, but: Collection[str] = ()) -> None:
+    """Delete the files of a checkpoint; the marker first: what is half deleted must not count."""
+    files = storage.list_files(storage.join(run, f"{FOLDER}/{name}"))
+    for file in sorted(set(files) - set(but), key=lambda file: file != META_NAME):
+        storage.remove(storage.join(run, f"{FOLDER}/{name}/{file}"))
 
 
 def _names(run: str) -> list[str]:

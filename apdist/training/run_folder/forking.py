@@ -12,11 +12,11 @@ from apdist.data.catalogue.selection import training_images
 from apdist.model.pretrained import build_model
 from apdist.training.run_folder.checkpoint import (
     FOLDER,
-    STATE_NAME,
     Found,
     checkpoint_name,
     newest_sound,
     write_marker,
+    write_state,
 )
 from apdist.training.run_folder.runs import Run, create_run
 
@@ -42,15 +42,14 @@ def fork(parent: Run, config: Config) -> tuple[Run, int]:
     images = training_images(read_catalogue(config.data.shards), config.data, config.training.seed)
     run = create_run(config, parent.preset)
     run.save_info(parent={"run": parent.uri, "step": step})
-    place = storage.join(run.uri, f"{FOLDER}/{checkpoint_name(step)}/{STATE_NAME}")
-    storage.write_bytes(place, found.state)
     marker = dataclasses.replace(
         found.marker,
         config_hash=config_hash(config),
         data_hash=images.fingerprint(),
         history=(),
     )
-    write_marker(run.uri, marker)
+    place = storage.join(run.uri, f"{FOLDER}/{checkpoint_name(step)}")
+    write_marker(run.uri, write_state(place, found.state, marker))
     return run, step
 
 

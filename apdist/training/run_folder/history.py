@@ -8,6 +8,7 @@ from itertools import takewhile
 from apdist.training.events import (
     Ended,
     Evaluated,
+    Noticed,
     Restarted,
     Similarities,
     StepDone,
@@ -15,7 +16,7 @@ from apdist.training.events import (
     to_json,
 )
 
-Kept = StepDone | Evaluated | Similarities | Restarted | Ended
+Kept = StepDone | Evaluated | Similarities | Noticed | Restarted | Ended
 """Events of a step; everything else is told once and forgotten."""
 
 
@@ -36,6 +37,8 @@ def follows(history: Sequence[Kept], event: Kept) -> bool:
 def _same(event: Kept, other: Kept) -> bool:
     if isinstance(event, Restarted) and isinstance(other, Restarted):
         return event.happened_ms == other.happened_ms
+    if isinstance(event, Noticed) and isinstance(other, Noticed):
+        return event.topic == other.topic
     return type(event) is type(other)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from apdist.training.events import (
     CheckpointWritten,
     Event,
+    PhaseBegan,
     Restarted,
     WorkersFailed,
     now_ms,
@@ -105,13 +106,25 @@ class Keeper:
             self._saver.recorder.add(event)
         self.link.post(event)
 
+    def begin(self, phase: str) -> None:
+        """Tell what goes on now; an empty text: the steps."""
+        self.post(PhaseBegan(name=phase, time_ms=now_ms()))
+
+    @contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Tell what goes on inside the block."""
+        self.begin(phase)
+        yield
+        self.begin("")
+
     def save(
         self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, origin: Origin
     ) -> None:
         """Begin to write a checkpoint; waits for a copy of the state. All must call it."""
-        state = whole_state(network, optimizer)
-        if self._saver is not None:
-            self._saver.save(state, Marker(step=step, **vars(origin)))
+        with self.during("writing the checkpoint"):
+            state = whole_state(network, optimizer)
+            if self._saver is not None:
+                self._saver.save(state, Marker(step=step, **vars(origin)))
 
     def save_history(self) -> None:
         """Store what was posted since the last checkpoint with it."""
@@ -144,6 +157,7 @@ class Keeper:
 
     def _wait(self) -> None:
         if self._saver is not None:
+            self.begin("writing the checkpoint")
             self._saver.wait()
 
     def _written(self, step: int, uri: str) -> None:

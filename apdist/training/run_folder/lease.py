@@ -9,6 +9,7 @@ holder whose process has ended is succeeded at once on its own machine; elsewher
 
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,20 @@ def myself() -> Holder:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lease:
-    """A lease that was taken; workers get it to ask whether it still holds."""
+    """A lease that was taken; workers get a copy to ask whether it still holds."""
 
     run: str
     number: int
+    renewed_s: float = field(default=-math.inf, compare=False)
+    """When the holder renewed it last, by its own clock."""
+    is_lost: bool = field(default=False, compare=False)
+    """Whether the holder has found that another process has taken it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the time: the clock of another machine says nothing there."""
+        return Lease, (self.run, self.number)
 
     def refuse_if_lost(self) -> None:
         """Return while nobody else has taken the run.
@@ -85,10 +94,33 @@ class Lease:
         """
         newest = _newest(self.run)
         if newest > self.number:
+            self.is_lost = True
             raise LeaseLost(
                 f"{self.run} was taken over by {_read(self.run, newest) or 'another process'}; "
                 "this one writes nothing more into it"
             )
+
+    def is_fresh(self) -> bool:
+        """Whether it was renewed so lately that nobody can have taken it for silent."""
+        return not self.is_lost and _clock_s() - self.renewed_s < SILENCE_S - RENEW_S
+
+    def refuse_if_silent(self) -> None:
+        """Return if the lease is fresh, without asking storage, or still holds.
+
+        A process that was halted for long finds here that another one has gone on.
+
+        Raises:
+            LeaseLost: somebody has taken it.
+        """
+        if not self.is_fresh():
+            self.refuse_if_lost()
+
+    def is_lost_for_good(self) -> bool:
+        """Whether it is lost; waits a little for the renewal that tells."""
+        deadline_s = _clock_s() + RENEW_S
+        while not self.is_fresh() and not self.is_lost and _clock_s() < deadline_s:
+            time.sleep(0.05)
+        return self.is_lost
 
 
 @contextmanager
@@ -111,7 +143,7 @@ def held(run: str, say: Callable[[str], None]) -> Iterator[Lease]:
         yield lease
     finally:
         ended.set()
-        renewer.join(SILENCE_S)
+        renewer.join(RENEW_S)
         _release(lease, me)
 
 
@@ -127,11 +159,12 @@ def _take(run: str, me: Holder, say: Callable[[str], None]) -> Lease:
         number = _newest(run)
         if number and (other := _read(run, number)) is not None:
             _wait_for_silence(run, number, other, say)
+        began_s = _clock_s()
         if storage.create(_place(run, number + 1), _encoded(me)):
             for old in _numbers(run):
                 if old <= number:
                     storage.remove(_place(run, old))
-            return Lease(run, number + 1)
+            return Lease(run, number + 1, began_s)
         # Somebody was faster: look again, and be refused.
 
 
@@ -165,11 +198,14 @@ def _renew(lease: Lease, me: Holder, ended: threading.Event) -> None:
     renewals = 0
     while not ended.wait(RENEW_S):
         renewals += 1
+        began_s = _clock_s()
         try:
-            if _newest(lease.run) > lease.number:
-                return  # the workers find out before they commit
+            lease.refuse_if_lost()
             content = _encoded(replace(me, renewals=renewals))
             storage.write_bytes(_place(lease.run, lease.number), content)
+            lease.renewed_s = began_s
+        except LeaseLost:
+            return  # the workers find out before they commit, the driver before it writes
         except OSError as error:
             # The next time is near. If storage stays away, another may take over: as it should.
             logger.debug("the lease of %s was not renewed: %s", lease.run, error)
@@ -180,8 +216,9 @@ def _release(lease: Lease, me: Holder) -> None:
         # The file stays: its number must never be used again, or a writer long forgotten could
         # take itself for the newest.
         content = _encoded(replace(me, released=True))
-        if _newest(lease.run) == lease.number:
-            storage.write_bytes(_place(lease.run, lease.number), content)
+        with storage.at_most(RENEW_S):
+            if _newest(lease.run) == lease.number:
+                storage.write_bytes(_place(lease.run, lease.number), content)
     except OSError as error:  # what ended the run is the news; the process is gone in a moment
         logger.debug("the lease of %s was not given back: %s", lease.run, error)
 
@@ -212,6 +249,11 @@ def _place(run: str, number: int) -> str:
 
 def _encoded(holder: Holder) -> bytes:
     return json.dumps(asdict(holder)).encode()
+
+
+def _clock_s() -> float:
+    """A clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _machine() -> str:

@@ -10,9 +10,11 @@ checkpoints/     see `checkpoint`
 model.*          the trained network, see `apdist.model.pretrained`
 """
 
+import itertools
 import json
 import logging
 import shlex
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,15 +23,18 @@ from typing import Any, TypeVar
 from apdist.config import Config, from_json, to_json
 from apdist.data import storage
 from apdist.data.text import decoded
-from apdist.training.events import CheckpointWritten, Event, Started
+from apdist.training.events import CheckpointWritten, Ended, Event, Started
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from apdist.training.run_folder.lease import FOLDER as LEASES
+from apdist.training.run_folder.lease import Lease, holder_of
 from apdist.training.run_folder.pages import read_pages
 from apdist.training.run_folder.versions import FORMAT, refuse_other_format
 
 logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "config.json"
+RAY = "ray"
+"""Folder in which Ray Train keeps its own files."""
 SWEEP = "sweep of "
 """Begins the preset of a folder that holds the trials of a sweep."""
 RUN_NAME = "run.json"
@@ -52,10 +57,12 @@ class Run:
     config: Config
     preset: str
     info: dict[str, Any] = field(default_factory=dict)
-    """What else is in run.json: ``tracking_run_id``, ``tracked``, ``parent``."""
+    """What else is in run.json: ``tracking_run_id``, ``tracked``, ``parent`` and more."""
     history: list[Kept] = field(default_factory=list)
     is_behind: bool = False
     """Whether events are missing from metrics.jsonl, because its store cannot append."""
+    lease: Lease | None = None
+    """By which this process holds the run; after it is lost nothing is written any more."""
 
     @property
     def name(self) -> str:
@@ -66,12 +73,11 @@ class Run:
         """Write run.json, with ``changes``."""
         self.info |= changes
         info = {"format": FORMAT, "preset": self.preset, **self.info}
-        storage.write_bytes(storage.join(self.uri, RUN_NAME), json.dumps(info).encode())
+        self._write(RUN_NAME, json.dumps(info))
 
     def save_config(self) -> None:
         """Write config.json."""
-        data = to_json(self.config).encode()
-        storage.write_bytes(storage.join(self.uri, CONFIG_NAME), data)
+        self._write(CONFIG_NAME, to_json(self.config))
 
     def record(self, event: Event) -> bool:
         """Keep what belongs to the history; whether ``event`` is news.
@@ -81,6 +87,7 @@ class Run:
         if isinstance(event, Started):
             self.history = read_pages(self.uri, event.history)
             self.save_history()
+            self.save_config()  # a resume may have changed options, and was not refused
         elif isinstance(event, Kept):
             if not follows(self.history, event):
                 return False
@@ -91,9 +98,11 @@ class Run:
 
     def add(self, event: Kept) -> None:
         """Append to the history; on a disk at once, in object storage with `catch_up`."""
+        place = storage.join(self.uri, HISTORY_NAME)
+        if storage.local_path(place) is not None:  # an outage elsewhere must not be waited for here
+            self._refuse_if_lost()
         self.history.append(event)
-        line = to_lines([event]).encode()
-        if not storage.append_bytes(storage.join(self.uri, HISTORY_NAME), line):
+        if not storage.append_bytes(place, to_lines([event]).encode()):
             self.is_behind = True
 
     def catch_up(self) -> None:
@@ -106,21 +115,43 @@ class Run:
 
         It can be deleted and made again at any time.
         """
-        lines = to_lines(self.history).encode()
-        storage.write_bytes(storage.join(self.uri, HISTORY_NAME), lines)
+        self._write(HISTORY_NAME, to_lines(self.history))
         self.is_behind = False
 
-    def discard_if_untouched(self) -> None:
-        """Free the run's name again, unless a worker has been here (which makes folders)."""
-        if set(storage.list_folders(self.uri)) <= {LEASES}:
-            for name in storage.list_files(storage.join(self.uri, LEASES)):
-                storage.remove(storage.join(self.uri, f"{LEASES}/{name}"))
-            for name in storage.list_files(self.uri):
-                storage.remove(storage.join(self.uri, name))
+    def _write(self, name: str, text: str) -> None:
+        self._refuse_if_lost()
+        storage.write_bytes(storage.join(self.uri, name), text.encode())
+
+    def _refuse_if_lost(self) -> None:
+        if self.lease is not None:
+            self.lease.refuse_if_silent()
+
+    def discard_if_untouched(self) -> bool:
+        """Take the folder away again, unless the training has begun; whether it could."""
+        from apdist.training.run_folder.checkpoint import FOLDER as CHECKPOINTS
+
+        untouched = {LEASES, RAY} | ({CHECKPOINTS} if "parent" in self.info else set())
+        if self.history or not set(storage.list_folders(self.uri)) <= untouched:
+            return False
+        if holder_of(self.uri) is not None:  # another process has gone on with it meanwhile
+            return False
+        if (path := storage.local_path(self.uri)) is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            return True
+        for folder in (LEASES, ""):
+            uri = storage.join(self.uri, folder) if folder else self.uri
+            for name in storage.list_files(uri):
+                storage.remove(storage.join(uri, name))
+        return True
 
     def of_kind(self, kind: type[KeptEvent]) -> list[KeptEvent]:
         """The events of one kind, in order."""
         return [event for event in self.history if isinstance(event, kind)]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its steps are done and the model is saved."""
+        return bool(self.of_kind(Ended)) and self.steps_done >= self.config.training.steps
 
     @property
     def steps_done(self) -> int:
@@ -135,16 +166,23 @@ def create_run(config: Config, preset: str) -> Run:
         ValueError: a run of this name exists.
     """
     name = config.run.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
-    uri = storage.join(config.run.output, name)
-    if not storage.is_empty(uri):
-        raise ValueError(
-            f"the run {uri} exists; choose another --run.name, or go on with it: "
-            f"apdist train --resume {shlex.quote(uri)}"
-        )
+    for number in itertools.count(1):  # of trainings that begin in one second
+        uri = storage.join(config.run.output, name if number == 1 else f"{name}-{number}")
+        if storage.is_empty(uri) and _created(uri, config):
+            break
+        if config.run.name:
+            raise ValueError(
+                f"the run {uri} exists; choose another --run.name, or go on with it: "
+                f"apdist train --resume {shlex.quote(uri)}"
+            )
     run = Run(uri, config, preset)
-    run.save_config()
     run.save_info()
     return run
+
+
+def _created(uri: str, config: Config) -> bool:
+    """Write the options of a new run; false where another process was faster."""
+    return storage.create(storage.join(uri, CONFIG_NAME), to_json(config).encode())
 
 
 def open_run(uri: str) -> Run:

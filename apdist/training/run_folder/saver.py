@@ -55,15 +55,11 @@ class Saver:
         self._begin(lambda: self._write(state, marker, pages, content))
 
     def save_history(self) -> None:
-        """Begin to store what has happened since the last checkpoint with that checkpoint.
-
-        Raises:
-            Exception: what kept the checkpoint before from being written.
-        """
-        self.wait()
-        if (last := self.last) is not None:
-            pages, content = self._cut()
-            self._begin(lambda: self._append(last, pages, content))
+        """Store what has happened since the last checkpoint with it, once that is written."""
+        if self.last is None and self._thread is None:
+            return
+        pages, content = self._cut()
+        self._begin(lambda: self._append(pages, content), after=self._thread)
 
     def wait(self) -> None:
         """Until the checkpoint under way is written.
@@ -81,14 +77,17 @@ class Saver:
             error, self._error = self._error, None
             raise error
 
-    def _begin(self, write: Callable[[], None]) -> None:
-        self.wait()
+    def _begin(self, write: Callable[[], None], after: threading.Thread | None = None) -> None:
         self._thread = threading.Thread(
-            target=self._attempt, args=(write,), name="checkpoint", daemon=True
+            target=self._attempt, args=(write, after), name="checkpoint", daemon=True
         )
         self._thread.start()
 
-    def _attempt(self, write: Callable[[], None]) -> None:
+    def _attempt(self, write: Callable[[], None], after: threading.Thread | None) -> None:
+        if after is not None:
+            after.join()
+        if self._error is not None:
+            return
         try:
             write()
         except BaseException as error:  # raised again where the loop waits
@@ -105,15 +104,16 @@ class Saver:
             write_page(self.run, pages[-1], content)
         marker = replace(marker, history=pages)
         uri, self.last = save_checkpoint(self.run, state, marker, self.may_write)
-        prune_checkpoints(self.run, self.keep)
+        prune_checkpoints(self.run, self.last, self.keep)
         self.done(marker.step, uri)
 
-    def _append(self, last: Marker, pages: tuple[str, ...], content: bytes) -> None:
-        if pages == last.history:
+    def _append(self, pages: tuple[str, ...], content: bytes) -> None:
+        assert self.last is not None, "the checkpoint before it was written"
+        if pages == self.last.history:
             return
         if content:
             write_page(self.run, pages[-1], content)
-        self.last = replace(last, history=pages)
+        self.last = replace(self.last, history=pages)
         self.may_write()
         write_marker(self.run, self.last)
-        prune_checkpoints(self.run, self.keep)
+        prune_checkpoints(self.run, self.last, self.keep)

@@ -1,19 +1,24 @@
 """What the driver keeps of a run: its history and MLflow, both once and to the end."""
 
 import logging
+import uuid
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 from apdist.config import flatten
-from apdist.training.events import Ended, Evaluated, Event, Restarted, Started, StepDone
+from apdist.data import storage
+from apdist.training.events import Ended, Evaluated, Event, Noticed, Restarted, Started, StepDone
 from apdist.training.run_folder.history import Kept
-from apdist.training.run_folder.lease import holder_of
+from apdist.training.run_folder.lease import LeaseLost, holder_of
 from apdist.training.run_folder.runs import Run
 from apdist.training.tracking.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
 RUNNING = "RUNNING"
+LAST_WORDS_S = 5.0
+"""Longest that storage is tried for what a failed run still has to tell."""
 
 
 class Follower:
@@ -29,14 +34,21 @@ class Follower:
     """
 
     def __init__(self, run: Run, parent_id: str = "", must_answer: bool = True) -> None:
-        self.run = run
-        config, run_id = run.config, str(run.info.get("tracking_run_id", ""))
+        self.run, config = run, run.config
+        store = f"{config.tracking.uri} {config.tracking.experiment}"
+        if run.info.get("tracking_store") != store:  # also of a run that changes its store
+            run.info |= {"tracking_run_id": "", "tracking_identity": uuid.uuid4().hex}
+        # Before the first request: one whose answer nobody got is found again by the identity.
+        run.save_info(tracking_store=store, tracked=RUNNING)
+        run_id = str(run.info["tracking_run_id"])
         self.tracker = Tracker(
             config.tracking,
             run.name,
             run_id=run_id,
             parent_id=parent_id,
+            identity=str(run.info["tracking_identity"]),
             must_answer=must_answer,
+            may_send=run.lease.is_fresh if run.lease else lambda: True,
         )
         if run_id:
             self.tracker.reopen()
@@ -68,23 +80,33 @@ class Follower:
                 figures = event.figures | {"seconds": event.seconds, "step": event.step}
                 named = {f"eval_{key}": value for key, value in figures.items()}
                 self.tracker.log_metrics(named, event.step, event.time_ms)
+            elif isinstance(event, Noticed):
+                told = f"step {event.step}: {event.text}"
+                self.tracker.set_tag(f"apdist.notice.{event.topic}", told)
             elif isinstance(event, Restarted):
                 self.tracker.set_tag(f"apdist.restart.{event.happened_ms}", str(event))
 
     def close(self, status: str) -> bool:
-        """End the run with ``status`` where all has arrived; whether it has. Never raises."""
-        try:
-            self.run.catch_up()
-        except OSError as error:  # what ended the run is the news
-            logger.warning("metrics.jsonl is behind the checkpoints (%s)", error)
-        complete = self.tracker.close(status)
-        self._remember(status if complete else RUNNING)
+        """End the run with ``status`` where all has arrived; whether it has. Never raises.
+
+        A run that another process has taken over is that one's to end.
+        """
+        if self.run.lease and self.run.lease.is_lost_for_good():
+            return True
+        # After a failure the storage may be what is away, and was waited for long enough.
+        with storage.at_most(LAST_WORDS_S) if status == "FAILED" else nullcontext():
+            try:
+                self.run.catch_up()
+            except (OSError, LeaseLost) as error:  # what ended the run is the news
+                logger.warning("metrics.jsonl is behind the checkpoints (%s)", error)
+            complete = self.tracker.close(status)
+            self._remember(status if complete else RUNNING)
         return complete
 
     def _remember(self, tracked: str) -> None:
         try:
             self.run.save_info(tracking_run_id=self.tracker.run_id, tracked=tracked)
-        except OSError as error:
+        except (OSError, LeaseLost) as error:
             logger.warning("run.json was not written (%s)", error)
 
 
@@ -94,6 +116,15 @@ def log_file(run: Run, path: Path) -> None:
     if config.enabled and run_id:
         tracker = Tracker(config, run.name, run_id=run_id)
         tracker.log_file(path)
+        tracker.close(status="")
+
+
+def forget(run: Run) -> None:
+    """Take a run that was refused out of MLflow."""
+    config, run_id = run.config.tracking, str(run.info.get("tracking_run_id", ""))
+    if config.enabled and run_id:
+        tracker = Tracker(config, run.name, run_id=run_id)
+        tracker.delete()
         tracker.close(status="")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apdist.config import TrackingConfig
+from apdist.training.tracking.database import make_database, patient, sqlite_path
 
 MAX_BATCH = 1000
 """Metrics in one request; MLflow's own limit."""
@@ -47,8 +48,9 @@ class MlflowRun:
     def __init__(
         self, config: TrackingConfig, name: str, run_id: str, tags: Mapping[str, str]
     ) -> None:
-        self.client = _client(config.uri)
-        self.run_id = run_id or self._found_or_made(config, name, tags)
+        make_database(config.uri, _client)
+        self.client = patient(lambda: _client(config.uri))
+        self.run_id = run_id or patient(lambda: self._found_or_made(config, name, tags))
         self._steps: dict[str, set[int]] = {}
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -94,6 +96,25 @@ class MlflowRun:
         """End the run with ``status``: FINISHED, KILLED or FAILED."""
         self.client.set_terminated(self.run_id, status)
 
+    def delete(self) -> None:
+        """Take the run away again."""
+        self.client.delete_run(self.run_id)
+
+    def _experiment(self, config: TrackingConfig) -> str:
+        """The id of the experiment, which is made if it is not there."""
+        if found := self.client.get_experiment_by_name(config.experiment):
+            return str(found.experiment_id)
+        try:
+            return str(
+                self.client.create_experiment(
+                    config.experiment, artifact_location=_artifacts(config.uri)
+                )
+            )
+        except Exception:
+            if found := self.client.get_experiment_by_name(config.experiment):
+                return str(found.experiment_id)  # another training was faster
+            raise
+
     def _steps_of(self, series: str) -> set[int]:
         if series not in self._steps:
             history = self.client.get_metric_history(self.run_id, series)
@@ -101,14 +122,7 @@ class MlflowRun:
         return self._steps[series]
 
     def _found_or_made(self, config: TrackingConfig, name: str, tags: Mapping[str, str]) -> str:
-        found = self.client.get_experiment_by_name(config.experiment)
-        experiment = (
-            found.experiment_id
-            if found
-            else self.client.create_experiment(
-                config.experiment, artifact_location=_artifacts(config.uri)
-            )
-        )
+        experiment = self._experiment(config)
         runs = self.client.search_runs(
             [experiment], f"tags.`{IDENTITY}` = '{tags[IDENTITY]}'", max_results=1
         )
@@ -125,6 +139,7 @@ def is_server(uri: str) -> bool:
 def _client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     with warnings.catch_warnings():
         # Deprecations inside MLflow's own imports are nothing our users can act on.
         warnings.simplefilter("ignore")
@@ -137,7 +152,5 @@ def _client(uri: str) -> Any:
 
 def _artifacts(uri: str) -> str | None:
     """Beside a sqlite file; elsewhere the server decides."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    database = Path(uri.removeprefix("sqlite:///")).absolute()
-    return (database.parent / "mlartifacts").as_uri()
+    path = sqlite_path(uri)
+    return None if path is None else (path.absolute().parent / "mlartifacts").as_uri()

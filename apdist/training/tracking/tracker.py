@@ -34,8 +34,10 @@ class Tracker:
         name: name of the run.
         run_id: an existing run to go on with; empty: a new one.
         parent_id: the run of the sweep that this is a trial of, or empty.
+        identity: by which a run is found again whose making was not answered; empty: a new one.
         must_answer: raise where a new run's store cannot be opened at all; a server that is only
             away is waited for in the background whatever this says.
+        may_send: whether this process may write the run now; what it may not send waits.
 
     Raises:
         ValueError: the store cannot be opened; a wrong one should not wait for the end.
@@ -48,10 +50,13 @@ class Tracker:
         *,
         run_id: str = "",
         parent_id: str = "",
+        identity: str = "",
         must_answer: bool = True,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         self.config, self.name, self.run_id = config, name, run_id
-        self._tags = {IDENTITY: uuid.uuid4().hex}
+        self.may_send = may_send
+        self._tags = {IDENTITY: identity or uuid.uuid4().hex}
         if parent_id:
             self._tags["mlflow.parentRunId"] = parent_id
         self._run: MlflowRun | None = None
@@ -84,6 +89,10 @@ class Tracker:
     def reopen(self) -> None:
         """Say that a run that had ended goes on."""
         self._add(lambda run: run.reopen())
+
+    def delete(self) -> None:
+        """Take the run away again."""
+        self._add(lambda run: run.delete())
 
     def close(self, status: str = "FINISHED") -> bool:
         """End the run with ``status`` once all has arrived; whether it has, within a time.
@@ -121,6 +130,8 @@ class Tracker:
 
     def _send(self) -> bool:
         """Send all that waits, in order; whether the store took it."""
+        if not self.may_send() and not self._closing.is_set():
+            return True
         try:
             if self._run is None:
                 self._open(refuse=False)
@@ -156,7 +167,8 @@ class Tracker:
             if refuse:
                 raise ValueError(
                     f"tracking.uri {self.config.uri} cannot be opened ({_gist(error)}); correct "
-                    "it, or use --tracking.no-enabled"
+                    "it, name another file if it is of another version or was made only in part, "
+                    "or use --tracking.no-enabled"
                 ) from error
             self._warn(error)
 

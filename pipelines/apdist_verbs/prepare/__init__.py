@@ -4,6 +4,7 @@ import importlib
 import sys
 
 from apdist.config import suggestion
+from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 
 VERBS = {
@@ -34,7 +35,18 @@ def main(argv: list[str]) -> int:
     module = importlib.import_module(f"apdist_verbs.prepare.{file}")
     options = parse(getattr(module, kind), argv[1:], f"apdist prepare {argv[0]}")
     code: int = getattr(module, f"prepare_{argv[0]}")(options)
+    if code == 0:
+        preset = "glyphs" if argv[0] == "glyphs" else "folder"
+        shards = getattr(options, "out", "") or folder_of(options.uri)
+        say_next("train on them", "train", preset, "--data.shards", near(shards))
     return code
+
+
+def folder_of(uri: str) -> str:
+    """The folder with the catalogue of ``uri``, which may name shards themselves."""
+    from apdist_verbs.prepare.index import is_one_shard
+
+    return (uri.rpartition("/")[0] or ".") if is_one_shard(uri) else uri
 
 
 def usage() -> str:

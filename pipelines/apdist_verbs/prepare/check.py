@@ -7,8 +7,9 @@ from typing import Annotated
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.preparing.checking import check_shards
-from apdist_verbs.terminal.console import counted, progress_bar, say, table, warn
+from apdist_verbs.terminal.console import counted, say, table, warn
 from apdist_verbs.terminal.fields import positional
+from apdist_verbs.terminal.progress import phase, progress_bar
 
 MOST_SHOWN = 50
 
@@ -31,14 +32,15 @@ class PrepareCheck:
 
 def prepare_check(options: PrepareCheck) -> int:
     """Check, print a table of what differs; 0 where nothing does."""
-    catalogue = read_catalogue(options.uri)
+    with phase("reading the catalogue"):
+        catalogue = read_catalogue(options.uri)
     title = "reading images" if options.deep else "looking at shards"
     with progress_bar(title, len(catalogue)) as update:
         found = check_shards(
             catalogue,
             deep=options.deep,
             num_threads=options.threads,
-            progress=lambda done: update(done, ""),
+            progress=update,
         )
     warn_of_others(catalogue)
     what = "every image" if options.deep else "size and ETag"

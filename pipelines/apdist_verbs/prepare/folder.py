@@ -8,10 +8,11 @@ from apdist.data import storage
 from apdist_verbs.prepare.write import Writing, write
 from apdist_verbs.terminal.console import counted, say
 from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures(Writing):
+class Choices:
     """What is done with a person's own pictures."""
 
     split_by_class: float = 0.8
@@ -24,7 +25,6 @@ class Pictures(Writing):
     """Shrink larger images to this longest side in pixels; 0 keeps every file as it is."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.max_side < 0:
             raise ValueError(f"--max-side must be 0 or more pixels, got {self.max_side}")
 
@@ -32,6 +32,15 @@ class Pictures(Writing):
     def is_strict(self) -> bool:
         """Whether a file that is no readable image is an error."""
         return self.on_corrupt == "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures(Writing, Choices):
+    """How shards are written of them."""
+
+    def __post_init__(self) -> None:
+        Writing.__post_init__(self)
+        Choices.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +53,15 @@ class PrepareFolder(Pictures):
 
 def prepare_folder(options: PrepareFolder) -> int:
     """Write a person's own pictures."""
-    from apdist.data.preparing import folder
+    with phase("loading"):
+        from apdist.data.preparing import folder
 
     root = options.images
     out = storage.local_path(options.out)
     if out is not None and out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"--out {options.out} lies in {root}, which is read; choose another")
-    found = folder.scan_folder(root)
+    with phase("looking for pictures"):
+        found = folder.scan_folder(root)
     if found.splits and options.split_file == Path():
         splits = found.splits
         names = ", ".join(sorted(set(splits.values())))

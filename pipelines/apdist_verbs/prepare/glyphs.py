@@ -6,6 +6,7 @@ from typing import Any
 
 from apdist.data.preparing.shards import Encoded, Item
 from apdist_verbs.prepare.write import Writing, write
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +29,10 @@ class PrepareGlyphs(Writing):
 
 def prepare_glyphs(options: PrepareGlyphs) -> int:
     """Draw and write the embedded data set."""
-    from apdist.data.preparing import glyphs
+    with phase("looking for typefaces"):
+        from apdist.data.preparing import glyphs
 
-    found = glyphs.find_glyphs(options.min_typefaces)
+        found = glyphs.find_glyphs(options.min_typefaces)
     train, test = glyphs.split_glyphs(found, num_test=options.num_test, seed=options.seed)
     labels = {glyph.character: label for label, glyph in enumerate(found)}
     items = [

@@ -13,8 +13,9 @@ from apdist.data.preparing.samples import Rules
 from apdist.data.preparing.scanning import ShardError
 from apdist.data.preparing.tally import Tally
 from apdist_verbs.prepare.write import named, say_tally
-from apdist_verbs.terminal.console import counted, progress_bar, say, warn
+from apdist_verbs.terminal.console import counted, say, warn
 from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.progress import phase, progress_bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,8 @@ def prepare_index(options: PrepareIndex) -> int:
     if storage.exists(catalogue_uri) and not options.overwrite:
         raise ValueError(f"{catalogue_uri} exists; add --overwrite to replace it, or choose --out")
     tally = Tally()
-    names = find_shards(root, patterns, tally)
+    with phase("looking for shards"):
+        names = find_shards(root, patterns, tally)
     say(f"{counted(len(names), 'shard')} under {root}")
     last = 0
 

@@ -14,8 +14,10 @@ from apdist.data.preparing.statistics import (
     images_per_epoch,
     split_statistics,
 )
+from apdist_verbs.presets import preset
 from apdist_verbs.terminal.console import say, table
-from apdist_verbs.terminal.fields import positional
+from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.progress import phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,21 +26,27 @@ class PrepareStats:
 
     uri: Annotated[str, positional("URI")]
     """Folder or s3:// prefix with the shards' catalogue, index.parquet."""
-    group_size: int = 4
+    preset: str = "folder"
+    """Preset whose batch an epoch is counted in."""
+    group_size: Annotated[int, shown_default("that of the preset")] = 0
     """Images of a class that enter a batch together."""
-    batch_size: int = 512
+    batch_size: Annotated[int, shown_default("that of the preset")] = 0
     """Images in a global batch."""
 
     def __post_init__(self) -> None:
-        if self.group_size < 2:
+        start = preset(self.preset)
+        if self.group_size and self.group_size < 2:
             raise ValueError(f"--group-size must be at least 2, got {self.group_size}")
-        if self.batch_size < 2 or self.batch_size % 2:
+        if self.batch_size < 0 or self.batch_size % 2:
             raise ValueError(f"--batch-size must be even and at least 2, got {self.batch_size}")
+        object.__setattr__(self, "group_size", self.group_size or start.data.group_size)
+        object.__setattr__(self, "batch_size", self.batch_size or start.training.batch_size)
 
 
 def prepare_stats(options: PrepareStats) -> int:
     """Print a table, a histogram for each split, and what an epoch uses."""
-    catalogue = read_catalogue(options.uri)
+    with phase("reading the catalogue"):
+        catalogue = read_catalogue(options.uri)
     if not len(catalogue):
         raise ValueError(f"the catalogue under {options.uri} holds no image")
     splits = sorted(catalogue.splits())

@@ -8,17 +8,16 @@ from apdist.data.preparing.tally import Tally
 from apdist_verbs.prepare.folder import Pictures, splits_of
 from apdist_verbs.prepare.write import write
 from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from apdist.data.preparing.tables.tables import Row, Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed(Pictures):
-    """Where a table says which pictures there are."""
+class TableColumns:
+    """Where a table says what."""
 
-    tables: Annotated[tuple[Path, ...], positional("TABLE")]
-    """One or more tables."""
     root: Annotated[Path, shown_default("the table's folder")] = Path()
     """Folder that paths in the table start from."""
     path_column: str = "path"
@@ -27,6 +26,14 @@ class Listed(Pictures):
     """Column with the class, a text or a whole number."""
     split_column: str = "split"
     """Column with the split; used instead of --split-by-class where a table has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(Pictures, TableColumns):
+    """Where a table says which pictures there are."""
+
+    tables: Annotated[tuple[Path, ...], positional("TABLE")]
+    """One or more tables."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,7 +66,8 @@ def prepare_csv(options: PrepareCsv) -> int:
         path=options.path_column, label=options.label_column, split=options.split_column
     )
     tally = Tally()
-    rows = [row for table in tables(options, tally) for row in read_csv(table, columns)]
+    with phase("reading the tables"):
+        rows = [row for table in tables(options, tally) for row in read_csv(table, columns)]
     write_rows(rows, options, tally)
     return 0
 
@@ -79,12 +87,13 @@ def prepare_parquet(options: PrepareParquet) -> int:
     )
     tally = Tally()
     with tempfile.NamedTemporaryFile(prefix="apdist-images-") as spool:
-        rows = [
-            row
-            for table in tables(options, tally)
-            for row in read_parquet(table, columns, spool.file)
-        ]
-        spool.flush()
+        with phase("reading the tables"):
+            rows = [
+                row
+                for table in tables(options, tally)
+                for row in read_parquet(table, columns, spool.file)
+            ]
+            spool.flush()
         write_rows(rows, options, tally)
     return 0
 

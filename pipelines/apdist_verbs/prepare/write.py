@@ -12,7 +12,8 @@ from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.shards import Encoder, Item, RefusedError, write_shards
 from apdist.data.preparing.tally import Tally
 from apdist.data.text import printable
-from apdist_verbs.terminal.console import counted, progress_bar, say, table, warn
+from apdist_verbs.terminal.console import counted, say, table, warn
+from apdist_verbs.terminal.progress import progress_bar
 
 FEW_ITEMS = 500
 """Up to so many images, starting processes takes longer than it saves."""
@@ -71,7 +72,7 @@ def write(
                 is_strict=is_strict,
                 on_refused=lambda item, reason: refused.append((item.source, reason)),
                 on_remark=lambda item, remark: remarks.add(remark, item.source),
-                progress=lambda done: update(done, ""),
+                progress=update,
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; nothing was written to {options.out}") from None

@@ -7,7 +7,18 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from apdist_verbs.terminal.console import for_errors
 from apdist_verbs.terminal.stopping import stopped_by_signals
+
+QUIET = {
+    "TQDM_DISABLE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""What keeps libraries from drawing bars of their own beside ours."""
+LONGEST_WORD = 300
+"""Characters; a path may be long, too."""
+LONGEST_LINE = 1200
 
 
 def end_with(work: Callable[[], int]) -> NoReturn:
@@ -32,7 +43,9 @@ def exit_code_of(work: Callable[[], int]) -> int:
 
     With APDIST_TRACEBACK set, errors come with their traceback.
     """
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.basicConfig(handlers=[_ToErrors()], level=logging.WARNING)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     # It tells of every broken answer with a traceback; the storage room tells of those that last.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
@@ -52,8 +65,27 @@ def exit_code_of(work: Callable[[], int]) -> int:
 
 def fail(message: str, code: int) -> int:
     """Say ``message`` in one line; returns ``code``."""
-    sys.stderr.write(f"apdist: {' '.join(message.split())}\n")
+    sys.stderr.write(f"apdist: {shortened(' '.join(message.split()))}\n")
     return code
+
+
+class _ToErrors(logging.Handler):
+    """Log records as lines that do not break the line of a progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for_errors().print(f"{record.levelname}: {record.getMessage()}", markup=False)
+
+
+def shortened(text: str) -> str:
+    """``text`` without the middle of what is too long to be read: data, not our own words."""
+    words = [_without_middle(word, LONGEST_WORD) for word in text.split(" ")]
+    return _without_middle(" ".join(words), LONGEST_LINE)
+
+
+def _without_middle(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}...({len(text)} characters)...{text[-most // 3 :]}"
 
 
 def _leave(code: int) -> NoReturn:

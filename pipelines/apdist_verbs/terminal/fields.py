@@ -8,11 +8,12 @@ A field becomes
     training: TrainingConfig                      --training.steps INT and the others of it
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from apdist.config.values import fits_64_bits
 
 NUMBERS = {int: "an integer", float: "a number"}
 
@@ -27,6 +28,8 @@ class Argument:
     """The name is a place holder: the value stands by itself."""
     hint: str = ""
     """What the help says instead of the default."""
+    short: str = ""
+    """A second name, as ``-k``."""
 
 
 def positional(name: str) -> Argument:
@@ -55,6 +58,7 @@ class Option:
     """``--training.steps``, or the place holder of a positional one."""
     is_positional: bool
     hint: str
+    short: str
 
     @property
     def takes_many(self) -> bool:
@@ -65,7 +69,9 @@ class Option:
     def spellings(self) -> tuple[str, ...]:
         """All names it has; the second one of a flag turns it off."""
         section, dot, name = self.name.removeprefix("--").rpartition(".")
-        return (self.name, f"--{section}{dot}no-{name}") if self.kind is bool else (self.name,)
+        if self.kind is bool:
+            return self.name, f"--{section}{dot}no-{name}"
+        return (self.short, self.name) if self.short else (self.name,)
 
     @property
     def values(self) -> str:
@@ -102,6 +108,7 @@ def options_of(kind: type, start: Any, *, prefix: str = "--") -> Iterator[Option
             name=name if argument.is_positional else prefix + name,
             is_positional=argument.is_positional,
             hint=argument.hint,
+            short=argument.short,
         )
 
 
@@ -147,8 +154,11 @@ def _read(name: str, text: str, kind: Any) -> Any:
     if text in words:
         return text
     for number in numbers:
-        with contextlib.suppress(ValueError):
-            return number(text)
+        try:
+            value = number(text)
+        except ValueError:
+            continue
+        return fits_64_bits(name, value) if isinstance(value, int) else value
     if not numbers and not words:
         return kind(text)
     expected = [NUMBERS[number] for number in numbers]

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import textwrap
+from collections.abc import Sequence
 from dataclasses import MISSING
 from itertools import groupby, pairwise
 
@@ -21,11 +22,13 @@ WIDEST_COLUMN = 26
 """Characters of a column of names; where one is longer, texts stand below the names."""
 
 
-def show_help(prog: str, description: str, options: list[Option]) -> None:
-    """Print the help of the verb ``prog``."""
+def show_help(
+    prog: str, description: str, options: list[Option], common: Sequence[str] = ()
+) -> None:
+    """Print the help of the verb ``prog``; of many options, the ``common`` ones."""
     positional = [option for option in options if option.is_positional]
     named = [option for option in options if not option.is_positional]
-    names = [f"{option.name}{' ...' if option.takes_many else ''}" for option in positional]
+    names = [_place(option) for option in positional]
     usage = " ".join(["usage:", prog, "[OPTIONS]" if named else "[-h]", *names])
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST)
@@ -33,6 +36,15 @@ def show_help(prog: str, description: str, options: list[Option]) -> None:
     if positional:
         console.print(_box("arguments", "", _rows(positional)))
     help_row = (Text("-h, --help", "bold"), Text("Show this help and exit."))
+    if common:
+        by_name = {option.name: option for option in named}
+        rest = (
+            Text("--help-all", "bold"),
+            Text(f"Show all {len(named)} options, of data, loss, cluster and the rest."),
+        )
+        shown = _rows([by_name[name] for name in common])
+        console.print(_box("options that people change", "", [*shown, help_row, rest]))
+        return
     own = [option for option in named if len(option.path) == 1]
     console.print(_box("options", "", [help_row, *_rows(own)]))
     sections = [option for option in named if len(option.path) > 1]
@@ -40,6 +52,12 @@ def show_help(prog: str, description: str, options: list[Option]) -> None:
         sections, lambda o: (o.path[-2].replace("_", "-"), o.owner)
     ):
         console.print(_box(f"{section} options", owner.__doc__ or "", _rows(list(members))))
+
+
+def _place(option: Option) -> str:
+    """A positional option in a line of usage."""
+    name = f"{option.name}{' ...' if option.takes_many else ''}"
+    return name if option.default is MISSING else f"[{name}]"
 
 
 def _rows(options: list[Option]) -> list[tuple[Text, Text]]:

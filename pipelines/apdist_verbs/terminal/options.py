@@ -2,6 +2,7 @@
 
 import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import MISSING
 from typing import Any, TypeVar
 
@@ -9,6 +10,8 @@ from apdist.config import suggestion
 from apdist_verbs.terminal.fields import Option, build, options_of
 
 T = TypeVar("T")
+
+ALL = "--help-all"
 
 
 def parse(
@@ -18,6 +21,7 @@ def parse(
     *,
     default: T | None = None,
     description: str | None = None,
+    common: Sequence[str] = (),
 ) -> T:
     """An instance of the dataclass ``kind`` from ``argv``; help is printed and ends the process.
 
@@ -27,25 +31,28 @@ def parse(
         prog: the command as the person types it.
         default: where the options start from; None: from the defaults of ``kind``.
         description: first line of the help; None: the docstring of ``kind``.
+        common: options that `--help` shows, `--help-all` shows all; empty: both show all.
 
     Raises:
         ValueError: an option is unknown, missing or has a bad value.
     """
     options = list(options_of(kind, default))
-    if {"-h", "--help"} & set(argv):
+    if {"-h", "--help", ALL} & set(argv):
         from apdist_verbs.terminal.help import show_help
 
-        show_help(prog, description or kind.__doc__ or "", options)
+        shown = () if ALL in argv else common
+        show_help(prog, description or kind.__doc__ or "", options, shown)
         raise SystemExit(0)
+    help_flag = ALL if common else "--help"
     try:
         given = _read(argv, options)
     except ValueError as error:
-        raise ValueError(f"{error} (`{prog} --help` lists all options)") from None
+        raise ValueError(f"{error} (`{prog} {help_flag}` lists all options)") from None
     missing = [o for o in options if o.default is MISSING and o.path not in given]
     if missing:
         missing.sort(key=lambda option: not option.is_positional)
         needed = " and ".join(f"{option.name} {option.values}".strip() for option in missing)
-        raise ValueError(f"`{prog}` needs {needed} (`{prog} --help` lists all options)")
+        raise ValueError(f"`{prog}` needs {needed} (`{prog} {help_flag}` lists all options)")
     instance: T = build(kind, default, given)
     return instance
 

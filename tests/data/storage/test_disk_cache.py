@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -225,3 +226,23 @@ def test_a_server_that_fails_is_an_error_and_not_a_full_disk(web: WebFile, tmp_p
         with pytest.raises(StorageError, match="access denied"):
             cache.read_range(f"{proxy.endpoint}/file.tar", 0, 10)
     assert not cache.is_full
+
+
+def test_a_cache_that_goes_or_closes_meanwhile_is_read_past(
+    web: WebFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ShardCache(str(tmp_path / "gone"), 10 * SHARD_BYTES)
+    shutil.rmtree(tmp_path / "gone")
+    assert cache.read_range(shard(web), 5, 10, "1") == DATA[5:15]
+    assert cache.counters().direct == 1
+
+    shared = ShardCache(str(tmp_path / "shared"), 10 * SHARD_BYTES)
+    shared.read_range(shard(web), 5, 10, "1")
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(errno.EPERM, "another user's file")
+
+        patch.setattr(os, "utime", refuse)
+        assert shared.read_range(shard(web), 5, 10, "1") == DATA[5:15]
+    assert shared.counters().hits == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from apdist_verbs.terminal.ending import fail
 from tests.pictures import SIDE
 
 BUSY = """
@@ -102,3 +103,15 @@ def test_a_run_whose_folder_is_removed_ends_in_one_line(shards: Path, tmp_path: 
         f"apdist: {run}/metrics.jsonl: no such file or directory; check the path and who may "
         "write there\n"
     )
+
+
+def test_a_message_never_prints_more_than_a_few_hundred_characters_of_data(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fail(f"--k must be an integer, got '{'9' * 10_000}'; give one", 2) == 2
+    said = capsys.readouterr().err
+    assert len(said) < 400
+    assert said.startswith("apdist: --k must be an integer, got '999")
+    assert said.endswith("; give one\n")
+    fail(f"read {'a b ' * 10_000}; mend it", 2)
+    assert len(capsys.readouterr().err) < 1300

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from apdist.config import Config
+from apdist_verbs.start.start import COMMON, Options
 from apdist_verbs.terminal.fields import options_of
 from apdist_verbs.terminal.help import texts_of
 from apdist_verbs.terminal.options import parse
@@ -38,7 +39,7 @@ def test_help_has_a_box_for_each_section(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     words = " ".join(re.sub("[│╭╮╰╯─]", " ", shown(Nested, capsys)).split())
-    assert "usage: example [OPTIONS] FIRST MORE ... " in words
+    assert "usage: example [OPTIONS] FIRST [MORE ...] " in words
     assert "arguments FIRST One. (required) MORE Any number. (default: none) options" in words
     assert "--names STR ... Names. (default: none)" in words
     assert "a-section options What belongs together. --a-section.share FLOAT" in words
@@ -65,3 +66,21 @@ def test_help_of_a_class_has_the_texts_of_those_that_it_extends(
 
     words = " ".join(shown(Extended, capsys).replace("│", " ").split())
     assert "--name STR Another name. (default: x) --k INT A number. (default: 3)" in words
+
+
+def test_help_begins_with_what_people_change_and_says_how_to_see_the_rest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = {}
+    for word in ("--help", "--help-all"):
+        with pytest.raises(SystemExit):
+            parse(Nested, [word], "nested", common=["--share"])
+        said[word] = capsys.readouterr().out
+    assert "--share FLOAT" in said["--help"]
+    assert "--help-all" in said["--help"]
+    assert "--names" not in said["--help"]
+    assert "--names" in said["--help-all"]
+
+
+def test_the_options_that_people_change_are_there() -> None:
+    assert set(COMMON) <= {option.name for option in options_of(Options, None)}

@@ -90,3 +90,15 @@ def test_a_number_or_a_word_is_read_and_anything_else_refused() -> None:
     assert parse(Example, ["--room", "auto"], "example").room == "auto"
     with pytest.raises(ValueError, match="--room must be an integer or 'auto', got 'lots'"):
         parse(Example, ["--room", "lots"], "example")
+
+
+def test_a_short_name_is_as_good_as_the_long_one() -> None:
+    from apdist_verbs.search import Options
+
+    assert parse(Options, ["-k", "3", "a.jpg"], "search").k == 3
+    assert parse(Options, ["a.jpg", "--k", "3"], "search").k == 3
+
+
+def test_a_number_over_64_bits_is_refused_with_its_option() -> None:
+    with pytest.raises(ValueError, match=r"--k must fit 64 bits"):
+        parse(Example, ["--k", str(1 << 63)], "example")

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from apdist_verbs.terminal import console
-from apdist_verbs.terminal.console import progress_bar
+from apdist_verbs.terminal.progress import progress_bar
 from apdist_verbs.terminal.stopping import check_asked, stopped_by_signals
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]

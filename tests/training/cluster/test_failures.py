@@ -14,9 +14,10 @@ def died(text: str) -> WorkerHealthCheckFailedError:
     return WorkerHealthCheckFailedError("A worker health check failed.", RuntimeError(text))
 
 
-LOST = UserExceptionWithTraceback(
-    RuntimeError("Connection closed by peer"),
-    "Traceback (most recent call last):\n  ...\nRuntimeError: Connection closed by peer\n",
+LOST = RuntimeError("[pair.cc:537] Read error [127.0.0.1]:1932: Connection reset by peer. Check")
+RAISED = RuntimeError("no such thing")
+WRAPPED = UserExceptionWithTraceback(
+    RAISED, "Traceback (most recent call last):\n  ...\nRuntimeError: no such thing\n"
 )
 
 
@@ -42,9 +43,15 @@ def test_a_worker_that_lost_its_neighbour_is_not_the_cause() -> None:
 
 
 def test_an_error_of_the_training_is_told_by_its_last_line() -> None:
-    failed = failure_of({0: LOST, 1: LOST})
-    assert failed.ranks == [0, 1]
-    assert failed.cause == "RuntimeError: Connection closed by peer"
+    for error in (RAISED, WRAPPED):
+        failed = failure_of({0: error, 1: error})
+        assert failed.ranks == [0, 1]
+        assert failed.cause == "RuntimeError: no such thing"
+
+
+def test_a_lost_connection_is_said_in_words() -> None:
+    failed = failure_of({0: LOST})  # the other worker's end is not known yet
+    assert failed.cause == "it lost the connection to another worker"
 
 
 def test_a_worker_that_hangs_does_not_answer() -> None:

@@ -101,3 +101,24 @@ def test_a_cluster_that_is_lost_is_told_in_one_line_with_a_remedy() -> None:
     with lost as told, loss_explained("go on"):
         raise error
     assert "\n" not in str(told.value)
+
+
+def test_a_bare_exception_while_ray_starts_is_told_in_one_line_with_a_remedy(
+    start: Callable[[Callable[..., Any]], None],
+) -> None:
+    def slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore.")
+
+    start(slow)
+    told = r"Ray did not start .*timed out during startup.\).*--ray.num-workers 0$"
+    with pytest.raises(ValueError, match=told), ray_cluster(RayConfig(num_workers=1)):
+        pass
+
+
+def test_a_failure_of_tune_is_told_in_one_line_and_one_of_ours_is_passed_on() -> None:
+    from ray.tune.error import TuneError
+
+    with pytest.raises(TrainingError, match=r"\(broken\); go on$"), loss_explained("go on"):
+        raise TuneError("broken")
+    with pytest.raises(KeyError), loss_explained("go on"):
+        raise KeyError

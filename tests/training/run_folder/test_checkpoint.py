@@ -98,6 +98,11 @@ def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
     assert newest_sound(str(tmp_path)) is None
 
 
+def state_file(checkpoint: Path) -> Path:
+    (path,) = checkpoint.glob("state-*.pt")
+    return path
+
+
 def damage(path: Path, how: str) -> None:
     content = bytearray(path.read_bytes())
     if how == "truncated":
@@ -112,13 +117,14 @@ def damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped", "emptied", "removed"])
-@pytest.mark.parametrize("file", ["state.pt", "meta.json", "page"])
+@pytest.mark.parametrize("file", ["state", "meta.json", "page"])
 def test_the_newest_sound_one_is_used_and_what_was_passed_over_is_said(
     tmp_path: Path, file: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = save(tmp_path, 5), save(tmp_path, 10)
     (page,) = read_marker(str(second)).history
-    damage(tmp_path / "history" / page if file == "page" else second / file, how)
+    paths = {"state": state_file(second), "page": tmp_path / "history" / page}
+    damage(paths.get(file, second / file), how)
     with caplog.at_level(logging.WARNING):
         assert newest(tmp_path).uri == str(first)
     # Without its marker it was never finished: that is no damage.
@@ -144,19 +150,48 @@ def test_every_flipped_bit_of_a_marker_is_found(tmp_path: Path) -> None:
 
 def test_a_run_without_a_sound_checkpoint_is_refused_and_not_begun_anew(tmp_path: Path) -> None:
     for step in (5, 10):
-        damage(save(tmp_path, step) / "state.pt", "truncated")
+        damage(state_file(save(tmp_path, step)), "truncated")
     with pytest.raises(ValueError, match=r"no checkpoint of .* is sound .*0010: .*0005: .*put one"):
         newest_sound(str(tmp_path))
 
 
 def test_only_the_newest_are_kept_with_their_history(tmp_path: Path) -> None:
     for step in (2, 4, 6, 8):
-        save(tmp_path, step)
-    prune_checkpoints(str(tmp_path), keep=2)
+        newest = save(tmp_path, step)
+    prune_checkpoints(str(tmp_path), read_marker(str(newest)), keep=2)
     kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-0000000006", "step-0000000008"]
     pages = {read_marker(str(tmp_path / "checkpoints" / name)).history[0] for name in kept}
     assert {p.name for p in (tmp_path / "history").iterdir()} == pages
+
+
+def test_what_was_passed_over_does_not_count_among_those_that_are_kept(tmp_path: Path) -> None:
+    for step in (2, 4, 6):
+        save(tmp_path, step)
+    damage(state_file(tmp_path / "checkpoints" / "step-0000000006"), "flipped")
+    (save(tmp_path, 8) / "meta.json").unlink()  # cut off
+    newest = save(tmp_path, 5)  # gone on from 4, and stopped
+    prune_checkpoints(str(tmp_path), read_marker(str(newest)), keep=1)
+    assert newest_sound(str(tmp_path)) is not None
+    kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step-0000000005", "step-0000000006", "step-0000000008"]
+    assert len(list((tmp_path / "history").iterdir())) == 2  # of those that have a marker
+
+
+def test_who_writes_late_replaces_nothing(tmp_path: Path) -> None:
+    late = Path(
+        save_checkpoint(str(tmp_path), whole_state(*trained()), Marker(step=5, **ORIGIN))[0]
+    )
+    before = state_file(late).read_bytes()
+    now = save(tmp_path, 5)  # another state: by another number of workers
+    (other,) = set(now.glob("state-*.pt")) - {state_file_of(now)}
+    assert other.read_bytes() == before
+    prune_checkpoints(str(tmp_path), read_marker(str(now)), keep=2)
+    assert state_file(now) == state_file_of(now)
+
+
+def state_file_of(checkpoint: Path) -> Path:
+    return checkpoint / f"state-{read_marker(str(checkpoint)).state_sha256}.pt"
 
 
 def test_the_newest_is_found_by_number_whatever_its_name_looks_like(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ KEPT = [event for event in SAMPLES if isinstance(event, Kept)]
 
 def test_what_is_kept_comes_back_from_its_lines() -> None:
     assert [event.kind for event in KEPT] == [
-        *("step", "evaluation", "similarities", "restart", "end")
+        *("step", "evaluation", "similarities", "notice", "restart", "end")
     ]
     assert from_lines(to_lines(KEPT)) == KEPT
 

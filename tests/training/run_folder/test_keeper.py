@@ -82,7 +82,7 @@ def restored(run: str) -> str:
 def test_all_workers_take_the_checkpoint_that_worker_0_takes_or_none(tmp_path: Path) -> None:
     kept(tmp_path, 3)
     assert on_workers(2, restored, str(tmp_path)) == ["3", "3"]
-    (state,) = tmp_path.glob("checkpoints/*/state.pt")
+    (state,) = tmp_path.glob("checkpoints/*/state-*.pt")
     state.write_bytes(b"")
     refused = on_workers(2, restored, str(tmp_path))
     assert refused[0] == refused[1]

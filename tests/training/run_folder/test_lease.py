@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -162,3 +163,25 @@ def test_a_damaged_lease_keeps_nobody_out(tmp_path: Path) -> None:
     with held(str(tmp_path), says_nothing) as taken:
         assert taken.number == 5
         assert json.loads((tmp_path / "writer/00000005.json").read_text())["pid"] == os.getpid()
+
+
+def test_a_holder_that_was_halted_for_long_finds_that_another_has_gone_on(
+    run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(run, says_nothing) as mine:
+        assert mine.is_fresh()
+        elsewhere(run)  # nobody can have taken it: storage is not asked
+        storage.create(lease._place(run, mine.number + 1), b"{}")
+        mine.refuse_if_silent()
+        monkeypatch.setattr(lease, "_clock_s", lambda: mine.renewed_s + lease.SILENCE_S)
+        with pytest.raises(LeaseLost, match="was taken over"):
+            mine.refuse_if_silent()
+        assert mine.is_lost_for_good()
+
+
+def test_a_worker_does_not_take_over_the_clock_of_the_driver(run: str) -> None:
+    with held(run, says_nothing) as mine:
+        copy = pickle.loads(pickle.dumps(mine))
+        assert copy == mine
+        assert not copy.is_fresh()
+        copy.refuse_if_silent()

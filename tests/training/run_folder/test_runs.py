@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from apdist.config import Config, RunConfig
+from apdist.config import Config, DataConfig, RunConfig, override
+from apdist.data import storage
 from apdist.training.events import Started, StepDone
 from apdist.training.run_folder.checkpoint import Marker, save_checkpoint
+from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.pages import Recorder, write_page
 from apdist.training.run_folder.runs import Run, create_run, open_run
 
@@ -42,6 +44,17 @@ def test_an_existing_name_is_refused_and_the_remedy_named(tmp_path: Path) -> Non
         create_run(config_in(tmp_path, "a"), "glyphs")
 
 
+def test_of_two_that_begin_a_run_at_once_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = create_run(config_in(tmp_path, "a"), "glyphs")
+    before = Path(first.uri, "config.json").read_bytes()
+    monkeypatch.setattr(storage, "is_empty", lambda uri: True)  # as both have found it
+    with pytest.raises(ValueError, match="exists; choose another"):
+        create_run(replace(config_in(tmp_path, "a"), data=DataConfig(image_size=8)), "glyphs")
+    assert Path(first.uri, "config.json").read_bytes() == before
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is no run"):
         open_run(str(tmp_path))
@@ -56,7 +69,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         ("config.json", '{"loss": {"num_bin": 3}}', "did you mean 'loss.num_bins'"),
         ("run.json", "[]", "expected an object"),
         ("run.json", "", "Expecting value"),
-        ("metrics.jsonl", "{}\n", "expected an event of kind start, step"),
+        ("metrics.jsonl", "{}\n", "expected an event of kind phase, start, step"),
     ],
 )
 def test_a_damaged_file_of_a_run_is_named_with_the_reason(
@@ -138,3 +151,41 @@ def test_a_history_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_run_without_a_name_is_named_after_its_preset(tmp_path: Path) -> None:
     assert create_run(config_in(tmp_path), "glyphs").name.startswith("glyphs-2")
+
+
+def test_two_that_begin_in_one_second_get_two_folders_and_a_given_name_goes_to_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.strftime", lambda _: "20260101-000000")
+    config = override(Config(), {"run.output": str(tmp_path)})
+    assert [create_run(config, "a").name for _ in range(3)] == [
+        "a-20260101-000000",
+        "a-20260101-000000-2",
+        "a-20260101-000000-3",
+    ]
+    # Both have looked, and found nothing: what counts is who writes the options first.
+    monkeypatch.setattr("apdist.data.storage.is_empty", lambda _: True)
+    named = override(config, {"run.name": "mine"})
+    create_run(named, "a")
+    with pytest.raises(ValueError, match="mine exists"):
+        create_run(named, "b")
+    assert open_run(str(tmp_path / "mine")).preset == "a"
+
+
+def test_a_refused_run_that_another_process_has_gone_on_with_stays(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    with held(run.uri, print):
+        assert not run.discard_if_untouched()
+    assert open_run(run.uri).preset == "glyphs"
+    assert run.discard_if_untouched()
+    assert not Path(run.uri).exists()
+
+
+def test_changed_options_are_kept_once_the_training_has_begun_and_not_before(
+    tmp_path: Path,
+) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    run.config = override(run.config, {"evaluation.every_steps": 7})
+    assert open_run(run.uri).config != run.config
+    run.record(started(0))
+    assert open_run(run.uri).config == run.config

@@ -53,6 +53,24 @@ def test_the_loop_goes_on_while_a_checkpoint_is_written(tmp_path: Path) -> None:
     assert read_pages(str(tmp_path), found.marker.history) == [step_done(1), step_done(2)]
 
 
+def test_the_loop_does_not_wait_for_a_checkpoint_to_store_what_came_after_it(
+    tmp_path: Path,
+) -> None:
+    gate = threading.Event()
+    saving = saver(tmp_path, gate)
+    saving.recorder.add(step_done(1))
+    saving.save(state(), Marker(step=1, **ORIGIN))
+    evaluated = Evaluated(step=1, figures={"map": 0.5}, seconds=1)
+    saving.recorder.add(evaluated)
+    saving.save_history()
+    assert newest_sound(str(tmp_path)) is None  # and yet the loop is here
+    gate.set()
+    saving.wait()
+    found = newest_sound(str(tmp_path))
+    assert found is not None
+    assert read_pages(str(tmp_path), found.marker.history) == [step_done(1), evaluated]
+
+
 def test_what_keeps_a_checkpoint_from_being_written_ends_the_run(tmp_path: Path) -> None:
     def lost() -> None:
         raise ValueError("another writer")
@@ -62,6 +80,32 @@ def test_what_keeps_a_checkpoint_from_being_written_ends_the_run(tmp_path: Path)
     with pytest.raises(ValueError, match="another writer"):
         saving.save(state(), Marker(step=2, **ORIGIN))
     assert newest_sound(str(tmp_path)) is None
+
+
+def test_a_history_is_never_stored_with_an_earlier_checkpoint_than_its_own(tmp_path: Path) -> None:
+    lost: list[int] = []
+
+    def refuse() -> None:
+        if lost:
+            raise ValueError("the disk is full")
+
+    saving = saver(tmp_path, may_write=refuse)
+    saving.recorder.add(step_done(1))
+    saving.save(state(), Marker(step=1, **ORIGIN))
+    saving.wait()
+    lost.append(1)
+    saving.recorder.add(step_done(2))
+    saving.save(state(), Marker(step=2, **ORIGIN))
+    thread = saving._thread
+    assert thread is not None
+    thread.join()
+    lost.clear()  # there is room again, too late for step 2
+    saving.save_history()
+    with pytest.raises(ValueError, match="the disk is full"):
+        saving.wait()
+    found = newest_sound(str(tmp_path))
+    assert found is not None
+    assert read_pages(str(tmp_path), found.marker.history) == [step_done(1)]
 
 
 def test_a_checkpoint_that_never_ends_is_not_waited_for_for_ever(

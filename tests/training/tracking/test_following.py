@@ -1,5 +1,6 @@
 """What the driver keeps of a run."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ import pytest
 from apdist.config import Config, override
 from apdist.data import storage
 from apdist.training.events import Ended, Evaluated, Restarted, Started, StepDone
-from apdist.training.run_folder.lease import held
+from apdist.training.run_folder.lease import LeaseLost, held
 from apdist.training.run_folder.pages import Recorder, write_page
 from apdist.training.run_folder.runs import Run, create_run, open_run
-from apdist.training.tracking.following import Follower, is_unsettled, log_file, settle
+from apdist.training.tracking.following import Follower, forget, is_unsettled, log_file, settle
 from tests.training.run_folder.test_runs import started
 from tests.training.test_events import SAMPLES
 
@@ -64,6 +65,7 @@ def test_steps_evaluations_and_restarts_are_tracked_by_these_names(run: Run) -> 
         "eval_seconds": 0.1,
         "eval_step": 5.0,
     }
+    assert found.data.tags["apdist.notice.falling"] == "step 5: mAP falls"
     assert found.data.tags["apdist.restart.1700000004000"].startswith("worker 1 on there: its")
     assert found.data.params["preset"] == "glyphs"
     assert found.info.status == "FINISHED"
@@ -103,6 +105,41 @@ def test_what_a_killed_driver_left_is_sent_by_who_opens_the_run_next(run: Run) -
     assert not is_unsettled(open_run(run.uri))
 
 
+def test_a_run_that_was_taken_over_is_left_alone(run: Run) -> None:
+    with held(run.uri, print) as run.lease:
+        follower = Follower(run)
+        follower(step(1))
+        storage.create(storage.join(run.uri, "writer/00000009.json"), b"{}")
+        run.lease.renewed_s = -math.inf  # as after a long halt
+        before = Path(run.uri, "metrics.jsonl").read_bytes()
+        with pytest.raises(LeaseLost, match="was taken over"):
+            follower(step(2))
+        assert follower.close("FAILED")
+    assert Path(run.uri, "metrics.jsonl").read_bytes() == before
+    assert in_mlflow(run).info.status == "RUNNING"
+
+
+def test_a_run_that_changes_its_store_is_whole_there(run: Run, tmp_path: Path) -> None:
+    follower = Follower(run)
+    follower(step(1))
+    assert follower.close("KILLED")
+    first = run.info["tracking_run_id"]
+    run.config = override(run.config, {"tracking.experiment": "another"})
+    assert settle(run)
+    assert run.info["tracking_run_id"] != first
+    assert steps_in_mlflow(run) == [1]
+
+
+def test_a_run_whose_making_nobody_was_told_of_is_found_again(run: Run) -> None:
+    follower = Follower(run)
+    follower.tracker.close(status="")
+    again = open_run(run.uri)  # the driver was killed before it wrote down the id
+    again.info["tracking_run_id"] = ""
+    follower = Follower(again)
+    follower.tracker.close(status="")
+    assert follower.tracker.run_id == run.info["tracking_run_id"]
+
+
 def test_a_run_that_is_being_trained_is_not_settled_by_others(run: Run) -> None:
     Follower(run).tracker.close(status="")
     with held(run.uri, print):
@@ -140,3 +177,31 @@ def test_a_restart_is_no_figure(run: Run) -> None:
     follower.track(told)
     follower.close("KILLED")
     assert in_mlflow(run).data.metrics == {}
+
+
+def test_a_run_that_was_refused_is_in_mlflow_no_more(run: Run) -> None:
+    Follower(run).close("FAILED")
+    assert run.discard_if_untouched()
+    assert not Path(run.uri).exists()
+    forget(run)
+    assert in_mlflow(run).info.lifecycle_stage == "deleted"
+
+
+def test_an_experiment_that_another_training_makes_meanwhile_is_used(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    Follower(run).close("FAILED")
+    asked: list[str] = []
+    look = MlflowClient.get_experiment_by_name
+
+    def too_early(client: Any, name: str) -> Any:
+        asked.append(name)
+        return None if len(asked) == 1 else look(client, name)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", too_early)
+    second = create_run(override(run.config, {"run.name": "second"}), "glyphs")
+    Follower(second).close("FAILED")
+    assert len(asked) == 2
+    assert in_mlflow(second).info.experiment_id == in_mlflow(run).info.experiment_id

@@ -32,7 +32,7 @@ def read_parquet(table: Table, columns: Columns, spool: IO[bytes]) -> list[Row]:
         require_columns(table.path, there, needed, ("label", columns.label))
         wanted = {columns.path, columns.label, columns.split, columns.image} & set(there)
         return list(_parquet_rows(file, columns, sorted(wanted), table, spool))
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
         raise ValueError(f"{table.path} cannot be read: {error}") from error
 
 

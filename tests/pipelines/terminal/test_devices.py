@@ -18,7 +18,7 @@ from apdist.config import (
 from apdist.training.cluster.launch import TrainingError
 from apdist.training.run_folder.runs import Run, create_run
 from apdist_verbs import evaluate, index, report, search
-from apdist_verbs.devices import best_device, say_if_idle
+from apdist_verbs.terminal.devices import best_device, say_if_idle
 from apdist_verbs.train import train_run
 from tests.pictures import SIDE, encoded, picture
 

@@ -1,0 +1,67 @@
+"""A sqlite database for MLflow: made whole or not at all, by one of several that want it."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from apdist.data.storage.locks import locked
+
+T = TypeVar("T")
+
+LOCKED_WAIT_S = 60.0
+"""Seconds for which a database that others write to is asked again."""
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a sqlite store; None for every other."""
+    name = uri.removeprefix("sqlite:///").partition("?")[0]
+    return None if name == uri or not name or name == ":memory:" else Path(name)
+
+
+def make_database(uri: str, client: Callable[[str], Any]) -> None:
+    """Make the sqlite database of ``uri`` if it is not there.
+
+    MLflow makes its tables one by one, and its dozens of migrations are no transaction: a second
+    process that comes meanwhile is refused, and what a kill leaves is never finished. So they are
+    made in a file of another name, which then gets its own.
+
+    Args:
+        uri: tracking store.
+        client: makes MLflow's client of a store, and the tables with it.
+    """
+    path = sqlite_path(uri)
+    if path is None or _is_made(path):
+        return
+    with locked(path.with_name(f".{path.name}.lock")):
+        if _is_made(path):
+            return
+        part = path.with_name(f".{path.name}.part")
+        _remove(part)  # of a process that was killed
+        try:
+            client(f"sqlite:///{part}")
+            part.replace(path)
+        finally:
+            _remove(part)
+
+
+def patient(work: Callable[[], T]) -> T:
+    """The result of ``work``, tried again while another process keeps the database locked."""
+    deadline = time.monotonic() + LOCKED_WAIT_S
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            if "database is locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
+
+
+def _is_made(path: Path) -> bool:
+    """Whether there is more than an empty file, which is a database without tables."""
+    return path.exists() and path.stat().st_size > 0
+
+
+def _remove(part: Path) -> None:
+    for name in (part.name, f"{part.name}-journal", f"{part.name}-wal", f"{part.name}-shm"):
+        part.with_name(name).unlink(missing_ok=True)

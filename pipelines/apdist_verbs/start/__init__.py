@@ -1,0 +1,1 @@
+"""What a training starts from, checked before it begins: options, pictures, data."""

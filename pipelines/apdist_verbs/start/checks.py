@@ -1,0 +1,124 @@
+"""What would fail or mean nothing late in a training, refused before it begins."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from apdist.config import Config
+from apdist.data.catalogue.catalogue import Catalogue
+from apdist_verbs.terminal.console import warn
+
+LARGEST_NODE_BYTES = 1 << 43
+"""More memory than a machine of a cluster has; one that is not looked at."""
+FLOAT_BYTES = 4
+HIGH_CHANCE = 0.25
+"""mAP of random order from which on a split tells little."""
+_GIB = 1 << 30
+
+
+def check_training_split(images: Catalogue, split: str) -> None:
+    """Refuse a split in which every image is a positive of every other.
+
+    Raises:
+        ValueError: it has a single class.
+    """
+    if len(set(images.labels.tolist())) == 1:
+        raise ValueError(
+            f"the split {split!r} has {len(images)} images of 1 class; a query needs images of "
+            "another class to be told apart from: train on at least 2 classes"
+        )
+
+
+def check_evaluation_split(images: Catalogue, split: str) -> None:
+    """Refuse a split that nothing can be measured on, and warn of one that tells little.
+
+    Raises:
+        ValueError: no query has a positive, or none has a negative.
+    """
+    sizes = np.unique(images.labels, return_counts=True)[1]
+    queries = sizes[sizes > 1]
+    if not len(queries):
+        raise ValueError(
+            f"the split {split!r} has {len(images)} images of {len(sizes)} classes and none with "
+            "two images, so no query would have a positive; add images, or choose another split"
+        )
+    if len(sizes) == 1:
+        raise ValueError(
+            f"the split {split!r} has {len(images)} images of 1 class, so every order of them has "
+            "mAP 1; put at least 2 classes into it, or choose another split"
+        )
+    chance = float((queries * (queries - 1)).sum() / queries.sum() / (len(images) - 1))
+    if chance > HIGH_CHANCE:
+        warn(
+            f"the split {split!r} has only {len(sizes)} classes: a random order of its "
+            f"{len(images)} images has mAP {chance:.2f} already, so its figures tell little; hold "
+            "out more classes"
+        )
+
+
+def check_memory(config: Config) -> None:
+    """Refuse images of a side that no memory holds, by a bound from below.
+
+    Raises:
+        ValueError: the decoded images of a batch, with one chunk as numbers, do not fit.
+    """
+    workers, pixels = max(1, config.ray.num_workers), 3 * config.data.image_size**2
+    is_here = config.ray.num_workers == 0 or config.ray.address == "local"
+    sharing = workers if is_here else 1  # of one machine
+    batch = -(-config.training.batch_size // workers)
+    chunk = min(config.training.chunk_size, batch)
+    describing = config.evaluation.batch_size if config.data.eval_split else 0
+    needed = {
+        f"{batch} images of a batch": (batch + FLOAT_BYTES * chunk) * pixels,
+        f"{describing} images of an evaluation (evaluation.batch_size)": describing
+        * (1 + FLOAT_BYTES)
+        * pixels,
+    }
+    what, size = max(needed.items(), key=lambda item: item[1])
+    there = machine_bytes() if is_here else LARGEST_NODE_BYTES
+    if size * sharing > there:
+        raise ValueError(
+            f"data.image_size {config.data.image_size}: {what} take {size / _GIB:,.0f} GiB on each "
+            f"of {workers} workers; {'this machine has' if is_here else 'no machine has more than'}"
+            f" {there / _GIB:,.0f} GiB: use a smaller side, or fewer images at once"
+        )
+
+
+def machine_bytes() -> int:
+    """Memory of this machine, or what a container's limit leaves of it."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else ""
+    return min(there, int(text)) if text.isdigit() else there
+
+
+def check_cache(config: Config) -> None:
+    """Refuse a cache folder that cannot be used here.
+
+    Raises:
+        ValueError: it is a file, or nobody may write there.
+    """
+    folder = config.data.cache_dir
+    if folder and os.path.lexists(folder) and not os.path.isdir(folder):
+        raise ValueError(f"data.cache_dir {folder} is a file; give a folder")
+    if folder:
+        refuse_unwritable("data.cache_dir", folder)
+
+
+def refuse_unwritable(name: str, folder: str | Path) -> None:
+    """Refuse a folder that could not be made, or in which no file could be made.
+
+    Raises:
+        ValueError: the nearest folder that is there is a file, or does not let us write.
+    """
+    here = next(path for path in _above(Path(folder)) if os.path.lexists(path))
+    if not here.is_dir() or not os.access(here, os.W_OK | os.X_OK):
+        reason = "may not be written by you" if here.is_dir() else "is no folder"
+        raise ValueError(f"{name} {folder}: {here} {reason}; give another folder")
+
+
+def _above(path: Path) -> Iterable[Path]:
+    whole = Path(os.path.abspath(path))
+    return (whole, *whole.parents)

@@ -1,0 +1,83 @@
+"""What a person sees of a training: a listener of `cluster.watch`."""
+
+from apdist.figures import EVALUATION, STEP, texts
+from apdist.training.events import (
+    CheckpointWritten,
+    Ended,
+    Evaluated,
+    Event,
+    Failed,
+    Noticed,
+    PhaseBegan,
+    Restarted,
+    Similarities,
+    Started,
+    StepDone,
+    Stopping,
+    TrialStarted,
+    Warned,
+    WorkersFailed,
+    unhandled,
+)
+from apdist_verbs.terminal.console import say, warn
+from apdist_verbs.terminal.progress import GAP, Progress
+
+
+class Screen:
+    """Shows what the workers tell.
+
+    Args:
+        split: on which the training is evaluated.
+        progress: of its steps.
+    """
+
+    def __init__(self, split: str, progress: Progress) -> None:
+        self.split, self.progress = split, progress
+        self.topics: set[str] = set()
+        """What was noticed already; workers that start anew notice it again."""
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Started() | PhaseBegan() | StepDone():
+                self.move(event)
+            case Evaluated():
+                found = ", ".join(texts(EVALUATION, event.figures))
+                say(f"step {event.step}: {self.split} {found}")
+            case Noticed():
+                self.notice(event)
+            case Warned():
+                warn(event.text)
+            case Stopping():
+                say(
+                    "stopping: the workers finish their step and write a checkpoint "
+                    "(again to end at once)"
+                )
+            case Restarted():
+                say(str(event))
+            case Similarities() | CheckpointWritten() | Ended() | Failed() | TrialStarted():
+                pass  # for others: a failure ends the run, the sweep shows its trials
+            case WorkersFailed():
+                warn(f"{event}; starting again" if event.ranks else str(event))
+                self.progress.phase("starting the workers again", event.time_ms / 1000)
+            case _:
+                unhandled(event)
+
+    def move(self, event: Started | PhaseBegan | StepDone) -> None:
+        """Move the progress, by the clock of the worker that tells."""
+        if isinstance(event, StepDone):
+            note = GAP.join(texts(STEP, event.figures))
+            self.progress(event.step, note, event.time_ms / 1000)
+        elif isinstance(event, PhaseBegan):
+            self.progress.phase(event.name, event.time_ms / 1000)
+        else:  # perhaps again after a failure
+            if event.step:
+                say(f"going on from step {event.step}")
+            say(f"activations: {event.activations} ({event.activations_reason})")
+            self.progress.start(event.step)
+
+    def notice(self, event: Noticed, who: str = "") -> None:
+        """Warn once of each topic."""
+        if event.topic not in self.topics:
+            warn(f"{who}step {event.step}: {event.text}")
+        self.topics.add(event.topic)

@@ -1,0 +1,41 @@
+"""What a person sees of a training."""
+
+import pytest
+
+from apdist.training.events import Noticed
+from apdist_verbs.terminal.progress import Progress
+from apdist_verbs.terminal.screen import Screen
+from tests.training.test_events import SAMPLES
+
+
+def test_the_screen_shows_what_a_person_wants_to_know_and_decides_about_every_kind(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bar = Progress("training", 6)
+    screen = Screen("test", bar)
+    lines = []
+    for event in SAMPLES:
+        screen(event)
+        lines.append(bar.line(80).replace("  0:00", ""))
+    screen(Noticed(step=6, topic="falling", text="mAP still falls"))
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        "going on from step 4",
+        "activations: store (it fits)",
+        "step 5: test mAP 0.2500, R@1 0.5000, R-precision 0.2000",
+        "worker 1 on there: its process died; went on from step 5, 12 s lost, 2 attempts left",
+        "stopping: the workers finish their step and write a checkpoint (again to end at once)",
+    ]
+    assert shown.err.splitlines() == [
+        "warning: step 5: mAP falls",
+        "warning: worker 1 on there: its process died; starting again",
+        "warning: worker 0: slow",
+    ]
+    assert list(dict.fromkeys(lines)) == [
+        "training  0/6  loading weights",
+        "training  4/6  loading weights",
+        "training  5/6  loss 0.5000  900 images/s",
+        "training  5/6  starting the workers again  loss 0.5000  900 images/s",
+    ]
+    with pytest.raises(AssertionError, match="nobody has decided"):
+        screen({"kind": "step"})  # type: ignore[arg-type]

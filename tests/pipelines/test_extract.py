@@ -1,0 +1,35 @@
+"""What `apdist extract` refuses to mix."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from apdist_verbs.extract import CONTENTS, refuse_others
+
+MINE = {"model": "a1", "data": "d1"}
+
+
+def test_descriptors_of_another_model_or_of_other_images_are_refused_by_name(
+    tmp_path: Path,
+) -> None:
+    refuse_others(str(tmp_path), MINE)
+    (tmp_path / CONTENTS).write_text(json.dumps(MINE))
+    refuse_others(str(tmp_path), MINE)
+    with pytest.raises(ValueError, match="holds descriptors of model a1, not of b2; choose"):
+        refuse_others(str(tmp_path), MINE | {"model": "b2"})
+    with pytest.raises(ValueError, match="holds descriptors of other images"):
+        refuse_others(str(tmp_path), MINE | {"data": "d2"})
+
+
+def test_tables_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match="files that `apdist extract` did not write"):
+        refuse_others(str(tmp_path), MINE)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
+def test_a_damaged_note_of_the_contents_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / CONTENTS).write_text(text)
+    with pytest.raises(ValueError, match="is damaged; choose another --out"):
+        refuse_others(str(tmp_path), MINE)
