@@ -58,7 +58,7 @@ class Counter:
         counts: list[Any] = [None]
         if not self.is_exact:
             shape = (len(self.queries), len(images))
-            # Memory that is new for every tile costs a tenth of the product in page faults.
+            # Memory that is new for every tile costs page faults.
             products = self.buffer[: shape[0] * shape[1]].view(shape)
             scores = torch.mm(self.queries, images.T, out=products).numpy()
             margins = self._margins(images)
