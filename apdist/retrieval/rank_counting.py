@@ -45,8 +45,9 @@ def exact_scores(queries: Tensor, database: Tensor, rows: Tensor) -> Tensor:
 class Counter:
     """Counts for a tile of ``queries`` (t, d), image after image of the database."""
 
-    def __init__(self, queries: Tensor, positives: Positives) -> None:
+    def __init__(self, queries: Tensor, positives: Positives, images_per_tile: int) -> None:
         self.queries, self.positives = queries, positives
+        self.buffer = torch.empty(len(queries) * images_per_tile)
         self.is_exact = False
         """Whether tiles are multiplied in float64, because float32 left too much open."""
         self.found = np.zeros(tuple(positives.scores.shape), np.int64)
@@ -56,7 +57,10 @@ class Counter:
         """Count ``images`` (c, d), those of the database from row ``left`` on."""
         counts: list[Any] = [None]
         if not self.is_exact:
-            scores = (self.queries @ images.T).numpy()
+            shape = (len(self.queries), len(images))
+            # Memory that is new for every tile costs page faults.
+            products = self.buffer[: shape[0] * shape[1]].view(shape)
+            scores = torch.mm(self.queries, images.T, out=products).numpy()
             margins = self._margins(images)
             counts = self._count(scores, margins, images, left, threads)
         if any(part is None for part in counts):
@@ -108,7 +112,7 @@ def negatives_before(
     queries: Tensor, database: Tensor, positives: Positives, images_per_tile: int
 ) -> Tensor:
     """How many images of the ``database`` (n, d) without the query's label rank before (t, p)."""
-    counter = Counter(queries, positives)
+    counter = Counter(queries, positives, min(images_per_tile, len(database)))
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         for left in range(0, len(database), images_per_tile):
             counter.add(database[left : left + images_per_tile], left, threads)

@@ -93,7 +93,7 @@ def test_scores_that_float32_products_confuse_are_multiplied_in_float64() -> Non
     positives = ranks.positives_of(
         descriptors, descriptors, ranks.group_rows(labels, labels), tile, torch.arange(200)
     )
-    counter = rank_counting.Counter(descriptors, positives)
+    counter = rank_counting.Counter(descriptors, positives, 200)
     with rank_counting.ThreadPoolExecutor(1) as threads:
         counter.add(descriptors, 0, threads)
     assert counter.is_exact
