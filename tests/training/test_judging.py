@@ -141,9 +141,7 @@ def test_each_topic_is_told_once_also_by_workers_that_start_anew() -> None:
     events = history(evaluations={0: 0.5, 10: 0.4, 20: 0.39, 30: 0.38, 40: 0.2})
     first = noticed(events)
     assert [notice.topic for notice in first] == ["falling"]
-    again = Judge(config(), [*events, *first])
-    later = Evaluated(step=50, figures={"map": 0.1}, seconds=1.0)
-    assert again.after(later) == []
+    assert Judge(config(), [*events[:3], *first]).after(events[3]) == []
     assert [notice.topic for notice in Judge(config(), events[:3]).after(events[3])] == ["falling"]
 
 
@@ -202,6 +200,8 @@ def test_a_flat_loss_is_told_only_where_nothing_is_learnt() -> None:
     assert topics(history(flat)) == [(120, "flat")]
     assert topics(history(flat, {0: 0.1, 100: 0.1, 240: 0.1})) == [(120, "flat")]
     assert topics(history(flat, {0: 0.1, 100: 0.2, 240: 0.2})) == []
+    slow = [1 - 0.0002 * step for step in range(240)]
+    assert topics(history(slow)) == []
     converged = [0.1 + 0.9 * 0.9**step for step in range(240)]
     assert topics(history(converged)) == []
 

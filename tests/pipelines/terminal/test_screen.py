@@ -2,7 +2,7 @@
 
 import pytest
 
-from apdist.training.events import Noticed
+from apdist.training.events import Noticed, PhaseBegan, StepDone
 from apdist_verbs.terminal.progress import Progress
 from apdist_verbs.terminal.screen import Screen
 from tests.training.test_events import SAMPLES
@@ -39,3 +39,15 @@ def test_the_screen_shows_what_a_person_wants_to_know_and_decides_about_every_ki
     ]
     with pytest.raises(AssertionError, match="nobody has decided"):
         screen({"kind": "step"})  # type: ignore[arg-type]
+
+
+def test_steps_that_arrive_in_a_bunch_have_the_pace_of_the_worker_that_did_them() -> None:
+    bar = Progress("training", 240)
+    screen = Screen("test", bar)
+    for step in range(1, 121):
+        screen(StepDone(step=step, figures={}, time_ms=1_700_000_000_000 + 50 * step))
+        if step == 60:
+            told = 1_700_000_000_000 + 50 * step
+            screen(PhaseBegan(name="evaluating step 60", time_ms=told))
+            screen(PhaseBegan(name="", time_ms=told))
+    assert "20/s  6 s left" in bar.line(80)
