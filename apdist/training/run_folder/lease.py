@@ -90,9 +90,12 @@ class Lease:
         """Return while nobody else has taken the run.
 
         Raises:
-            LeaseLost: somebody has.
+            LeaseLost: somebody has, or the run was removed: it must not be made again.
         """
         newest = _newest(self.run)
+        if newest < self.number:
+            self.is_lost = True
+            raise LeaseLost(f"{self.run} was removed while it was trained; nothing is left of it")
         if newest > self.number:
             self.is_lost = True
             raise LeaseLost(

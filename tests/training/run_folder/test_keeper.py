@@ -46,8 +46,9 @@ def test_a_worker_goes_on_from_the_checkpoint_with_its_history(tmp_path: Path) -
 
 
 def test_after_the_lease_is_lost_nothing_is_committed(tmp_path: Path) -> None:
-    kept(tmp_path, 2, Lease(str(tmp_path), 1))
     (tmp_path / "writer").mkdir()
+    (tmp_path / "writer" / "00000001.json").write_text("{}")
+    kept(tmp_path, 2, Lease(str(tmp_path), 1))
     (tmp_path / "writer" / "00000002.json").write_text("{}")
     with pytest.raises(LeaseLost, match="was taken over by another process"):
         kept(tmp_path, 4, Lease(str(tmp_path), 1))

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -185,3 +186,18 @@ def test_a_worker_does_not_take_over_the_clock_of_the_driver(run: str) -> None:
         assert copy == mine
         assert not copy.is_fresh()
         copy.refuse_if_silent()
+
+
+def test_a_run_that_is_removed_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_S", 0.05)
+    run = tmp_path / "run"
+    with held(str(run), says_nothing) as taken:
+        taken.refuse_if_lost()
+        shutil.rmtree(run)
+        with pytest.raises(LeaseLost, match="was removed while it was trained"):
+            taken.refuse_if_lost()
+        threading.Event().wait(0.3)  # some renewals
+        assert not run.exists()
+    assert not run.exists()
