@@ -97,11 +97,13 @@ def test_a_run_whose_folder_is_removed_ends_in_one_line(shards: Path, tmp_path: 
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         shutil.rmtree(run)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=100)
     assert process.returncode == 2
-    assert err == (
+    # Whoever looks first: the driver at the next step, or the renewal of its lease.
+    assert err in (
         f"apdist: {run}/metrics.jsonl: no such file or directory; check the path and who may "
-        "write there\n"
+        "write there\n",
+        f"apdist: {run} was removed while it was trained; nothing is left of it\n",
     )
 
 
