@@ -115,11 +115,21 @@ def test_a_holder_elsewhere_that_renews_keeps_the_run(
 ) -> None:
     monkeypatch.setattr(lease, "POLL_S", 0.05)
     elsewhere(run)
-    alive = threading.Timer(0.2, elsewhere, (run, 1))
+    refused = threading.Event()
+
+    def renew() -> None:
+        renewals = 0
+        while not refused.wait(0.1):
+            elsewhere(run, renewals := renewals + 1)
+
+    alive = threading.Thread(target=renew)
     alive.start()
-    with pytest.raises(ValueError, match="is being trained by process 1 on far"):
-        held(run, lambda _: None).__enter__()
-    alive.join()
+    try:
+        with pytest.raises(ValueError, match="is being trained by process 1 on far"):
+            held(run, lambda _: None).__enter__()
+    finally:
+        refused.set()
+        alive.join()
 
 
 def test_a_lease_is_renewed_while_it_is_held(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
