@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from apdist_verbs.terminal.console import for_errors
 from apdist_verbs.terminal.stopping import stopped_by_signals
 
 QUIET = {
@@ -73,6 +72,8 @@ class _ToErrors(logging.Handler):
     """Log records as lines that do not break the line of a progress."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from apdist_verbs.terminal.console import for_errors  # a help needs no rich
+
         for_errors().print(f"{record.levelname}: {record.getMessage()}", markup=False)
 
 

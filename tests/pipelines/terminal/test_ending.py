@@ -101,8 +101,8 @@ def test_a_run_whose_folder_is_removed_ends_in_one_line(shards: Path, tmp_path: 
     assert process.returncode == 2
     # Whoever looks first: the driver at the next step, or the renewal of its lease.
     assert err in (
-        f"apdist: {run}/metrics.jsonl: no such file or directory; check the path and who may "
-        "write there\n",
+        f"apdist: {run}/metrics.jsonl cannot be written (No such file or directory); make room "
+        "there, or choose another folder that you may write to\n",
         f"apdist: {run} was removed while it was trained; nothing is left of it\n",
     )
 
