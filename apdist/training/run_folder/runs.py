@@ -86,8 +86,8 @@ class Run:
         """
         if isinstance(event, Started):
             self.history = read_pages(self.uri, event.history)
-            self.save_history()
             self.save_config()  # a resume may have changed options, and was not refused
+            self.save_history()
         elif isinstance(event, Kept):
             if not follows(self.history, event):
                 return False
