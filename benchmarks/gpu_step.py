@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 import torch.distributed as dist
 from gpu_figures import Check, Figure, Setting
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from apdist.config import ModelConfig
 from apdist.loss.listwise import AveragePrecisionLoss
@@ -20,23 +23,48 @@ from apdist.training.step.sharding import shard_parameters, whole
 from apdist.training.step.step import global_step
 
 # Backbone, side of an image, images, chunk.
-NETWORKS = [("resnet50", 224, 1024, 64), ("resnet101", 800, 64, 16)]
+NETWORKS = [("resnet50", 224, 512, 64), ("vit-b/16", 224, 512, 64), ("resnet101", 800, 64, 16)]
 SMALL_NETWORKS = [("small", 32, 16, 8)]
 
 
 def step(setting: Setting) -> Iterator[Figure]:
     """The three stages against a plain forward and backward pass of the same chunks."""
     for name, side, num_images, chunk in SMALL_NETWORKS if setting.dry else NETWORKS:
-        network = DescriptorNet(ModelConfig(backbone=name, dim=16 if setting.dry else 512))
-        network = network.to(setting.device).train()
+        network = network_of(name, 16 if setting.dry else 512).to(setting.device).train()
         shape = (num_images, 3, side, side)
         images = torch.randint(0, 256, shape, dtype=torch.uint8, device=setting.device)
-        for bf16 in (False, True):
-            work = functools.partial(plain_pass, network, images, chunk, bf16)
+        for bf16, (activations, part) in itertools.product((False, True), ways(images, chunk)):
+            work = functools.partial(plain_pass, network, part, chunk, bf16)
             plain = setting.median_ms(work, 3)
-            for activations in ("recompute", "store", "offload"):
-                yield compared(setting, network, images, chunk, bf16, activations, plain, name)
-                setting.forget()
+            yield compared(setting, network, part, chunk, bf16, activations, plain, name)
+            setting.forget()
+
+
+def ways(images: Tensor, chunk: int) -> list[tuple[str, Tensor]]:
+    """Activation modes, and the images for each: the way to the host is long."""
+    return [("recompute", images), ("store", images), ("offload", images[: 2 * chunk])]
+
+
+def network_of(name: str, dim: int) -> nn.Module:
+    """A backbone of apdist, or a transformer of transformers, with random weights."""
+    if name != "vit-b/16":
+        return DescriptorNet(ModelConfig(backbone=name, dim=dim))
+    return Transformer(dim)
+
+
+class Transformer(nn.Module):
+    """ViT-B/16 and a linear layer on its class token."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        transformers = importlib.import_module("transformers")
+        self.backbone = transformers.ViTModel(transformers.ViTConfig(), add_pooling_layer=False)
+        self.linear = nn.Linear(self.backbone.config.hidden_size, dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (b, 3, 224, 224) uint8 to descriptors (b, d)."""
+        token = self.backbone(images / 255).last_hidden_state[:, 0]
+        return normalize(self.linear(token).float(), dim=1)
 
 
 def plain_pass(network: nn.Module, images: Tensor, chunk: int, bf16: bool) -> None:

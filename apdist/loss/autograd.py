@@ -1,6 +1,9 @@
-"""The tiled loss as a node of an autograd graph: nothing of size n^2 is kept for the backward pass.
+"""The tiled loss as a node of an autograd graph: the gradient is computed with the loss.
 
-Shapes: n images, d descriptor size, M bins.
+Nothing of size n^2 is kept for the backward pass, and a GPU that is given both passes at once never
+waits for Python. Under `torch.no_grad` there is only the loss.
+
+Shapes: n images in the batch, d descriptor size.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ import torch
 from torch import Tensor
 
 from apdist.loss.batch import Batch
-from apdist.loss.gradient import first_pass, second_pass
-from apdist.loss.results import Diagnostics
+from apdist.loss.gradient import first_pass, read_sums, score_rows
+from apdist.loss.results import Diagnostics, RowScores
 
 
 def tiled_loss(batch: Batch) -> tuple[Tensor, Diagnostics]:
@@ -29,31 +32,38 @@ class _TiledLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, descriptors: Tensor, batch: Batch, found: list[Diagnostics]) -> Tensor:
         if not ctx.needs_input_grad[0]:
-            batch = dataclasses.replace(
-                batch, options=dataclasses.replace(batch.options, cache_mib=0)
-            )
-        scored = first_pass(batch, slice(0, len(descriptors)), _same)
-        ctx.save_for_backward(descriptors, scored.slopes)
-        # The descriptors are saved above: no second reference, which hooks would not see.
-        ctx.batch = dataclasses.replace(batch, descriptors=descriptors.new_empty(0))
-        ctx.codes = scored.codes
-        found.append(scored.diagnostics)
-        return scored.loss
+            # Nothing is kept for a second pass.
+            options = dataclasses.replace(batch.options, cache_mib=0)
+            batch = dataclasses.replace(batch, options=options)
+            every = slice(0, len(descriptors))
+            loss, diagnostics = read_sums(batch, first_pass(batch, every, _same).sums)
+        else:
+            scores = _scored(batch)
+            loss, diagnostics, ctx.gradient = scores.loss, scores.diagnostics, scores.gradient
+            ctx.save_for_backward(descriptors)
+            # They are saved: no second reference, which hooks would not see.
+            ctx.batch = dataclasses.replace(batch, descriptors=descriptors.new_empty(0))
+        found.append(diagnostics)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        descriptors, slopes = ctx.saved_tensors
-        with torch.no_grad(), torch.autocast(descriptors.device.type, enabled=False):
-            batch = dataclasses.replace(ctx.batch, descriptors=descriptors)
-            gradient = second_pass(batch, slice(0, len(descriptors)), slopes, ctx.codes)
-            # A loss that is kept must not keep a byte a pair; another backward pass computes again.
-            ctx.codes = [codes.new_empty((0, 0)) for codes in ctx.codes]
-            gradient.mul_(grad_output)
+        (descriptors,) = ctx.saved_tensors
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:  # given away by the backward pass before
+            with torch.no_grad(), torch.autocast(descriptors.device.type, enabled=False):
+                gradient = _scored(dataclasses.replace(ctx.batch, descriptors=descriptors)).gradient
+        gradient.mul_(grad_output.detach())
         # With create_graph=True this node makes a second derivative fail instead of being wrong.
         gradient = _Undifferentiable.apply(  # type: ignore[no-untyped-call]
             gradient, descriptors, grad_output
         )
         return gradient, None, None
+
+
+def _scored(batch: Batch) -> RowScores:
+    """Loss of the ``batch``, and its gradient by all descriptors."""
+    return score_rows(batch, slice(0, len(batch.descriptors)), _same, _same)
 
 
 class _Undifferentiable(torch.autograd.Function):

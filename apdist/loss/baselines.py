@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apdist.loss.batch import check_labels, checked_descriptors
+from apdist.loss.batch import check_labels, check_lengths, upcast
 from apdist.loss.batch_loss import BatchLoss
 from apdist.loss.results import warn_of_no_positives
 
@@ -179,7 +179,8 @@ def metric_learning(name: str, **settings: Any) -> BatchLoss:
 
 def _scores(descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(n, n) similarities, which pairs are positive, and which negative."""
-    descriptors = checked_descriptors(descriptors, check_norm=True)
+    descriptors, tolerance = upcast(descriptors)
+    check_lengths(descriptors.detach(), tolerance)
     check_labels("labels", labels, descriptors)
     if not len(labels):
         raise ValueError("the batch is empty; a loss needs images")

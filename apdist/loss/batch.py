@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +48,12 @@ class Batch:
     backend: Backend
     """What works on the tiles: "auto" has been decided."""
 
+    tolerance: float
+    """How far the length of a descriptor may be from 1."""
+
+    lengths_are_checked: bool
+    """Whether that has been looked at."""
+
 
 def checked_batch(
     descriptors: Tensor,
@@ -60,12 +67,18 @@ def checked_batch(
     Raises:
         ValueError: one of them is not as described there.
     """
-    descriptors = checked_descriptors(descriptors, options.check_norm)
+    descriptors, tolerance = upcast(descriptors)
+    if not options.check_norm:
+        tolerance = math.inf
     backend = chosen_backend(options, descriptors)
+    # To ask a GPU for them now would keep it waiting, and its kernels can bear any number.
+    is_late = backend == "triton" and len(descriptors) > 0
+    if not is_late:
+        check_lengths(descriptors, tolerance)
     check_labels("labels", labels, descriptors)
     has_junk = ignore is not None
-    if ignore is None:
-        ignore = torch.full_like(labels, -1, dtype=torch.int64)
+    # Images of one class are never junk to each other.
+    ignore = labels if ignore is None else ignore
     check_labels("ignore", ignore, descriptors)
     if query_weights is None:
         weights = descriptors.new_ones(len(descriptors), dtype=torch.float64)
@@ -73,7 +86,7 @@ def checked_batch(
         check_query_weights(query_weights, descriptors)
         weights = query_weights.detach().double()
     pairs = Pairs(labels.long(), ignore.long(), options.include_self, has_junk)
-    return Batch(descriptors, pairs, weights, options, backend)
+    return Batch(descriptors, pairs, weights, options, backend, tolerance, not is_late)
 
 
 def chosen_backend(options: LossOptions, descriptors: Tensor) -> Backend:
@@ -111,11 +124,11 @@ def chosen_backend(options: LossOptions, descriptors: Tensor) -> Backend:
     return "triton"
 
 
-def checked_descriptors(descriptors: Tensor, check_norm: bool) -> Tensor:
-    """``descriptors`` (n, d) in float32 or float64.
+def upcast(descriptors: Tensor) -> tuple[Tensor, float]:
+    """``descriptors`` (n, d) in float32 or float64, and how far their lengths may be from 1.
 
     Raises:
-        ValueError: wrong shape or dtype, a value that is not finite, a row not of unit length.
+        ValueError: wrong shape or dtype.
     """
     tolerance = _NORM_TOLERANCE
     if descriptors.dim() != 2 or not descriptors.is_floating_point():
@@ -128,8 +141,7 @@ def checked_descriptors(descriptors: Tensor, check_norm: bool) -> Tensor:
         # Its rounding alone moves the length of a unit vector.
         tolerance = max(tolerance, 2 * torch.finfo(descriptors.dtype).eps)
         descriptors = descriptors.float()
-    _check_rows(descriptors.detach(), tolerance if check_norm else None)
-    return descriptors
+    return descriptors, tolerance
 
 
 def device_of(descriptors: Tensor) -> str:
@@ -189,16 +201,32 @@ def _check_one_per_image(name: str, values: Tensor, descriptors: Tensor) -> None
         )
 
 
-def _check_rows(descriptors: Tensor, tolerance: float | None) -> None:
+def extreme_lengths(descriptors: Tensor) -> tuple[Tensor, Tensor]:
+    """() smallest and largest length of the ``descriptors`` (n, d), NaN where one is NaN."""
+    smallest, largest = torch.linalg.vector_norm(descriptors.detach(), dim=1).aminmax()
+    return smallest, largest
+
+
+def check_lengths(
+    descriptors: Tensor, tolerance: float, extremes: Sequence[float] | None = None
+) -> None:
+    """Refuse ``descriptors`` (n, d) with a row that is not finite, or not of unit length.
+
+    Args:
+        descriptors: of the batch.
+        tolerance: how far a length may be from 1; infinite, any finite row will do.
+        extremes: smallest and largest length, where they are known.
+    """
+    if len(descriptors) == 0:
+        return
+    if extremes is None:
+        smallest, largest = torch.stack(extreme_lengths(descriptors)).tolist()
+    else:
+        smallest, largest = extremes
+    # A comparison with NaN is false.
+    if 1 - tolerance <= smallest and largest <= 1 + tolerance and math.isfinite(largest):
+        return
     norms = torch.linalg.vector_norm(descriptors, dim=1)  # (n,)
-    if len(norms) == 0:
-        return
-    # One answer from the device where all is well; a comparison with NaN is false.
-    smallest, largest = torch.stack(norms.aminmax()).tolist()
-    if tolerance is None and math.isfinite(largest):
-        return
-    if tolerance is not None and 1 - tolerance <= smallest and largest <= 1 + tolerance:
-        return
     suspects = (~norms.isfinite()).nonzero()[:, 0]
     # A finite row whose norm overflows is long, not infinite.
     broken = suspects[~descriptors[suspects].isfinite().all(dim=1)]
@@ -207,8 +235,6 @@ def _check_rows(descriptors: Tensor, tolerance: float | None) -> None:
             f"descriptors must be finite, got NaN or infinity in {len(broken)} rows, "
             f"the first is row {int(broken[0])}; lower the learning rate or look at that image"
         )
-    if tolerance is None:
-        return
     off = ((norms - 1).abs() > tolerance).nonzero()[:, 0]
     if len(off) > 0:
         row = int(off[0])

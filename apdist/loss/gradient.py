@@ -7,6 +7,8 @@
 No more than one tile of similarities exists at a time. The second pass computes it again, unless
 the first could keep one byte a pair: the interval between two bin centres that its score is in.
 
+A GPU is given all its work before anything is read from it: one wait for a loss and its gradient.
+
 Shapes: n images in the global batch, b of them rows of this worker, d descriptor size, M bins.
 """
 
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor
 
 from apdist.config.loss import LossOptions
-from apdist.loss.batch import Batch, checked_batch, device_of
+from apdist.loss.batch import Batch, check_lengths, checked_batch, device_of, extreme_lengths
 from apdist.loss.batch_loss import BatchLoss, score_whole_batch
 from apdist.loss.kernels.backends import kernels_of
 from apdist.loss.precision import NUM_SCALARS
@@ -69,12 +71,7 @@ def score_own_rows(
     with torch.no_grad(), torch.autocast(device_of(descriptors), enabled=False):
         batch = checked_batch(descriptors, labels, ignore, query_weights, options)
         rows = checked_rows(rows, len(descriptors))
-        found = first_pass(batch, rows, sum_over_workers)
-        slopes = gather_rows(found.slopes)  # (n, 2, M-1)
-        gradient = second_pass(batch, rows, slopes, found.codes)
-    return RowScores(
-        found.loss, found.average_precision, gradient.to(descriptors.dtype), found.diagnostics
-    )
+        return score_rows(batch, rows, sum_over_workers, gather_rows)
 
 
 def checked_rows(rows: slice, num_images: int) -> slice:
@@ -93,12 +90,30 @@ def checked_rows(rows: slice, num_images: int) -> slice:
     return slice(start, stop)
 
 
+def score_rows(
+    batch: Batch,
+    rows: slice,
+    sum_over_workers: Callable[[Tensor], Tensor],
+    gather_rows: Callable[[Tensor], Tensor],
+) -> RowScores:
+    """`score_own_rows` of a ``batch`` whose arguments have been checked.
+
+    Raises:
+        ValueError: a descriptor is not finite or not of unit length.
+    """
+    found = first_pass(batch, rows, sum_over_workers)
+    slopes = gather_rows(found.slopes)  # (n, 2, M-1)
+    gradient = second_pass(batch, rows, slopes, found.codes)
+    loss, diagnostics = read_sums(batch, found.sums)
+    return RowScores(loss, found.average_precision, gradient, diagnostics)
+
+
 @dataclass(frozen=True)
 class FirstPass:
-    """The loss, and the slopes that its gradient is made of."""
+    """What the loss and its gradient are made of."""
 
-    loss: Tensor
-    """() float64, global."""
+    sums: Tensor
+    """Of `Tables`, global."""
 
     average_precision: Tensor
     """(b,) float64, NaN where undefined."""
@@ -109,25 +124,20 @@ class FirstPass:
     codes: Codes
     """Intervals of the pairs for the second pass, or nothing."""
 
-    diagnostics: Diagnostics
-
 
 def first_pass(
     batch: Batch, rows: slice, sum_over_workers: Callable[[Tensor], Tensor]
 ) -> FirstPass:
-    """Loss of the global batch, and its slopes by the scores of the own ``rows``."""
+    """Sums over the global batch, and the slopes of the loss by the scores of the own ``rows``."""
     histograms, codes = cumulative_histograms(batch, rows)
     tables = kernels_of(batch.backend).tables_of(histograms, batch.weights[rows], batch.options)
     sums = sum_over_workers(tables.sums)
-    diagnostics, weight = _diagnostics(sums)
-    if weight > 0:
-        # Weights of mean 1 divided by the number of queries: the same as by their sum.
-        loss, scale = 1 - sums[0] / weight, tables.counted / -weight
-    else:
-        warn_of_no_positives(len(batch.descriptors))
-        loss, scale = torch.zeros_like(sums[0]), torch.zeros_like(tables.counted)
-    slopes = (scale[:, None, None] * tables.slopes).to(batch.descriptors.dtype)  # (b, 2, M-1)
-    return FirstPass(loss, tables.averages, slopes, codes, diagnostics)
+    # Weights of mean 1 divided by the number of queries: the same as by their sum. Without a query
+    # that counts, all are 0.
+    scale = tables.counted / -sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
+    slopes = batch.descriptors.new_empty(tables.slopes.shape)  # (b, 2, M-1)
+    torch.mul(scale[:, None, None], tables.slopes, out=slopes)
+    return FirstPass(sums, tables.averages, slopes, codes)
 
 
 def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Codes]:
@@ -174,10 +184,22 @@ def second_pass(batch: Batch, rows: slice, slopes: Tensor, codes: Codes) -> Tens
     return gradient
 
 
-def _diagnostics(sums: Tensor) -> tuple[Diagnostics, float]:
-    """By-products of the loss, and the sum of the weights, from the global sums of Tables."""
-    numbers = sums[:NUM_SCALARS].tolist()
-    _, weight, num_queries, num_lone, num_positives, num_wrong = numbers
+def read_sums(batch: Batch, sums: Tensor) -> tuple[Tensor, Diagnostics]:
+    """() float64 loss, and its by-products, from the global ``sums``: waits for the device.
+
+    Raises:
+        ValueError: a descriptor is not finite or not of unit length, if that was left to check.
+    """
+    asked = [sums[:NUM_SCALARS]]
+    if not batch.lengths_are_checked:
+        asked += [length[None] for length in extreme_lengths(batch.descriptors)]
+    total, weight, num_queries, num_lone, num_positives, num_wrong, *lengths = torch.cat(
+        asked
+    ).tolist()
+    if lengths:
+        check_lengths(batch.descriptors, batch.tolerance, lengths)
+    if weight == 0:
+        warn_of_no_positives(len(batch.descriptors))
     positive, negative = sums[NUM_SCALARS:].chunk(2)
     diagnostics = Diagnostics(
         num_queries=round(num_queries),
@@ -186,4 +208,4 @@ def _diagnostics(sums: Tensor) -> tuple[Diagnostics, float]:
         negative_histogram=negative,
         wrong_sign_share=num_wrong / num_positives if num_positives > 0 else 0.0,
     )
-    return diagnostics, weight
+    return sums.new_full((), 1 - total / weight if weight > 0 else 0.0), diagnostics

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from apdist.config.loss import Bins, LossOptions, Variant
 from apdist.loss.autograd import tiled_loss
-from apdist.loss.batch import checked_batch, device_of
+from apdist.loss.batch import check_lengths, checked_batch, device_of
 from apdist.loss.dense import (
     average_precision_of_scores,
     check_scores,
@@ -55,7 +55,9 @@ def average_precision_loss(
 ) -> Tensor:
     """1 - mAP of the batch, every image a query against all others; () float64.
 
-    Exact and differentiable once. Memory is O(n M + n d), except for backend "dense": O(n^2 M).
+    Exact and differentiable once. The gradient is computed with the loss, unless `torch.no_grad` or
+    the descriptors say that none is wanted. Memory is O(n M + n d), except for backend "dense":
+    O(n^2 M).
     Queries without a positive are left out; if none has one, the loss is 0, with a warning.
 
     Args:
@@ -88,6 +90,8 @@ def average_precision(
         if batch.backend == "dense":
             return dense_average_precision(batch)
         found, _ = cumulative_histograms(batch, slice(0, len(descriptors)))
+        if not batch.lengths_are_checked:
+            check_lengths(batch.descriptors, batch.tolerance)
         return average_precision_of_bins(found.positives, found.everything, asked.variant)
 
 

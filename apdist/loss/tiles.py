@@ -5,7 +5,6 @@ Shapes: n images, b of them rows of this worker, M bins, r x c a tile.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -115,6 +114,9 @@ class Cut:
     row_multiple: int = 1
     """Rows of a tile's scores begin at multiples of so many numbers."""
 
+    largest_first: bool = False
+    """A GPU works on large tiles while Python prepares the many small ones."""
+
     def stride(self, tile: Tile) -> int:
         """Numbers from a row of a tile's scores to the next."""
         return _up(tile.shape[1], self.row_multiple)
@@ -130,14 +132,11 @@ def cut_of(descriptors: Tensor, backend: Backend, tile_size: int | Literal["auto
     if of_triton or descriptors.device.type != "cpu":
         size = _GPU_TILE if tile_size == "auto" else tile_size
         square = _GPU_SQUARE if len(descriptors) > _FEW_IMAGES else _FEW_IMAGES
-        cut = Cut(size, size, square)
-    else:
-        default = _CPU_TILE_OF_LONG if descriptors.shape[1] >= _LONG else _CPU_TILE
-        size = default if tile_size == "auto" else tile_size
-        cut = Cut(size, size)
-    if of_triton:
-        cut = dataclasses.replace(cut, multiple=BLOCK, row_multiple=_TRITON_ROW)
-    return cut
+        multiple, row_multiple = (BLOCK, _TRITON_ROW) if of_triton else (1, 1)
+        return Cut(size, size, square, multiple, row_multiple, largest_first=True)
+    default = _CPU_TILE_OF_LONG if descriptors.shape[1] >= _LONG else _CPU_TILE
+    size = default if tile_size == "auto" else tile_size
+    return Cut(size, size)
 
 
 def tiles_of(num_images: int, rows: slice, cut: Cut) -> list[Tile]:
@@ -152,6 +151,8 @@ def tiles_of(num_images: int, rows: slice, cut: Cut) -> list[Tile]:
         for left in range(own.stop if triangular else 0, num_images, width):
             columns = slice(left, min(left + width, num_images))
             tiles.append(Tile(own, columns, triangular))
+    if cut.largest_first:
+        tiles.sort(key=lambda tile: tile.shape[0] * tile.shape[1], reverse=True)
     return tiles
 
 

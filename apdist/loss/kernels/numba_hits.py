@@ -24,7 +24,8 @@ def groups_of(pairs: Pairs) -> Groups:
     """Images sorted by class and by ignore id."""
     labels, ignore = pairs.labels.numpy(), pairs.ignore.numpy()
     classes = _runs(labels, np.ones(len(labels), bool))
-    return Groups(*classes, *_runs(ignore, ignore >= 0), pairs.include_self)
+    grouped = np.logical_and(pairs.has_junk, ignore >= 0)
+    return Groups(*classes, *_runs(ignore, grouped), pairs.include_self)
 
 
 def _runs(ids: Any, grouped: Any) -> tuple[Any, Any, Any]:

@@ -29,8 +29,12 @@ def kernel(function: Callable[..., Any]) -> Any:
 def places_of(
     scores: tl.tensor, high: tl.tensor, scale: tl.tensor, num_bins: tl.constexpr
 ) -> tl.tensor:
-    """Place of each score on the axis of bins: 0 at the first centre, M - 1 at the last."""
-    return tl.minimum(tl.maximum((high - scores) * scale, 0.0), num_bins - 1.0)
+    """Place of each score on the axis of bins: 0 at the first centre, M - 1 at the last.
+
+    NaN is at 0: descriptors are checked after all kernels, which must bear it till then.
+    """
+    places = (high - scores) * scale
+    return tl.where(places > 0, tl.minimum(places, num_bins - 1.0), 0.0)
 
 
 @kernel

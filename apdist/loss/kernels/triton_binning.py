@@ -61,10 +61,24 @@ def _flush(
     """Add the ``sums`` over an ``axis`` to the float64 ``table`` (l, M) of the ``lines``."""
     for k in tl.static_range(len(sums)):
         at = table + lines.to(tl.int64) * num_bins + first_bin + k
-        # The last entry is the number of pairs, which needs no scores.
+        # The last entry is the number of pairs.
         owned = (lines < num_lines) & (first_bin + k < num_bins - 1)
         total = tl.sum(sums[k].to(tl.float64), axis=axis)
         tl.store(at, tl.load(at, mask=owned) + total, mask=owned)
+
+
+@kernel
+def _count_others(
+    table: tl.tensor,
+    lines: tl.tensor,
+    num_lines: tl.tensor,
+    num_others: tl.tensor,
+    num_bins: tl.constexpr,
+) -> None:
+    """Add ``num_others`` to the last entry of the ``lines`` of a ``table`` (l, M), once."""
+    at = table + lines.to(tl.int64) * num_bins + num_bins - 1
+    owned = (lines < num_lines) & (tl.program_id(1) == 0)
+    tl.store(at, tl.load(at, mask=owned) + num_others, mask=owned)
 
 
 @kernel
@@ -84,7 +98,7 @@ def bin_rows(
     columns_at_once: tl.constexpr,
     columns_a_sum: tl.constexpr,
 ) -> None:
-    """Add the ``scores`` of a tile to the histograms of its rows, but for the last entry.
+    """Add the ``scores`` of a tile to the histograms of its rows.
 
     Grid: blocks of rows, parts of the bins.
 
@@ -136,6 +150,7 @@ def bin_rows(
         reach = tl.where(inside, (first_bin + 1.0) - (high - loaded) * scale, -1.0 * num_bins)
         sums = _add_shares(_zeros(bins_at_once, rows_at_once, columns_at_once // 4), reach, 4)
         _flush(sums, everything, rows, num_rows, first_bin, num_bins, 1)
+    _count_others(everything, rows, num_rows, num_columns, num_bins)
 
 
 @kernel
@@ -203,6 +218,7 @@ def bin_columns(
             reach = tl.where(inside, (first_bin + 1.0) - (high - loaded) * scale, -1.0 * num_bins)
             sums = _add_shares(sums, reach, 1)
         _flush(sums, everything, columns, num_columns, first_bin, num_bins, 0)
+    _count_others(everything, columns, num_columns, num_rows, num_bins)
 
 
 @kernel

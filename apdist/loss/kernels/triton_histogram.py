@@ -5,6 +5,7 @@ Shapes: n images, b rows of this worker, M bins, r x c a tile.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -49,11 +50,28 @@ class Binning:
     """Histograms of the own ``rows``, tile by tile."""
 
     def __init__(self, batch: Batch, rows: slice) -> None:
-        self.bins, self.rows, self.related = batch.options, rows, Related.of(batch.pairs, rows)
-        size, device, bins = rows.stop - rows.start, batch.descriptors.device, self.bins
-        zeros = torch.zeros(2, size, bins.num_bins, dtype=torch.float64, device=device)
-        self.everything, self.positives = zeros
-        self.counts = torch.zeros(size, bins.num_bins - 1, dtype=torch.int64, device=device)
+        self.batch, self.bins, self.rows = batch, batch.options, rows
+
+    # What follows is wanted with the first tile: while the GPU multiplies, not before.
+
+    @functools.cached_property
+    def related(self) -> Related:
+        """The blocks with more than negatives."""
+        return Related.of(self.batch.pairs, self.rows)
+
+    @functools.cached_property
+    def tables(self) -> Histograms:
+        """All zero at first; one piece of memory, which takes one launch."""
+        size, num_bins = self.rows.stop - self.rows.start, self.bins.num_bins
+        widths = (num_bins, num_bins, num_bins - 1)
+        room = self.batch.pairs.labels.new_zeros(size * sum(widths))  # int64
+        positives, everything, counts = room.split([size * width for width in widths])
+        shape = (size, num_bins)
+        return Histograms(
+            positives.view(torch.float64).view(shape),
+            everything.view(torch.float64).view(shape),
+            counts.view(size, num_bins - 1),
+        )
 
     def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
         """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
@@ -61,9 +79,10 @@ class Binning:
         shape = (num_rows, num_columns, scores.stride(0))
         parts, bins_at_once = bins_of_programs(self.bins.num_bins)
         axis: dict[str, Any] = {**_axis(self.bins), "bins_at_once": bins_at_once}
+        everything = self.tables.everything
         with torch.cuda.device_of(scores):
             binning.bin_rows[_blocks(num_rows, ROWS["rows_at_once"]), parts](
-                *(scores, codes, self.everything[within(tile.rows, self.rows)], *shape),
+                *(scores, codes, everything[within(tile.rows, self.rows)], *shape),
                 **axis,
                 keep_codes=codes.numel() > 0,
                 **ROWS,
@@ -71,7 +90,7 @@ class Binning:
             # On one stream a launch waits for the one before: no two add to a row at a time.
             if tile.mirrored:
                 binning.bin_columns[_blocks(num_columns, COLUMNS["columns_at_once"]), parts](
-                    *(scores, self.everything[within(tile.columns, self.rows)], *shape),
+                    *(scores, everything[within(tile.columns, self.rows)], *shape),
                     **axis,
                     **COLUMNS,
                 )
@@ -79,12 +98,12 @@ class Binning:
                 self._add_related(scores, tile)
 
     def _add_related(self, scores: Tensor, tile: Tile) -> None:
-        num_rows, num_columns = tile.shape
+        tables, (num_rows, num_columns) = self.tables, tile.shape
         of_rows = _blocks(num_rows, RELATED["lines_at_once"])
         of_columns = _blocks(num_columns, RELATED["lines_at_once"]) if tile.mirrored else 0
         binning.bin_related[(of_rows + of_columns,)](
             *(scores, *self.related.tensors),
-            *(self.everything, self.positives, self.counts),
+            *(tables.everything, tables.positives, tables.positive_counts),
             *(num_rows, num_columns, scores.stride(0)),
             *self.related.place(tile),
             **_axis(self.bins),
@@ -96,9 +115,7 @@ class Binning:
 
     def histograms(self) -> Histograms:
         """What all tiles added up to."""
-        # Whatever its score, a pair is in the last entry.
-        self.everything[:, -1] += len(self.related.tensors[0])
-        return Histograms(self.positives, self.everything, self.counts)
+        return self.tables
 
 
 class Sloping:
@@ -109,8 +126,9 @@ class Sloping:
         self.halves = batch.options.precision == "bf16x3"
         self.room = slopes.new_empty(0, dtype=torch.bfloat16)
         # Codes 0 and M, outside the centres, have slope 0.
-        padded = torch.nn.functional.pad(slopes.float(), (1, 1))  # (n, 2, M+1)
-        self.slopes = padded.permute(1, 2, 0).contiguous()  # (2, M+1, n)
+        num_images, _, num_intervals = slopes.shape
+        self.slopes = slopes.new_zeros(2, num_intervals + 2, num_images)
+        self.slopes[:, 1:-1] = slopes.permute(1, 2, 0)
 
     def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
         """(r, c) dL/ds_ij + dL/ds_ji in place of the ``scores``; or (2, r, c) as halves."""

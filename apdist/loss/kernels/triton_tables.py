@@ -26,9 +26,9 @@ def tables_of_ap(histograms: Histograms, weights: Tensor, bin_width: float) -> T
     padded_bins = 1 << (num_bins - 1).bit_length()
     rows_at_once = rows_of_programs(padded_bins)
     num_programs = -(-num_rows // rows_at_once)
-    averages, counted = weights.new_empty(num_rows), weights.new_empty(num_rows)
+    averages, counted = weights.new_empty(2, num_rows)
     slopes = weights.new_empty((num_rows, 2, num_bins - 1), dtype=torch.float32)
-    sums = weights.new_zeros((max(1, num_programs), NUM_SCALARS + 2 * num_bins))
+    sums = weights.new_empty((num_programs, NUM_SCALARS + 2 * num_bins))
     if num_programs > 0:
         with torch.cuda.device_of(weights):
             fill_tables[(num_programs,)](
