@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NUM_SCALARS = 6
+NUM_SCALARS = 7
 """Numbers beside the histograms in the sums of the loss."""
 BITS = 62
 """Parameters whose use one number tells."""

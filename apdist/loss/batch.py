@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +38,8 @@ class Batch:
     pairs: Pairs
     """Which are positive, negative or left out."""
 
-    weights: Tensor
-    """(n,) float64 of the queries; need not have mean 1."""
+    weights: Tensor | None
+    """(n,) float64 of the queries, need not have mean 1; none, all 1."""
 
     options: LossOptions
     """What was asked for."""
@@ -53,6 +52,12 @@ class Batch:
 
     lengths_are_checked: bool
     """Whether that has been looked at."""
+
+    def weights_of(self, rows: slice) -> Tensor:
+        """(b,) float64 of the queries in ``rows``."""
+        if self.weights is not None:
+            return self.weights[rows]
+        return self.descriptors.new_ones(rows.stop - rows.start, dtype=torch.float64)
 
 
 def checked_batch(
@@ -80,9 +85,8 @@ def checked_batch(
     # Images of one class are never junk to each other.
     ignore = labels if ignore is None else ignore
     check_labels("ignore", ignore, descriptors)
-    if query_weights is None:
-        weights = descriptors.new_ones(len(descriptors), dtype=torch.float64)
-    else:
+    weights = None
+    if query_weights is not None:
         check_query_weights(query_weights, descriptors)
         weights = query_weights.detach().double()
     pairs = Pairs(labels.long(), ignore.long(), options.include_self, has_junk)
@@ -201,32 +205,20 @@ def _check_one_per_image(name: str, values: Tensor, descriptors: Tensor) -> None
         )
 
 
-def extreme_lengths(descriptors: Tensor) -> tuple[Tensor, Tensor]:
-    """() smallest and largest length of the ``descriptors`` (n, d), NaN where one is NaN."""
-    smallest, largest = torch.linalg.vector_norm(descriptors.detach(), dim=1).aminmax()
-    return smallest, largest
-
-
-def check_lengths(
-    descriptors: Tensor, tolerance: float, extremes: Sequence[float] | None = None
-) -> None:
+def check_lengths(descriptors: Tensor, tolerance: float) -> None:
     """Refuse ``descriptors`` (n, d) with a row that is not finite, or not of unit length.
 
     Args:
         descriptors: of the batch.
         tolerance: how far a length may be from 1; infinite, any finite row will do.
-        extremes: smallest and largest length, where they are known.
     """
     if len(descriptors) == 0:
         return
-    if extremes is None:
-        smallest, largest = torch.stack(extreme_lengths(descriptors)).tolist()
-    else:
-        smallest, largest = extremes
-    # A comparison with NaN is false.
+    norms = torch.linalg.vector_norm(descriptors.detach(), dim=1)  # (n,)
+    # One answer from the device where all is well; a comparison with NaN is false.
+    smallest, largest = torch.stack(norms.aminmax()).tolist()
     if 1 - tolerance <= smallest and largest <= 1 + tolerance and math.isfinite(largest):
         return
-    norms = torch.linalg.vector_norm(descriptors, dim=1)  # (n,)
     suspects = (~norms.isfinite()).nonzero()[:, 0]
     # A finite row whose norm overflows is long, not infinite.
     broken = suspects[~descriptors[suspects].isfinite().all(dim=1)]

@@ -17,7 +17,7 @@ from apdist.loss.results import warn_of_no_positives
 def dense_loss(batch: Batch) -> Tensor:
     """() float64 loss of the ``batch``, differentiable."""
     descriptors, averages = batch.descriptors, dense_average_precision(batch)  # (n, d), (n,)
-    counted = batch.weights.where(~averages.isnan(), 0.0)
+    counted = batch.weights_of(slice(0, len(averages))).where(~averages.isnan(), 0.0)
     if bool(counted.sum() > 0):
         return 1 - (counted * averages.nan_to_num()).sum() / counted.sum()
     warn_of_no_positives(len(descriptors))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from apdist.config.loss import LossOptions
-from apdist.loss.batch import Batch, check_lengths, checked_batch, device_of, extreme_lengths
+from apdist.loss.batch import Batch, check_lengths, checked_batch, device_of
 from apdist.loss.batch_loss import BatchLoss, score_whole_batch
 from apdist.loss.kernels.backends import kernels_of
 from apdist.loss.precision import NUM_SCALARS
@@ -130,11 +130,11 @@ def first_pass(
 ) -> FirstPass:
     """Sums over the global batch, and the slopes of the loss by the scores of the own ``rows``."""
     histograms, codes = cumulative_histograms(batch, rows)
-    tables = kernels_of(batch.backend).tables_of(histograms, batch.weights[rows], batch.options)
+    tables = kernels_of(batch.backend).tables_of(histograms, batch, rows)
     sums = sum_over_workers(tables.sums)
     # Weights of mean 1 divided by the number of queries: the same as by their sum. Without a query
     # that counts, all are 0.
-    scale = tables.counted / -sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
+    scale = tables.counted / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
     slopes = batch.descriptors.new_empty(tables.slopes.shape)  # (b, 2, M-1)
     torch.mul(scale[:, None, None], tables.slopes, out=slopes)
     return FirstPass(sums, tables.averages, slopes, codes)
@@ -190,14 +190,10 @@ def read_sums(batch: Batch, sums: Tensor) -> tuple[Tensor, Diagnostics]:
     Raises:
         ValueError: a descriptor is not finite or not of unit length, if that was left to check.
     """
-    asked = [sums[:NUM_SCALARS]]
-    if not batch.lengths_are_checked:
-        asked += [length[None] for length in extreme_lengths(batch.descriptors)]
-    total, weight, num_queries, num_lone, num_positives, num_wrong, *lengths = torch.cat(
-        asked
-    ).tolist()
-    if lengths:
-        check_lengths(batch.descriptors, batch.tolerance, lengths)
+    numbers = sums[:NUM_SCALARS].tolist()
+    total, weight, num_queries, num_lone, num_positives, num_wrong, num_off_length = numbers
+    if num_off_length > 0:
+        check_lengths(batch.descriptors, batch.tolerance)
     if weight == 0:
         warn_of_no_positives(len(batch.descriptors))
     positive, negative = sums[NUM_SCALARS:].chunk(2)

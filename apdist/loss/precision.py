@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apdist.config.loss import Bins, LossOptions, Variant
+from apdist.config.loss import Bins, Variant
+from apdist.loss.batch import Batch
 from apdist.loss.tiles import Histograms
 
 # The published tie-aware code guards its two divisions by this; its figures depend on it.
@@ -77,24 +78,26 @@ class Tables:
     """(b,) float64 weights of the queries, 0 without positives."""
 
     slopes: Tensor
-    """(b, 2, M-1) derivative of AP by the score of a negative, of a positive; by interval."""
+    """(b, 2, M-1) derivative of 1 - AP by the score of a negative, of a positive; by interval."""
 
     sums: Tensor
     """(NUM_SCALARS + 2M,) float64: weighted AP, weights, queries with positives, queries without,
-    positives between two centres, those of negative slope; histograms of positives, of negatives.
+    positives between two centres, those that lower AP, descriptors found to be too long or short;
+    histograms of positives, of negatives.
     """
 
 
-NUM_SCALARS = 6
+NUM_SCALARS = 7
 
 
-def tables_of(histograms: Histograms, weights: Tensor, options: LossOptions) -> Tables:
-    """Tables of the own rows, whose queries have ``weights`` (b,) float64."""
+def tables_of(histograms: Histograms, batch: Batch, rows: slice) -> Tables:
+    """Tables of the own ``rows``."""
+    options = batch.options
     averages, slopes = slopes_of_bins(
         histograms.positives, histograms.everything, options.variant, bin_width(options)
     )
     defined = ~averages.isnan()
-    counted = weights.where(defined, 0.0)
+    counted = batch.weights_of(rows).where(defined, 0.0)
     counts = histograms.positive_counts
     positive = _mass(histograms.positives)
     scalars = [
@@ -104,10 +107,22 @@ def tables_of(histograms: Histograms, weights: Tensor, options: LossOptions) -> 
         (~defined).sum(),
         counts.sum(),
         counts.where(slopes[:, 1] < 0, 0).sum(),
+        _num_off_length(histograms.squares, batch.tolerance),
     ]
     negative = _mass(histograms.everything) - positive
     sums = torch.cat((torch.stack([value.double() for value in scalars]), positive, negative))
-    return Tables(averages, counted, slopes, sums)
+    return Tables(averages, counted, -slopes, sums)
+
+
+def squares_of_length(tolerance: float) -> tuple[float, float]:
+    """Least and largest square of a length that differs from 1 by ``tolerance`` at most."""
+    largest = torch.finfo(torch.float32).max
+    return max(0.0, 1 - tolerance) ** 2, min((1 + tolerance) ** 2, largest)
+
+
+def _num_off_length(squares: Tensor, tolerance: float) -> Tensor:
+    low, high = squares_of_length(tolerance)
+    return (~((squares >= low) & (squares <= high))).sum()
 
 
 def slopes_of_bins(

@@ -80,6 +80,9 @@ class Histograms:
     positive_counts: Tensor
     """(b, M-1) int64: positives (not the image itself) between two neighbouring centres."""
 
+    squares: Tensor
+    """(b,) similarity of each image with itself; (0,) where lengths were checked before."""
+
 
 @dataclass(frozen=True)
 class Tile:

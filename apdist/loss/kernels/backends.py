@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from torch import Tensor
 
-from apdist.config.loss import Backend, LossOptions, Precision
+from apdist.config.loss import Backend, Precision
 from apdist.loss.batch import Batch
 from apdist.loss.kernels.products import Products
 from apdist.loss.precision import Tables
@@ -59,8 +59,8 @@ class Kernels(Protocol):
     def Sloping(self, batch: Batch, rows: slice, slopes: Tensor) -> Sloping:  # noqa: N802
         """Second pass over the own ``rows``, given the ``slopes`` (n, 2, M-1) of every row."""
 
-    def tables_of(self, histograms: Histograms, weights: Tensor, options: LossOptions) -> Tables:
-        """From the histograms of the own rows, queries of ``weights`` (b,), to AP and slopes."""
+    def tables_of(self, histograms: Histograms, batch: Batch, rows: slice) -> Tables:
+        """From the histograms of the own ``rows`` to average precision and slopes."""
 
 
 @functools.cache

@@ -73,7 +73,10 @@ class Binning:
         cumulative = positives.cumsum(dim=1)
         one = int(self.axis.centres[1])
         return Histograms(
-            cumulative.double() / one, (negatives + cumulative).double() / one, counts
+            cumulative.double() / one,
+            (negatives + cumulative).double() / one,
+            counts,
+            torch.empty(0),
         )
 
 

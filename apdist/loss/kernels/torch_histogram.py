@@ -76,7 +76,8 @@ class Binning:
 
     def histograms(self) -> Histograms:
         """What all tiles added up to."""
-        return Histograms(self.positives.cumsum(dim=1), self.everything, self.counts)
+        positives = self.positives.cumsum(dim=1)
+        return Histograms(positives, self.everything, self.counts, positives.new_empty(0))
 
 
 class Sloping:

@@ -82,7 +82,7 @@ def mark_related(
     the images of a class are neighbours. A marked block costs time, it need not have such a pair.
 
     Args:
-        labels: (n,) int32, equal for equal classes.
+        labels: (n,) integers, equal for equal classes.
         ignore: (n,) int32, equal for equal ids of junk; negative for none.
         row_ranges: (blocks of the b rows, 2) int32 smallest and largest label; where
             ``has_ranges``, blocks whose labels cannot meet are not looked into.

@@ -277,6 +277,7 @@ def bin_related(
     everything: tl.tensor,
     positives: tl.tensor,
     counts: tl.tensor,
+    squares: tl.tensor,
     num_rows: tl.tensor,
     num_columns: tl.tensor,
     stride: tl.tensor,
@@ -306,6 +307,7 @@ def bin_related(
         everything: (b, M) float64; junk and the image itself are subtracted.
         positives: (b, M) float64, added to.
         counts: (b, M-1) int64 positives by interval, added to.
+        squares: (b,) float32 similarity of an image with itself, written.
         num_rows: r.
         num_columns: c.
         stride: between rows.
@@ -351,6 +353,9 @@ def bin_related(
             images, other_images = first_line + lines, first_other + others
             same, junk = relation(labels, ignore, images, other_images, num_images)
             itself = images[:, None] == other_images[None, :]
+            square = tl.sum(tl.where(itself, loaded, 0.0), axis=1)
+            met = of_rows & (tl.sum((itself & inside).to(tl.int32), axis=1) > 0)
+            tl.store(squares + own, square, mask=met)
             if include_self:
                 positive, excluded = same & inside, junk & inside
             else:

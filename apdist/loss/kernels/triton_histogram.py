@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apdist.config.loss import Bins, LossOptions
+from apdist.config.loss import Bins
 from apdist.loss.batch import Batch
 from apdist.loss.kernels import triton_binning as binning
 from apdist.loss.kernels import triton_sloping as sloping
@@ -63,15 +63,10 @@ class Binning:
     def tables(self) -> Histograms:
         """All zero at first; one piece of memory, which takes one launch."""
         size, num_bins = self.rows.stop - self.rows.start, self.bins.num_bins
-        widths = (num_bins, num_bins, num_bins - 1)
-        room = self.batch.pairs.labels.new_zeros(size * sum(widths))  # int64
-        positives, everything, counts = room.split([size * width for width in widths])
-        shape = (size, num_bins)
-        return Histograms(
-            positives.view(torch.float64).view(shape),
-            everything.view(torch.float64).view(shape),
-            counts.view(size, num_bins - 1),
-        )
+        room = self.batch.pairs.labels.new_zeros((3, size, num_bins))  # int64
+        positives, everything = room[:2].view(torch.float64)
+        counts = room[2].view(-1)[: size * (num_bins - 1)].view(size, num_bins - 1)
+        return Histograms(positives, everything, counts, everything.new_empty(size).float())
 
     def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
         """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
@@ -103,7 +98,7 @@ class Binning:
         of_columns = _blocks(num_columns, RELATED["lines_at_once"]) if tile.mirrored else 0
         binning.bin_related[(of_rows + of_columns,)](
             *(scores, *self.related.tensors),
-            *(tables.everything, tables.positives, tables.positive_counts),
+            *(tables.everything, tables.positives, tables.positive_counts, tables.squares),
             *(num_rows, num_columns, scores.stride(0)),
             *self.related.place(tile),
             **_axis(self.bins),
@@ -161,11 +156,11 @@ class Sloping:
         return self.room.as_strided((2, num_rows, num_columns), (size, scores.stride(0), 1))
 
 
-def tables_of(histograms: Histograms, weights: Tensor, options: LossOptions) -> Tables:
-    """Tables of the own rows, whose queries have ``weights`` (b,) float64."""
-    if options.variant != "ap":
-        return tables_of_any(histograms, weights, options)
-    return tables_of_ap(histograms, weights, bin_width(options))
+def tables_of(histograms: Histograms, batch: Batch, rows: slice) -> Tables:
+    """Tables of the own ``rows``."""
+    return (tables_of_ap if batch.options.variant == "ap" else tables_of_any)(
+        histograms, batch, rows
+    )
 
 
 class Related:
@@ -183,11 +178,12 @@ class Related:
         num_row_blocks = _blocks(num_rows, BLOCK)
         marks = labels.new_empty((num_row_blocks, self.num_blocks), dtype=torch.uint8)
         if marks.numel() > 0:
-            # Half of a label's digits: those that only look equal cost time, nothing else.
-            short_labels = labels.int()
-            ids = ignore.clamp(-1, 2**31 - 1).int() if pairs.has_junk else marks
             # To look into few blocks takes less time than to find out which.
-            has_ranges = marks.numel() > _FEW_BLOCKS and not pairs.has_junk
+            is_small = marks.numel() <= _FEW_BLOCKS
+            # Half of a label's digits: those that only look equal cost time, nothing else.
+            short_labels = labels if is_small else labels.int()
+            ids = ignore.clamp(-1, 2**31 - 1).int() if pairs.has_junk else marks
+            has_ranges = not is_small and not pairs.has_junk
             row_ranges = column_ranges = marks
             if has_ranges:
                 column_ranges = _ranges(short_labels)

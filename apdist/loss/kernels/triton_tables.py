@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import torch
 import triton.language as tl
-from torch import Tensor
 
+from apdist.loss.batch import Batch
 from apdist.loss.kernels.triton_axis import kernel
-from apdist.loss.precision import NUM_SCALARS, Tables
+from apdist.loss.precision import NUM_SCALARS, Tables, bin_width, squares_of_length
 from apdist.loss.tiles import Histograms
 
 # More numbers of a program than these do not fit in its registers.
 _NUMBERS_AT_ONCE = 1024
 
 
-def tables_of_ap(histograms: Histograms, weights: Tensor, bin_width: float) -> Tables:
+def tables_of_ap(histograms: Histograms, batch: Batch, rows: slice) -> Tables:
     """What `precision.tables_of` gives for variant "ap", the slopes in float32."""
+    weights, (low, high) = batch.weights_of(rows), squares_of_length(batch.tolerance)
     num_rows, num_bins = histograms.positives.shape
     padded_bins = 1 << (num_bins - 1).bit_length()
     rows_at_once = rows_of_programs(padded_bins)
@@ -33,7 +34,8 @@ def tables_of_ap(histograms: Histograms, weights: Tensor, bin_width: float) -> T
         with torch.cuda.device_of(weights):
             fill_tables[(num_programs,)](
                 *(histograms.positives, histograms.everything, histograms.positive_counts),
-                *(weights, averages, counted, slopes, sums, num_rows, 1 / bin_width),
+                *(histograms.squares, weights, averages, counted, slopes, sums),
+                *(num_rows, 1 / bin_width(batch.options), low, high),
                 num_bins=num_bins,
                 padded_bins=padded_bins,
                 num_scalars=NUM_SCALARS,
@@ -59,6 +61,7 @@ def fill_tables(
     positives: tl.tensor,
     everything: tl.tensor,
     counts: tl.tensor,
+    squares: tl.tensor,
     weights: tl.tensor,
     averages: tl.tensor,
     counted: tl.tensor,
@@ -66,6 +69,8 @@ def fill_tables(
     sums: tl.tensor,
     num_rows: tl.tensor,
     bins_a_score: tl.tensor,
+    least_square: tl.tensor,
+    largest_square: tl.tensor,
     num_bins: tl.constexpr,
     padded_bins: tl.constexpr,
     num_scalars: tl.constexpr,
@@ -77,14 +82,17 @@ def fill_tables(
         positives: (b, M) float64 H+, cumulative.
         everything: (b, M) float64 H, cumulative.
         counts: (b, M-1) int64 positives by interval.
+        squares: (b,) float32 of the descriptors' lengths.
         weights: (b,) float64 of the queries.
         averages: (b,) float64, written; NaN without positives.
         counted: (b,) float64, written: the weights, 0 without positives.
-        slopes: (b, 2, M-1) float32, written: derivative of AP by the score of a negative, of a
-            positive.
+        slopes: (b, 2, M-1) float32, written: derivative of 1 - AP by the score of a negative, of
+            a positive.
         sums: (blocks, num_scalars + 2 M) float64, written, in the order of precision.Tables.
         num_rows: b.
         bins_a_score: one over the width of a bin.
+        least_square: of a length that will do.
+        largest_square: likewise.
         num_bins: M.
         padded_bins: B.
         num_scalars: numbers before the histograms in a row of ``sums``.
@@ -115,15 +123,15 @@ def fill_tables(
     tl.store(counted + rows, weight, mask=known)
 
     scale = tl.where(last > 0, bins_a_score / divisor, 0.0)[:, None]
-    negative = -share * precision * scale
-    positive = negative + (share + precision - next_precision) * scale
+    negative = share * precision * scale
+    positive = negative - (share + precision - next_precision) * scale
     slope_at = slopes + rows[:, None].to(tl.int64) * (2 * num_bins - 2) + bins[None, :]
     tl.store(slope_at, negative.to(tl.float32), mask=after)
     tl.store(slope_at + num_bins - 1, positive.to(tl.float32), mask=after)
 
     number_at = rows[:, None].to(tl.int64) * (num_bins - 1) + bins[None, :]
     numbers = tl.load(counts + number_at, mask=after, other=0).to(tl.float64)
-    wrong = tl.where(positive < 0, numbers, 0.0)
+    wrong = tl.where(positive > 0, numbers, 0.0)
     total = tl.load(everything + at, mask=inside, other=0.0)
     in_bin_of_all = total - tl.load(everything + at - 1, mask=before, other=0.0)
 
@@ -134,6 +142,9 @@ def fill_tables(
     tl.store(own + 3, tl.sum((known & (num_positives <= 0)).to(tl.float64), axis=0))
     tl.store(own + 4, tl.sum(tl.sum(numbers, axis=1), axis=0))
     tl.store(own + 5, tl.sum(tl.sum(wrong, axis=1), axis=0))
+    square = tl.load(squares + rows, mask=known, other=1.0)
+    fits = (square >= least_square) & (square <= largest_square)
+    tl.store(own + 6, tl.sum((known & ~fits).to(tl.float64), axis=0))
     tl.store(own + num_scalars + bins, tl.sum(in_bin, axis=0), mask=bins < num_bins)
     negatives = tl.sum(in_bin_of_all - in_bin, axis=0)
     tl.store(own + num_scalars + num_bins + bins, negatives, mask=bins < num_bins)

@@ -129,7 +129,7 @@ class LossCollectives:
             self._gather(self._slopes)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum of ``values`` (6 + 2 M,) over the workers, on the CPU: the one wait for the device.
+        """Sum of ``values`` (7 + 2 M,) over the workers, on the CPU: the one wait for the device.
 
         Raises:
             AllFailedError: it is not finite, on all workers.

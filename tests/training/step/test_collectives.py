@@ -123,7 +123,7 @@ def test_a_step_counts_the_bytes_it_receives() -> None:
         rows, dim, bins = (14, 12)[rank], 6, 20  # those of the other
         gathered = rows * 8 * (dim + 1 + 2 * (bins - 1)) + (5 + 2) * 8
         used = [p for name, p in Toy().named_parameters() if name not in ("unused", "frozen")]
-        assert found == gathered + 8 * (6 + 2 * bins) + 8 * sum(p.numel() for p in used)
+        assert found == gathered + 8 * (7 + 2 * bins) + 8 * sum(p.numel() for p in used)
 
 
 def run_misinformed() -> str:
