@@ -23,7 +23,7 @@ from apdist.training.step.sharding import shard_parameters, whole
 from apdist.training.step.step import global_step
 
 # Backbone, side of an image, images, chunk.
-NETWORKS = [("resnet50", 224, 512, 64), ("vit-b/16", 224, 512, 64), ("resnet101", 800, 64, 16)]
+NETWORKS = [("resnet50", 224, 512, 128), ("vit-b/16", 224, 512, 128), ("resnet101", 800, 64, 16)]
 SMALL_NETWORKS = [("small", 32, 16, 8)]
 
 
