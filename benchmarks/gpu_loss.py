@@ -33,8 +33,8 @@ def card(setting: Setting) -> Iterator[Figure]:
     if not setting.dry:
         properties = torch.cuda.get_device_properties(0)
         found |= {"card": properties.name, "GiB": properties.total_memory >> 30}
-        like = torch.empty(1, 1, device=setting.device)
-        found["runs by Triton"] = not hindrance_of_triton(20, like)
+        hindrance = hindrance_of_triton(20, torch.float32, torch.device(setting.device))
+        found["runs by Triton"] = not hindrance
     yield Figure("card", {}, found)
 
 

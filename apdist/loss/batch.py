@@ -105,7 +105,7 @@ def chosen_backend(options: LossOptions, descriptors: Tensor) -> Backend:
             'backend "numba" needs the numba package and descriptors on the CPU, '
             f'got descriptors on {device}; use backend="auto"'
         )
-    if backend == "triton" and hindrance_of_triton(options.num_bins, descriptors):
+    if backend == "triton" and hindrance_of_triton(options.num_bins, descriptors.dtype, device):
         raise ValueError(
             'backend "triton" needs the triton package, a C compiler, at most '
             f"{MAX_BINS_OF_TRITON} bins and torch.float32 descriptors on a CUDA device, got "
@@ -122,7 +122,7 @@ def chosen_backend(options: LossOptions, descriptors: Tensor) -> Backend:
         return "numba"
     if device.type != "cuda":
         return "tiled"
-    if hindrance := hindrance_of_triton(options.num_bins, descriptors):
+    if hindrance := hindrance_of_triton(options.num_bins, descriptors.dtype, device):
         warn_of_plain_torch(hindrance)
         return "tiled"
     return "triton"

@@ -143,12 +143,12 @@ def first_pass(
 def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Codes]:
     """Histograms of the scores of the own ``rows`` with all images, and the codes of the pairs."""
     descriptors, options = batch.descriptors, batch.options
-    cut = cut_of(descriptors, batch.backend, options.tile_size)
+    cut = cut_of(descriptors.shape, descriptors.device, batch.backend, options.tile_size)
     tiles = tiles_of(len(descriptors), rows, cut)
-    codes = new_codes(tiles, cut, options, descriptors)
+    codes = new_codes(tiles, cut, options, descriptors.device)
     kernels = kernels_of(batch.backend)
     binning = kernels.Binning(batch, rows)
-    buffer = new_buffer(tiles, cut, descriptors)
+    buffer = new_buffer(tiles, cut, descriptors.dtype, descriptors.device)
     with kernels.products_of(descriptors, options.precision) as products:
         for tile, tile_codes in zip(tiles, codes, strict=True):
             scores = products.scores(tile, cut.view(buffer, tile))
@@ -166,12 +166,12 @@ def second_pass(batch: Batch, rows: slice, slopes: Tensor, codes: Codes) -> Tens
         codes: what the own first pass found.
     """
     descriptors, options = batch.descriptors, batch.options
-    cut = cut_of(descriptors, batch.backend, options.tile_size)
+    cut = cut_of(descriptors.shape, descriptors.device, batch.backend, options.tile_size)
     tiles = tiles_of(len(descriptors), rows, cut)
     kernels = kernels_of(batch.backend)
     sloping = kernels.Sloping(batch, rows, slopes)
     gradient = torch.zeros_like(descriptors[rows])
-    buffer = new_buffer(tiles, cut, descriptors)
+    buffer = new_buffer(tiles, cut, descriptors.dtype, descriptors.device)
     with kernels.products_of(descriptors, options.precision) as products:
         for tile, tile_codes in zip(tiles, codes, strict=True):
             scores = cut.view(buffer, tile)

@@ -129,15 +129,18 @@ class Cut:
         return buffer.as_strided(tile.shape, (self.stride(tile), 1))
 
 
-def cut_of(descriptors: Tensor, backend: Backend, tile_size: int | Literal["auto"]) -> Cut:
-    """How the similarities of ``descriptors`` (n, d) are cut for a backend."""
+def cut_of(
+    shape: torch.Size, device: torch.device, backend: Backend, tile_size: int | Literal["auto"]
+) -> Cut:
+    """How the similarities of descriptors of a ``shape`` (n, d) are cut for a backend."""
+    num_images, num_numbers = shape
     of_triton = backend == "triton"
-    if of_triton or descriptors.device.type != "cpu":
+    if of_triton or device.type != "cpu":
         size = _GPU_TILE if tile_size == "auto" else tile_size
-        square = _GPU_SQUARE if len(descriptors) > _FEW_IMAGES else _FEW_IMAGES
+        square = _GPU_SQUARE if num_images > _FEW_IMAGES else _FEW_IMAGES
         multiple, row_multiple = (BLOCK, _TRITON_ROW) if of_triton else (1, 1)
         return Cut(size, size, square, multiple, row_multiple, largest_first=True)
-    default = _CPU_TILE_OF_LONG if descriptors.shape[1] >= _LONG else _CPU_TILE
+    default = _CPU_TILE_OF_LONG if num_numbers >= _LONG else _CPU_TILE
     size = default if tile_size == "auto" else tile_size
     return Cut(size, size)
 
@@ -180,29 +183,27 @@ def within(part: slice, rows: slice) -> slice:
     return slice(part.start - rows.start, part.stop - rows.start)
 
 
-def new_buffer(
-    tiles: list[Tile], cut: Cut, like: Tensor, dtype: torch.dtype | None = None
-) -> Tensor:
+def new_buffer(tiles: list[Tile], cut: Cut, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Room for the scores of the largest tile."""
     size = max((tile.shape[0] * cut.stride(tile) for tile in tiles), default=0)
-    return like.new_empty(size, dtype=dtype)
+    return torch.empty(size, dtype=dtype, device=device)
 
 
-def new_codes(tiles: list[Tile], cut: Cut, options: LossOptions, like: Tensor) -> Codes:
+def new_codes(tiles: list[Tile], cut: Cut, options: LossOptions, device: torch.device) -> Codes:
     """Room for one byte a pair if that is within the budget."""
     num_bytes = sum(tile.shape[0] * cut.stride(tile) for tile in tiles)
-    if options.num_bins > _MAX_BINS_OF_BYTE or not _fits(num_bytes, options, like):
-        return [like.new_empty((0, 0), dtype=torch.uint8) for _ in tiles]
-    return [cut.view(new_buffer([tile], cut, like, torch.uint8), tile) for tile in tiles]
+    if options.num_bins > _MAX_BINS_OF_BYTE or not _fits(num_bytes, options, device):
+        return [torch.empty((0, 0), dtype=torch.uint8, device=device) for _ in tiles]
+    return [cut.view(new_buffer([tile], cut, torch.uint8, device), tile) for tile in tiles]
 
 
-def _fits(num_bytes: int, options: LossOptions, like: Tensor) -> bool:
+def _fits(num_bytes: int, options: LossOptions, device: torch.device) -> bool:
     """Whether so much may be kept beside the descriptors."""
     if options.cache_mib != "auto":
         return num_bytes <= options.cache_mib << 20
-    if num_bytes <= _SMALL_CACHE_BYTES or like.device.type != "cuda":
+    if num_bytes <= _SMALL_CACHE_BYTES or device.type != "cuda":
         return num_bytes <= _SMALL_CACHE_BYTES
-    free, _ = torch.cuda.mem_get_info(like.device)
+    free, _ = torch.cuda.mem_get_info(device)
     # What torch holds and does not use is free as well.
-    free += torch.cuda.memory_reserved(like.device) - torch.cuda.memory_allocated(like.device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return num_bytes <= free // 2

@@ -1,7 +1,4 @@
-"""Which kernels can run here: what is installed, and what the descriptors are.
-
-Shapes: n images, d descriptor size.
-"""
+"""Which kernels can run here: what is installed, and what the descriptors are."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ import sysconfig
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -22,18 +18,18 @@ logger = logging.getLogger(__name__)
 MAX_BINS_OF_TRITON = 512
 
 
-def hindrance_of_triton(num_bins: int, descriptors: Tensor) -> str:
-    """Why the Triton kernels cannot run on ``descriptors`` here; "" if they can."""
+def hindrance_of_triton(num_bins: int, dtype: torch.dtype, device: torch.device) -> str:
+    """Why the Triton kernels cannot run on descriptors of such a kind here; "" if they can."""
     if not has_triton():
         return "triton is not installed; pip install triton"
-    if descriptors.dtype != torch.float32:
-        return f"descriptors are {descriptors.dtype}; its kernels take torch.float32"
+    if dtype != torch.float32:
+        return f"descriptors are {dtype}; its kernels take torch.float32"
     if num_bins > MAX_BINS_OF_TRITON:
         return f"num_bins is {num_bins}; its kernels take {MAX_BINS_OF_TRITON} at most"
     if is_interpreted():
         return ""
-    if descriptors.device.type != "cuda":
-        return f"descriptors are on {descriptors.device}; its kernels need a CUDA device"
+    if device.type != "cuda":
+        return f"descriptors are on {device}; its kernels need a CUDA device"
     return "" if _can_build() else "no C compiler or no Python.h; install gcc and python3-dev"
 
 

@@ -1,5 +1,7 @@
 """The descriptors of the global batch: each is written to its place, and lies nowhere else.
 
+What the model has to give is checked here: one finite row an image, the same in both passes.
+
 Shapes: n images in the global batch, b of them of this worker, c in a chunk, d descriptor size.
 """
 
@@ -10,7 +12,10 @@ from torch import Tensor
 
 from apdist.training.step.chunks import Chunk
 from apdist.training.step.collectives import Workers
-from apdist.training.step.failures import BatchError, check_finite, check_shape
+from apdist.training.step.failures import BatchError
+
+# What a second pass through the model may differ by; bf16 is only repeatable to about this.
+_REPLAY_TOLERANCE = {torch.float64: 1e-6, torch.float32: 0.02}
 
 
 class BatchDescriptors:
@@ -40,7 +45,7 @@ class BatchDescriptors:
             ValueError: another shape.
         """
         width = found.shape[-1] if self._rows is None else self._rows.shape[1]
-        check_shape(found, len(chunk.images), width)
+        _check_shape(found, len(chunk.images), width)
         if chunk.padding:
             return
         if self._rows is None:
@@ -58,7 +63,7 @@ class BatchDescriptors:
             ValueError: one is not finite.
         """
         if self._finite:
-            check_finite(torch.cat(self._finite))
+            _check_finite(torch.cat(self._finite))
 
     def gathered(self, kinds: Sequence[int], device: torch.device) -> Tensor:
         """Rows (n, d) of all workers, to the caller; ``kinds`` of all workers.
@@ -79,3 +84,45 @@ class BatchDescriptors:
             rows = torch.empty((sum(self.sizes), kind // 2), dtype=dtype, device=device)
         self.workers.fill_rows(rows, self.sizes)
         return rows
+
+
+def _check_shape(descriptors: Tensor, num_images: int, width: int) -> None:
+    """Refuse ``descriptors`` of so many images that are not one row each, of that ``width``.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if descriptors.dim() != 2 or descriptors.shape != (num_images, width):
+        raise ValueError(
+            f"the model must map {num_images} images to {num_images} descriptors (c, d), of the "
+            f"same size in every chunk, got shape {tuple(descriptors.shape)}"
+        )
+
+
+def _check_finite(finite: Tensor) -> None:
+    """Refuse descriptors that cannot be scored; ``finite`` (b,) says which can.
+
+    Raises:
+        ValueError: a value is NaN or infinite; names the first image.
+    """
+    bad = (~finite).nonzero()[:, 0]
+    if len(bad):
+        raise ValueError(
+            f"{len(bad)} descriptors are NaN or infinite, the first is that of its image "
+            f"{int(bad[0])}; lower the learning rate, or look at that image"
+        )
+
+
+def check_replay(first: Tensor, again: Tensor) -> None:
+    """Compare the descriptors (c, d) of both passes through the model.
+
+    Raises:
+        ValueError: they differ, so the gradient would belong to other descriptors.
+    """
+    difference = float((again.detach() - first.detach()).abs().max())
+    if not difference <= _REPLAY_TOLERANCE.get(first.dtype, 0.02):  # also if it is NaN
+        raise ValueError(
+            f"the second pass through the model gave other descriptors than the first (by "
+            f"{difference:.2g}): the model draws random numbers outside torch, or keeps state; "
+            "use activations=store"
+        )

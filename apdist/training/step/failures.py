@@ -2,7 +2,7 @@
 
 `Guard` in guard.py raises it on all workers.
 
-Shapes: b images of a worker, c in a chunk, d descriptor size.
+Shapes: b images of a worker.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,6 @@ class BatchError(ValueError):
 
 class WorkerError(RuntimeError):
     """Something failed on a worker."""
-
-
-# What a second pass through the model may differ by; bf16 is only repeatable to about this.
-_REPLAY_TOLERANCE = {torch.float64: 1e-6, torch.float32: 0.02}
 
 
 def is_bad_input(error: Exception) -> bool:
@@ -70,33 +66,6 @@ def check_arguments(
         raise ValueError("no parameter of the model is trainable; set requires_grad")
 
 
-def check_shape(descriptors: Tensor, num_images: int, width: int) -> None:
-    """Refuse ``descriptors`` of so many images that are not one row each, of that ``width``.
-
-    Raises:
-        ValueError: another shape.
-    """
-    if descriptors.dim() != 2 or descriptors.shape != (num_images, width):
-        raise ValueError(
-            f"the model must map {num_images} images to {num_images} descriptors (c, d), of the "
-            f"same size in every chunk, got shape {tuple(descriptors.shape)}"
-        )
-
-
-def check_finite(finite: Tensor) -> None:
-    """Refuse descriptors that cannot be scored; ``finite`` (b,) says which can.
-
-    Raises:
-        ValueError: a value is NaN or infinite; names the first image.
-    """
-    bad = (~finite).nonzero()[:, 0]
-    if len(bad):
-        raise ValueError(
-            f"{len(bad)} descriptors are NaN or infinite, the first is that of its image "
-            f"{int(bad[0])}; lower the learning rate, or look at that image"
-        )
-
-
 def check_sizes(sizes: Sequence[int], rank: int, num_workers: int, num_images: int) -> None:
     """Refuse sizes of all workers' parts that are not those of this batch.
 
@@ -127,19 +96,4 @@ def check_plans(plans: Sequence[Sequence[int]], chunk_size: int) -> None:
         raise BatchError(
             f"the workers have {sizes} images, and not all of them were told so; "
             "pass the same worker_sizes on every worker"
-        )
-
-
-def check_replay(first: Tensor, again: Tensor) -> None:
-    """Compare the descriptors (c, d) of both passes through the model.
-
-    Raises:
-        ValueError: they differ, so the gradient would belong to other descriptors.
-    """
-    difference = float((again.detach() - first.detach()).abs().max())
-    if not difference <= _REPLAY_TOLERANCE.get(first.dtype, 0.02):  # also if it is NaN
-        raise ValueError(
-            f"the second pass through the model gave other descriptors than the first (by "
-            f"{difference:.2g}): the model draws random numbers outside torch, or keeps state; "
-            "use activations=store"
         )

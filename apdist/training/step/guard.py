@@ -91,12 +91,12 @@ class LossCollectives:
 
     Args:
         workers: who takes part.
-        descriptors: (n, d) gathered.
         sizes: b of every worker.
+        like: of the precision and on the device of the descriptors.
     """
 
-    def __init__(self, workers: Workers, descriptors: Tensor, sizes: Sequence[int]) -> None:
-        self.workers, self.descriptors, self.sizes = workers, descriptors, sizes
+    def __init__(self, workers: Workers, sizes: Sequence[int], like: Tensor) -> None:
+        self.workers, self.sizes, self.like = workers, sizes, like
         self._slopes: Tensor | None = None
         self._has_summed = self._has_gathered = False
 
@@ -119,9 +119,8 @@ class LossCollectives:
 
     def _catch_up(self, error: Exception, num_bins: int) -> None:
         if not self._has_summed:
-            nothing = self.descriptors.new_full(
-                (NUM_SCALARS + 2 * num_bins,), torch.nan, dtype=torch.float64
-            )
+            num_sums = NUM_SCALARS + 2 * num_bins
+            nothing = self.like.new_full((num_sums,), torch.nan, dtype=torch.float64)
             self.workers.sum(nothing)
             raise AllFailedError from error
         if not self._has_gathered:
@@ -136,12 +135,16 @@ class LossCollectives:
         """
         num_bins = (len(values) - NUM_SCALARS) // 2
         # Now, because who is short of memory for them can still say so.
-        self._slopes = self.descriptors.new_empty((len(self.descriptors), 2, num_bins - 1))
+        self._slopes = self.like.new_empty((sum(self.sizes), 2, num_bins - 1))
         self._has_summed = True
         sums = self.workers.sum(values).cpu()
         if not bool(sums.isfinite().all()):
             raise AllFailedError("the sums of the loss are not finite")
         return sums
+
+    def labels(self, own: Tensor) -> Tensor:
+        """Labels or ids (n,) of all workers, from the ``own`` ones (b,)."""
+        return self.workers.gather_rows(own.long(), self.sizes)
 
     def gather(self, rows: Tensor) -> Tensor:
         """Slopes (n, 2, M-1) of all workers, from the own ``rows`` (b, 2, M-1)."""

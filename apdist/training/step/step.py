@@ -14,27 +14,14 @@ Shapes: n images in the global batch, b on this worker, c in a chunk, d descript
 import torch
 from torch import Tensor, nn
 
-from apdist.loss.batch_loss import BatchLoss
 from apdist.loss.gradient import score_own_rows
-from apdist.loss.results import RowScores
 from apdist.training.step.activations import keeping
 from apdist.training.step.batch_norm import ChunkStatistics
 from apdist.training.step.chunks import Chunk, chunk_counts, numbered_chunks, padded
 from apdist.training.step.collectives import Workers
-from apdist.training.step.descriptors import BatchDescriptors
-from apdist.training.step.failures import (
-    check_arguments,
-    check_plans,
-    check_replay,
-    check_sizes,
-    shortage_advice,
-)
-from apdist.training.step.gradients import (
-    add_gradients,
-    take_gradients,
-    used_anywhere,
-    used_flags,
-)
+from apdist.training.step.descriptors import BatchDescriptors, check_replay
+from apdist.training.step.failures import check_arguments, check_plans, check_sizes, shortage_advice
+from apdist.training.step.gradients import add_gradients, take_gradients, used_anywhere, used_flags
 from apdist.training.step.guard import Guard, LossCollectives
 from apdist.training.step.options import StepOptions
 from apdist.training.step.results import StepResult
@@ -86,10 +73,18 @@ def global_step(
     watch.lap()
 
     batch = descriptors.gathered([kind for kind, *_ in told], images.device)  # (n, d)
-    collectives = LossCollectives(workers, batch, sizes)
-    scores = None
+    collectives = LossCollectives(workers, sizes, batch.new_empty(0))
+    first, scores = sum(sizes[: workers.rank]), None
     with guard("to score the batch"), collectives.attended(options.loss):
-        scores = _score(options.loss, batch, labels, ignore, collectives)
+        scores = score_own_rows(
+            options.loss,
+            batch,
+            collectives.labels(labels),
+            slice(first, first + len(labels)),
+            sum_over_workers=collectives.sum,
+            gather_rows=collectives.gather,
+            ignore=None if ignore is None else collectives.labels(ignore),
+        )
     # Who has failed goes on without a gradient: sharded parameters keep the others waiting for it.
     gradient = scores.gradient if scores else batch[:1].mul(0).expand(len(images), -1)
     del batch, collectives
@@ -133,27 +128,6 @@ def _describe(
             described.append(found if found.requires_grad or not described else None)
     descriptors.check()
     return described
-
-
-def _score(
-    loss: BatchLoss,
-    descriptors: Tensor,
-    labels: Tensor,
-    ignore: Tensor | None,
-    collectives: LossCollectives,
-) -> RowScores:
-    """Stage 2: loss of the gathered batch (n, d), its gradient by the own descriptors (b, d)."""
-    workers, sizes = collectives.workers, collectives.sizes
-    start = sum(sizes[: workers.rank])
-    return score_own_rows(
-        loss,
-        descriptors,
-        workers.gather_rows(labels.long(), sizes),
-        slice(start, start + len(labels)),
-        ignore=None if ignore is None else workers.gather_rows(ignore.long(), sizes),
-        sum_over_workers=collectives.sum,
-        gather_rows=collectives.gather,
-    )
 
 
 def _backprop(
