@@ -1,10 +1,11 @@
 """Checkpoints: everything a run needs to go on, written whole or not at all.
 
 A checkpoint is a folder ``checkpoints/step-0000000060`` of the run with ``state-<sha256>.pt``
-(tensors) and ``meta.json``, its marker, which is written last: a folder without it does not count.
-The marker holds checksums of the state, of the pages of history that belong to it, and of itself.
-State and pages are named by their content: who writes late, because another process has taken the
-run over in the meantime, replaces nothing. The newest sound checkpoint is found by listing, on a
+(tensors) and ``meta-3.json``, its marker, which is written last: a folder without it does not
+count. The marker holds checksums of the state, of the pages of history that belong to it, and of
+itself. State and pages are named by their content, the marker by the lease that it was written
+under: who writes late, because another process has taken the run over in the meantime, replaces
+nothing, and of two markers that of the later writer counts. The newest sound checkpoint is found by listing, on a
 disk as in object storage, so a restarted worker group, another number of workers and a later
 ``--resume`` all go on from the same place.
 """
@@ -36,7 +37,7 @@ from apdist.training.run_folder.versions import FORMAT, refuse_other_format
 logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
-META_NAME = "meta.json"
+MARKER_NAME = re.compile(r"meta-(\d+)\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class Marker:
     """Of the file with the tensors, and in its name."""
     history: tuple[str, ...] = ()
     """Pages with all events up to this step; see `history`."""
+    writer: int = 0
+    """Number of the lease that it is written under; 0 without one."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +120,18 @@ def write_state(uri: str, content: bytes, marker: Marker) -> Marker:
 
 def write_marker(run: str, marker: Marker) -> None:
     """Make the checkpoint of ``marker``, whose other files are there, valid."""
-    place = f"{FOLDER}/{checkpoint_name(marker.step)}/{META_NAME}"
+    place = f"{FOLDER}/{checkpoint_name(marker.step)}/{marker_name(marker)}"
     storage.write_bytes(storage.join(run, place), _sealed(marker))
 
 
 def checkpoint_name(step: int) -> str:
     """Name of the folder of a checkpoint; sorts as the steps do."""
     return f"step-{step:010d}"
+
+
+def marker_name(marker: Marker) -> str:
+    """Name of the file that makes a checkpoint valid."""
+    return f"meta-{marker.writer}.json"
 
 
 def state_name(marker: Marker) -> str:
@@ -144,16 +152,15 @@ def newest_sound(run: str, *, with_state: bool = True) -> Found | None:
     reasons = []
     for name in _names(run):
         uri = storage.join(run, f"{FOLDER}/{name}")
-        if not storage.exists(storage.join(uri, META_NAME)):
-            continue  # cut off while it was written, or while it was deleted
-        try:
-            found = sound(run, uri, with_state=with_state)
-        except (ValueError, MissingError) as error:
-            reasons.append(f"{uri}: {error}")
-            continue
-        for reason in reasons:
-            logger.warning("passed over a damaged checkpoint: %s", reason)
-        return found
+        for file in _marker_names(uri):  # none: it was cut off while it was written, or deleted
+            try:
+                found = _sound(run, uri, file, with_state)
+            except (ValueError, MissingError) as error:
+                reasons.append(f"{uri}: {error}")
+                continue
+            for reason in reasons:
+                logger.warning("passed over a damaged checkpoint: %s", reason)
+            return found
     if reasons:
         raise ValueError(
             f"no checkpoint of {run} is sound ({'; '.join(reasons)[:600]}); put one back, or start "
@@ -162,13 +169,17 @@ def newest_sound(run: str, *, with_state: bool = True) -> Found | None:
     return None
 
 
-def sound(run: str, uri: str, *, with_state: bool = True) -> Found:
-    """The checkpoint at ``uri`` of ``run``.
+def sound(run: str, uri: str, writer: int) -> Found:
+    """The checkpoint at ``uri`` of ``run`` as a ``writer`` left it.
 
     Raises:
         ValueError: it is damaged.
     """
-    marker = read_marker(uri)
+    return _sound(run, uri, f"meta-{writer}.json", with_state=True)
+
+
+def _sound(run: str, uri: str, file: str, with_state: bool) -> Found:
+    marker = read_marker(uri, file)
     for page in marker.history:
         read_page(run, page)
     if not with_state:
@@ -179,22 +190,22 @@ def sound(run: str, uri: str, *, with_state: bool = True) -> Found:
     return Found(uri, marker, state)
 
 
-def read_marker(uri: str) -> Marker:
-    """What the checkpoint at ``uri`` belongs to and holds.
+def read_marker(uri: str, file: str) -> Marker:
+    """What the checkpoint at ``uri`` belongs to and holds, by its marker ``file``.
 
     Raises:
         ValueError: the file is damaged, or of another version.
     """
-    content = storage.read_bytes(storage.join(uri, META_NAME))
+    content = storage.read_bytes(storage.join(uri, file))
     try:
         values = json.loads(content)
         refuse_other_format(uri, values.pop("format", 1))
         seal = values.pop("sha256")
         marker = Marker(**values | {"history": tuple(values["history"])})
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:
-        raise ValueError(f"{META_NAME} is damaged ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error})") from error
     if seal != _seal(marker):
-        raise ValueError(f"the checksum of {META_NAME} differs")
+        raise ValueError(f"the checksum of {file} differs")
     return marker
 
 
@@ -245,23 +256,32 @@ def prune_checkpoints(run: str, written: Marker, keep: int) -> None:
     newest = names.index(checkpoint_name(written.step))
     for name in names[newest + keep :]:
         _remove(run, name)
-    _remove(run, names[newest], but={META_NAME, state_name(written)})
+    _remove(run, names[newest], but={marker_name(written), state_name(written)})
     used: set[str] = set()
     for name in names[: newest + keep]:
-        try:
-            used |= set(read_marker(storage.join(run, f"{FOLDER}/{name}")).history)
-        except MissingError:
-            continue  # cut off before it had a marker
-        except ValueError:
-            return  # its pages are not known; nothing that a person could still need is deleted
+        uri = storage.join(run, f"{FOLDER}/{name}")
+        for file in _marker_names(uri):
+            try:
+                used |= set(read_marker(uri, file).history)
+            except MissingError:
+                continue
+            except ValueError:
+                return  # its pages are not known; nothing that a person may still need is deleted
     prune_pages(run, used)
 
 
 def _remove(run: str, name: str, but: Collection[str] = ()) -> None:
     """Delete the files of a checkpoint; the marker first: what is half deleted must not count."""
     files = storage.list_files(storage.join(run, f"{FOLDER}/{name}"))
-    for file in sorted(set(files) - set(but), key=lambda file: file != META_NAME):
+    for file in sorted(set(files) - set(but), key=lambda file: not MARKER_NAME.fullmatch(file)):
         storage.remove(storage.join(run, f"{FOLDER}/{name}/{file}"))
+
+
+def _marker_names(uri: str) -> list[str]:
+    """Files that make the checkpoint at ``uri`` valid, that of the latest writer first."""
+    files = storage.list_files(uri)
+    writers = {file: int(found[1]) for file in files if (found := MARKER_NAME.fullmatch(file))}
+    return sorted(writers, key=lambda file: -writers[file])
 
 
 def _names(run: str) -> list[str]:

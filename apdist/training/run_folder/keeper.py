@@ -78,7 +78,14 @@ class Keeper:
         if self.workers.rank == 0:
             self.history = read_pages(self.run, self.pages)
             recorder = Recorder(self.run, self.pages)
-            self._saver = Saver(self.run, recorder, self.keep, self.refuse_if_lost, self._written)
+            self._saver = Saver(
+                self.run,
+                recorder,
+                keep=self.keep,
+                writer=self.lease.number if self.lease else 0,
+                may_write=self.refuse_if_lost,
+                done=self._written,
+            )
             self._saver.last = found.marker if found else None
         return 0 if found is None else found.marker.step
 
@@ -88,13 +95,16 @@ class Keeper:
         if self.workers.rank == 0:
             try:
                 found = newest_sound(self.run)
-                text = found.uri if found else ""
+                text = f"{found.marker.writer} {found.uri}" if found else ""
             except ValueError as error:  # all have to raise, or the others wait for ever
                 text = f"!{error}"
         told = self.workers.gather_texts(text, device)[0]
         if told.startswith("!"):
             raise ValueError(told[1:])
-        return found if found or not told else sound(self.run, told)
+        if found or not told:
+            return found
+        writer, _, uri = told.partition(" ")
+        return sound(self.run, uri, int(writer))
 
     def post(self, event: Event) -> None:
         """Tell the driver, and keep what belongs to the history; from worker 0."""

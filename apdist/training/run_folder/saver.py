@@ -24,6 +24,7 @@ class Saver:
         run: URI of the run's folder.
         recorder: of the history that is stored with each checkpoint.
         keep: newest checkpoints that are kept.
+        writer: number of the lease that the run is written under.
         may_write: raises if this process is not the run's writer any more; asked before each
             checkpoint becomes valid.
         done: called in the writing thread with step and URI of each checkpoint.
@@ -34,10 +35,11 @@ class Saver:
         run: str,
         recorder: Recorder,
         keep: int,
+        writer: int,
         may_write: Callable[[], None],
         done: Callable[[int, str], None],
     ) -> None:
-        self.run, self.recorder, self.keep = run, recorder, keep
+        self.run, self.recorder, self.keep, self.writer = run, recorder, keep, writer
         self.may_write, self.done = may_write, done
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -102,7 +104,7 @@ class Saver:
     ) -> None:
         if content:
             write_page(self.run, pages[-1], content)
-        marker = replace(marker, history=pages)
+        marker = replace(marker, history=pages, writer=self.writer)
         uri, self.last = save_checkpoint(self.run, state, marker, self.may_write)
         prune_checkpoints(self.run, self.last, self.keep)
         self.done(marker.step, uri)
@@ -113,7 +115,7 @@ class Saver:
             return
         if content:
             write_page(self.run, pages[-1], content)
-        self.last = replace(self.last, history=pages)
+        self.last = replace(self.last, history=pages, writer=self.writer)
         self.may_write()
         write_marker(self.run, self.last)
         prune_checkpoints(self.run, self.last, self.keep)

@@ -16,6 +16,8 @@ from apdist.training.run_folder.checkpoint import (
     prune_checkpoints,
     read_marker,
     save_checkpoint,
+    sound,
+    state_name,
     whole_state,
 )
 from apdist.training.run_folder.pages import Recorder, write_page
@@ -39,6 +41,10 @@ def save(run: Path, step: int) -> Path:
     write_page(str(run), pages[0], content)
     marker = Marker(step=step, **ORIGIN, history=tuple(pages))
     return Path(save_checkpoint(str(run), whole_state(*trained()), marker)[0])
+
+
+def marker_of(checkpoint: Path) -> Marker:
+    return read_marker(str(checkpoint), "meta-0.json")
 
 
 def newest(run: Path) -> Found:
@@ -79,7 +85,7 @@ def test_a_state_that_waits_to_be_written_does_not_change_with_the_next_step() -
 def test_a_checkpoint_cut_off_while_it_was_written_does_not_count(tmp_path: Path) -> None:
     first, second = save(tmp_path, 5), save(tmp_path, 10)
     assert newest(tmp_path).uri == str(second)
-    (second / "meta.json").unlink()
+    (second / "meta-0.json").unlink()
     assert newest(tmp_path).uri == str(first)
 
 
@@ -92,6 +98,20 @@ def test_one_that_may_not_be_written_any_more_never_counts(tmp_path: Path) -> No
             str(tmp_path), whole_state(*trained()), Marker(step=5, **ORIGIN), may_write=lost
         )
     assert newest_sound(str(tmp_path)) is None
+
+
+def test_a_writer_after_whom_another_came_replaces_nothing(tmp_path: Path) -> None:
+    """A writer was halted between its last look at the lease and its marker."""
+    late, model = Marker(step=5, **ORIGIN, writer=1), trained()
+    save_checkpoint(str(tmp_path), whole_state(*model), replace(late, writer=2))
+    uri, late = save_checkpoint(str(tmp_path), whole_state(*trained()), late)
+    assert newest(tmp_path).marker.writer == 2
+    # Unless what came after it is damaged: it is sound, and of the same step.
+    (Path(uri) / "meta-2.json").write_bytes(b"")
+    assert newest(tmp_path).marker == late
+    assert sound(str(tmp_path), uri, 1).marker == late
+    prune_checkpoints(str(tmp_path), late, keep=1)
+    assert sorted(file.name for file in Path(uri).iterdir()) == ["meta-1.json", state_name(late)]
 
 
 def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
@@ -117,23 +137,23 @@ def damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped", "emptied", "removed"])
-@pytest.mark.parametrize("file", ["state", "meta.json", "page"])
+@pytest.mark.parametrize("file", ["state", "meta-0.json", "page"])
 def test_the_newest_sound_one_is_used_and_what_was_passed_over_is_said(
     tmp_path: Path, file: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = save(tmp_path, 5), save(tmp_path, 10)
-    (page,) = read_marker(str(second)).history
+    (page,) = marker_of(second).history
     paths = {"state": state_file(second), "page": tmp_path / "history" / page}
     damage(paths.get(file, second / file), how)
     with caplog.at_level(logging.WARNING):
         assert newest(tmp_path).uri == str(first)
     # Without its marker it was never finished: that is no damage.
-    said = [] if (file, how) == ("meta.json", "removed") else [f"checkpoint: {second}: "]
+    said = [] if (file, how) == ("meta-0.json", "removed") else [f"checkpoint: {second}: "]
     assert [text.split("damaged ")[1][: len(said[0])] for text in caplog.messages] == said
 
 
 def test_every_flipped_bit_of_a_marker_is_found(tmp_path: Path) -> None:
-    marker = save(tmp_path, 5) / "meta.json"
+    marker = save(tmp_path, 5) / "meta-0.json"
     content = marker.read_bytes()
     for place in range(len(content)):
         changed = bytearray(content)
@@ -144,7 +164,7 @@ def test_every_flipped_bit_of_a_marker_is_found(tmp_path: Path) -> None:
         except ValueError:
             same = False
         if not same:
-            with pytest.raises(ValueError, match=r"meta.json|of a|has format"):
+            with pytest.raises(ValueError, match=r"meta-0.json|of a|has format"):
                 newest(tmp_path)
 
 
@@ -158,10 +178,10 @@ def test_a_run_without_a_sound_checkpoint_is_refused_and_not_begun_anew(tmp_path
 def test_only_the_newest_are_kept_with_their_history(tmp_path: Path) -> None:
     for step in (2, 4, 6, 8):
         newest = save(tmp_path, step)
-    prune_checkpoints(str(tmp_path), read_marker(str(newest)), keep=2)
+    prune_checkpoints(str(tmp_path), marker_of(newest), keep=2)
     kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-0000000006", "step-0000000008"]
-    pages = {read_marker(str(tmp_path / "checkpoints" / name)).history[0] for name in kept}
+    pages = {marker_of(tmp_path / "checkpoints" / name).history[0] for name in kept}
     assert {p.name for p in (tmp_path / "history").iterdir()} == pages
 
 
@@ -169,9 +189,9 @@ def test_what_was_passed_over_does_not_count_among_those_that_are_kept(tmp_path:
     for step in (2, 4, 6):
         save(tmp_path, step)
     damage(state_file(tmp_path / "checkpoints" / "step-0000000006"), "flipped")
-    (save(tmp_path, 8) / "meta.json").unlink()  # cut off
+    (save(tmp_path, 8) / "meta-0.json").unlink()  # cut off
     newest = save(tmp_path, 5)  # gone on from 4, and stopped
-    prune_checkpoints(str(tmp_path), read_marker(str(newest)), keep=1)
+    prune_checkpoints(str(tmp_path), marker_of(newest), keep=1)
     assert newest_sound(str(tmp_path)) is not None
     kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-0000000005", "step-0000000006", "step-0000000008"]
@@ -186,12 +206,12 @@ def test_who_writes_late_replaces_nothing(tmp_path: Path) -> None:
     now = save(tmp_path, 5)  # another state: by another number of workers
     (other,) = set(now.glob("state-*.pt")) - {state_file_of(now)}
     assert other.read_bytes() == before
-    prune_checkpoints(str(tmp_path), read_marker(str(now)), keep=2)
+    prune_checkpoints(str(tmp_path), marker_of(now), keep=2)
     assert state_file(now) == state_file_of(now)
 
 
 def state_file_of(checkpoint: Path) -> Path:
-    return checkpoint / f"state-{read_marker(str(checkpoint)).state_sha256}.pt"
+    return checkpoint / f"state-{marker_of(checkpoint).state_sha256}.pt"
 
 
 def test_the_newest_is_found_by_number_whatever_its_name_looks_like(tmp_path: Path) -> None:
@@ -210,12 +230,12 @@ def test_other_options_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "age"), [(1, "an older"), (99, "a newer")])
 def test_another_version_is_refused_in_words(tmp_path: Path, number: int, age: str) -> None:
-    marker = save(tmp_path, 5) / "meta.json"
+    marker = save(tmp_path, 5) / "meta-0.json"
     marker.write_text(json.dumps(json.loads(marker.read_text()) | {"format": number}))
     with pytest.raises(ValueError, match=f"has format {number} of {age} apdist; this one reads"):
         newest_sound(str(tmp_path))
 
 
 def test_the_marker_comes_back(tmp_path: Path) -> None:
-    marker = read_marker(str(save(tmp_path, 5)))
+    marker = marker_of(save(tmp_path, 5))
     assert replace(marker, state_sha256="", history=()) == Marker(step=5, **ORIGIN)

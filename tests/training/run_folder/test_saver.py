@@ -32,7 +32,7 @@ def saver(run: Path, gate: threading.Event | None = None, **options: object) -> 
         str(run),
         Recorder(str(run)),
         keep=2,
-        **{"may_write": wait, "done": lambda step, uri: None} | options,  # type: ignore[arg-type]
+        **{"writer": 0, "may_write": wait, "done": lambda step, uri: None} | options,  # type: ignore[arg-type]
     )
 
 
