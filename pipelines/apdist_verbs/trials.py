@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from apdist.config import Config, override
@@ -25,7 +25,7 @@ from apdist.training.events import (
     TrialStarted,
     WorkersFailed,
 )
-from apdist.training.run_folder.lease import held
+from apdist.training.run_folder.lease import held, was_taken_over
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower
 from apdist.training.tracking.tracker import Tracker
@@ -36,6 +36,8 @@ from apdist_verbs.terminal.screen import Screen
 logger = logging.getLogger(__name__)
 
 OBJECTIVE = "map"
+TRIALS_LEASE = 1
+"""Number of the lease that a trial takes of its new run."""
 
 
 def run_trial(
@@ -116,13 +118,26 @@ class Trial:
 
     follower: Follower
     screen: TrialScreen
+    failures: list[Failed] = field(default_factory=list)
 
     def __call__(self, event: Event) -> None:
         """Keep, track and show an event."""
         self.follower(event)
         if isinstance(event, Evaluated):  # also by the name that the sweep has for its objective
             self.follower.tracker.log_metrics(event.figures, event.step, event.time_ms)
+        if isinstance(event, Failed):
+            self.failures.append(event)
         self.screen(event)
+
+    def close(self) -> None:
+        """End the MLflow run, unless somebody has gone on with the trial since it ended."""
+        run = self.follower.run
+        if was_taken_over(run.uri, TRIALS_LEASE):
+            self.follower.tracker.close(status="")
+        elif run.of_kind(Ended):
+            self.follower.close("FINISHED")
+        else:
+            self.follower.close("FAILED" if self.failures else "KILLED")
 
 
 class Board:
@@ -203,8 +218,7 @@ class Board:
     def close(self, status: str) -> None:
         """End all MLflow runs."""
         for trial in self.trials.values():
-            ended = trial.follower.run.of_kind(Ended)
-            trial.follower.close("FINISHED" if ended else "KILLED")
+            trial.close()
         self.parent.close(status)
 
 

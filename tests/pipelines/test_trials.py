@@ -7,7 +7,9 @@ import pytest
 
 from apdist.config import Config
 from apdist.training.events import (
+    Ended,
     Evaluated,
+    Event,
     Failed,
     FromTrial,
     Noticed,
@@ -15,7 +17,9 @@ from apdist.training.events import (
     TrialStarted,
     Warned,
 )
+from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import SWEEP, create_run, open_run
+from apdist.training.tracking.following import Follower
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.terminal.progress import Progress
 from apdist_verbs.trials import Board, TrialLink, trial_config
@@ -56,6 +60,33 @@ def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
         "warning: slow",
         "warning: trial t1: no such file",
     ]
+
+
+@pytest.mark.parametrize(
+    ("event", "status"),
+    [
+        (Ended(step=1, model_id="m", time_ms=1), "FINISHED"),
+        (Failed(text="no such file"), "FAILED"),
+        (StepDone(step=1, figures={}), "KILLED"),
+    ],
+)
+def test_a_trial_that_somebody_goes_on_with_is_left_to_him(
+    small_config: Config, event: Event, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(Follower, "close", lambda self, status: closed.append(status))
+    run = create_run(small_config, SWEEP + "glyphs")
+    board = Board(
+        run, Tracker(small_config.tracking, "a"), small_config, "glyphs", Progress("trials", 2)
+    )
+    for trial in ("t1", "t2"):
+        create_run(trial_config(small_config, run.uri, trial, {}), "glyphs")
+        with held(f"{run.uri}/{trial}", print):
+            for told in (TrialStarted(params={}), event):
+                board.on_event(FromTrial(trial=trial, event=told))
+    with held(f"{run.uri}/t2", print):  # train --resume
+        board.close("FINISHED")
+    assert closed == [status]
 
 
 def test_what_is_no_event_is_refused_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,11 @@ def held(run: str, say: Callable[[str], None]) -> Iterator[Lease]:
         _release(lease, me)
 
 
+def was_taken_over(run: str, number: int) -> bool:
+    """Whether somebody has taken ``run`` after the holder of the lease ``number``."""
+    return _newest(run) > number
+
+
 def holder_of(run: str) -> Holder | None:
     """Who holds the lease of ``run`` and, as far as this machine can tell, is alive."""
     number = _newest(run)

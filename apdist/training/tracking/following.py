@@ -39,7 +39,7 @@ class Follower:
         if run.info.get("tracking_store") != store:  # also of a run that changes its store
             run.info |= {"tracking_run_id": "", "tracking_identity": uuid.uuid4().hex}
         # Before the first request: one whose answer nobody got is found again by the identity.
-        run.save_info(tracking_store=store, tracked=RUNNING)
+        run.save_info(tracking_store=store, tracked=RUNNING, ended="")
         run_id = str(run.info["tracking_run_id"])
         self.tracker = Tracker(
             config.tracking,
@@ -99,6 +99,7 @@ class Follower:
                 self.run.catch_up()
             except (OSError, LeaseLost) as error:  # what ended the run is the news
                 logger.warning("metrics.jsonl is behind the checkpoints (%s)", error)
+            self.run.info["ended"] = status
             complete = self.tracker.close(status)
             self._remember(status if complete else RUNNING)
         return complete
@@ -137,6 +138,7 @@ def is_unsettled(run: Run) -> bool:
 
 def settle(run: Run) -> bool:
     """Send MLflow what it lacks of a run that nobody trains, and how it ended; whether it could."""
+    how = "FINISHED" if run.of_kind(Ended) else str(run.info.get("ended") or "KILLED")
     follower = Follower(run)
     follower.track(run.history)
-    return follower.close("FINISHED" if run.of_kind(Ended) else "KILLED")
+    return follower.close(how)

@@ -105,6 +105,25 @@ def test_what_a_killed_driver_left_is_sent_by_who_opens_the_run_next(run: Run) -
     assert not is_unsettled(open_run(run.uri))
 
 
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_run_that_failed_while_mlflow_was_away_is_settled_as_failed(
+    run: Run, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = Follower(run)
+    follower(step(1))
+    with monkeypatch.context() as away:
+        away.setattr(type(follower.tracker), "close", lambda self, status: False)
+        assert not follower.close("FAILED")
+    follower.tracker.close(status="")
+    again = open_run(run.uri)
+    if goes_on:  # and its next driver is killed
+        Follower(again).tracker.close(status="")
+        again = open_run(run.uri)
+    assert is_unsettled(again)
+    assert settle(again)
+    assert in_mlflow(run).info.status == ("KILLED" if goes_on else "FAILED")
+
+
 def test_a_run_that_was_taken_over_is_left_alone(run: Run) -> None:
     with held(run.uri, print) as run.lease:
         follower = Follower(run)
