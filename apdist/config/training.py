@@ -39,6 +39,9 @@ class TrainingConfig:
     """Largest norm of the global gradient; 0 leaves it as it is."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the network's forward and backward passes; the loss is always exact."""
+    tf32: bool = True
+    """Let a GPU round the factors of the network's float32 products to 11 bits (TF32): several
+    times faster, in matrix products and convolutions alike. The loss never does, nor a CPU."""
     deterministic: bool = False
     """On a GPU use only kernels that give the same bits each time; slower. Without it a network's
     own kernels (convolutions) may differ in the last bits from run to run; the loss never does."""
@@ -71,6 +74,8 @@ class EvaluationConfig:
     """Steps between two evaluations."""
     batch_size: int = 256
     """Images described at once."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Precision of the network in evaluations; its descriptors are ranked in float32."""
 
     def __post_init__(self) -> None:
         at_least("evaluation.every_steps", self.every_steps, 1)

@@ -23,6 +23,7 @@ def describe_images(
     num_threads: int = 2,
     shards: Iterable[str] | None = None,
     min_passes: int = 0,
+    bf16: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[NDArray[np.int64], Tensor]:
     """Describe the images of ``catalogue``; the network's mode is left as it was found.
@@ -36,6 +37,7 @@ def describe_images(
         shards: names of the shards to describe; None means all.
         min_passes: at least so often images go through the network: the workers of one with
             sharded parameters wait for each other in every pass.
+        bf16: run the network under bf16 autocast; descriptors are float32 nevertheless.
         progress: called with the number of images done.
 
     Returns:
@@ -48,7 +50,7 @@ def describe_images(
     rows: list[NDArray[np.int64]] = []
     descriptors: list[Tensor] = []
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, bf16):
             for batch, images in evaluation_batches(
                 catalogue,
                 side=image_size,
@@ -57,7 +59,8 @@ def describe_images(
                 shards=names,
             ):
                 rows.append(batch)
-                descriptors.append(network(images.to(device)).cpu())
+                found: Tensor = network(images.to(device))
+                descriptors.append(found.cpu().float() if bf16 else found.cpu())
                 progress(sum(len(r) for r in rows))
             blank = torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8, device=device)
             for _ in range(min_passes - len(rows)):

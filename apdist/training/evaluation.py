@@ -57,6 +57,7 @@ def _describe_together(
         batch_size=size,
         num_threads=config.data.num_decoders,
         shards=own,
+        bf16=config.evaluation.precision == "bf16",
         min_passes=max(num_passes) if is_sharded(network) else 0,
     )
     return _gather(rows, descriptors, workers, device)

@@ -82,6 +82,8 @@ class Started(_Checked):
     activations: str
     """What stage 1 keeps, and why."""
     activations_reason: str
+    numerics: str = ""
+    """How a GPU computes the network; nothing of a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)

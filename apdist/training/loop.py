@@ -41,6 +41,7 @@ from apdist.training.events import (
 )
 from apdist.training.judging import Judge
 from apdist.training.mailbox import Link
+from apdist.training.numerics import in_words
 from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
 from apdist.training.prefetch import on_device
 from apdist.training.run_folder.history import Kept
@@ -170,6 +171,7 @@ class _Worker:
                 **vars(summary),
                 activations=self.activations,
                 activations_reason=self.reason,
+                numerics=in_words(self.config.training, self.device),
                 history=list(self.keeper.pages),
                 hosts=hosts,
             )

@@ -66,3 +66,18 @@ def test_a_worker_without_shards_still_takes_part_and_describes_nothing(tmp_path
     assert (len(rows), len(descriptors), network.sizes) == (0, 0, [1, 1])
     assert network.training
     assert num_batches(images, [], 4) == 0
+
+
+def test_under_bf16_the_network_rounds_and_its_descriptors_are_float32(tmp_path: Path) -> None:
+    images = write_small_set(tmp_path)
+
+    class Linear(Mean):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images / 255) @ (torch.eye(3) * 0.7)
+
+    exact, rounded = (
+        describe_images(Linear(), images, image_size=SIDE, bf16=bf16)[1] for bf16 in (False, True)
+    )
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(exact, rounded, rtol=0.01, atol=0.01)

@@ -313,8 +313,8 @@ def run_worker(job: "Job", link: Link) -> None:
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    from apdist.training.determinism import deterministic
     from apdist.training.loop import train
+    from apdist.training.numerics import numerics
     from apdist.training.step.sharding import release_process_groups
 
     forwarder = WarningForwarder(link, get_context().get_world_rank())
@@ -326,7 +326,7 @@ def run_worker(job: "Job", link: Link) -> None:
     if job.config.ray.num_workers:
         torch.set_num_threads(job.config.ray.cpus_per_worker)
     try:
-        with deterministic(job.config.training.deterministic):
+        with numerics(job.config.training):
             train(job, link, torch.device(get_device()))
     except (ValueError, OSError) as error:
         # Bad input fails on every attempt: the driver ends the run instead of trying again.

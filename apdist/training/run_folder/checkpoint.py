@@ -5,9 +5,9 @@ A checkpoint is a folder ``checkpoints/step-0000000060`` of the run with ``state
 count. The marker holds checksums of the state, of the pages of history that belong to it, and of
 itself. State and pages are named by their content, the marker by the lease that it was written
 under: who writes late, because another process has taken the run over in the meantime, replaces
-nothing, and of two markers that of the later writer counts. The newest sound checkpoint is found by listing, on a
-disk as in object storage, so a restarted worker group, another number of workers and a later
-``--resume`` all go on from the same place.
+nothing, and of two markers that of the later writer counts. The newest sound checkpoint is found by
+listing, on a disk as in object storage, so a restarted worker group, another number of workers and
+a later ``--resume`` all go on from the same place.
 """
 
 import dataclasses

@@ -74,6 +74,8 @@ class Screen:
             if event.step:
                 say(f"going on from step {event.step}")
             say(f"activations: {event.activations} ({event.activations_reason})")
+            if event.numerics:
+                say(f"network: {event.numerics}")
             self.progress.start(event.step)
 
     def notice(self, event: Noticed, who: str = "") -> None:
