@@ -84,6 +84,12 @@ class MeasuredStep:
     num_images: int
     """In all batches, on all workers."""
     seconds: float
+    stalled_s: float
+    """Before it, for a checkpoint's copy of the state."""
+    device_peak_mib: float
+    """Most memory of this worker since it began; 0 without a GPU."""
+    host_peak_mib: float
+    """Likewise, of the host."""
     learning_rate: float
     bins: LossOptions | None
     """Of the listwise loss; None for another one."""
@@ -142,9 +148,13 @@ STEP: tuple[Figure[MeasuredStep], ...] = (
         note="Images per second.",
     ),
     Figure("learning_rate", "learning rate", lambda s: s.learning_rate),
-    Figure("describe_s", "seconds of stage 1", lambda s: s.total(lambda r: r.seconds[0])),
-    Figure("score_s", "seconds of stage 2", lambda s: s.total(lambda r: r.seconds[1])),
-    Figure("backprop_s", "seconds of stage 3", lambda s: s.total(lambda r: r.seconds[2])),
+    Figure("describe_s", "seconds of stage 1", lambda s: s.total(lambda r: r.seconds.describe)),
+    Figure("score_s", "seconds of stage 2", lambda s: s.total(lambda r: r.seconds.score)),
+    Figure("backprop_s", "seconds of stage 3", lambda s: s.total(lambda r: r.seconds.backprop)),
+    Figure("exchange_s", "seconds of exchange", lambda s: s.total(lambda r: r.seconds.exchange)),
+    Figure("stalled_s", "seconds stalled by a checkpoint", lambda s: s.stalled_s),
+    Figure("device_peak_mib", "most MiB of the GPU", lambda s: s.device_peak_mib or None),
+    Figure("host_peak_mib", "most MiB of the host", lambda s: s.host_peak_mib),
     Figure("lone_queries", "lone queries", lambda s: s.num_lone_queries),
     Figure("megabytes_received", "MB received", lambda s: s.total(lambda r: r.num_bytes) / 1e6),
     Figure("wrong_sign_share", "positives pushed apart", lambda s: s.wrong_sign_share),

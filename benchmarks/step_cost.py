@@ -167,7 +167,7 @@ def share(arguments: argparse.Namespace) -> None:
     loss = AveragePrecisionLoss()
     options = StepOptions(loss=loss, chunk_size=16, seed=SEED)
     results = [global_step(network, images, labels, options, step=i) for i in range(3)][1:]
-    passes = min(r.seconds[0] + r.seconds[2] for r in results) * 4096 / 16
+    passes = min(r.seconds.describe + r.seconds.backprop for r in results) * 4096 / 16
     descriptors = normalize(torch.randn(4096, 2048), dim=1)
 
     def score() -> None:

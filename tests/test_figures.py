@@ -12,7 +12,7 @@ from apdist.loss import Diagnostics
 from apdist.report.curves import evaluation_chart, training_charts
 from apdist.report.key_figures import key_figures
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
-from apdist.training.step.results import StepResult
+from apdist.training.step.results import StageSeconds, StepResult
 from apdist_verbs.evaluate import score_rows
 
 STREAM = StreamFigures(
@@ -40,7 +40,7 @@ def result(loss: float, positive: list[float]) -> StepResult:
             negative_histogram=torch.tensor([0.0, 2.0], dtype=torch.float64),
             wrong_sign_share=loss / 2,
         ),
-        seconds=(1.0, 2.0, 3.0),
+        seconds=StageSeconds(1.0, 0.25, 2.0, 3.0, 0.5),
         num_bytes=500_000,
     )
 
@@ -53,6 +53,9 @@ def step() -> MeasuredStep:
         num_replaced=9,
         num_images=64,
         seconds=2.0,
+        stalled_s=0.25,
+        device_peak_mib=0.0,
+        host_peak_mib=64.0,
         learning_rate=0.125,
         bins=LossOptions(num_bins=2),
     )
@@ -73,6 +76,9 @@ def test_a_step_is_logged_by_these_keys_with_means_and_sums_over_its_batches() -
         "describe_s": 2.0,
         "score_s": 4.0,
         "backprop_s": 6.0,
+        "exchange_s": 1.5,
+        "stalled_s": 0.25,
+        "host_peak_mib": 64.0,
         "lone_queries": 2,
         "megabytes_received": 1.0,
         "wrong_sign_share": 0.25,

@@ -41,6 +41,7 @@ from apdist.training.events import (
 )
 from apdist.training.judging import Judge
 from apdist.training.mailbox import Link
+from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
 from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
 from apdist.training.prefetch import on_device
@@ -160,6 +161,8 @@ class _Worker:
             ),
         )
         self.diagnostics: Diagnostics | None = None
+        self.stalled_s = 0.0
+        """Since the last step."""
         self.judge = Judge(self.config, keeper.history)
 
     def start(self, step: int, summary: PlanSummary) -> None:
@@ -214,7 +217,9 @@ class _Worker:
             self.post_similarities(1)
         if done % self.config.checkpoint.every_steps == 0 or self.is_last(done) or stop:
             # First: an evaluation that fails must not cost the steps before it.
+            began = time.perf_counter()
             self.keeper.save(done, self.network, self.optimizer, self.origin)
+            self.stalled_s = time.perf_counter() - began
         if self.is_due(done):
             self.evaluate(done)
             self.post_similarities(done)
@@ -245,6 +250,8 @@ class _Worker:
         update_weights(self.network, self.optimizer, step, self.config)
         seconds = time.perf_counter() - started
         own = total(streamed)
+        stalled_s, self.stalled_s = self.stalled_s, 0.0
+        peak = peak_memory(self.device)
         if warning := waiting.note(own, seconds):
             logger.warning(warning)
         return MeasuredStep(
@@ -253,6 +260,9 @@ class _Worker:
             num_replaced=own.num_replaced,
             num_images=self.config.training.batch_size * len(results),
             seconds=seconds,
+            stalled_s=stalled_s,
+            device_peak_mib=peak.device_mib,
+            host_peak_mib=peak.host_mib,
             learning_rate=learning_rate_at(step, self.config),
             bins=self.bins,
         )

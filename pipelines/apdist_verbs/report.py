@@ -143,12 +143,13 @@ def _image(
 def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) -> Report:
     """Everything the page shows."""
     from apdist.report.report import Report
+    from apdist.training.time_spent import time_spent
     from apdist_verbs.described import split_name
     from apdist_verbs.evaluate import scores_before
 
     config = run.config
     steps = run.of_kind(StepDone)
-    seconds = sum(step.figures["seconds"] for step in steps)
+    seconds, spent = sum(step.figures["seconds"] for step in steps), time_spent(run.history)
     batch = config.training.batch_size * config.training.accumulate
     workers = config.ray.num_workers
     path = storage.local_path(run.uri)
@@ -172,6 +173,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         facts={
             "training steps": f"{seconds:.0f} s for {len(steps)} steps",
             "throughput": f"{batch * len(steps) / max(seconds, 1e-9):.0f} images/s",
+            "where the time went": f"{spent}. {spent.advice().capitalize()}.",
             "global AP batch": f"{batch} images",
             "data": config.data.shards,
             "run": run.uri,

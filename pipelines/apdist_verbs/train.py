@@ -159,6 +159,7 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     """
     from apdist.training.cluster.launch import Interrupted, run_training
     from apdist.training.loop import Job
+    from apdist.training.time_spent import time_spent
     from apdist_verbs.terminal.devices import say_if_idle
 
     with held(run.uri, say) as run.lease:
@@ -186,6 +187,9 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
                 is_complete = follower.close(status)
             if not is_complete:
                 say(f"MLflow lacks a part of this run; later: apdist track {shlex.quote(run.uri)}")
+    spent = time_spent(run.history)
+    say(f"time: {spent}")
+    say(f"advice: {spent.advice()}")
     say(f"model: {storage.join(run.uri, 'model.safetensors')}")
     if run.config.tracking.enabled:
         say(f"curves: {follower.tracker.where()}")

@@ -11,6 +11,27 @@ from apdist.loss.results import Diagnostics
 
 
 @dataclass(frozen=True)
+class StageSeconds:
+    """Of a step; on a GPU what it worked, or waited for others."""
+
+    describe: float
+    """Stage 1."""
+    gather: float
+    """Descriptors from the other workers."""
+    score: float
+    """Stage 2."""
+    backprop: float
+    """Stage 3."""
+    reduce: float
+    """Gradients summed over the workers, statistics of batch norm."""
+
+    @property
+    def exchange(self) -> float:
+        """What several workers take more than one."""
+        return self.gather + self.reduce
+
+
+@dataclass(frozen=True)
 class StepResult:
     """What a step found; the gradient itself is in ``.grad`` of the parameters."""
 
@@ -20,7 +41,7 @@ class StepResult:
     """(b,) binned AP of the own queries; NaN where undefined, and for any other loss."""
     diagnostics: Diagnostics
     """Counts and histograms of the global batch, the same on every worker."""
-    seconds: tuple[float, float, float]
-    """Of the three stages."""
+    seconds: StageSeconds
+    """Of its stages."""
     num_bytes: int
     """Received by this worker; without those of sharded parameters."""

@@ -5,8 +5,8 @@
     3 backprop   every chunk again, with a graph, from its rows of that gradient
 
 The result is the gradient of one graph over the whole batch, for any chunk size and any number of
-workers. Chunks cut the *global* batch: which worker computes a chunk changes nothing, because its
-random state is seeded by (run seed, step, number of the chunk).
+workers. Chunks cut the *global* batch, and the random state of each is seeded by (run seed, step,
+number of the chunk): which worker computes it changes nothing.
 
 Shapes: n images in the global batch, b on this worker, c in a chunk, d descriptor size.
 """
@@ -24,7 +24,7 @@ from apdist.training.step.failures import check_arguments, check_plans, check_si
 from apdist.training.step.gradients import add_gradients, take_gradients, used_anywhere, used_flags
 from apdist.training.step.guard import Guard, LossCollectives
 from apdist.training.step.options import StepOptions
-from apdist.training.step.results import StepResult
+from apdist.training.step.results import StageSeconds, StepResult
 from apdist.training.step.sharding import is_sharded
 from apdist.training.step.stopwatch import Stopwatch
 
@@ -52,10 +52,10 @@ def global_step(
         BatchError: bad input or too little memory on one worker; raised on all.
         WorkerError: any other failure on one worker; raised on all.
     """
-    workers, watch = Workers(options.group), Stopwatch(images.device)
-    advice = shortage_advice(options.chunk_size, options.activations)
-    guard = Guard(workers, images.device, f"of step {step}", advice)
-    sizes = options.worker_sizes or workers.gather_numbers(len(images), images.device)
+    workers, device = Workers(options.group), images.device
+    watch, advice = Stopwatch(device), shortage_advice(options.chunk_size, options.activations)
+    guard = Guard(workers, device, f"of step {step}", advice)
+    sizes = options.worker_sizes or workers.gather_numbers(len(images), device)
     counts = chunk_counts(sizes, options.chunk_size)
     num_before = sum(counts[: workers.rank])
     chunks = numbered_chunks(images, options.chunk_size, num_before, (options.seed, step))
@@ -72,9 +72,10 @@ def global_step(
     check_plans([plan for _, *plan in told], options.chunk_size)
     watch.lap()
 
-    batch = descriptors.gathered([kind for kind, *_ in told], images.device)  # (n, d)
+    batch = descriptors.gathered([kind for kind, *_ in told], device)  # (n, d)
+    watch.lap()
     collectives = LossCollectives(workers, sizes, batch.new_empty(0))
-    first, scores = sum(sizes[: workers.rank]), None
+    scores, first = None, sum(sizes[: workers.rank])
     with guard("to score the batch"), collectives.attended(options.loss):
         scores = score_own_rows(
             options.loss,
@@ -93,18 +94,19 @@ def global_step(
     parameters = [p for p in model.parameters() if p.requires_grad]
     with guard("in the backward pass"), statistics.recording(), torch.enable_grad():
         _backprop(model, chunks, described, gradient, options.bf16)
+    watch.lap()
     flags = guard.meet(*used_flags(parameters))
     workers.sum_gradients(used_anywhere(parameters, flags))
     if statistics.layers:
         statistics.apply(workers.gather_rows(statistics.table(), counts))
     add_gradients(model, earlier)
     watch.lap()
-    assert scores is not None
+    assert scores
     return StepResult(
         loss=float(scores.loss),
         average_precision=scores.average_precision,
         diagnostics=scores.diagnostics,
-        seconds=(watch.laps[0], watch.laps[1], watch.laps[2]),
+        seconds=StageSeconds(*watch.laps()),
         num_bytes=workers.num_bytes,
     )
 
@@ -116,10 +118,7 @@ def _describe(
     statistics: ChunkStatistics,
     descriptors: BatchDescriptors,
 ) -> list[Tensor | None]:
-    """Stage 1: descriptors (c, d) of the first chunk, and of every one with a graph if it is kept.
-
-    Those of all chunks are in ``descriptors``.
-    """
+    """Stage 1: fills ``descriptors``; those (c, d) of the first chunk and of kept graphs."""
     described: list[Tensor | None] = []
     with keeping(options.activations, model), statistics.recording():
         for chunk in chunks:
