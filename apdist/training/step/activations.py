@@ -2,19 +2,24 @@
 
 recompute   descriptors only; stage 3 goes through the model again (the paper: 4/3 of the work)
 store       the graph of every chunk: one forward pass, memory of the whole batch
-offload     the same with the saved tensors in host memory
+offload     the same with the saved tensors in host memory, each of them once
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 Activations = Literal["recompute", "store", "offload"]
 
 _SMALLEST_OFFLOADED_BYTES = 64 << 10
+# Views that lie between a weight's copy in another precision and what uses it.
+_VIEWS = {"TBackward0", "TransposeBackward0", "ViewBackward0", "PermuteBackward0"}
 
 
 def keeping(activations: Activations, model: nn.Module) -> AbstractContextManager[object]:
@@ -24,27 +29,76 @@ def keeping(activations: Activations, model: nn.Module) -> AbstractContextManage
     return torch.enable_grad() if activations == "store" else _Offloading(model)
 
 
+@dataclass
+class _Packed:
+    """A saved tensor: somewhere, and how it lies there."""
+
+    place: Tensor
+    """On the device itself, or a copy in host memory with the same strides."""
+    device: torch.device
+    storage: StorageWeakRef | None = None
+    """Of what was copied. While it is held, no other storage has its address."""
+    uses: int = 0
+    """Nodes of the graph that have not asked for it."""
+    back: Tensor | None = None
+    """On its device again, until the last has asked."""
+
+    def unpacked(self) -> Tensor:
+        found = self.place.to(self.device, non_blocking=True) if self.back is None else self.back
+        self.uses -= 1
+        self.back = found if self.uses > 0 else None
+        return found
+
+
 class _Offloading(torch.autograd.graph.saved_tensors_hooks):
-    """Moves what autograd saves to host memory and back when the backward pass wants it."""
+    """Moves what autograd saves to host memory and back when the backward pass wants it.
+
+    Autograd saves an output that is the input of the next layer twice; it travels once. Weights
+    stay, and of their copies in autocast's precision, which every chunk makes anew, one does.
+    """
 
     def __init__(self, model: nn.Module) -> None:
-        # Autograd saves weights too: they stay, or each chunk would carry a copy of them all.
         self.weights = storages_of(model)
-        super().__init__(self._pack, self._unpack)
+        self.parameters = {id(parameter) for parameter in model.parameters()}
+        self.packed: dict[tuple[Any, ...], _Packed] = {}
+        super().__init__(self._pack, _Packed.unpacked)
 
-    def _pack(self, saved: Tensor) -> tuple[torch.device, Tensor]:
-        small = saved.nbytes < _SMALLEST_OFFLOADED_BYTES
-        if small or saved.untyped_storage().data_ptr() in self.weights:
+    def _pack(self, saved: Tensor) -> _Packed:
+        storage = saved.untyped_storage()
+        if saved.nbytes < _SMALLEST_OFFLOADED_BYTES or storage.data_ptr() in self.weights:
             # Detached: an output that its own node holds would never be freed.
-            return saved.device, saved.detach()
-        pinned = saved.device.type == "cuda"
-        host = torch.empty_like(saved, device="cpu", pin_memory=pinned)  # with its strides
-        host.copy_(saved)
-        return saved.device, host
+            return _Packed(saved.detach(), saved.device, uses=1)
+        shape = (saved.shape, saved.stride(), saved.storage_offset(), saved.dtype)
+        if weight := self._weight_of(saved):
+            return self._once((weight, *shape), lambda: _Packed(saved.detach(), saved.device))
+        # The version tells what was overwritten in between.
+        key = (storage._cdata, saved._version, *shape)
+        return self._once(
+            key, lambda: _Packed(_on_host(saved), saved.device, StorageWeakRef(storage))
+        )
 
-    def _unpack(self, packed: tuple[torch.device, Tensor]) -> Tensor:
-        device, saved = packed
-        return saved.to(device, non_blocking=True)
+    def _once(self, key: tuple[Any, ...], pack: Callable[[], _Packed]) -> _Packed:
+        if key not in self.packed:
+            self.packed[key] = pack()
+        self.packed[key].uses += 1
+        return self.packed[key]
+
+    def _weight_of(self, saved: Tensor) -> int:
+        """Which parameter ``saved`` is a copy of, or a view of a copy; 0 for none."""
+        node: Any = saved.grad_fn
+        while node is not None and node.name() in _VIEWS:
+            node = node.next_functions[0][0]
+        if node is None or node.name() != "ToCopyBackward0":
+            return 0
+        variable = getattr(node.next_functions[0][0], "variable", None)
+        return id(variable) if id(variable) in self.parameters else 0
+
+
+def _on_host(saved: Tensor) -> Tensor:
+    """A copy, with its strides; a GPU makes it when it has come so far, and nobody waits."""
+    pinned = saved.device.type == "cuda"
+    host = torch.empty_like(saved, device="cpu", pin_memory=pinned)
+    return host.copy_(saved.detach(), non_blocking=True)
 
 
 def storages_of(model: nn.Module) -> set[int]:
