@@ -85,7 +85,7 @@ class LocalStore(Store):
         path = Path(uri)
         with suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
-        if path.parent.is_dir() and not any(path.parent.iterdir()):
+        with suppress(OSError):  # not empty, a mount, the current folder, or not ours to remove
             path.parent.rmdir()
 
     def remove_unfinished(self, root: str) -> None:
