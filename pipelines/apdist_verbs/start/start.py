@@ -4,10 +4,9 @@ import dataclasses
 import json
 import os
 import shlex
+import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any
-
-import tomllib
 
 from apdist.config import Config, override
 from apdist.data import storage
@@ -18,6 +17,11 @@ from apdist_verbs.prepare.table import TableColumns
 from apdist_verbs.presets import preset
 from apdist_verbs.terminal import options
 from apdist_verbs.terminal.fields import Argument, positional
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FLAG = "--config"
 COMMON = (
@@ -94,7 +98,7 @@ def start_of(argv: list[str], verb: str, usage: str) -> tuple[Start, list[str]]:
     if os.path.sep in first and os.path.exists(first):
         raise ValueError(f"a preset comes first: apdist {verb} folder {shlex.quote(first)}")
     name, config = first, preset(first) if first else Config()
-    file = _file_in(given)
+    file = file_in(given)
     if file:
         config = read_file(file, config)
         name = name or _preset_of(file)
@@ -134,7 +138,7 @@ def read_file(uri: str, start: Config) -> Config:
     return config
 
 
-def _file_in(argv: list[str]) -> str:
+def file_in(argv: list[str]) -> str:
     """The value of the option in ``argv``, which is read before all others."""
     for place, word in enumerate(argv):
         if word == FLAG:
