@@ -139,6 +139,12 @@ def temporary_in(folder: Path, name: str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def missing_folders(path: Path) -> list[Path]:
+    """``path`` and the folders above it that are not there, innermost first."""
+    whole = Path(os.path.abspath(path))
+    return [here for here in (whole, *whole.parents) if not os.path.lexists(here)]
+
+
 def hint(path: str | Path) -> str:
     """What may be meant by a path at which nothing lies; empty where nothing comes to mind."""
     text = str(path)
