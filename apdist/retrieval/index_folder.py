@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from apdist.data.storage.local import missing_folders
 from apdist.data.storage.locks import lock
 
 SETTINGS = "index.json"
@@ -26,7 +27,7 @@ def claimed(folder: str | Path) -> Iterator[Path]:
         ValueError: something lies there, another process writes there, or nobody may.
     """
     path = Path(os.path.abspath(folder))
-    made = _missing(path)
+    made = missing_folders(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -47,11 +48,6 @@ def claimed(folder: str | Path) -> Iterator[Path]:
             raise
     finally:
         os.close(file)
-
-
-def _missing(path: Path) -> list[Path]:
-    """``path`` and the folders above it that are not there, innermost first."""
-    return [here for here in (path, *path.parents) if not os.path.lexists(here)]
 
 
 def _lock(file: int, folder: str | Path) -> None:

@@ -26,11 +26,9 @@ def resume(argv: list[str]) -> int:
         with_absolute_paths,
     )
 
-    if not argv or argv[0].startswith("-"):
-        raise ValueError("expected `apdist train --resume RUN [OPTIONS]`, RUN a folder under runs/")
-    run = open_run(storage.absolute(argv[0]))
-    given = [word for word in argv[1:] if word != FORK]
-    prog = f"apdist train --resume {shlex.quote(argv[0])}"
+    uri, given = run_and_options(argv)
+    run = open_run(storage.absolute(uri))
+    prog = f"apdist train --resume {shlex.quote(uri)}"
     config = with_absolute_paths(parse(Config, given, prog, default=run.config))
     if FORK in argv:
         new = forked(run, config)
@@ -46,6 +44,17 @@ def resume(argv: list[str]) -> int:
         check_model(config)
         run.config = config  # kept in its folder once the workers have begun
     return told_next(run, train_run(run, how_it_ended(run, changed)))
+
+
+def run_and_options(argv: list[str]) -> tuple[str, list[str]]:
+    """The folder of the run, and the options that replace its own.
+
+    Raises:
+        ValueError: no run is named.
+    """
+    if not argv or argv[0].startswith("-"):
+        raise ValueError("expected `apdist train --resume RUN [OPTIONS]`, RUN a folder under runs/")
+    return argv[0], [word for word in argv[1:] if word != FORK]
 
 
 def changes(run: Run, config: Config) -> dict[str, str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from apdist_verbs.start.command import check_command
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
@@ -60,7 +61,9 @@ def main(argv: list[str]) -> int:
     """Parse and run; returns the exit code of the job."""
     own, verb = split_arguments(argv)
     options = parse(Options, own, "apdist submit")
-    check_verb(verb)
+    if not verb:
+        raise ValueError(f"nothing to run; expected: {USAGE}")
+    check_command(verb)
     return submit(options, shlex.join(["apdist", *verb]))
 
 
@@ -70,23 +73,6 @@ def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
         return argv, []
     place = argv.index("--")
     return argv[:place], argv[place + 1 :]
-
-
-def check_verb(verb: list[str]) -> None:
-    """Refuse here what the cluster would refuse a minute later.
-
-    Raises:
-        ValueError: no verb, or none of apdist's.
-    """
-    from apdist.config import suggestion
-    from apdist_verbs.__main__ import VERBS
-
-    known = [name for name in VERBS if name != "submit"]
-    if not verb:
-        raise ValueError(f"nothing to run; expected: {USAGE}")
-    if verb[0] not in known:
-        hint = suggestion(verb[0], known) or f"; expected one of {', '.join(known)}"
-        raise ValueError(f"unknown verb {verb[0]!r} after --{hint}")
 
 
 def submit(options: Options, entrypoint: str) -> int:

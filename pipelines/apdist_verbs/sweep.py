@@ -4,7 +4,7 @@ import functools
 import shlex
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +17,8 @@ from apdist.training.events import FromTrial, now_ms
 from apdist.training.run_folder.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking.tracker import Tracker
-from apdist_verbs.presets import preset, preset_help
-from apdist_verbs.start.start import COMMON
+from apdist_verbs.presets import preset_help
+from apdist_verbs.start.start import COMMON, Configured, Start, start_of
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
@@ -28,7 +28,7 @@ from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Configured):
     """Search hyper-parameters for the best mAP on held-out classes; each trial is a training."""
 
     space: Annotated[Path, Argument(hint="required")]
@@ -39,7 +39,6 @@ class Options:
     """asha stops trials that fall behind; fifo runs all to their end."""
     max_concurrent: int = 0
     """Most trials at a time; 0: as many as the cluster has room for."""
-    config: Annotated[Config, Argument(name="")] = field(default_factory=Config)
 
     def __post_init__(self) -> None:
         if self.trials < 1 or self.max_concurrent < 0:
@@ -56,25 +55,44 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     if not argv or argv[0] in ("-h", "--help"):
-        sys.stdout.write(
-            "usage: apdist sweep PRESET --space SPACE.toml [--trials N] [OPTIONS]\n\n"
-            f"presets:\n{preset_help()}\n\n"
-            "apdist sweep PRESET --help shows the options that people change, --help-all the rest\n"
-        )
+        sys.stdout.write(usage())
         return 0
+    options, start = read_options(argv)
+    return sweep(options, start)
+
+
+def usage() -> str:
+    """Help before the options."""
+    return (
+        "usage: apdist sweep PRESET --space SPACE.toml [--trials N] [OPTIONS]\n"
+        "       apdist sweep --config FILE --space SPACE.toml [--trials N] [OPTIONS]\n"
+        "                                         from the options of a run's config.json,\n"
+        "                                         or the same in TOML\n\n"
+        f"presets:\n{preset_help()}\n\n"
+        "apdist sweep PRESET --help shows the options that people change, --help-all the rest\n"
+    )
+
+
+def read_options(argv: list[str]) -> tuple[Options, Start]:
+    """The options, and what they start from.
+
+    Raises:
+        ValueError: neither a preset nor a file, or an option is wrong or missing.
+    """
+    start, given = start_of(argv, "sweep", "PRESET --space SPACE.toml")
     options = parse(
         Options,
-        argv[1:],
-        f"apdist sweep {argv[0]}",
-        default=Options(space=Path(), config=preset(argv[0])),
+        given,
+        start.prog,
+        default=Options(space=Path(), config=start.config),
         common=("--space", "--trials", "--scheduler", "--max-concurrent", *COMMON),
     )
     if options.space == Path():
         raise ValueError("--space SPACE.toml is missing; docs/sweeps.md shows one")
-    return sweep(options, argv[0])
+    return options, start
 
 
-def sweep(options: Options, preset_name: str) -> int:
+def sweep(options: Options, start: Start) -> int:
     """Check everything, search, show the trials and the command that trains the best one."""
     from apdist_verbs.terminal.devices import say_if_idle
 
@@ -87,21 +105,21 @@ def sweep(options: Options, preset_name: str) -> int:
     say(check_data(config))
     check_model(config)
     say_if_idle(config.ray, "apdist sweep with --ray.use-gpu")
-    name = config.run.name or f"sweep-{preset_name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = config.run.name or f"sweep-{start.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     config = override(config, {"run.name": name})
-    run = create_run(config, SWEEP + preset_name)
+    run = create_run(config, SWEEP + start.name)
     with discarded_if_refused(run):
-        return search_and_show(options, run, dimensions)
+        return search_and_show(options, run, dimensions, start)
 
 
-def search_and_show(options: Options, run: Run, dimensions: list[Dimension]) -> int:
+def search_and_show(options: Options, run: Run, dimensions: list[Dimension], start: Start) -> int:
     """Search into the folder of a sweep, and show what was found."""
-    config, preset_name = run.config, run.preset.removeprefix(SWEEP)
+    config = run.config
     with phase("opening MLflow"):
         parent = Tracker(config.tracking, run.name)
     run.info["tracking_run_id"] = parent.run_id  # what `forget` needs
     parent.log_params({d.name: f"{d.distribution} {d.corners()}" for d in dimensions})
-    board = Board(run, parent, config, preset_name, Progress("trials", options.trials))
+    board = Board(run, parent, config, start.name, Progress("trials", options.trials))
     board.progress.phase(arrival(config.ray))
     status = "FAILED"
     try:
@@ -114,7 +132,7 @@ def search_and_show(options: Options, run: Run, dimensions: list[Dimension]) -> 
         ):
             board.progress.phase("starting the trials")
             results = search(options, config, dimensions, board)
-        show(board, results)
+        show(board, results, start)
         status = "FINISHED"
     except Interrupted:
         status = "KILLED"
@@ -189,7 +207,7 @@ def concurrent_trials(config: Config) -> int:
     return max(1, room)
 
 
-def show(board: Board, results: Any) -> None:
+def show(board: Board, results: Any, start: Start) -> None:
     """The trials, best first, and the command that trains the best one."""
     done = [r for r in results if r.metrics and OBJECTIVE in r.metrics]
     if not done:
@@ -210,18 +228,24 @@ def show(board: Board, results: Any) -> None:
     board.parent.log_metrics({"best_map": best.metrics[OBJECTIVE]}, 0, now_ms())
     board.parent.set_tag("apdist.best_trial", best.metrics["trial_id"])
     say("train the best one:")
-    say("  " + training_command(board.preset_name, board.config, best.config))
+    say("  " + training_command(start, board.config, best.config))
 
 
-def training_command(preset_name: str, config: Config, params: dict[str, Any]) -> str:
-    """The `apdist train` command with the sweep's own changes to the preset and ``params``."""
-    start = flatten(with_absolute_paths(preset(preset_name)))
+def training_command(start: Start, config: Config, params: dict[str, Any]) -> str:
+    """The `apdist train` command with the sweep's own changes to its start and ``params``."""
+    before = flatten(with_absolute_paths(start.config))
     changes = {
         name: value
         for name, value in {**flatten(config), **params}.items()
-        if value != start[name] and not name.startswith("run.")
+        if value != before[name] and not name.startswith("run.")
     }
-    return " ".join(["apdist train", preset_name, *(_option(k, v) for k, v in changes.items())])
+    return " ".join(
+        [
+            *("apdist", "train"),
+            *(shlex.quote(word) for word in start.words),
+            *(_option(k, v) for k, v in changes.items()),
+        ]
+    )
 
 
 def _option(name: str, value: Any) -> str:

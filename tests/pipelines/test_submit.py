@@ -17,6 +17,7 @@ from apdist_verbs.submit import JobLog, exit_code, main, split_arguments
         (["--"], "nothing to run"),
         (["--", "trian", "glyphs"], "did you mean 'train'"),
         (["--", "submit"], "unknown verb 'submit' after --"),
+        (["--", "train", "glyphs", "--training.stepz", "5"], "mean '--training.steps'"),
         (["--ray.address", "head:6379", "--", "train"], "expected http://HEAD:8265"),
         (["--working-dir", "nowhere", "--", "train"], "nowhere is no folder"),
         (["--ray.address", "http://127.0.0.1:9", "--", "train"], "no Ray job server answers at"),

@@ -9,11 +9,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from apdist.config import override
+from apdist.config import Config, flatten, override
 from apdist.training.events import Ended, Evaluated
-from apdist.training.run_folder.runs import open_run
+from apdist.training.run_folder.runs import SWEEP, create_run, open_run
 from apdist_verbs.presets import preset
-from apdist_verbs.sweep import training_command
+from apdist_verbs.start.start import Start, start_of
+from apdist_verbs.sweep import read_options, training_command
+from apdist_verbs.train import with_absolute_paths
 
 SMALL = [
     *["--data.image-size", "24", "--data.group-size", "4", "--data.loader-threads", "1"],
@@ -39,11 +41,38 @@ def apdist(*arguments: str, cwd: Path, timeout_s: int = 400) -> subprocess.Compl
 
 def test_the_command_of_the_best_trial_repeats_what_differs_from_the_preset() -> None:
     config = override(preset("glyphs"), {"training.steps": 7, "tracking.enabled": False})
-    command = training_command("glyphs", config, {"loss.num_bins": 10, "data.shards": "/a b"})
+    start = Start("glyphs", preset("glyphs"), ("glyphs",), "apdist sweep glyphs")
+    command = training_command(start, config, {"loss.num_bins": 10, "data.shards": "/a b"})
     assert command == (
         "apdist train glyphs --data.shards '/a b' --loss.num-bins 10 --training.steps 7 "
         "--tracking.no-enabled"
     )
+
+
+def test_a_sweep_starts_from_a_file_as_a_training_does(
+    small_config: Config, tmp_path: Path
+) -> None:
+    run = create_run(override(small_config, {"run.name": "my first"}), "glyphs")
+    more = ["--space", "space.toml", "--training.steps", "9"]
+    for uri in (run.uri, f"{run.uri}/config.json"):
+        options, start = read_options([*more, "--config", uri])
+        changed = {"training.steps": 9, "run.name": ""}
+        assert flatten(options.config) == flatten(override(run.config, changed))
+        assert start.name == "glyphs"
+        assert training_command(start, options.config, {"loss.num_bins": 10}) == (
+            f"apdist train --config '{uri}' --loss.num-bins 10 --training.steps 9"
+        )
+    (tmp_path / "mine.toml").write_text("loss.num_bins = 30\n")
+    options, start = read_options(["folder", f"--config={tmp_path}/mine.toml", *more])
+    assert options.config.loss.num_bins == 30
+    assert training_command(start, with_absolute_paths(options.config), {}) == (
+        f"apdist train folder --config {tmp_path}/mine.toml --training.steps 9"
+    )
+
+
+def test_a_training_from_the_options_of_a_sweep_is_no_sweep(small_config: Config) -> None:
+    run = create_run(small_config, SWEEP + "glyphs")
+    assert start_of(["--config", run.uri], "train", "PRESET")[0].name == "glyphs"
 
 
 @pytest.mark.slow

@@ -130,7 +130,8 @@ def read_catalogue(root: str) -> Catalogue:
         refuse_cut_off(root)
         raise ValueError(
             f"{uri} does not exist; write shards first: "
-            f"`apdist prepare folder IMAGES --out {shlex.quote(root)}`"
+            f"`apdist prepare folder IMAGES --out {shlex.quote(root)}`, or `apdist prepare glyphs "
+            f"--out {shlex.quote(root)}` for the drawn ones"
         )
     columns = StoredColumns(uri, SCHEMA)
     shards = _shards(columns, uri)

@@ -21,7 +21,8 @@ from typing import Any
 import pyarrow as pa
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import SCHEMA, Catalogue, refuse_cut_off, write_catalogue
+from apdist.data.catalogue.catalogue import SCHEMA, Catalogue, write_catalogue
+from apdist.data.preparing.claim import claimed
 from apdist.data.preparing.encoding import encode_all
 
 logger = logging.getLogger(__name__)
@@ -91,21 +92,16 @@ def write_shards(
 
     Raises:
         RefusedError: an item has no image and ``is_strict``, or none has one.
-        ValueError: ``out`` is not empty.
+        ValueError: ``out`` is not empty, or another process writes there.
     """
-    if (path := storage.local_path(out)) and path.is_file():
-        raise ValueError(f"{out} is a file; choose a folder as --out")
-    if not storage.is_empty(out):
-        refuse_cut_off(out)
-        raise ValueError(f"{out} is not empty; choose another --out or remove it first")
     ordered = arrange(items, seed)
     keys = unique_keys(item.source for item in ordered)
     images = encode_all([item.content for item in ordered], encode, num_processes)
     writer = _ShardWriter(out, shard_bytes)
     num_refused = 0
-    try:
+    with claimed(out):
         # Left to the garbage collector the processes could be ended by one of their own threads.
-        with closing(images):
+        with writer.abandoned_if_it_fails(), closing(images):
             for done, (item, key, image) in enumerate(zip(ordered, keys, images, strict=True), 1):
                 if image.refused:
                     num_refused += 1
@@ -115,15 +111,12 @@ def write_shards(
                 if image.remark:
                     on_remark(item, image.remark)
                 progress(done)
-        if num_refused == len(items):
-            raise RefusedError(f"none of the {len(items)} files is a readable image")
-        if is_strict and num_refused:
-            raise RefusedError(f"no readable image in {num_refused} of {len(items)} files")
-        catalogue = writer.finish()
-    except BaseException:
-        writer.abandon()
-        raise
-    write_catalogue(catalogue)
+            if num_refused == len(items):
+                raise RefusedError(f"none of the {len(items)} files is a readable image")
+            if is_strict and num_refused:
+                raise RefusedError(f"no readable image in {num_refused} of {len(items)} files")
+            catalogue = writer.finish()
+        write_catalogue(catalogue)
     return catalogue
 
 
@@ -210,8 +203,16 @@ class _ShardWriter:
         table = pa.concat_tables([SCHEMA.empty_table(), *self.tables]).unify_dictionaries()
         return Catalogue(self.out, table.combine_chunks(), self.shards)
 
-    def abandon(self) -> None:
-        """Remove the shards written so far: without a catalogue nobody could use them."""
+    @contextmanager
+    def abandoned_if_it_fails(self) -> Iterator[None]:
+        """Leave nothing behind where the block fails: without a catalogue nobody could use it."""
+        try:
+            yield
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
         self.placer.shutdown()
         stopped = InterruptedError("stopped")
         self.open.__exit__(type(stopped), stopped, None)  # drops the file that is open
@@ -237,7 +238,7 @@ class _ShardWriter:
 
     def _close_shard(self) -> None:
         self._wait()
-        self.shards[self.name] = (0, "")  # from here on it may be there, and `abandon` removes it
+        self.shards[self.name] = (0, "")  # from here on it may be there, and `_abandon` removes it
         self.placing = self.placer.submit(self._place, self.name, self.open.pop_all())
         self.tables.append(pa.Table.from_pylist(self.pending, schema=SCHEMA))
         self.pending = []

@@ -85,7 +85,7 @@ class LocalStore(Store):
         path = Path(uri)
         with suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
-        if path.parent.is_dir() and not any(path.parent.iterdir()):
+        with suppress(OSError):  # not empty, a mount, the current folder, or not ours to remove
             path.parent.rmdir()
 
     def remove_unfinished(self, root: str) -> None:
@@ -137,6 +137,12 @@ def temporary_in(folder: Path, name: str) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """``path`` and the folders above it that are not there, innermost first."""
+    whole = Path(os.path.abspath(path))
+    return [here for here in (whole, *whole.parents) if not os.path.lexists(here)]
 
 
 def hint(path: str | Path) -> str:

@@ -10,20 +10,17 @@ holder whose process has ended is succeeded at once on its own machine; elsewher
 import json
 import logging
 import math
-import os
 import re
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from apdist.data import storage
 from apdist.data.storage.errors import MissingError
+from apdist.data.storage.locks import Holder, has_ended, myself, this_machine
 
 logger = logging.getLogger(__name__)
 
@@ -35,40 +32,6 @@ POLL_S = 1.0
 
 class LeaseLost(ValueError):  # noqa: N818 - no error of this program
     """Another process writes this run now."""
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lease; the content of its file."""
-
-    token: str
-    """Names the holder, and nobody else ever."""
-    host: str
-    machine: str
-    """Equal where process ids mean the same."""
-    pid: int
-    started: str
-    """When the process began, by its machine's count: a process id is used again."""
-    since: str
-    """For people: date and time, UTC."""
-    renewals: int = 0
-    released: bool = False
-
-    def __str__(self) -> str:
-        """As an error names it."""
-        return f"process {self.pid} on {self.host} since {self.since}"
-
-
-def myself() -> Holder:
-    """This process as a holder."""
-    return Holder(
-        token=secrets.token_hex(16),
-        host=socket.gethostname(),
-        machine=_machine(),
-        pid=os.getpid(),
-        started=_started(os.getpid()),
-        since=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-    )
 
 
 @dataclass
@@ -159,7 +122,7 @@ def holder_of(run: str) -> Holder | None:
     """Who holds the lease of ``run`` and, as far as this machine can tell, is alive."""
     number = _newest(run)
     holder = _read(run, number) if number else None
-    return None if holder is None or _has_ended(holder) else holder
+    return None if holder is None or has_ended(holder) else holder
 
 
 def _take(run: str, me: Holder, say: Callable[[str], None]) -> Lease:
@@ -182,13 +145,13 @@ def _wait_for_silence(run: str, number: int, other: Holder, say: Callable[[str],
     Raises:
         ValueError: it lives.
     """
-    if _has_ended(other):
+    if has_ended(other):
         return
     refused = ValueError(
         f"{run} is being trained by {other}; stop that, or wait for its end, before going on with "
         "the run (another run: another --run.name)"
     )
-    if other.machine == _machine():
+    if other.machine == this_machine():
         raise refused
     say(f"{run} was last written by {other}: waiting {SILENCE_S:.0f} s for a sign of life")
     deadline = time.monotonic() + SILENCE_S
@@ -262,44 +225,3 @@ def _encoded(holder: Holder) -> bytes:
 def _clock_s() -> float:
     """A clock that goes on while the machine sleeps, where there is one."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def _machine() -> str:
-    """Equal for processes that see each other by their ids: one kernel, one namespace of them."""
-    parts = [socket.gethostname()]
-    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        try:
-            parts.append(os.readlink(path) if path.endswith("pid") else Path(path).read_text())
-        except OSError:  # no Linux: the name has to do
-            parts.append("")
-    return "/".join(part.strip() for part in parts)
-
-
-def _started(pid: int) -> str:
-    """When the process began, in ticks since the machine's start; empty where nobody says."""
-    try:
-        # The name of the program, in brackets, may hold blanks.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _has_ended(holder: Holder) -> bool:
-    """Whether this machine knows that the holder's process is gone."""
-    if holder.machine != _machine():
-        return False
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # it lives, and is another user's
-        return False
-    return _started(holder.pid) != holder.started or _is_zombie(holder.pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state == "Z"

@@ -17,11 +17,14 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from apdist.config import Config, from_json, to_json
 from apdist.data import storage
+from apdist.data.storage.local import missing_folders
 from apdist.data.text import decoded
 from apdist.training.events import CheckpointWritten, Ended, Event, Started
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
@@ -63,6 +66,8 @@ class Run:
     """Whether events are missing from metrics.jsonl, because its store cannot append."""
     lease: Lease | None = None
     """By which this process holds the run; after it is lost nothing is written any more."""
+    made: list[Path] = field(default_factory=list)
+    """Folders on a disk that were made for it, innermost first."""
 
     @property
     def name(self) -> str:
@@ -137,6 +142,9 @@ class Run:
             return False
         if (path := storage.local_path(self.uri)) is not None:
             shutil.rmtree(path, ignore_errors=True)
+            for empty in self.made:
+                with suppress(OSError):
+                    empty.rmdir()
             return True
         for folder in (LEASES, ""):
             uri = storage.join(self.uri, folder) if folder else self.uri
@@ -168,6 +176,8 @@ def create_run(config: Config, preset: str) -> Run:
     name = config.run.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in itertools.count(1):  # of trainings that begin in one second
         uri = storage.join(config.run.output, name if number == 1 else f"{name}-{number}")
+        path = storage.local_path(uri)
+        made = missing_folders(path) if path is not None else []
         if storage.is_empty(uri) and _created(uri, config):
             break
         if config.run.name:
@@ -175,7 +185,7 @@ def create_run(config: Config, preset: str) -> Run:
                 f"the run {uri} exists; choose another --run.name, or go on with it: "
                 f"apdist train --resume {shlex.quote(uri)}"
             )
-    run = Run(uri, config, preset)
+    run = Run(uri, config, preset, made=made)
     run.save_info()
     return run
 

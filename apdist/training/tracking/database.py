@@ -1,7 +1,10 @@
 """A sqlite database for MLflow: made whole or not at all, by one of several that want it."""
 
+import os
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +46,36 @@ def make_database(uri: str, client: Callable[[str], Any]) -> None:
             part.replace(path)
         finally:
             _remove(part)
+
+
+def remove_if_unused(uri: str, run_id: str, experiment: str) -> None:
+    """Remove the sqlite database of ``uri`` where nothing was ever kept in it but a refused run.
+
+    Args:
+        uri: tracking store.
+        run_id: the run.
+        experiment: its experiment.
+    """
+    path = sqlite_path(uri)
+    if path is None or not _is_made(path):
+        return
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")  # who makes a run now waits, and then looks again
+        runs = {name for (name,) in database.execute("SELECT run_uuid FROM runs")}
+        experiments = {name for (name,) in database.execute("SELECT name FROM experiments")}
+        others = [
+            database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608
+            for table in ("registered_models", "trace_info")
+        ]
+        if runs <= {run_id} and experiments <= {"Default", experiment} and not any(others):
+            _remove(path)
+
+
+def identity(uri: str) -> tuple[int, int]:
+    """Tells the file of a sqlite store from another one of its name; zeros for other stores."""
+    path = sqlite_path(uri)
+    there = os.stat(path) if path is not None and path.exists() else None
+    return (there.st_dev, there.st_ino) if there else (0, 0)
 
 
 def patient(work: Callable[[], T]) -> T:

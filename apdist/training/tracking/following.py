@@ -12,6 +12,7 @@ from apdist.training.events import Ended, Evaluated, Event, Noticed, Restarted, 
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.lease import LeaseLost, holder_of
 from apdist.training.run_folder.runs import Run
+from apdist.training.tracking.database import remove_if_unused
 from apdist.training.tracking.tracker import Tracker
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def forget(run: Run) -> None:
         tracker = Tracker(config, run.name, run_id=run_id)
         tracker.delete()
         tracker.close(status="")
+        remove_if_unused(config.uri, run_id, config.experiment)
 
 
 def is_unsettled(run: Run) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apdist.config import TrackingConfig
-from apdist.training.tracking.database import make_database, patient, sqlite_path
+from apdist.training.tracking.database import identity, make_database, patient, sqlite_path
 
 MAX_BATCH = 1000
 """Metrics in one request; MLflow's own limit."""
@@ -48,10 +48,15 @@ class MlflowRun:
     def __init__(
         self, config: TrackingConfig, name: str, run_id: str, tags: Mapping[str, str]
     ) -> None:
-        make_database(config.uri, _client)
-        self.client = patient(lambda: _client(config.uri))
-        self.run_id = run_id or patient(lambda: self._found_or_made(config, name, tags))
         self._steps: dict[str, set[int]] = {}
+        while True:
+            make_database(config.uri, _client)
+            file = identity(config.uri)
+            self.client = patient(lambda: _client(config.uri))
+            self.run_id = run_id or patient(lambda: self._found_or_made(config, name, tags))
+            if identity(config.uri) == file:
+                return
+            # A refused run has taken the database away that it had made.
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log options."""
@@ -139,6 +144,8 @@ def is_server(uri: str) -> bool:
 def _client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    if sqlite_path(uri) is not None:  # a connection that is kept would outlive a file taken away
+        os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     with warnings.catch_warnings():
         # Deprecations inside MLflow's own imports are nothing our users can act on.

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from typing import Any
 
 from apdist.config import suggestion
 from apdist_verbs.terminal.next_step import near, say_next
@@ -24,6 +25,23 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] in ("-h", "--help"):
         sys.stdout.write(usage())
         return 0
+    options = read_options(argv)
+    file = VERBS[argv[0]][0]
+    module = importlib.import_module(f"apdist_verbs.prepare.{file}")
+    code: int = getattr(module, f"prepare_{argv[0]}")(options)
+    if code == 0:
+        preset = "glyphs" if argv[0] == "glyphs" else "folder"
+        shards = getattr(options, "out", "") or folder_of(options.uri)
+        say_next("train on them", "train", preset, "--data.shards", near(shards))
+    return code
+
+
+def read_options(argv: list[str]) -> Any:
+    """The options of the verb ``argv[0]``.
+
+    Raises:
+        ValueError: there is no such verb, or an option is wrong or missing.
+    """
     if not argv or argv[0] not in VERBS:
         hint = suggestion(argv[0], list(VERBS)) if argv else ""
         raise ValueError(
@@ -33,13 +51,7 @@ def main(argv: list[str]) -> int:
         )
     file, kind, _ = VERBS[argv[0]]
     module = importlib.import_module(f"apdist_verbs.prepare.{file}")
-    options = parse(getattr(module, kind), argv[1:], f"apdist prepare {argv[0]}")
-    code: int = getattr(module, f"prepare_{argv[0]}")(options)
-    if code == 0:
-        preset = "glyphs" if argv[0] == "glyphs" else "folder"
-        shards = getattr(options, "out", "") or folder_of(options.uri)
-        say_next("train on them", "train", preset, "--data.shards", near(shards))
-    return code
+    return parse(getattr(module, kind), argv[1:], f"apdist prepare {argv[0]}")
 
 
 def folder_of(uri: str) -> str:

@@ -4,20 +4,24 @@ import dataclasses
 import json
 import os
 import shlex
+import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any
-
-import tomllib
 
 from apdist.config import Config, override
 from apdist.data import storage
 from apdist.data.text import decoded
-from apdist.training.run_folder.runs import CONFIG_NAME, RUN_NAME
+from apdist.training.run_folder.runs import CONFIG_NAME, RUN_NAME, SWEEP
 from apdist_verbs.prepare.folder import Choices
 from apdist_verbs.prepare.table import TableColumns
 from apdist_verbs.presets import preset
 from apdist_verbs.terminal import options
 from apdist_verbs.terminal.fields import Argument, positional
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FLAG = "--config"
 COMMON = (
@@ -31,16 +35,35 @@ COMMON = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Choices, TableColumns):
+class Configured:
+    """The options of a training, and the file that they start from."""
+
+    config_file: Annotated[str, Argument(name="config", hint="default: none")] = ""
+    """Start from the options in this file, a run's config.json or the same in TOML, or a run's
+    folder; options on the command line replace those in it."""
+    config: Annotated[Config, Argument(name="")] = field(default_factory=Config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Configured, Choices, TableColumns):
     """Train with the three-stage average-precision step."""
 
     images: Annotated[str, positional("IMAGES")] = ""
     """Folder of pictures, IMAGES/<class>/<image>, or with one list of them; or a .csv, .tsv or
     .parquet file. They are prepared into a cache, and again when they have changed."""
-    config_file: Annotated[str, Argument(name="config", hint="default: none")] = ""
-    """Start from the options in this file, a run's config.json or the same in TOML, or a run's
-    folder; options on the command line replace those in it."""
-    config: Annotated[Config, Argument(name="")] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training or a sweep starts from, before the options on top."""
+
+    name: str
+    """The preset; of a file that is no run's, ``config``."""
+    config: Config
+    words: tuple[str, ...]
+    """What stands after the verb to start there again."""
+    prog: str
+    """The command up to its options, as a person types it."""
 
 
 def read_start(argv: list[str]) -> tuple[str, Options]:
@@ -49,26 +72,43 @@ def read_start(argv: list[str]) -> tuple[str, Options]:
     Raises:
         ValueError: neither a preset nor a file, or an option is wrong.
     """
-    name = "" if argv[0].startswith("-") else argv[0]
-    given = argv[1:] if name else argv
-    if os.path.sep in name and os.path.exists(name):
-        raise ValueError(f"a preset comes first: apdist train folder {shlex.quote(name)}")
-    start = preset(name) if name else Config()
-    if file := _file_in(given):
-        start = read_file(file, start)
-        name = name or _preset_of(file)
-    elif not name and not {"-h", "--help", "--help-all"} & set(given):
-        raise ValueError(
-            f"expected `apdist train PRESET [IMAGES]` or `apdist train {FLAG} FILE`, "
-            f"got {argv[0]!r} first"
-        )
-    prog = f"apdist train {argv[0]}" if name == argv[0] else "apdist train"
-    found = options.parse(Options, given, prog, default=Options(config=start), common=COMMON)
-    if found.images and found.config.data.shards != start.data.shards:
+    start, given = start_of(argv, "train", "PRESET [IMAGES]")
+    default = Options(config=start.config)
+    found = options.parse(Options, given, start.prog, default=default, common=COMMON)
+    if found.images and found.config.data.shards != start.config.data.shards:
         raise ValueError(
             f"give pictures ({found.images}) or --data.shards {found.config.data.shards}, not both"
         )
-    return name, found
+    return start.name, found
+
+
+def start_of(argv: list[str], verb: str, usage: str) -> tuple[Start, list[str]]:
+    """What ``argv`` starts from, and the options in it.
+
+    Args:
+        argv: what stands after the verb.
+        verb: train or sweep.
+        usage: what stands after it where no file is given.
+
+    Raises:
+        ValueError: neither a preset nor a file, or an option in the file is wrong.
+    """
+    first = "" if argv[0].startswith("-") else argv[0]
+    given = argv[1:] if first else argv
+    if os.path.sep in first and os.path.exists(first):
+        raise ValueError(f"a preset comes first: apdist {verb} folder {shlex.quote(first)}")
+    name, config = first, preset(first) if first else Config()
+    file = file_in(given)
+    if file:
+        config = read_file(file, config)
+        name = name or _preset_of(file)
+    elif not first and not {"-h", "--help", "--help-all"} & set(given):
+        raise ValueError(
+            f"expected `apdist {verb} {usage}` or `apdist {verb} {FLAG} FILE`, "
+            f"got {argv[0]!r} first"
+        )
+    words = (*([first] if first else []), *([FLAG, file] if file else []))
+    return Start(name, config, words, f"apdist {verb} {first}".strip()), given
 
 
 def read_file(uri: str, start: Config) -> Config:
@@ -98,11 +138,11 @@ def read_file(uri: str, start: Config) -> Config:
     return config
 
 
-def _file_in(argv: list[str]) -> str:
+def file_in(argv: list[str]) -> str:
     """The value of the option in ``argv``, which is read before all others."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for place, word in enumerate(argv):
         if word == FLAG:
-            return following
+            return "".join(argv[place + 1 : place + 2])
         if word.startswith(f"{FLAG}="):
             return word.partition("=")[2]
     return ""
@@ -121,9 +161,9 @@ def _is_of_a_run(uri: str) -> bool:
 
 
 def _preset_of(uri: str) -> str:
-    """What the run of this file, or folder, was started from; ``config`` for any other file."""
+    """What the run, or sweep, of this file was started from; ``config`` for any other file."""
     beside = _beside(uri)
     if not storage.exists(beside):
         return "config"
     info = json.loads(decoded(storage.read_bytes(beside)))
-    return str(info.get("preset", "config"))
+    return str(info.get("preset", "config")).removeprefix(SWEEP)

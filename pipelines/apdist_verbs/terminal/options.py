@@ -10,6 +10,8 @@ from apdist.config import suggestion
 from apdist_verbs.terminal.fields import Option, build, options_of
 
 T = TypeVar("T")
+Given = dict[tuple[str, ...], Any]
+"""Values by the path of their option."""
 
 ALL = "--help-all"
 
@@ -44,10 +46,7 @@ def parse(
         show_help(prog, description or kind.__doc__ or "", options, shown)
         raise SystemExit(0)
     help_flag = ALL if common else "--help"
-    try:
-        given = _read(argv, options)
-    except ValueError as error:
-        raise ValueError(f"{error} (`{prog} {help_flag}` lists all options)") from None
+    given = _explained(argv, options, f"{prog} {help_flag}")
     missing = [o for o in options if o.default is MISSING and o.path not in given]
     if missing:
         missing.sort(key=lambda option: not option.is_positional)
@@ -57,11 +56,27 @@ def parse(
     return instance
 
 
-def _read(argv: list[str], options: list[Option]) -> dict[tuple[str, ...], Any]:
+def check(kind: type, argv: list[str], prog: str) -> None:
+    """Refuse what can be told to be wrong of ``argv`` without knowing where the options start from.
+
+    Raises:
+        ValueError: an option is unknown, or its value is none of its kind.
+    """
+    _explained(argv, list(options_of(kind, None)), f"{prog} {ALL}")
+
+
+def _explained(argv: list[str], options: list[Option], help_command: str) -> Given:
+    try:
+        return _read(argv, options)
+    except ValueError as error:
+        raise ValueError(f"{error} (`{help_command}` lists all options)") from None
+
+
+def _read(argv: list[str], options: list[Option]) -> Given:
     """The values in ``argv`` by the path of their option; the last one of several counts."""
     named = [option for option in options if not option.is_positional]
     known = {spelling: option for option in named for spelling in option.spellings}
-    given: dict[tuple[str, ...], Any] = {}
+    given: Given = {}
     left = deque(argv)
     unnamed: list[str] = []
     while left:
@@ -102,8 +117,8 @@ def _values(left: deque[str], option: Option) -> list[str]:
     return texts
 
 
-def _positional(texts: list[str], options: list[Option]) -> dict[tuple[str, ...], Any]:
-    given: dict[tuple[str, ...], Any] = {}
+def _positional(texts: list[str], options: list[Option]) -> Given:
+    given: Given = {}
     for option in options:
         if option.is_positional and texts:
             size = len(texts) if option.takes_many else 1

@@ -7,7 +7,7 @@ import pytest
 from apdist.config import Config, flatten, override, to_json
 from apdist.training.run_folder.runs import create_run
 from apdist_verbs.presets import preset
-from apdist_verbs.start.start import read_start
+from apdist_verbs.start.start import Options, read_start
 
 
 def test_any_run_can_be_repeated_from_its_folder(small_config: Config) -> None:
@@ -18,6 +18,10 @@ def test_any_run_can_be_repeated_from_its_folder(small_config: Config) -> None:
         assert flatten(found.config) == flatten(
             override(run.config, {"training.seed": 7, "run.name": ""})
         )
+
+
+def test_a_preset_alone_is_enough() -> None:
+    assert read_start(["glyphs"]) == ("glyphs", Options(config=preset("glyphs")))
 
 
 def test_toml_names_what_differs_from_a_preset(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from apdist.data import storage
+from apdist.data.storage import locks
+from apdist.data.storage.locks import myself
 from apdist.training.run_folder import lease
-from apdist.training.run_folder.lease import Lease, LeaseLost, held, holder_of, myself
+from apdist.training.run_folder.lease import Lease, LeaseLost, held, holder_of
 from tests.s3_server import S3Server
 
 HOLD = """
@@ -69,7 +71,7 @@ def test_a_killed_holder_on_this_machine_is_succeeded_at_once(
     forgotten = Lease(run, 1)
     forgotten.refuse_if_lost()
     holder.kill()  # not waited for: it is a zombie now, as a killed child of a shell is
-    while not lease._is_zombie(holder.pid):
+    while not locks._is_zombie(holder.pid):
         pass
     assert holder_of(run) is None
     with held(run, says_nothing) as taken:

@@ -181,6 +181,15 @@ def test_a_refused_run_that_another_process_has_gone_on_with_stays(tmp_path: Pat
     assert not Path(run.uri).exists()
 
 
+def test_a_refused_run_takes_the_folders_with_it_that_were_made_for_it(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    runs = [create_run(config_in(tmp_path / "there/new/runs", name), "glyphs") for name in "ab"]
+    assert runs[1].discard_if_untouched()
+    assert Path(runs[0].uri).exists()
+    assert runs[0].discard_if_untouched()
+    assert not list((tmp_path / "there").iterdir())
+
+
 def test_changed_options_are_kept_once_the_training_has_begun_and_not_before(
     tmp_path: Path,
 ) -> None:

@@ -2,6 +2,9 @@
 
 import math
 import os
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +207,23 @@ def test_a_run_that_was_refused_is_in_mlflow_no_more(run: Run) -> None:
     assert not Path(run.uri).exists()
     forget(run)
     assert in_mlflow(run).info.lifecycle_stage == "deleted"
+
+
+def test_a_database_with_nothing_but_a_refused_run_goes_with_it(run: Run, tmp_path: Path) -> None:
+    Follower(run).close("FAILED")
+    run_id, path = str(run.info["tracking_run_id"]), tmp_path / "mlflow.db"
+    shutil.copy(run.config.tracking.uri.removeprefix("sqlite:///"), path)
+    run.config = override(run.config, {"tracking.uri": f"sqlite:///{path}"})
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DELETE FROM runs WHERE run_uuid != ?", [run_id])
+        database.execute("INSERT INTO experiments (name) VALUES ('mine')")
+        database.commit()
+        forget(run)
+        assert path.exists()
+        database.execute("DELETE FROM experiments WHERE name NOT IN ('Default', 'apdist')")
+        database.commit()
+    forget(run)
+    assert not path.exists()
 
 
 def test_an_experiment_that_another_training_makes_meanwhile_is_used(

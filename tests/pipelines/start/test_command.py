@@ -1,0 +1,49 @@
+"""Commands for a cluster: wrong options are found here, what lies there is not looked at."""
+
+import shlex
+
+import pytest
+
+from apdist_verbs.start.command import check_command
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("trian glyphs", "unknown verb 'trian' after --; did you mean 'train'"),
+        ("submit", "unknown verb 'submit'"),
+        ("train glyph", "did you mean 'glyphs'"),
+        ("train glyphs --training.stepz 5", "mean '--training.steps'"),
+        ("train glyphs --loss.num-bins 1", "loss.num_bins must be at least 2"),
+        ("train --config s3://b/x.toml --trainin.steps 5", "unknown option '--trainin.steps'"),
+        ("train glyph --config there.toml", "did you mean 'glyphs'"),
+        ("train --resume", "expected `apdist train --resume RUN"),
+        ("train --resume s3://b/run --training.steps x", "must be an integer, got 'x'"),
+        ("sweep glyphs", "--space SPACE.toml is missing"),
+        ("sweep --config there.toml --trials x", "--trials must be an integer, got 'x'"),
+        ("prepare foldr x", "did you mean 'folder'"),
+        ("prepare folder x", "needs --out STR"),
+        ("search x.jpg -k 0", "--k must be at least 1"),
+    ],
+)
+def test_what_the_verb_would_refuse_is_refused(command: str, answer: str) -> None:
+    with pytest.raises(ValueError, match=answer):
+        check_command(shlex.split(command))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train",
+        "train glyphs pictures/there --max-side 300",
+        "train folder --config there.toml --ray.num-workers=4",
+        "train --resume s3://b/run --fork --training.steps 9",
+        "sweep glyphs --space there/space.toml",
+        "sweep --config there.toml --space there/space.toml",
+        "prepare index s3://b/x --out s3://b/y",
+        "extract --out s3://b/z",
+        "demo",
+    ],
+)
+def test_what_lies_on_the_cluster_is_not_looked_for_here(command: str) -> None:
+    check_command(shlex.split(command))
