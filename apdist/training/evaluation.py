@@ -18,6 +18,7 @@ from apdist.model.descriptor import DescriptorNet
 from apdist.retrieval.describe import describe_images, num_batches
 from apdist.retrieval.metrics import QueryScores, RetrievalScores, score_rows
 from apdist.training.step.collectives import Workers
+from apdist.training.step.descriptors import gather_descriptors
 from apdist.training.step.sharding import is_sharded
 
 
@@ -70,7 +71,7 @@ def _gather(
     sizes = workers.gather_numbers(len(rows), device)
     places = torch.from_numpy(rows).to(device)
     own = descriptors.to(device) if len(rows) else None
-    gathered = workers.gather_descriptors(own, sizes, device)
+    gathered = gather_descriptors(own, sizes, workers, device)
     ordered = torch.empty_like(gathered)
     ordered[workers.gather_rows(places, sizes)] = gathered
     return ordered

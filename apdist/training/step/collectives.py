@@ -87,27 +87,6 @@ class Workers:
             dist.all_gather(parts, own, group=self.group)  # to NCCL a group of broadcasts
         self.num_bytes += rows.nbytes - own.nbytes
 
-    def gather_descriptors(
-        self, rows: Tensor | None, sizes: Sequence[int], device: torch.device
-    ) -> Tensor:
-        """Descriptors (b, d) of all workers, (n, d), float64 or float32; without images None.
-
-        Raises:
-            ValueError: they differ in width or precision; on all workers.
-        """
-        kind = 0 if rows is None else 2 * rows.shape[1] + (rows.dtype == torch.float64)
-        kinds = {kind for kind in self.gather_numbers(kind, device) if kind} or {0}
-        if len(kinds) > 1:
-            widths = sorted(kind // 2 for kind in kinds)
-            raise ValueError(
-                f"the workers' descriptors differ in width or precision (widths {widths}); "
-                "all must have the same network"
-            )
-        (kind,) = kinds
-        dtype = torch.float64 if kind % 2 else torch.float32
-        own = torch.zeros((0, kind // 2), device=device) if rows is None else rows
-        return self.gather_rows(own.to(dtype), sizes)
-
     def gather_texts(self, text: str, device: torch.device) -> list[str]:
         """``text`` of every worker."""
         data = torch.frombuffer(bytearray(text.encode() or b" "), dtype=torch.uint8).to(device)

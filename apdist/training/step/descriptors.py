@@ -35,8 +35,7 @@ class BatchDescriptors:
     @property
     def kind(self) -> int:
         """Width and precision as a number; 0 without an own row."""
-        rows = self._rows
-        return 0 if rows is None else 2 * rows.shape[1] + (rows.dtype == torch.float64)
+        return _kind_of(self._rows)
 
     def add(self, found: Tensor, chunk: Chunk) -> None:
         """Write the descriptors (c, d) of the next ``chunk`` of this worker.
@@ -71,19 +70,46 @@ class BatchDescriptors:
         Raises:
             BatchError: they differ in width or precision; on all workers.
         """
-        found = {kind for kind in kinds if kind} or {0}
-        if len(found) > 1:
-            raise BatchError(
-                "the workers' descriptors differ in width or precision (widths "
-                f"{sorted(kind // 2 for kind in found)}); all must have the same network"
-            )
-        (kind,) = found
+        width, dtype = _agreed(kinds)
         rows, self._rows = self._rows, None
         if rows is None:
-            dtype = torch.float64 if kind % 2 else torch.float32
-            rows = torch.empty((sum(self.sizes), kind // 2), dtype=dtype, device=device)
+            rows = torch.empty((sum(self.sizes), width), dtype=dtype, device=device)
         self.workers.fill_rows(rows, self.sizes)
         return rows
+
+
+def gather_descriptors(
+    own: Tensor | None, sizes: Sequence[int], workers: Workers, device: torch.device
+) -> Tensor:
+    """Rows (n, d) of all workers, float64 or float32, from the ``own`` (b, d); None without images.
+
+    Raises:
+        BatchError: they differ in width or precision; on all workers.
+    """
+    width, dtype = _agreed(workers.gather_numbers(_kind_of(own), device))
+    rows = torch.empty((0, width), device=device) if own is None else own
+    return workers.gather_rows(rows.to(dtype), sizes)
+
+
+def _kind_of(rows: Tensor | None) -> int:
+    """Width and precision of ``rows`` (b, d) as a number, to tell the others; 0 without a row."""
+    return 0 if rows is None else 2 * rows.shape[1] + (rows.dtype == torch.float64)
+
+
+def _agreed(kinds: Sequence[int]) -> tuple[int, torch.dtype]:
+    """Width and precision of the descriptors, from the ``kinds`` of all workers.
+
+    Raises:
+        BatchError: they differ; on all workers.
+    """
+    found = {kind for kind in kinds if kind} or {0}
+    if len(found) > 1:
+        raise BatchError(
+            "the workers' descriptors differ in width or precision (widths "
+            f"{sorted(kind // 2 for kind in found)}); all must have the same network"
+        )
+    (kind,) = found
+    return kind // 2, torch.float64 if kind % 2 else torch.float32
 
 
 def _check_shape(descriptors: Tensor, num_images: int, width: int) -> None:
