@@ -21,7 +21,13 @@ PUBLIC = {
         "average_precision_loss",
         "score_own_rows",
     },
-    "apdist.training": {"StepOptions", "StepResult", "global_step", "own_rows"},
+    "apdist.training": {
+        "StepOptions",
+        "StepResult",
+        "global_step",
+        "own_rows",
+        "sizes_of_workers",
+    },
     "apdist.retrieval": {
         "RetrievalScores",
         "RevisitedScores",
