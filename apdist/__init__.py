@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from apdist.retrieval.revisited import score_revisited as score_revisited
     from apdist.retrieval.search_index import SearchIndex as SearchIndex
     from apdist.training.step.chunks import own_rows as own_rows
+    from apdist.training.step.chunks import sizes_of_workers as sizes_of_workers
     from apdist.training.step.options import StepOptions as StepOptions
     from apdist.training.step.results import StepResult as StepResult
     from apdist.training.step.step import global_step as global_step
@@ -65,7 +66,7 @@ _HOMES = {
     ),
     **dict.fromkeys(["RevisitedScores", "score_revisited"], "apdist.retrieval.revisited"),
     **dict.fromkeys(["SearchIndex"], "apdist.retrieval.search_index"),
-    **dict.fromkeys(["own_rows"], "apdist.training.step.chunks"),
+    **dict.fromkeys(["own_rows", "sizes_of_workers"], "apdist.training.step.chunks"),
     **dict.fromkeys(["StepOptions"], "apdist.training.step.options"),
     **dict.fromkeys(["StepResult"], "apdist.training.step.results"),
     **dict.fromkeys(["global_step"], "apdist.training.step.step"),
@@ -102,6 +103,7 @@ __all__ = [
     "score_own_rows",
     "score_queries",
     "score_revisited",
+    "sizes_of_workers",
 ]
 
 _find = lazily(__name__, _HOMES)
