@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from apdist.data.pixels import PixelError, to_rgb
-from apdist.data.png import without_metadata
+from apdist.data.png import scale_transparent_value, without_metadata
 
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused: a decompression bomb must not take the machine's memory.
@@ -83,6 +83,7 @@ def _decoded(image: Image.Image, min_side: int) -> Decoded:
     try:
         if min_side:
             image.draft("RGB", _draft_size(image.size, min_side))
+        scale_transparent_value(image)
         image.load()
         rgb, is_clipped = to_rgb(image)
     except PixelError as error:

@@ -1,7 +1,9 @@
-"""PNG without its metadata: large or damaged texts must not keep a picture from being read."""
+"""PNG as Pillow should see it: without large or damaged texts, its transparent value as stored."""
 
 import zlib
 from collections.abc import Iterator
+
+from PIL import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 WANTED = (b"tRNS", b"eXIf")
@@ -19,7 +21,7 @@ def without_metadata(data: bytes) -> tuple[bytes, bytes]:
         return b"", b""
     kept, profile = [SIGNATURE], b""
     for name, chunk in _chunks(data):
-        is_sound = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:])
+        is_sound = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
         if name[:1].isupper() or (name in WANTED and is_sound):
             kept.append(chunk)
         elif name == b"iCCP" and is_sound:
@@ -27,11 +29,28 @@ def without_metadata(data: bytes) -> tuple[bytes, bytes]:
     return b"".join(kept), profile
 
 
+def scale_transparent_value(image: Image.Image) -> None:
+    """Let the value that means transparent be on the scale of the pixels.
+
+    Pillow stretches greys of 2 and 4 bits to 8, cuts colours of 16 bits to 8, and leaves that value
+    as the file has it. A colour that has no like in 8 bits makes nothing transparent.
+    """
+    tile = getattr(image, "tile", [])  # how the pixels lie in the file
+    stored = str(tile[0][3]) if image.format == "PNG" and tile else ""
+    value = image.info.get("transparency")
+    if (bits := {"L;2": 2, "L;4": 4}.get(stored)) and isinstance(value, int) and value < 1 << bits:
+        image.info["transparency"] = value * 255 // ((1 << bits) - 1)
+    elif stored == "RGB;16B" and isinstance(value, tuple):
+        del image.info["transparency"]
+        if all(part % 257 == 0 for part in value):  # 0xabab is 0xab
+            image.info["transparency"] = tuple(part // 257 for part in value)
+
+
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Name and all bytes of each chunk; the last one may be cut off."""
     at = len(SIGNATURE)
     while at < len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4])
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         yield data[at + 4 : at + 8], data[at:end]
         at = end
 

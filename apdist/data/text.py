@@ -11,16 +11,31 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+ZEROS = {
+    (False, True, True, True): "utf-32-le",
+    (True, True, True, False): "utf-32-be",
+    (False, True): "utf-16-le",
+    (True, False): "utf-16-be",
+}
+"""Which of its first bytes are zeros."""
 
 
 def decoded(data: bytes) -> str:
     """``data`` as text: UTF-8, or what a byte order mark says; the mark is taken off.
 
+    Without a mark, zeros beside the first letter tell UTF-16 and UTF-32: no text begins with them.
+
     Raises:
         UnicodeDecodeError: it is neither.
     """
-    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
-    return data.decode(encoding)
+    marked = next((name for mark, name in MARKS.items() if data.startswith(mark)), "")
+    return data.decode(marked or _unmarked(data))
+
+
+def _unmarked(data: bytes) -> str:
+    """The encoding of a text that begins with an ASCII letter, as the names of columns do."""
+    zeros = [byte == 0 for byte in data[:4]]
+    return ZEROS.get(tuple(zeros), ZEROS.get(tuple(zeros[:2]), "utf-8"))
 
 
 def composed(text: str) -> str:

@@ -79,6 +79,35 @@ def test_orientation_and_transparency_outlive_the_texts() -> None:
     assert read.getpixel((0, 0)) == (255, 255, 255)
 
 
+def made(bits: int, kind: int, size: int, key: bytes, row: bytes) -> bytes:
+    """A PNG of one row."""
+    header = struct.pack(">IIBBBBB", size, 1, bits, kind, 0, 0, 0)
+    parts = {b"IHDR": header, b"tRNS": key, b"IDAT": zlib.compress(b"\0" + row), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts.items())
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_grey_becomes_white_at_every_depth(bits: int) -> None:
+    most = (1 << bits) - 1
+    row = [0, 1, most - 1, most]
+    packed = int("".join(f"{value:0{bits}b}" for value in row).ljust(8, "0"), 2)
+    for key in sorted({0, 1, most}):
+        stored = packed.to_bytes(max(1, bits // 2), "big")
+        pixels = np.asarray(open_image(made(bits, 0, 4, struct.pack(">H", key), stored)))
+        expected = [255 if value == key else value * 255 // most for value in row]
+        assert pixels[0, :, 0].tolist() == expected
+
+
+def test_the_transparent_colour_of_sixteen_bits_becomes_white_and_no_other() -> None:
+    row = struct.pack(">6H", 0xFFFF, 0, 0, 0x1212, 0x3434, 0)
+    for key, expected in (
+        ((0x1212, 0x3434, 0), [[255, 0, 0], [255, 255, 255]]),
+        ((0x00FF, 0, 0), [[255, 0, 0], [0x12, 0x34, 0]]),
+    ):
+        data = made(16, 2, 2, struct.pack(">3H", *key), row)
+        assert np.asarray(open_image(data))[0].tolist() == expected
+
+
 def test_damaged_pixels_stay_damaged() -> None:
     data = with_texts(1, 2_000_000)
     for broken in (damaged(data, b"IDAT"), data[: data.index(b"IDAT") + 40]):

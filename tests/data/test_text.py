@@ -12,6 +12,12 @@ def test_text_is_read_with_and_without_a_byte_order_mark(encoding: str) -> None:
     assert decoded(b"\0\0\xfe\xff" + "é".encode("utf-32-be")) == "é"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["path,label\n名/é.jpg,ß\n", "1", ""])
+def test_wide_text_without_a_mark_is_told_by_its_zeros(encoding: str, text: str) -> None:
+    assert decoded(text.encode(encoding)) == text
+
+
 def test_text_in_no_known_encoding_is_an_error() -> None:
     with pytest.raises(UnicodeDecodeError):
         decoded("é".encode("latin-1"))

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import refuse_cut_off
 from apdist.data.storage.errors import MissingError
+from apdist.data.storage.local import missing_folders
 from apdist.data.storage.locks import Holder, has_ended, myself, this_machine
 
 CLAIM = ".writing.json"
@@ -18,11 +19,15 @@ CLAIM = ".writing.json"
 def claimed(out: str) -> Iterator[None]:
     """Hold the empty folder or prefix ``out`` during the block; nobody else writes there meanwhile.
 
+    Folders that are made for it go again where nothing was written.
+
     Raises:
         ValueError: something lies there, or another process writes there.
     """
-    if (path := storage.local_path(out)) and path.is_file():
+    path = storage.local_path(out)
+    if path is not None and path.is_file():
         raise ValueError(f"{out} is a file; choose a folder as --out")
+    made = [] if path is None else missing_folders(path)
     claim = storage.join(out, CLAIM)
     # On a disk as in object storage, only one of several can make it.
     if not storage.create(claim, json.dumps(asdict(myself())).encode()):
@@ -32,6 +37,9 @@ def claimed(out: str) -> Iterator[None]:
         yield
     finally:
         storage.remove(claim)
+        for empty in made:
+            with suppress(OSError):
+                empty.rmdir()
 
 
 def _refuse_if_filled(out: str) -> None:

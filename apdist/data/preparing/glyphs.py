@@ -66,15 +66,22 @@ def find_glyphs(min_typefaces: int = 12) -> list[Glyph]:
     typeface), and 2,041 in 8.
 
     Raises:
-        ValueError: ``min_typefaces`` is not positive.
+        ValueError: ``min_typefaces`` is not positive, or no character is in so many.
     """
     if min_typefaces < 1:
         raise ValueError(f"min_typefaces must be at least 1, got {min_typefaces}")
+    there = _typefaces_by_character()
     candidates = [
         Glyph(character, f"U+{ord(character):04X} {unicodedata.name(character)}", typefaces)
-        for character, typefaces in _typefaces_by_character().items()
+        for character, typefaces in there.items()
         if len(typefaces) >= min_typefaces and _is_printed(character, typefaces)
     ]
+    if not candidates:
+        most = max(len(faces) for letter, faces in there.items() if _is_printed(letter, faces))
+        raise ValueError(
+            f"min_typefaces is {min_typefaces}, and no character is in more than {most} typefaces; "
+            f"use {most} or less"
+        )
     pictures = [_normalised_pictures(candidates, typeface) for typeface in REFERENCES]
     return [candidates[i] for i in _first_of_each_look(pictures)]
 

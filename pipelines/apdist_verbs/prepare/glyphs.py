@@ -8,6 +8,11 @@ from apdist.data.preparing.shards import Encoded, Item
 from apdist_verbs.prepare.write import Writing, write
 from apdist_verbs.terminal.progress import phase
 
+SIDES = 8, 2048
+"""Pixels: less shows no letter, more takes seconds for an image."""
+MOST_IMAGES = 1000
+"""Of a character: of all of them more than a million, which are listed before they are drawn."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareGlyphs(Writing):
@@ -25,6 +30,15 @@ class PrepareGlyphs(Writing):
     """Side of an image in pixels."""
     images_per_glyph: int = 0
     """Images of each character; 0 draws one in each typeface."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value, (least, most) in (
+            ("--image-size", self.image_size, SIDES),
+            ("--images-per-glyph", self.images_per_glyph, (0, MOST_IMAGES)),
+        ):
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be from {least} to {most:,}, got {value}")
 
 
 def prepare_glyphs(options: PrepareGlyphs) -> int:

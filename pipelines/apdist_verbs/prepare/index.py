@@ -12,7 +12,7 @@ from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.samples import Rules
 from apdist.data.preparing.scanning import ShardError
 from apdist.data.preparing.tally import Tally
-from apdist_verbs.prepare.write import named, say_tally
+from apdist_verbs.prepare.write import check_processes, named, say_tally
 from apdist_verbs.terminal.console import counted, say, warn
 from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.progress import phase, progress_bar
@@ -45,8 +45,7 @@ class PrepareIndex:
     """Replace a catalogue that is there; passes over unchanged shards are not repeated."""
 
     def __post_init__(self) -> None:
-        if self.processes < 1:
-            raise ValueError("--processes must be at least 1")
+        check_processes(self.processes)
         if storage.is_read_only(self.uri) and not self.out:
             raise ValueError(
                 "--out is needed: index.parquet cannot be written beside shards on https"

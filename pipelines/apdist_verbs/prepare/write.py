@@ -37,8 +37,23 @@ class Writing:
     def __post_init__(self) -> None:
         if not self.out:
             raise ValueError("--out is empty; give a folder or an s3:// prefix for the shards")
-        if self.shard_mib < 1 or self.processes < 1 or self.seed < 0:
-            raise ValueError("--shard-mib and --processes must be at least 1, --seed at least 0")
+        if self.shard_mib < 1 or self.seed < 0:
+            raise ValueError("--shard-mib must be at least 1, --seed at least 0")
+        check_processes(self.processes)
+
+
+def check_processes(number: int) -> None:
+    """Refuse a number of processes that this machine could only choke on.
+
+    Raises:
+        ValueError: it is less than 1, or far more than there are cores.
+    """
+    cores = os.cpu_count() or 1
+    most = max(64, 4 * cores)
+    if not 1 <= number <= most:
+        raise ValueError(
+            f"--processes must be at least 1 and, with {cores} cores, at most {most}; got {number}"
+        )
 
 
 def write(

@@ -64,6 +64,12 @@ def test_a_writer_elsewhere_may_live_and_what_is_no_claim_is_passed_over(tmp_pat
         claimed(str(tmp_path)).__enter__()
 
 
+def test_folders_that_were_made_in_vain_are_gone(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), claimed(str(tmp_path / "a" / "b")):
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_with_content_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     with pytest.raises(ValueError, match="is not empty"), claimed(str(tmp_path)):

@@ -172,6 +172,11 @@ def test_min_typefaces_0_is_refused() -> None:
         find_glyphs(min_typefaces=0)
 
 
+def test_more_typefaces_than_any_character_is_in_are_refused_with_how_many_there_are() -> None:
+    with pytest.raises(ValueError, match=r"is 20, .* in more than 18 typefaces; use 18 or less"):
+        find_glyphs(20)
+
+
 def test_by_default_each_typeface_gives_one_image(glyphs: list[Glyph]) -> None:
     images = list(glyph_images(glyphs[:30], size=32, seed=0))
     pairs = {(image.glyph.character, image.typeface) for image in images}
