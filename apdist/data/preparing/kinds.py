@@ -22,6 +22,7 @@ SYSTEM_FOLDERS = re.compile(
 """Folders of macOS' zip, of network disks (with small copies of the pictures) and of Windows."""
 HIDDEN = "hidden: its name begins with a dot"
 COMPOSED = "label in another Unicode normal form: composed (NFC)"
+SPACES = "label with spaces around it: taken off"
 SYSTEM = "an operating system's folder"
 
 

@@ -13,4 +13,6 @@ def number_labels(texts: Iterable[str]) -> dict[str, int]:
 
 def _is_plain_integer(text: str) -> bool:
     # "007" stays a name: as a number it would be one with "7".
-    return text.isascii() and text.isdigit() and str(int(text)) == text and int(text) < 1 << 63
+    # Python refuses to read numbers of thousands of digits.
+    is_short = text.isascii() and text.isdigit() and len(text) < 20
+    return is_short and str(int(text)) == text and int(text) < 1 << 63

@@ -272,12 +272,12 @@ def _json_field(sample: Sample, name: str, option: str) -> str:
         raise SampleError(f"has no .json for --{option} json:{name}{_dot_hint(sample)}")
     try:
         fields: Any = json.loads(_sound(sample, "json").data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SampleError(f"has a .json that cannot be read ({error})") from error
     if not isinstance(fields, dict) or name not in fields:
         there = ", ".join(fields) if isinstance(fields, dict) else "no object"
         raise SampleError(f"lacks the field {name!r} in its .json, which has {there}")
     value = fields[name]
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise SampleError(f"has {value!r} in the field {name!r} of its .json; expected text or int")
     return str(value)

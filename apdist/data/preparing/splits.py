@@ -79,7 +79,7 @@ def _splits_of_rows(path: Path, rows: Rows) -> dict[str, str]:
     splits: dict[str, str] = {}
     num_repeated = 0
     for _, row in rows:
-        source, split = row["path"], row["split"]
+        source, split = row["path"].strip(), row["split"].strip()
         num_repeated += source in splits
         if splits.setdefault(source, split) != split:
             raise ValueError(

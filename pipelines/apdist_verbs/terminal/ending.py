@@ -1,8 +1,10 @@
 """How a command ends: its exit code, what went wrong in one line, and the end of its process."""
 
 import atexit
+import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -18,6 +20,10 @@ QUIET = {
 LONGEST_WORD = 300
 """Characters; a path may be long, too."""
 LONGEST_LINE = 1200
+PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]+:/{1,2})[^\s/'\"]*@", re.IGNORECASE)
+"""User and password of an address; one that was taken for a path has lost a slash."""
+QUERY = re.compile(r"(\bhttps?:/{1,2}[^\s'\"?]*\?)(?!\.\.\.)[^\s'\"]*[^\s'\".,:;)]", re.IGNORECASE)
+"""Query of an address, which may be its signature."""
 
 
 def end_with(work: Callable[[], int]) -> NoReturn:
@@ -43,6 +49,9 @@ def exit_code_of(work: Callable[[], int]) -> int:
     With APDIST_TRACEBACK set, errors come with their traceback.
     """
     logging.basicConfig(handlers=[_ToErrors()], level=logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the console's encoding lacks is shown with \\u, and ends no command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     # It tells of every broken answer with a traceback; the storage room tells of those that last.
@@ -64,7 +73,7 @@ def exit_code_of(work: Callable[[], int]) -> int:
 
 def fail(message: str, code: int) -> int:
     """Say ``message`` in one line; returns ``code``."""
-    sys.stderr.write(f"apdist: {shortened(' '.join(message.split()))}\n")
+    sys.stderr.write(f"apdist: {shortened(without_secrets(' '.join(message.split())))}\n")
     return code
 
 
@@ -74,7 +83,14 @@ class _ToErrors(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from apdist_verbs.terminal.console import for_errors  # a help needs no rich
 
-        for_errors().print(f"{record.levelname}: {record.getMessage()}", markup=False)
+        for_errors().print(
+            f"{record.levelname}: {without_secrets(record.getMessage())}", markup=False
+        )
+
+
+def without_secrets(text: str) -> str:
+    """``text`` without the passwords and queries of addresses in it, whoever wrote it."""
+    return QUERY.sub(r"\1...", PASSWORD.sub(r"\1", text))
 
 
 def shortened(text: str) -> str:

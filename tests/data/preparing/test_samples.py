@@ -87,6 +87,13 @@ def test_labels_are_one_with_any_mark_and_in_any_normal_form(tmp_path: Path) -> 
     assert catalogue(tmp_path, label="json:c").catalogue.table["label_name"].to_pylist() == ["x"]
 
 
+@pytest.mark.parametrize("text", [b'{"c": ' + b"[" * 100_000, b'{"c": " "}'])
+def test_json_that_holds_no_label_is_refused(tmp_path: Path, text: bytes) -> None:
+    write_tar(tmp_path / "a.tar", [("0.jpg", IMAGE), ("0.json", text)])
+    with pytest.raises(ShardError, match=r"has a .json that cannot be read|has ' ' in the field"):
+        catalogue(tmp_path, label="json:c")
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from apdist.data.preparing.folder import encode_file
-from apdist.data.preparing.kinds import COMPOSED
+from apdist.data.preparing.kinds import COMPOSED, SPACES
 from apdist.data.preparing.tables.csv_tables import read_csv
 from apdist.data.preparing.tables.parquet_tables import read_parquet
 from apdist.data.preparing.tables.tables import (
@@ -78,7 +78,10 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
         ("path,label\na/0.png,1\na/1.png,1\na/./0.png,2\n", "line 4: 'a/./0.png' is in line 2 alr"),
         ("path,label,split\na/0.png,1,\n", "line 2: the split is empty"),
         ("path,label,split\na/0.png,1,my split\n", "line 2: split 'my split' is no plain word"),
-        ('path,label\n"a/0.png,1\n', "cannot be read"),
+        ('path,label\na/0.png,x\n"a/1.png,1\n', "row that begins in line 3 .* a quote inside it"),
+        ('"path,label\n', "row that begins in line 1 breaks the rules of quotes"),
+        ("path,label\na/0.png,1\na/1.png," + "x" * 140_000, "row that begins in line 3"),
+        ("path,label\nhttps://u:geheim@h/x?s=geheim,a\n", r"line 2: 'https://h/x\?...' is no loc"),
         ("path,label\na/0.png,Rose, red\n", "line 2 has more cells than the header"),
         ("path,label,label\na/0.png,a,b\n", "has two columns 'label'"),
         ("path,label\ns3://b/0.png,a\n", "line 2: 's3://b/0.png' is no local file"),
@@ -139,6 +142,8 @@ def test_a_parquet_file_may_list_paths(tmp_path: Path) -> None:
     table = pa.table({"path": ["a/0.png", "a/1.png"], "label": ["x", "x"], "split": ["t", "u"]})
     rows = parquet_rows(tmp_path, table)
     assert [(r.source, r.split) for r in rows] == [("a/0.png", "t"), ("a/1.png", "u")]
+    numbers = parquet_rows(tmp_path, table.set_column(2, "split", pa.array([0, 1])))
+    assert [row.split for row in numbers] == ["0", "1"]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +153,12 @@ def test_a_parquet_file_may_list_paths(tmp_path: Path) -> None:
         (pa.table({"image": IMAGES[:1]}), "no column 'label'"),
         (pa.table({"image": IMAGES[:2], "label": ["a", None]}), "row 2: the label is empty"),
         (pa.table({"image": IMAGES[:2], "label": ["a", ""]}), "row 2: the label is empty"),
+        (pa.table({"image": IMAGES[:2], "label": ["a", " "]}), "row 2: the label is empty"),
+        (pa.table({"path": ["a/0.png"], "label": ["a"], "split": ["?"]}), "split '\\?' is no"),
+        (
+            pa.table([["a/0.png"], ["a"], ["b"]], names=["path", "label", "label"]),
+            "has two columns 'label'; keep one",
+        ),
         (pa.table({"image": IMAGES[:1], "label": [0.5]}), "row 1: label 0.5 is neither"),
         (pa.table({"image": IMAGES[:1], "label": [True]}), "row 1: label True is neither"),
         (pa.table({"image": pa.array([None], pa.binary()), "label": ["a"]}), "row 1: the path is"),
@@ -220,6 +231,31 @@ def test_the_line_of_a_message_is_that_of_an_editor(tmp_path: Path, text: str, l
     (tmp_path / "t.csv").write_bytes(text.encode())
     with pytest.raises(ValueError, match=f"t.csv line {line}: .*9.png does not exist"):
         read_csv(Table(tmp_path / "t.csv", tmp_path), Columns())
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"PK\x03\x04path,label", "a spreadsheet's own file or a zip"),
+        (b"\xd0\xcf\x11\xe0\xa1", "an old Excel file"),
+        (b"PAR1\x15", "a Parquet file"),
+        (b"\x1f\x8b\x08", "compressed with gzip"),
+    ],
+)
+def test_a_file_that_is_no_csv_is_refused_by_its_kind(
+    tmp_path: Path, data: bytes, kind: str
+) -> None:
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(ValueError, match=f"t.csv is {kind}, not a text .*; save it as CSV in UTF"):
+        read_csv(Table(tmp_path / "t.csv", tmp_path), Columns())
+
+
+def test_spaces_around_a_label_are_taken_off_and_counted(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 3})
+    (tmp_path / "t.csv").write_text("path,label\na/0.png,x\na/1.png,x \n a/2.png , x\n")
+    table = Table(tmp_path / "t.csv", tmp_path)
+    assert [row.label for row in read_csv(table, Columns())] == ["x"] * 3
+    assert table.tally.kinds == {SPACES: (2, f"{tmp_path}/t.csv line 3")}
 
 
 def test_text_in_another_encoding_is_refused_by_its_line(tmp_path: Path) -> None:

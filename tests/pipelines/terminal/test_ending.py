@@ -1,5 +1,6 @@
 """How the process of a command ends: with its exit code, whatever is still going on in it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from apdist_verbs.terminal.ending import fail
+from apdist_verbs.terminal.ending import fail, without_secrets
 from tests.pictures import SIDE
 
 BUSY = """
@@ -117,3 +118,37 @@ def test_a_message_never_prints_more_than_a_few_hundred_characters_of_data(
     assert said.endswith("; give one\n")
     fail(f"read {'a b ' * 10_000}; mend it", 2)
     assert len(capsys.readouterr().err) < 1300
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("https:/u:geheim@h/x?sig=geheim is no folder", "https:/h/x?... is no folder"),
+        ("'HTTPS://u:ge@heim@h/x?sig=geheim': no", "'HTTPS://h/x?...': no"),
+        ("postgresql+pg2://u:geheim@h/db refused", "postgresql+pg2://h/db refused"),
+        ("(https://h/x?sig=geheim); check", "(https://h/x?...); check"),
+        ("https://h/x?...: listing fails", "https://h/x?...: listing fails"),
+        ("s3://bucket/a@b?c d", "s3://bucket/a@b?c d"),
+        ("a/b@c.jpg: why? e.g. C:/me@x", "a/b@c.jpg: why? e.g. C:/me@x"),
+    ],
+)
+def test_passwords_and_queries_of_addresses_are_not_said(
+    capsys: pytest.CaptureFixture[str], said: str, shown: str
+) -> None:
+    assert without_secrets(said) == shown
+    fail(said, 2)
+    assert capsys.readouterr().err == f"apdist: {shown}\n"
+
+
+def test_a_name_that_the_console_cannot_show_ends_no_command() -> None:
+    program = """
+from apdist_verbs.terminal.ending import exit_code_of
+exit_code_of(lambda: print("h\\u00e9 \\u65e5 \\udce9.jpg") or 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("h\\xe9 \\u65e5 \\udce9.jpg\n", "")

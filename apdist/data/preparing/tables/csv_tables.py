@@ -18,9 +18,9 @@ def read_csv(table: Table, columns: Columns) -> list[Row]:
             raise ValueError(f"{table.path} has two columns {name!r}; keep one")
     found = []
     for number, text in rows:
-        path = text[columns.path]
+        path = text[columns.path].strip()
         label = table.label(number, text[columns.label])
-        split = table.split(number, text[columns.split]) if columns.split in there else ""
+        split = table.split(number, text[columns.split].strip()) if columns.split in there else ""
         stored = table.file(number, path)
         found.append(Row(table.where(number), path, label, label, split, stored))
     return found

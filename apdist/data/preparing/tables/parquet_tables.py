@@ -30,6 +30,9 @@ def read_parquet(table: Table, columns: Columns, spool: IO[bytes]) -> list[Row]:
             require_columns(table.path, there, ("image", columns.image))
         needed = ("image", columns.image) if has_images else ("path or image", columns.path)
         require_columns(table.path, there, needed, ("label", columns.label))
+        for name in (columns.path, columns.label, columns.split, columns.image):
+            if there.count(name) > 1:
+                raise ValueError(f"{table.path} has two columns {name!r}; keep one")
         wanted = {columns.path, columns.label, columns.split, columns.image} & set(there)
         return list(_parquet_rows(file, columns, sorted(wanted), table, spool))
     except (OSError, pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
@@ -53,7 +56,8 @@ def _parquet_rows(
             name = class_names.get(label, label)
             split = ""
             if columns.split in wanted:
-                split = table.split(number, str(row[columns.split] or ""))
+                said = row[columns.split]
+                split = table.split(number, "" if said is None else str(said))
             source, data = _path_and_bytes(row, columns)
             if data is None:
                 stored = table.file(number, source)

@@ -11,6 +11,13 @@ from apdist.data.text import decoded
 SETTING = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 """A first line that Excel writes and hides."""
 EMPTY = re.compile(r"[,;\t\s]*")
+BINARY = {
+    b"PK\x03\x04": "a spreadsheet's own file or a zip",
+    b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"PAR1": "a Parquet file",
+    b"\x1f\x8b": "compressed with gzip",
+}
+"""First bytes of what people take for a .csv file."""
 Rows = Iterator[tuple[int, dict[str, str]]]
 
 
@@ -38,12 +45,15 @@ def read_spreadsheet(path: Path, what: str) -> tuple[list[str], Rows]:
     try:
         reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     except csv.Error as error:
-        raise ValueError(f"{what} cannot be read: {error}") from error
+        raise _fault(what, lines_before + 1, error) from error
     return list(reader.fieldnames), _rows(reader, lines_before, what)
 
 
 def _text(path: Path, what: str) -> str:
     data = path.read_bytes()
+    for mark, kind in BINARY.items():
+        if data.startswith(mark):
+            raise ValueError(f"{what} is {kind}, not a text with commas; save it as CSV in UTF-8")
     try:
         return decoded(data)
     except UnicodeDecodeError as error:
@@ -54,8 +64,10 @@ def _text(path: Path, what: str) -> str:
 
 
 def _rows(reader: "csv.DictReader[str]", lines_before: int, what: str) -> Rows:
+    begin = lines_before + 2
     try:
         for row in reader:
+            begin = reader.line_num + lines_before + 1  # of the next row
             line = reader.line_num + lines_before  # blank lines count, as in an editor
             beyond = row.pop(None, ())
             if any(cell.strip() for cell in beyond):
@@ -63,8 +75,15 @@ def _rows(reader: "csv.DictReader[str]", lines_before: int, what: str) -> Rows:
                     f"{what} line {line} has more cells than the header has columns; "
                     'a text with a comma needs quotes: "Rose, red"'
                 )
-            cells = {name: (value or "").strip() for name, value in row.items()}
-            if any(cells.values()):
+            cells = {name: value or "" for name, value in row.items()}
+            if any(cell.strip() for cell in cells.values()):
                 yield line, cells
     except csv.Error as error:
-        raise ValueError(f"{what} cannot be read: {error}") from error
+        raise _fault(what, begin, error) from error
+
+
+def _fault(what: str, line: int, error: csv.Error) -> ValueError:
+    return ValueError(
+        f"{what} cannot be read: the row that begins in line {line} breaks the rules of quotes "
+        f"({error}); end each quoted text with a quote, and write a quote inside it twice"
+    )

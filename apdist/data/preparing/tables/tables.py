@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from apdist.data import storage
 from apdist.data.preparing.folder import StoredImage
-from apdist.data.preparing.kinds import COMPOSED
+from apdist.data.preparing.kinds import COMPOSED, SPACES
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.shards import Item
 from apdist.data.preparing.splits import SPLIT_PATTERN
@@ -67,18 +67,20 @@ class Table:
         return f"{self.path} {self.unit} {number}"
 
     def label(self, number: int, value: Any) -> str:
-        """The label as text, in one Unicode normal form.
+        """The label as text, without spaces around it and in one Unicode normal form.
 
         Raises:
             ValueError: it is empty, or neither a text nor a whole number.
         """
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value.strip()):
             raise ValueError(f"{self.where(number)}: the label is empty")
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ValueError(
                 f"{self.where(number)}: label {value!r} is neither a text nor a whole number"
             )
-        if (text := composed(str(value))) != str(value):
+        if (bare := str(value).strip()) != str(value):
+            self.tally.add(SPACES, self.where(number))
+        if (text := composed(bare)) != bare:
             self.tally.add(COMPOSED, self.where(number))
         return text
 
@@ -119,7 +121,8 @@ def _local_path(where: str, path: str) -> str:
         return unquote(parts.path, errors="surrogateescape")
     try:
         if storage.local_path(path) is None:
-            raise ValueError(f"{where}: {path!r} is no local file; copy the images here first")
+            address = storage.shown(path)  # it may hold a password, or be signed
+            raise ValueError(f"{where}: {address!r} is no local file; copy the images here first")
     except storage.StorageError as error:
         raise ValueError(f"{where}: {error}") from error
     return path
