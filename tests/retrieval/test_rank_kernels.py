@@ -22,3 +22,10 @@ def test_scores_of_listed_rows_are_those_of_a_tile() -> None:
     score_rows(queries.numpy(), database.numpy(), rows.numpy(), scores)
     expected = score_tile(queries, database).gather(1, rows)
     torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=1e-7, atol=0)
+
+
+def test_scores_of_a_tile_are_summed_in_float64_and_rounded_once() -> None:
+    # In float32 the large numbers swallow the small one.
+    scores = score_tile(torch.tensor([[1e8, 1.0, -1e8]]), torch.ones(2, 3))
+    assert scores.dtype == torch.float32
+    assert scores.tolist() == [[1.0, 1.0]]
