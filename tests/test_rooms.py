@@ -33,52 +33,33 @@ FLOORS = [
 ]
 """A room may import from the floors below its own, and from itself; `report` is below training.
 The table of losses imports nothing, so that the configuration knows their names."""
-STORES = "behind the face: test_store holds all to one contract, test_resuming to faults"
-STEP = "a part of the step: test_step compares the whole with one graph over the batch"
-LOSS = "test_listwise compares the whole with its definition, test_baselines the others with theirs"
-THIN = "tests/pipelines types its commands: test_cli, test_prepare, test_sweep, test_cluster"
+PASS = "a part of one pass: test_gradient, test_listwise and test_triton_histogram run it whole"
+DATA = "nothing but a data class"
+VERBS = "test_cli goes from pictures to search by these verbs, trained once; it refuses bad input"
 WITHOUT_TESTS = {
-    "apdist/_face.py": "tests/test_public.py asks every room for its names",
-    "apdist/data/preparing/tables/*.py": "test_tables reads every kind of list",
-    "apdist/data/preparing/tally.py": "test_kinds, and test_prepare's closing table, count by it",
-    "apdist/data/preparing/splits.py": "test_folder and test_tables split with it",
+    "apdist/_face.py": "re-exports: tests/test_public.py asks every room for its names",
+    "apdist/data/storage/files.py": "the face of all stores: test_store speaks to them through it",
+    "apdist/loss/losses.py": "a table of names: test_batch_loss and tests/config read it",
     **{
-        f"apdist/data/storage/{name}.py": STORES
-        for name in ("connections", "files", "http", "local", "s3", "s3_filesystem", "web")
-    },
-    "apdist/data/storage/transfers.py": "counters that the tests of faults read",
-    **{
-        f"apdist/loss/{name}.py": LOSS
-        for name in ("autograd", "batch", "dense", "keywords", "losses", "precision", "results")
-    },
-    "apdist/loss/kernels/*.py": "parts of a pass: test_gradient and test_listwise run each backend",
-    **{
-        f"apdist/training/step/{name}.py": STEP
+        f"apdist/loss/kernels/{name}.py": PASS
         for name in (
-            "descriptors",
-            "gradients",
-            "guard",
-            "memory",
-            "options",
-            "results",
-            "stopwatch",
+            "backends",
+            "numba_kernels",
+            "torch_histogram",
+            "triton_axis",
+            "triton_binning",
+            "triton_sloping",
         )
     },
-    "apdist/training/run_folder/forking.py": "tests/pipelines/test_resume.py forks runs",
-    "apdist/training/run_folder/versions.py": "test_checkpoint and test_runs meet other versions",
-    "apdist/training/tracking/mlflow_run.py": "test_tracker writes runs and reads them again",
+    "apdist/training/step/results.py": DATA,
+    "apdist/retrieval/positives.py": "a data class and a product: test_rank_kernels, test_ranks",
     "apdist/training/cluster/remote.py": "test_launch and tests/pipelines/test_cluster.py run it",
-    "pipelines/apdist_verbs/prepare/*.py": THIN,
     **{
-        f"pipelines/apdist_verbs/{name}.py": THIN
-        for name in ("__main__", "demo", "demo_tour", "evaluate", "extract", "index")
+        f"pipelines/apdist_verbs/{name}.py": VERBS
+        for name in ("__main__", "evaluate", "index", "report", "search")
     },
-    **{f"pipelines/apdist_verbs/{name}.py": THIN for name in ("report", "search")},
-    "apdist/retrieval/rank_counting.py": "test_ranks compares it with the definition",
-    "apdist/retrieval/rank_kernels.py": "test_ranks compares it with the definition",
-    "apdist/retrieval/positives.py": "test_ranks compares it with the definition",
-    "pipelines/apdist_verbs/runs.py": "test_resume lists runs in every state",
-    "pipelines/apdist_verbs/track.py": "tests/training/tracking/test_following.py",
+    "pipelines/apdist_verbs/demo*.py": "types the other verbs; tests/test_wheel.py runs it",
+    "pipelines/apdist_verbs/track.py": "glue: tests/training/tracking/test_following.py",
 }
 """Modules that need no test file of their name, and where they are tested."""
 RAY = {

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -104,55 +101,6 @@ def test_row_of_131072_scores_is_counted_without_loss(backend: str) -> None:
     assert found.everything[:, -1].tolist() == [n - 1] * 2
 
 
-def exact_batch(n: int) -> tuple[Tensor, Tensor]:
-    """Descriptors whose float32 products are exact in any order."""
-    rows = torch.randint(-8, 9, (n, 6), generator=torch.Generator().manual_seed(3))
-    return rows.float() / 32, torch.arange(n) % (n // 4)
-
-
-@pytest.mark.parametrize("tile_size", [64, 250, 1100])
-@pytest.mark.parametrize("num_threads", [1, 3])
-def test_compiled_histograms_depend_on_neither_tiles_nor_threads(
-    tile_size: int, num_threads: int
-) -> None:
-    descriptors, labels = exact_batch(1300)
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        found, _ = histograms_of(descriptors, labels, backend="numba", tile_size=tile_size)
-    finally:
-        torch.set_num_threads(before)
-    expected, _ = histograms_of(descriptors, labels, backend="numba", tile_size=333)
-    assert torch.equal(found.everything, expected.everything)
-    assert torch.equal(found.positives, expected.positives)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("num_bins", [2, 3, 20, 255, 300, 3000])
-def test_compiled_and_plain_histograms_agree_for_any_number_of_bins(
-    num_bins: int, dtype: torch.dtype
-) -> None:
-    descriptors, labels = unit_rows(300, 4, seed=4, dtype=dtype), torch.arange(300) // 3
-    options: dict[str, Any] = {"num_bins": num_bins, "tile_size": 128}
-    found, _ = histograms_of(descriptors, labels, backend="numba", **options)
-    expected, _ = histograms_of(descriptors, labels, backend="tiled", **options)
-    tolerance = 1e-9 if dtype == torch.float64 else 1e-6 * num_bins * 300
-    torch.testing.assert_close(found.everything, expected.everything, rtol=0, atol=tolerance)
-    torch.testing.assert_close(found.positives, expected.positives, rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize("labels", [torch.zeros(70).long(), torch.arange(70), -torch.arange(70)])
-@pytest.mark.parametrize("ignore", [torch.zeros(70).long(), torch.arange(70) % 3 - 1])
-def test_one_class_or_all_alone_or_all_junk_is_counted_alike(
-    labels: Tensor, ignore: Tensor
-) -> None:
-    descriptors = unit_rows(70, 4, seed=5)
-    found, _ = histograms_of(descriptors, labels, ignore=ignore, backend="numba", tile_size=32)
-    expected, _ = histograms_of(descriptors, labels, ignore=ignore, backend="tiled", tile_size=32)
-    torch.testing.assert_close(found.everything, expected.everything, rtol=0, atol=1e-12)
-    torch.testing.assert_close(found.positives, expected.positives, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("backend", FAST)
 def test_codes_name_the_interval_of_each_score(backend: str) -> None:
     descriptors, labels = unit_rows(30, 4, seed=6), torch.arange(30) // 3
@@ -176,15 +124,3 @@ def test_codes_are_kept_only_within_the_budget_and_a_byte(
     assert (codes[0].numel() > 0) == kept
     _, codes = histograms_of(descriptors, labels, slice(0, 1024), **options)  # 1,024 bytes more
     assert codes[0].numel() == 0
-
-
-def test_kernels_compile_where_no_cache_folder_is_writable() -> None:
-    code = (
-        "from apdist.loss.kernels import numba_types as types\n"
-        "function = types.compiled(lambda x: x + 1)\n"
-        "assert function(1) == 2\n"
-    )
-    # A locator that serves zip archives finds no folder for our files.
-    environment = os.environ | {"NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}
-    done = subprocess.run([sys.executable, "-c", code], timeout=100, check=False, env=environment)
-    assert done.returncode == 0

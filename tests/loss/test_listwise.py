@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import subprocess
 import sys
 import threading
@@ -21,14 +20,12 @@ from apdist.loss.gradient import score_own_rows
 from apdist.loss.listwise import (
     AveragePrecisionLoss,
     average_precision,
-    average_precision_from_scores,
     average_precision_loss,
 )
 from apdist.loss.results import RowScores
 from tests.places import ROOT
 from tests.reference import (
     average_precision_of_batch,
-    binned_average_precision,
     mean_loss,
     unit_rows,
 )
@@ -183,23 +180,6 @@ def test_float32_gradient_of_4096_images_is_within_1e_4_of_float64(backend: str)
 # Against published figures
 
 
-@pytest.mark.parametrize("case", CASES["scores"], ids=lambda case: case["id"])
-def test_scores_have_the_published_average_precision_and_gradient(case: dict[str, Any]) -> None:
-    scores = torch.tensor(case["scores"], dtype=torch.float64, requires_grad=True)
-    found = average_precision_from_scores(
-        scores,
-        torch.tensor(case["labels"]).bool(),
-        num_bins=case["num_bins"],
-        **score_range(case),
-        variant=case["variant"],
-    )
-    torch.testing.assert_close(found.tolist(), case["average_precision"], rtol=0, atol=1e-9)
-    if "gradient" in case:
-        (1 - found.mean()).backward()
-        assert scores.grad is not None
-        torch.testing.assert_close(scores.grad.tolist(), case["gradient"], rtol=0, atol=1e-9)
-
-
 @pytest.mark.parametrize("backend", EVERY)
 @pytest.mark.parametrize("case", CASES["batch"]["results"], ids=lambda case: case["id"])
 def test_batch_of_12_has_the_published_loss(case: dict[str, Any], backend: str) -> None:
@@ -276,18 +256,6 @@ def test_order_and_rotation_of_the_batch_change_nothing(backend: str) -> None:
     )
     assert moved_loss == pytest.approx(loss, abs=1e-12)
     torch.testing.assert_close(moved, (gradient @ rotation)[order], rtol=0, atol=1e-10)
-
-
-def test_ignored_scores_are_as_if_they_were_not_there() -> None:
-    scores = torch.tensor([[0.9, 0.8, 0.3, -0.2]])
-    positive = torch.tensor([[True, False, False, True]])
-    ignore = torch.tensor([[False, True, False, False]])
-    found = average_precision_from_scores(scores, positive, num_bins=7, ignore=ignore)
-    kept = [0.9, 0.3, -0.2]
-    expected = binned_average_precision(
-        torch.tensor(kept).tolist(), [True, False, True], num_bins=7
-    )
-    assert found.item() == pytest.approx(expected, abs=1e-12)
 
 
 # Queries
@@ -438,28 +406,6 @@ def test_workers_without_a_positive_have_loss_0_and_gradient_0() -> None:
         assert (found.num_queries, found.num_lone_queries) == (0, 12)
 
 
-def test_diagnostics_count_pairs_by_bin_and_positives_pushed_apart() -> None:
-    rows, labels = unit_rows(80, 3, seed=10), torch.arange(80) % 20
-    loss = AveragePrecisionLoss(num_bins=30, tile_size=19)
-    loss(rows, labels)
-    found = loss.diagnostics
-    assert found is not None
-    assert found.positive_histogram.sum().item() == pytest.approx(80 * 3)
-    assert found.negative_histogram.sum().item() == pytest.approx(80 * 76)
-    scores = rows @ rows.T
-    positive = (labels[:, None] == labels) & ~torch.eye(80, dtype=torch.bool)
-    near = (1 - (scores - 1 + 2 / 29).abs() / (2 / 29)).clamp(min=0)
-    assert found.positive_histogram[1].item() == pytest.approx(near[positive].sum().item())
-    # The derivative by each score, from the definition.
-    scores.requires_grad_()
-    ignore = torch.eye(80, dtype=torch.bool)
-    average_precision_from_scores(scores, positive, num_bins=30, ignore=ignore).mean().backward()
-    assert scores.grad is not None
-    wrong = (scores.grad[positive] < 0).double().mean().item()
-    assert 0 < wrong < 0.5
-    assert found.wrong_sign_share == pytest.approx(wrong)
-
-
 # Memory, threads, precision
 
 
@@ -518,45 +464,6 @@ def test_one_thread_or_three_give_the_same_bits() -> None:
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("backend", FAST)
-def test_autocast_around_loss_and_backward_changes_no_bit(backend: str) -> None:
-    rows, labels = unit_rows(50, 16, seed=14, dtype=torch.float32), torch.arange(50) // 2
-    results = []
-    for enabled in (False, True):
-        descriptors = rows.clone().requires_grad_()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            average_precision_loss(descriptors, labels, backend=backend, cache_mib=0).backward()
-        results.append(descriptors.grad)
-    assert torch.equal(results[0], results[1])
-
-
-def test_autocast_changes_no_bit_of_the_dense_loss() -> None:
-    rows, labels = unit_rows(50, 16, seed=14, dtype=torch.float32), torch.arange(50) // 2
-    expected = average_precision_loss(rows, labels, backend="dense")
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert average_precision_loss(rows, labels, backend="dense") == expected
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_computed_in_float32_with_one_warning(
-    dtype: torch.dtype, caplog: pytest.LogCaptureFixture
-) -> None:
-    descriptors = unit_rows(20, 8, seed=15).to(dtype).requires_grad_()
-    labels = torch.arange(20) // 4
-    exact = descriptors.detach().float().requires_grad_()
-    average_precision_loss(exact, labels, check_norm=False).backward()
-    from apdist.loss.batch import _warn_of_upcast
-
-    _warn_of_upcast.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            descriptors.grad = None
-            average_precision_loss(descriptors, labels, check_norm=False).backward()
-    assert len(caplog.records) == 1
-    assert exact.grad is not None
-    assert torch.equal(descriptors.grad, exact.grad.to(dtype))
-
-
 def test_importing_the_loss_does_not_import_numba() -> None:
     code = "import sys, apdist.loss.listwise; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
@@ -565,58 +472,8 @@ def test_importing_the_loss_does_not_import_numba() -> None:
 # Refusals
 
 
-@pytest.mark.parametrize("backend", FAST)
-def test_second_derivative_is_refused(backend: str) -> None:
-    descriptors = unit_rows(8, 4, seed=16).requires_grad_()
-    loss = average_precision_loss(descriptors, torch.arange(8) // 2, backend=backend)
-    (gradient,) = torch.autograd.grad(loss, descriptors, create_graph=True)
-    with pytest.raises(NotImplementedError, match="no second derivative"):
-        gradient.sum().backward()
-
-
 GOOD = unit_rows(6, 4, seed=17)
 LABELS = torch.arange(6) // 2
-
-
-@pytest.mark.parametrize(
-    ("descriptors", "labels", "options", "message"),
-    [
-        (GOOD[0], LABELS, {}, r"shape \(n, d\)"),
-        (GOOD.long(), LABELS, {}, "floating point"),
-        (GOOD.index_fill(0, torch.tensor([3]), torch.nan), LABELS, {}, "NaN.*row 3"),
-        (GOOD.index_fill(0, torch.tensor([2, 4]), -torch.inf), LABELS, {}, "2 rows.*row 2"),
-        (GOOD * torch.tensor([1, 1, 1, 1, 1.01, 2])[:, None], LABELS, {}, "norm 1.01 at row 4"),
-        (GOOD, LABELS[:5], {}, r"labels must have shape \(6,\)"),
-        (GOOD, LABELS[:, None], {}, r"labels must have shape \(6,\)"),
-        (GOOD, LABELS.double(), {}, "labels must be integers"),
-        (GOOD, LABELS.bool(), {}, "labels must be integers"),
-        (GOOD, LABELS.to("meta"), {}, "labels must be on cpu"),
-        (GOOD, LABELS, {"ignore": LABELS[:4]}, r"ignore must have shape \(6,\)"),
-        (GOOD, LABELS, {"query_weights": GOOD[:, 0]}, "query_weights.*not negative"),
-        (GOOD, LABELS, {"query_weights": LABELS}, "query_weights must be floating point"),
-        (GOOD, LABELS, {"query_weights": torch.ones(5)}, "query_weights must have shape"),
-        (GOOD, LABELS, {"num_bins": 1}, "num_bins must be at least 2, got 1"),
-        (GOOD, LABELS, {"num_bins": 2.5}, "num_bins must be of type int, got 2.5"),
-        (GOOD, LABELS, {"min_score": 1.0}, "min_score 1.0 must be below max_score 1.0"),
-        (GOOD, LABELS, {"max_score": math.nan}, "must be below max_score nan, both finite"),
-        (GOOD, LABELS, {"variant": "map"}, "variant must be one of ap, .*'map'"),
-        (GOOD, LABELS, {"backend": "cuda"}, "backend must be one of .*'cuda'"),
-        (GOOD, LABELS, {"backend": "triton"}, "triton"),
-        (GOOD, LABELS, {"tile_size": 0}, "tile_size must be at least 1"),
-        (GOOD, LABELS, {"cache_mib": -1}, "cache_mib must be at least 0"),
-    ],
-)
-def test_bad_input_is_refused_with_what_came(
-    descriptors: Tensor, labels: Tensor, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        average_precision_loss(descriptors, labels, **options)
-
-
-def test_rows_of_any_length_pass_without_the_check() -> None:
-    loss = average_precision_loss(GOOD * 0.5, LABELS, check_norm=False)
-    expected = mean_loss(average_precision_of_batch(GOOD * 0.5, LABELS))
-    assert loss.item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("rows", [slice(-3, None), slice(2, 1), slice(0, 7), slice(0, 6, 2)])
@@ -630,55 +487,6 @@ def test_rows_outside_the_batch_are_refused(rows: slice) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("scores", "positive", "message"),
-    [
-        (torch.zeros(3), torch.zeros(3).bool(), r"shape \(q, n\)"),
-        (torch.zeros(2, 3), torch.zeros(3, 2).bool(), r"positive must be bool of shape \(2, 3\)"),
-        (torch.zeros(2, 3), torch.zeros(2, 3), "positive must be bool"),
-        (torch.full((2, 3), torch.nan), torch.zeros(2, 3).bool(), "scores must be finite.*row 0"),
-    ],
-)
-def test_bad_scores_are_refused(scores: Tensor, positive: Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        average_precision_from_scores(scores, positive)
-
-
-def test_half_precision_vectors_of_few_numbers_are_of_unit_length() -> None:
-    rounded = torch.nn.functional.normalize(torch.randn(200, 8), dim=1).bfloat16()
-    assert 0 < float(average_precision_loss(rounded, torch.arange(200) // 4)) < 1
-    with pytest.raises(ValueError, match="must have unit length"):
-        average_precision_loss(1.1 * rounded, torch.arange(200) // 4)
-
-
-def test_a_loss_that_is_kept_gives_its_gradient_away_and_can_go_backward_again() -> None:
-    leaf = GOOD.clone().requires_grad_()
-    loss = average_precision_loss(leaf, LABELS)
-    loss.backward(retain_graph=True)
-    assert loss.grad_fn.gradient is None  # type: ignore[union-attr]
-    first = leaf.grad.clone()  # type: ignore[union-attr]
-    loss.backward()
-    torch.testing.assert_close(leaf.grad, 2 * first)
-
-
 def test_a_compiled_step_leaves_the_loss_as_it_is() -> None:
     compiled = torch.compile(AveragePrecisionLoss(), backend="eager")
     assert float(compiled(GOOD, LABELS)) == float(average_precision_loss(GOOD, LABELS))
-
-
-@pytest.mark.parametrize(
-    ("descriptors", "labels", "options", "message"),
-    [
-        (GOOD, LABELS, {"min_score": (0,)}, "min_score must be of type float"),
-        (GOOD, LABELS, {"check_norm": None}, "check_norm must be of type bool"),
-        (GOOD, LABELS, {"tile_size": 2.5}, "tile_size must be of type int, got 2.5"),
-        (GOOD, LABELS, {"cache_mib": "a"}, "cache_mib must be of type int or auto, got 'a'"),
-        (GOOD, LABELS.tolist(), {}, "labels must be a tensor, got list"),
-        (GOOD.numpy(), LABELS, {}, "descriptors must be a tensor"),
-    ],
-)
-def test_arguments_of_another_type_are_refused_in_words(
-    descriptors: Any, labels: Any, options: Any, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        average_precision_loss(descriptors, labels, **options)

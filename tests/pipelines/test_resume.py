@@ -1,6 +1,5 @@
 """Going on with a run: with other options, as another run, after a stop anywhere."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -14,7 +13,6 @@ from apdist.training.events import Ended, Evaluated, Event, Restarted, StepDone
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run, open_run
-from apdist_verbs import runs
 from apdist_verbs.__main__ import main
 from apdist_verbs.resume import resume
 from apdist_verbs.train import train_run
@@ -91,24 +89,6 @@ def test_more_steps_are_taken_where_the_schedule_is_constant(
         resume([run.uri, "--training.steps", "3"])
 
 
-def test_another_run_begins_at_the_checkpoint_and_notes_its_parent(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = stopped(small_config, monkeypatch, 2)
-    done = run.steps_done
-    changes = ["--training.learning-rate", "0.5", "--run.name", "b"]
-    assert resume([run.uri, "--fork", *changes]) == 0
-    fork = open_run(f"{Path(run.uri).parent}/b")
-    assert fork.info["parent"] == {"run": run.uri, "step": done}
-    assert steps(fork) == list(range(done + 1, 7))
-    assert steps(run) == list(range(1, done + 1))
-    with pytest.raises(ValueError, match="another network: linear.weight is"):
-        resume([run.uri, "--fork", "--model.dim", "8", "--run.name", "c"])
-    with pytest.raises(ValueError, match="the state of adamw, not of sgd"):
-        resume([run.uri, "--fork", "--training.optimizer", "sgd", "--run.name", "c"])
-    assert not Path(run.uri).with_name("c").exists()
-
-
 @pytest.mark.parametrize("after", [2, 5])
 def test_a_stop_at_an_evaluation_or_at_the_last_step_leaves_nothing_out(
     small_config: Config, monkeypatch: pytest.MonkeyPatch, after: int
@@ -154,32 +134,6 @@ def test_of_two_that_go_on_with_a_run_one_is_refused(
     with held(run.uri, print), pytest.raises(ValueError, match="is being trained by process"):
         resume([run.uri, "--evaluation.every-steps", "2"])
     assert open_run(run.uri).config.evaluation.every_steps == 3  # that of the one that trains
-
-
-def test_runs_are_listed_with_what_to_do_next(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = stopped(small_config, monkeypatch, 2)
-    done = run.steps_done
-    finished = create_run(override(small_config, {"run.name": "b", "training.steps": 1}), "glyphs")
-    assert train_run(finished) == 0
-    new = create_run(override(small_config, {"run.name": "new"}), "glyphs")
-    create_run(override(small_config, {"run.name": "search"}), "sweep of glyphs")
-    broken = create_run(override(small_config, {"run.name": "old"}), "glyphs")
-    Path(broken.uri, "run.json").write_text(json.dumps({"preset": "glyphs"}))
-    capsys.readouterr()
-    with held(new.uri, print):
-        assert runs.main([str(Path(run.uri).parent)]) == 0
-    said = capsys.readouterr().out
-    words = [line.replace("│", " ").split() for line in said.splitlines() if "/6" in line]
-    rows = {row[0]: row[1:] for row in words}
-    assert rows["a"][:2] == ["stopped", f"{done}/6"]
-    assert rows["new"][:2] == ["training", "0/6"]
-    joined = said.replace("\n", "")
-    assert "finished" in said
-    assert f"apdist train --resume {run.uri}" in joined
-    assert "has format 1 of an older apdist" in said.replace("\n", " ")
-    assert f"apdist runs {Path(run.uri).parent}/search" in joined
 
 
 @pytest.mark.parametrize(

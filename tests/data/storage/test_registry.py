@@ -97,9 +97,3 @@ def test_a_bucket_must_be_named(uri: str) -> None:
             operation(uri)
     with pytest.raises(StorageError, match=r"names no bucket; expected s3://BUCKET/PREFIX"):
         storage.exists(storage.join(uri, "x"))
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="file/x cannot be made"):
-        storage.write_bytes(str(tmp_path / "file" / "x" / "y"), b"z")

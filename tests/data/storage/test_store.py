@@ -247,12 +247,6 @@ def test_what_is_appended_is_there_or_known_not_to_be(place: Place) -> None:
     assert appended == (storage.local_path(place.root) is not None)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
-def test_a_disk_without_room_for_more_is_told_with_the_remedy() -> None:
-    with pytest.raises(StorageError, match=r"/dev/full cannot be written \(No space .*make room"):
-        storage.append_bytes("/dev/full", b"x")
-
-
 def test_a_temporary_file_of_a_killed_process_is_removed_and_nothing_else(local: Place) -> None:
     storage.write_bytes(local.at("run/a/file"), DATA)
     Path(local.at("run/a/.file.1.0badcafe.tmp")).write_bytes(b"half")
@@ -285,21 +279,3 @@ def test_a_slash_at_the_end_of_a_folder_makes_no_difference(place: Place) -> Non
     assert storage.join(f"{place.root}/", "x") == place.at("x")
     assert storage.absolute(f"{place.root}/") == place.root
     assert storage.trimmed(f"{place.root}//") == place.root
-
-
-@pytest.mark.parametrize(
-    ("there", "asked", "told"),
-    [
-        ("Bilder", "bilder/a.tar", "'Bilder' is there, with other capitals"),
-        ("cafe\u0301", "caf\u00e9", "is there, in another Unicode normal form"),
-        ("photos", "C:\\photos\\a.tar", r"paths have / here in place of \\, and a drive has"),
-        ("photos", "photos\\a.tar", r"paths have / here in place of \\$"),
-        ("photos", "videos", "check the path"),
-    ],
-)
-def test_a_path_that_is_nearly_right_gets_a_hint(
-    tmp_path: Path, there: str, asked: str, told: str
-) -> None:
-    (tmp_path / there).mkdir()
-    with pytest.raises(MissingError, match=told):
-        storage.read_bytes(str(tmp_path / asked))

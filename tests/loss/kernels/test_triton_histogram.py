@@ -15,15 +15,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from apdist.config.loss import LossOptions
-from apdist.loss.batch import checked_batch, chosen_backend
+from apdist.loss.batch import checked_batch
 from apdist.loss.gradient import cumulative_histograms, score_own_rows
-from apdist.loss.kernels import available, triton_tables
 from apdist.loss.kernels import triton_histogram as host
-from apdist.loss.kernels.available import MAX_BINS_OF_TRITON, has_triton, is_interpreted
-from apdist.loss.kernels.products import Exact, float32_products
+from apdist.loss.kernels import triton_tables
+from apdist.loss.kernels.available import has_triton, is_interpreted
+from apdist.loss.kernels.products import Exact
 from apdist.loss.listwise import (
     AveragePrecisionLoss,
     average_precision,
@@ -445,62 +444,6 @@ def counted(function: Callable[..., Any], launches: Launches) -> Callable[..., A
     return call
 
 
-def test_falling_back_to_plain_torch_on_a_gpu_is_told_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(available, "_can_build", lambda: False)
-    available.warn_of_plain_torch.cache_clear()
-    with FakeTensorMode():
-        single, double = (torch.empty(4, 3, device="cuda", dtype=t) for t in (None, torch.float64))
-    for _ in range(2):
-        assert chosen_backend(LossOptions(), single) == "tiled"
-    assert chosen_backend(LossOptions(), double) == "tiled"
-    found = [record.message for record in caplog.records]
-    assert len(found) == 2
-    assert found[0].endswith("no C compiler or no Python.h; install gcc and python3-dev")
-    assert "torch.float64" in found[1]
-    # On a CPU plain torch is a choice, not a loss.
-    assert chosen_backend(LossOptions(backend="tiled"), torch.empty(4, 3)) == "tiled"
-    assert len(caplog.records) == 2
-
-
-def test_auto_takes_triton_on_cuda_for_float32_only() -> None:
-    with FakeTensorMode():
-        single, double = (torch.empty(4, 3, device="cuda", dtype=t) for t in (None, torch.float64))
-    assert chosen_backend(LossOptions(), single) == "triton"
-    assert chosen_backend(LossOptions(), double) == "tiled"
-    many = LossOptions(num_bins=MAX_BINS_OF_TRITON + 1)
-    assert chosen_backend(many, single) == "tiled"
-    assert chosen_backend(LossOptions(), torch.empty(4, 3)) != "triton"
-
-
-def test_triton_is_refused_on_the_cpu_outside_its_interpreter(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    message = r'needs .* torch.float32 descriptors on a CUDA device, got .* on cpu; use .*"auto"'
-    with pytest.raises(ValueError, match=message):
-        average_precision_loss(torch.ones(2, 1), torch.zeros(2).long(), backend="triton")
-
-
-@pytest.mark.parametrize(
-    ("dtype", "num_bins", "message"),
-    [
-        (torch.float64, 20, "got 20 bins and torch.float64"),
-        (torch.float32, 513, "at most 512 bins.*got 513"),
-    ],
-)
-def test_triton_is_refused_for_what_its_kernels_do_not_do(
-    dtype: torch.dtype, num_bins: int, message: str
-) -> None:
-    descriptors = torch.ones(2, 1, dtype=dtype, device=DEVICE)
-    with pytest.raises(ValueError, match=message):
-        average_precision_loss(
-            descriptors, descriptors[:, 0].long(), backend="triton", num_bins=num_bins
-        )
-
-
 def test_importing_the_loss_does_not_import_the_kernels() -> None:
     code = (
         "import sys, apdist.loss.listwise\n"
@@ -510,41 +453,6 @@ def test_importing_the_loss_does_not_import_the_kernels() -> None:
 
 
 # Precision of products
-
-
-@pytest.mark.parametrize("pinned", ["none", "tf32"])
-def test_products_are_float32_and_the_flag_is_put_back(pinned: str) -> None:
-    matmul = torch.backends.cuda.matmul
-    outside = matmul.fp32_precision, torch.backends.fp32_precision
-    try:
-        torch.backends.fp32_precision, matmul.fp32_precision = "tf32", pinned
-        with pytest.raises(KeyError, match="ieee"):
-            fail_within_products()
-        assert matmul.fp32_precision == "tf32"
-        with float32_products(torch.device("cpu")):
-            assert matmul.fp32_precision == "tf32"
-        # What the process says later is heard, unless it was pinned before.
-        torch.backends.fp32_precision = "ieee"
-        assert matmul.fp32_precision == "ieee"
-    finally:
-        torch.backends.fp32_precision = outside[1]
-        matmul.fp32_precision = outside[0]
-
-
-def fail_within_products() -> None:
-    with float32_products(torch.device("cuda")):
-        raise KeyError(torch.backends.cuda.matmul.fp32_precision)
-
-
-def test_bf16x3_is_refused_where_it_would_not_be_meant() -> None:
-    options = LossOptions(precision="bf16x3")
-    with pytest.raises(ValueError, match='needs torch.float32 .*, got torch.float64 and .*"auto"'):
-        chosen_backend(options, torch.ones(2, 1).double())
-    chosen_backend(options, torch.ones(2, 1))
-    with pytest.raises(ValueError, match='backend "dense"'):
-        chosen_backend(LossOptions(precision="bf16x3", backend="dense"), torch.ones(2, 1))
-    with pytest.raises(ValueError, match="precision must be one of float32, bf16x3, got 'tf32'"):
-        AveragePrecisionLoss(precision="tf32")
 
 
 @pytest.mark.parametrize("backend", ["tiled", "numba", "triton"])

@@ -1,6 +1,5 @@
 """The global step against one autograd graph over the whole batch, in float64."""
 
-import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -65,16 +64,6 @@ def test_without_dropout_chunks_change_nothing() -> None:
     model = Toy(dropout=0.0)
     whole, _, _ = one_graph(model, SIZE)
     assert error_of(run_step(model, 4).gradients, whole) < 1e-10
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_step_adds_to_the_gradient_that_is_there(mode: str) -> None:
-    model = Toy()
-    once = run_step(copy.deepcopy(model), 6, activations=mode).gradients
-    model.first.weight.grad = torch.ones_like(model.first.weight)
-    twice = run_step(model, 6, activations=mode).gradients
-    torch.testing.assert_close(twice["first.weight"], once["first.weight"] + 1)
-    torch.testing.assert_close(twice["last.weight"], once["last.weight"])
 
 
 def no_replay() -> None:
@@ -262,19 +251,6 @@ def test_a_worker_without_images_follows_the_precision_of_the_others() -> None:
     assert first == second
 
 
-def test_what_nobody_uses_has_no_gradient() -> None:
-    model = Toy()
-    run_step(model, 6)
-    assert model.unused.grad is None
-    assert on_workers(2, run_unused) == [True, True]
-
-
-def run_unused() -> bool:
-    model = Toy()
-    run_step(model, 26)  # worker 1 has no chunk
-    return model.unused.grad is None and model.last.weight.grad is not None
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -289,12 +265,6 @@ def test_what_a_step_refuses(options: dict[str, Any], message: str) -> None:
     ignored = {} if "loss" not in options else {"ignore": None}
     with pytest.raises(ValueError, match=message):
         run_step(Toy(), 6, **options | ignored)
-
-
-@pytest.mark.parametrize("chunk_size", [0, -1, 2.5])
-def test_a_chunk_has_a_whole_number_of_images(chunk_size: Any) -> None:
-    with pytest.raises(ValueError, match="chunk_size must be a whole number of at least 1, got"):
-        StepOptions(loss=Contrastive(), chunk_size=chunk_size)
 
 
 def test_a_model_without_anything_to_train_is_refused() -> None:

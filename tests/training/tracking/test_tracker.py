@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from apdist.config import TrackingConfig
-from apdist.training.tracking.mlflow_run import MAX_BATCH, MlflowRun, Point
 from apdist.training.tracking.tracker import Tracker
 from tests.s3_server import free_ports
 
@@ -66,37 +65,6 @@ def test_a_run_is_gone_on_with_and_a_step_that_is_there_is_not_logged_again(
         0.2
     ] * 2
     assert [step for step, _, _ in rows(config, first.run_id, "eval_map")] == [0, 4]
-
-
-def test_what_was_sent_without_an_answer_is_there_once_when_sent_again(
-    config: TrackingConfig,
-) -> None:
-    tags = {"apdist.identity": "unanswered"}
-    points = [Point({"loss": 1.0, "x": 2.0}, step, 1000 + step) for step in range(3)]
-    first = MlflowRun(config, "unanswered", "", tags)
-    first.log_points(points)
-    second = MlflowRun(config, "unanswered", "", tags)  # as if the first answer was lost
-    assert second.run_id == first.run_id
-    second._steps["loss"] = set()
-    second.log_points(points)
-    assert len(rows(config, first.run_id, "loss")) == 3
-
-
-def test_the_figures_of_an_event_are_never_divided_over_two_requests(
-    config: TrackingConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = MlflowRun(config, "many", "", {"apdist.identity": "many"})
-    sizes = []
-    send = run.client.log_batch
-
-    def counted(run_id: str, metrics: Any) -> None:
-        sizes.append(len(metrics))
-        send(run_id, metrics=metrics)
-
-    monkeypatch.setattr(run.client, "log_batch", counted)
-    run.log_points([Point({f"m{i}": 1.0 for i in range(7)}, step, step) for step in range(300)])
-    assert sum(sizes) == 2100
-    assert all(size <= MAX_BATCH and size % 7 == 0 for size in sizes)
 
 
 def test_a_trial_has_its_parent(config: TrackingConfig) -> None:

@@ -1,0 +1,102 @@
+"""`apdist prepare index`: shards of others are catalogued where they lie."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.preparing.cataloguing import PARTS
+from tests.data.preparing.test_encoding import APDIST, DEADLINE_S, until
+from tests.foreign import sample, samples, write_tar
+from tests.pipelines.test_cli import refused, run
+from tests.places import ROOT
+from tests.range_server import range_server
+
+
+def test_faults_of_shards_are_named_at_once_and_what_is_no_sample_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    bad = [(f"bad{number}.{e}", b"") for number in range(6) for e in ("jpg", "cls")]
+    write_tar(tmp_path / "x.tar" / "a.tar", [*samples(2), *bad, ("Thumbs.db", b"x")])
+    message = refused(["prepare", "index", "x.tar"], capsys)
+    assert "6 samples or shards' ends cannot be used, all named in x.tar-refused.tsv" in message
+    assert len(Path("x.tar-refused.tsv").read_text().splitlines()) == 6
+    code, said, warned = run(["prepare", "index", "x.tar", "--on-corrupt", "skip"], capsys)
+    assert code == 0
+    assert "6 images in 1 shard" in said
+    assert "skipped 6 samples or shards' ends: of no use, all named in" in warned
+    assert re.search(r"no part of a sample: .db +│ +1 │ a.tar: Thumbs.db", said)
+    assert re.search(r"sample or shard's end of no use: skipped +│ +6 │ x.tar/a.tar: sample", said)
+
+
+def test_a_broken_sample_is_named_or_skipped_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tar(tmp_path / "a.tar", [*samples(2), ("bad.jpg", b""), ("bad.cls", b"1")])
+    command = ["prepare", "index", str(tmp_path / "a.tar")]
+    message = refused(command, capsys)
+    assert re.search(r"a.tar: sample 'bad' at byte \d+ is empty \(0 bytes\); mend it", message)
+    assert not (tmp_path / "index.parquet").exists()
+    code, _, warned = run([*command, "--on-corrupt", "skip"], capsys)
+    assert code == 0
+    assert "skipped 1 sample or shard's end: of no use" in warned
+
+
+def test_ctrl_c_ends_cataloguing_and_what_was_read_is_kept(tmp_path: Path) -> None:
+    large = [file for n in range(4000) for file in sample(f"k{n}", n % 7, 0)[:2]]
+    for number in range(6):
+        write_tar(tmp_path / f"{number}.tar", samples(1) if number < 2 else large)
+    command = ["prepare", "index", str(tmp_path), "--processes", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-c", APDIST, *command],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            until(lambda: (tmp_path / PARTS).exists() and any((tmp_path / PARTS).iterdir()))
+            stopped = time.monotonic()
+            os.killpg(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=DEADLINE_S)
+        finally:
+            process.kill()
+    assert time.monotonic() - stopped < 4, "the shards in hand were read to their ends"
+    assert process.returncode == 130
+    assert re.fullmatch(r"apdist: stopped; \d of 6 shards are read, .* from there\n", err)
+    assert not (tmp_path / "index.parquet").exists()
+    assert not [path for path in (tmp_path / PARTS).iterdir() if path.name.startswith(".")]
+
+
+def test_shards_on_a_web_server_are_catalogued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    write_tar(tmp_path / "a.tar", samples(3))
+    with range_server((tmp_path / "a.tar").read_bytes()) as server:
+        root = server.address
+        out = str(tmp_path / "index")
+        command = ["prepare", "index", root, "--shards", "{file,}.tar", "--out", out]
+        assert ".tar: no such file" in refused(command, capsys)
+        command = ["prepare", "index", f"{root}/file.tar", "--out", out]
+        code, said, err = run(command, capsys)
+        assert code == 0, err
+        assert "9 images in 1 shard\n" in said
+        assert read_catalogue(out).shard_uri(0) == f"{root}/file.tar"
+        assert run(["prepare", "check", out, "--deep"], capsys)[0] == 0
+        at = read_catalogue(out).column("offset")[1].as_py() + 9
+        server.data = server.data[:at] + b"?" + server.data[at + 1 :]
+        server.etag = '"2"'
+        code, said, _ = run(["prepare", "check", out, "--deep"], capsys)
+        assert code == 1
+        assert "replaced: its ETag was" in said
+        assert "its checksum differs" in said

@@ -1,0 +1,41 @@
+"""`apdist runs`: runs in every state, with what to do next."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from apdist.config import Config, override
+from apdist.training.run_folder.lease import held
+from apdist.training.run_folder.runs import create_run
+from apdist_verbs import runs
+from apdist_verbs.train import train_run
+from tests.pipelines.test_resume import stopped
+
+pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
+
+
+def test_runs_are_listed_with_what_to_do_next(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped(small_config, monkeypatch, 2)
+    done = run.steps_done
+    finished = create_run(override(small_config, {"run.name": "b", "training.steps": 1}), "glyphs")
+    assert train_run(finished) == 0
+    new = create_run(override(small_config, {"run.name": "new"}), "glyphs")
+    create_run(override(small_config, {"run.name": "search"}), "sweep of glyphs")
+    broken = create_run(override(small_config, {"run.name": "old"}), "glyphs")
+    Path(broken.uri, "run.json").write_text(json.dumps({"preset": "glyphs"}))
+    capsys.readouterr()
+    with held(new.uri, print):
+        assert runs.main([str(Path(run.uri).parent)]) == 0
+    said = capsys.readouterr().out
+    words = [line.replace("│", " ").split() for line in said.splitlines() if "/6" in line]
+    rows = {row[0]: row[1:] for row in words}
+    assert rows["a"][:2] == ["stopped", f"{done}/6"]
+    assert rows["new"][:2] == ["training", "0/6"]
+    joined = said.replace("\n", "")
+    assert "finished" in said
+    assert f"apdist train --resume {run.uri}" in joined
+    assert "has format 1 of an older apdist" in said.replace("\n", " ")
+    assert f"apdist runs {Path(run.uri).parent}/search" in joined

@@ -1,0 +1,30 @@
+"""A run that begins at the checkpoint of another."""
+
+from pathlib import Path
+
+import pytest
+
+from apdist.config import Config
+from apdist.training.run_folder.runs import open_run
+from apdist_verbs.resume import resume
+from tests.pipelines.test_resume import steps, stopped
+
+pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
+
+
+def test_another_run_begins_at_the_checkpoint_and_notes_its_parent(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped(small_config, monkeypatch, 2)
+    done = run.steps_done
+    changes = ["--training.learning-rate", "0.5", "--run.name", "b"]
+    assert resume([run.uri, "--fork", *changes]) == 0
+    fork = open_run(f"{Path(run.uri).parent}/b")
+    assert fork.info["parent"] == {"run": run.uri, "step": done}
+    assert steps(fork) == list(range(done + 1, 7))
+    assert steps(run) == list(range(1, done + 1))
+    with pytest.raises(ValueError, match="another network: linear.weight is"):
+        resume([run.uri, "--fork", "--model.dim", "8", "--run.name", "c"])
+    with pytest.raises(ValueError, match="the state of adamw, not of sgd"):
+        resume([run.uri, "--fork", "--training.optimizer", "sgd", "--run.name", "c"])
+    assert not Path(run.uri).with_name("c").exists()
