@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import flatten
 from apdist.data import storage
+from apdist.data.text import without_secrets
 from apdist.training.events import Evaluated, Noticed, Similarities, StepDone, to_json
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
@@ -162,7 +163,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
             f"worker{'s' if workers > 1 else ''}, loss {config.loss.kind}; "
             f"measured on {after.num_queries} images of the split {split_name(run)!r}"
         ),
-        settings={name: str(value) for name, value in flatten(config).items()},
+        settings={name: without_secrets(str(value)) for name, value in flatten(config).items()},
         before=scores_before(run),
         after=after,
         history=[to_json(step) for step in steps],
@@ -175,14 +176,14 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
             "throughput": f"{batch * len(steps) / max(seconds, 1e-9):.0f} images/s",
             "where the time went": f"{spent}. {spent.advice().capitalize()}.",
             "global AP batch": f"{batch} images",
-            "data": config.data.shards,
+            "data": storage.shown(config.data.shards),
             "run": run.uri,
         },
         next_commands=(
             ("search with a picture", f"apdist search PICTURE --run {quote(command)}"),
             (
                 "see the curves in MLflow",
-                f"mlflow ui --backend-store-uri {quote(config.tracking.uri)}",
+                f"mlflow ui --backend-store-uri {quote(without_secrets(config.tracking.uri))}",
             ),
             ("train on your own pictures", "apdist train folder IMAGES"),
         ),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from apdist.data import storage
+from apdist.data.text import without_secrets
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.terminal.console import say
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "apdist track")
     run = open_run(storage.absolute(options.run))
     tracking = run.config.tracking
+    where = without_secrets(tracking.uri)
     if not tracking.enabled:
         raise ValueError(
             f"{run.uri} was trained with --tracking.no-enabled; give it a store first: "
@@ -38,8 +40,8 @@ def main(argv: list[str]) -> int:
         with phase("sending to MLflow"):
             is_complete = settle(run)
         if not is_complete:
-            raise ValueError(f"{tracking.uri} does not answer; try again when it does")
-    say(f"{tracking.uri} has all {len(run.history)} events of {run.uri}")
+            raise ValueError(f"{where} does not answer; try again when it does")
+    say(f"{where} has all {len(run.history)} events of {run.uri}")
     say_next("see where each run stands", "runs", near(run.uri.rpartition("/")[0]))
     return 0
 

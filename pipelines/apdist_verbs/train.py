@@ -114,7 +114,8 @@ def check_data(config: Config) -> str:
     lone = f", {counted(facts.num_lone_classes, 'class', 'classes')} with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (
-        f"{config.data.shards}: {facts.num_images} training images of {facts.num_classes} classes"
+        f"{storage.shown(config.data.shards)}: {facts.num_images} training images "
+        f"of {facts.num_classes} classes"
         f"{lone if facts.num_lone_classes else ''}{capped if facts.num_capped_classes else ''}; "
         f"{facts.steps_per_epoch} steps an epoch"
     )

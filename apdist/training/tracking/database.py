@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from apdist.data.storage.locks import locked
 
@@ -18,8 +19,12 @@ LOCKED_WAIT_S = 60.0
 
 def sqlite_path(uri: str) -> Path | None:
     """The file of a sqlite store; None for every other."""
-    name = uri.removeprefix("sqlite:///").partition("?")[0]
-    return None if name == uri or not name or name == ":memory:" else Path(name)
+    if not uri.startswith("sqlite:///"):
+        return None
+    from sqlalchemy.engine import make_url  # as MLflow reads it: %20 is a space
+
+    name = make_url(uri).database
+    return None if not name or name == ":memory:" else Path(name)
 
 
 def make_database(uri: str, client: Callable[[str], Any]) -> None:
@@ -36,13 +41,15 @@ def make_database(uri: str, client: Callable[[str], Any]) -> None:
     path = sqlite_path(uri)
     if path is None or _is_made(path):
         return
+    if not path.parent.is_dir():  # MLflow would try for minutes
+        raise ValueError(f"{path.parent} is no folder; a % in an address is written %25")
     with locked(path.with_name(f".{path.name}.lock")):
         if _is_made(path):
             return
         part = path.with_name(f".{path.name}.part")
         _remove(part)  # of a process that was killed
         try:
-            client(f"sqlite:///{part}")
+            client(f"sqlite:///{quote(str(part))}")
             part.replace(path)
         finally:
             _remove(part)

@@ -108,6 +108,12 @@ class MlflowRun:
     def _experiment(self, config: TrackingConfig) -> str:
         """The id of the experiment, which is made if it is not there."""
         if found := self.client.get_experiment_by_name(config.experiment):
+            if found.lifecycle_stage == "deleted":  # MLflow keeps its name
+                raise ValueError(
+                    f"the experiment {config.experiment!r} was deleted there; restore it: mlflow "
+                    f"experiments restore -x {found.experiment_id}, or use another "
+                    "--tracking.experiment"
+                )
             return str(found.experiment_id)
         try:
             return str(

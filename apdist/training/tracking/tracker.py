@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from apdist.config import TrackingConfig
+from apdist.data.text import without_secrets
 from apdist.training.tracking.mlflow_run import IDENTITY, MlflowRun, Point, is_server
 
 logger = logging.getLogger(__name__)
@@ -70,8 +71,12 @@ class Tracker:
             self._thread.start()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log options."""
-        self._add(lambda run: run.log_params(params))
+        """Log options; addresses are without passwords and queries, for all see them there."""
+        shown = {
+            name: without_secrets(value) if isinstance(value, str) else value
+            for name, value in params.items()
+        }
+        self._add(lambda run: run.log_params(shown))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int) -> None:
         """Log the figures of an event; a step that is there already is passed over."""
@@ -111,7 +116,7 @@ class Tracker:
     def where(self) -> str:
         """How a person opens this run."""
         if not self.config.uri.startswith("sqlite:"):
-            return f"{self.config.uri} (run {self.name})"
+            return f"{without_secrets(self.config.uri)} (run {self.name})"
         return f"mlflow ui --backend-store-uri {shlex.quote(self.config.uri)}"
 
     def _add(self, entry: Entry) -> None:
@@ -166,7 +171,8 @@ class Tracker:
         except Exception as error:
             if refuse:
                 raise ValueError(
-                    f"tracking.uri {self.config.uri} cannot be opened ({_gist(error)}); correct "
+                    f"tracking.uri {without_secrets(self.config.uri)} cannot be opened "
+                    f"({without_secrets(_gist(error))}); correct "
                     "it, name another file if it is of another version or was made only in part, "
                     "or use --tracking.no-enabled"
                 ) from error
@@ -178,8 +184,8 @@ class Tracker:
             logger.warning(
                 "MLflow at %s does not answer (%s); the training goes on, and what is missing "
                 "there is sent when it answers",
-                self.config.uri,
-                _gist(error),
+                without_secrets(self.config.uri),
+                without_secrets(_gist(error)),
             )
 
 

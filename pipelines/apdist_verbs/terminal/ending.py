@@ -4,11 +4,11 @@ import atexit
 import io
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from apdist.data.text import without_secrets
 from apdist_verbs.terminal.stopping import stopped_by_signals
 
 QUIET = {
@@ -20,10 +20,6 @@ QUIET = {
 LONGEST_WORD = 300
 """Characters; a path may be long, too."""
 LONGEST_LINE = 1200
-PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]+:/{1,2})[^\s/'\"]*@", re.IGNORECASE)
-"""User and password of an address; one that was taken for a path has lost a slash."""
-QUERY = re.compile(r"(\bhttps?:/{1,2}[^\s'\"?]*\?)(?!\.\.\.)[^\s'\"]*[^\s'\".,:;)]", re.IGNORECASE)
-"""Query of an address, which may be its signature."""
 
 
 def end_with(work: Callable[[], int]) -> NoReturn:
@@ -86,11 +82,6 @@ class _ToErrors(logging.Handler):
         for_errors().print(
             f"{record.levelname}: {without_secrets(record.getMessage())}", markup=False
         )
-
-
-def without_secrets(text: str) -> str:
-    """``text`` without the passwords and queries of addresses in it, whoever wrote it."""
-    return QUERY.sub(r"\1...", PASSWORD.sub(r"\1", text))
 
 
 def shortened(text: str) -> str:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -49,6 +50,23 @@ def test_what_a_killed_maker_left_is_made_anew(tmp_path: Path) -> None:
     make_database(uri, lambda part: Path(part.removeprefix("sqlite:///")).write_text("whole"))
     assert (tmp_path / "mlflow.db").read_text() == "whole"
     make_database(uri, lambda _: pytest.fail("it was there"))
+
+
+def test_a_file_is_where_sqlalchemy_takes_it_to_be(tmp_path: Path) -> None:
+    from sqlalchemy.engine import make_url
+
+    folder = tmp_path / "a b%20#ü?"
+    folder.mkdir()
+    uri = f"sqlite:///{quote(str(folder))}/my%20flow.db"
+    assert sqlite_path(uri) == folder / "my flow.db"
+    make_database(uri, lambda part: Path(make_url(part).database or "").write_text("whole"))
+    assert [path.name for path in folder.iterdir()] == ["my flow.db"]
+
+
+def test_a_folder_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "50%20").mkdir()
+    with pytest.raises(ValueError, match="50  is no folder; a % in an address is written %25"):
+        make_database(f"sqlite:///{tmp_path}/50%20/m.db", lambda _: pytest.fail("too late"))
 
 
 @pytest.mark.parametrize("uri", ["http://host:5000", "sqlite:///:memory:", "sqlite://"])

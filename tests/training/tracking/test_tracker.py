@@ -32,7 +32,7 @@ def rows(config: TrackingConfig, run_id: str, name: str) -> list[tuple[int, floa
 
 def test_what_is_logged_arrives(config: TrackingConfig, tmp_path: Path) -> None:
     tracker = Tracker(config, "one")
-    tracker.log_params({"loss.num_bins": 20})
+    tracker.log_params({"loss.num_bins": 20, "data.shards": "https://u:geheim@h/x?s=geheim"})
     for step in range(5):
         tracker.log_metrics({"loss": 1 / (step + 1)}, step, 1000 + step)
     page = tmp_path / "report.html"
@@ -40,7 +40,7 @@ def test_what_is_logged_arrives(config: TrackingConfig, tmp_path: Path) -> None:
     tracker.log_file(page)
     assert tracker.close()
     run = client(config).get_run(tracker.run_id)
-    assert run.data.params == {"loss.num_bins": "20"}
+    assert run.data.params == {"loss.num_bins": "20", "data.shards": "https://h/x?..."}
     assert rows(config, tracker.run_id, "loss") == [(s, 1 / (s + 1), 1000 + s) for s in range(5)]
     assert [f.path for f in client(config).list_artifacts(tracker.run_id)] == ["report.html"]
     assert run.info.status == "FINISHED"
@@ -65,6 +65,23 @@ def test_a_run_is_gone_on_with_and_a_step_that_is_there_is_not_logged_again(
         0.2
     ] * 2
     assert [step for step, _, _ in rows(config, first.run_id, "eval_map")] == [0, 4]
+
+
+def test_a_deleted_experiment_is_refused_with_how_to_restore_it(config: TrackingConfig) -> None:
+    number = client(config).create_experiment("gone")
+    client(config).delete_experiment(number)
+    gone = TrackingConfig(uri=config.uri, experiment="gone")
+    with pytest.raises(ValueError, match=f"'gone' was deleted .* restore -x {number}, or use anot"):
+        Tracker(gone, "one")
+
+
+def test_an_address_is_told_without_its_password() -> None:
+    uri = "http://u:geheim@127.0.0.1:1/m?s=geheim"
+    tracker = Tracker(TrackingConfig(uri=uri, enabled=False), "one")
+    assert tracker.where() == "http://127.0.0.1:1/m?... (run one)"
+    with pytest.raises(ValueError, match="tracking.uri nosuch://h/db cannot be opened") as told:
+        Tracker(TrackingConfig(uri="nosuch://u:geheim@h/db"), "one")
+    assert "geheim" not in str(told.value)
 
 
 def test_a_trial_has_its_parent(config: TrackingConfig) -> None:
