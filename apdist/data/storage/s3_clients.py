@@ -44,9 +44,15 @@ class _Clients:
 
     def __init__(self) -> None:
         import boto3
+        from botocore.exceptions import BotoCoreError
 
-        self.session = boto3.Session()
-        self.region = os.environ.get("AWS_REGION") or self.session.region_name or "us-east-1"
+        try:
+            self.session = boto3.Session()
+            self.region = os.environ.get("AWS_REGION") or self.session.region_name or "us-east-1"
+        except BotoCoreError as error:  # no such profile, a file that cannot be read
+            raise StorageError(
+                f"the settings for AWS cannot be used: {error}; correct AWS_PROFILE or the file"
+            ) from error
         self.by_timeout: dict[float, Any] = {}
         self.urls: dict[tuple[str, str], str] = {}
         self.lock = threading.Lock()  # making clients is not safe in threads; using them is
@@ -54,20 +60,36 @@ class _Clients:
     def client(self, timeout_s: float) -> Any:
         from botocore.config import Config
 
-        with self.lock, _endpoint_named():
+        with self.lock:
             if timeout_s not in self.by_timeout:
+                self._refuse_broken_keys()
                 once: Any = {"mode": "standard", "total_max_attempts": 1}
-                self.by_timeout[timeout_s] = self.session.client(
-                    "s3",
-                    region_name=self.region,
-                    config=Config(
-                        retries=once,
-                        connect_timeout=timeout_s / 4,
-                        read_timeout=timeout_s * 3 / 4,
-                        max_pool_connections=32,
-                    ),
+                config = Config(
+                    retries=once,
+                    connect_timeout=timeout_s / 4,
+                    read_timeout=timeout_s * 3 / 4,
+                    max_pool_connections=32,
                 )
+                with _endpoint_named():
+                    self.by_timeout[timeout_s] = self.session.client(
+                        "s3", region_name=self.region, config=config
+                    )
             return self.by_timeout[timeout_s]
+
+    def _refuse_broken_keys(self) -> None:
+        """Keys that were copied with an end of line would break the header they are sent in."""
+        from botocore.credentials import Credentials
+
+        keys = self.session.get_credentials()
+        if type(keys) is not Credentials:  # of a role: they come from a machine
+            return
+        for name, key in (
+            ("AWS_ACCESS_KEY_ID", keys.access_key),
+            ("AWS_SECRET_ACCESS_KEY", keys.secret_key),
+            ("AWS_SESSION_TOKEN", keys.token),
+        ):
+            if key and key.split() != [key]:
+                raise StorageError(f"{name} holds a space or an end of line; give it without")
 
     def url(self, bucket: str, key: str) -> str:
         """Where boto3 would ask for the object."""

@@ -18,21 +18,26 @@ def refuse_if_unreachable(address: str) -> None:
     Raises:
         ValueError: nobody listens, or what listens does not speak as Ray does.
     """
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS") or address
+    where, remedy = f"ray.address {address!r}", REMEDY
+    if address == "auto" and (said := os.environ.get("RAY_ADDRESS")):
+        address, where = said, f"{said!r}, which RAY_ADDRESS says"
+        remedy = "start one with `ray start --head`, or unset RAY_ADDRESS"
+        if "/" in said:  # that of a job server, or of Ray's client
+            raise ValueError(
+                "RAY_ADDRESS must be HOST:PORT, where PORT is that of the cluster's head, often "
+                f"6379; got {said!r}: correct it, or unset it to train on this machine"
+            )
     host, _, port = address.rpartition(":")
     if port.isdigit():
-        _knock(address, host.strip("[]"), int(port))
+        _knock(where, remedy, host.strip("[]"), int(port))
     _ask(address)
 
 
-def _knock(address: str, host: str, port: int) -> None:
+def _knock(where: str, remedy: str, host: str, port: int) -> None:
     try:
         socket.create_connection((host, port), KNOCK_S).close()
     except (OSError, OverflowError) as error:  # OverflowError: no such port
-        raise ValueError(
-            f"no Ray cluster at ray.address {address!r} ({error}); {REMEDY}"
-        ) from error
+        raise ValueError(f"no Ray cluster at {where} ({error}); {remedy}") from error
 
 
 def _ask(address: str) -> None:

@@ -1,10 +1,12 @@
 """The signature of a read: made once a minute for any part of an object, and never too old."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from apdist.data.storage import s3_clients
+from apdist.data.storage.errors import StorageError
 from apdist.data.storage.s3_clients import signed_get
 
 NOON = 1_750_000_020.0
@@ -62,3 +64,24 @@ def test_nobody_can_change_a_signature_that_others_use() -> None:
     headers = signed_get("s3://bucket/a", "bucket", "a")[1]
     with pytest.raises(TypeError):
         headers["Range"] = "bytes=0-1"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("AWS_PROFILE", "nowhere", r"\(nowhere\) could not be found; correct AWS_PROFILE"),
+        ("AWS_CONFIG_FILE", "broken", "cannot be used: Unable to parse config file: .*broken"),
+        ("AWS_ACCESS_KEY_ID", "KEY\n", "^AWS_ACCESS_KEY_ID holds a space or an end of line"),
+        ("AWS_SECRET_ACCESS_KEY", "geheim key", "^AWS_SECRET_ACCESS_KEY holds a space"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "KEY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
+    (tmp_path / "broken").write_text("[default\nx")
+    monkeypatch.setenv(name, str(tmp_path / value) if name == "AWS_CONFIG_FILE" else value)
+    with pytest.raises(StorageError, match=message) as told:
+        s3_clients._Clients().client(1.0)
+    assert "geheim" not in str(told.value)

@@ -41,6 +41,18 @@ def test_an_address_that_cannot_exist_is_refused(address: str) -> None:
         refuse_if_unreachable(address)
 
 
+def test_the_address_of_the_environment_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said in ("http://127.0.0.1:8265", "ray://127.0.0.1:10001"):
+        monkeypatch.setenv("RAY_ADDRESS", said)
+        with pytest.raises(ValueError, match=f"RAY_ADDRESS must be HOST:PORT, .* '{said}': cor"):
+            refuse_if_unreachable("auto")
+    monkeypatch.setenv("RAY_ADDRESS", said := f"127.0.0.1:{free_ports(1)[0]}")
+    with pytest.raises(
+        ValueError, match=f"no Ray cluster at '{said}', which RAY_ADDRESS says .* unset RAY"
+    ):
+        refuse_if_unreachable("auto")
+
+
 @pytest.mark.cluster
 def test_a_server_that_is_no_ray_is_refused_in_time(
     web_server: int, monkeypatch: pytest.MonkeyPatch
