@@ -28,15 +28,17 @@ def claimed(out: str) -> Iterator[None]:
     if path is not None and path.is_file():
         raise ValueError(f"{out} is a file; choose a folder as --out")
     made = [] if path is None else missing_folders(path)
-    claim = storage.join(out, CLAIM)
-    # On a disk as in object storage, only one of several can make it.
-    if not storage.create(claim, json.dumps(asdict(myself())).encode()):
-        raise ValueError(_taken(out, claim))
+    claim, own = storage.join(out, CLAIM), json.dumps(asdict(myself())).encode()
     try:
+        # On a disk as in object storage, only one of several can make it.
+        if not storage.create(claim, own):
+            raise ValueError(_taken(out, claim))
         _refuse_if_filled(out)
         yield
     finally:
-        storage.remove(claim)
+        with suppress(MissingError):  # a signal may have come before it, or just after
+            if storage.read_bytes(claim) == own:
+                storage.remove(claim)
         for empty in made:
             with suppress(OSError):
                 empty.rmdir()

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ CHUNK = 16
 """Images that a process takes at once."""
 GRACE_S = 5.0
 """Seconds in which a process ends by itself once nobody waits for its result."""
+_LONGEST_START_S = 2.0
 
 
 def encode_all(
@@ -67,9 +69,22 @@ def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
         ours.close()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        _shut(pool)
         ours.close()
         theirs.close()
+
+
+def _shut(pool: ProcessPoolExecutor) -> None:
+    """Wait for the processes of ``pool``; jobs that have not begun are not done."""
+    deadline = time.monotonic() + _LONGEST_START_S
+    while True:
+        try:
+            pool.shutdown(wait=True, cancel_futures=True)
+            return
+        except RuntimeError:  # a signal came while the pool was starting the thread that it joins
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.01)
 
 
 @contextmanager

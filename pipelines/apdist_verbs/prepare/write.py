@@ -117,6 +117,7 @@ def named(refused: Sequence[tuple[str, str]], out: str, what: str) -> str:
         )
         lines = "".join(f"{source}\t{reason}\n" for source, reason in refused)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(lines, encoding="utf-8")
             what += f", all named in {path}"
         except OSError as error:

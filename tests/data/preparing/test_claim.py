@@ -75,3 +75,20 @@ def test_a_folder_with_content_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not empty"), claimed(str(tmp_path)):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["sub"]
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_signal_beside_the_making_of_the_claim_leaves_none(
+    tmp_path: Path, made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = storage.create
+
+    def interrupted(uri: str, data: bytes) -> bool:
+        if made:
+            create(uri, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt), claimed(str(tmp_path / "set")):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from apdist.data.preparing import encoding
 from apdist.data.preparing.encoding import check_stopped, each_as_done
 from apdist_verbs.__main__ import main
 from tests.places import ROOT
@@ -99,7 +101,25 @@ def test_a_kill_ends_all_processes_and_what_is_left_is_not_taken_for_a_data_set(
         ["train", "glyphs", "--data.shards", shards],
     ):
         assert main(command) == 2
-        assert "what an `apdist prepare` left that was cut off" in capsys.readouterr().err
+        assert "was cut off" in (told := capsys.readouterr().err)
+        assert "prepare again" in told
+
+
+def test_a_pool_that_was_interrupted_while_it_started_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls, shutdown = list[int](), ProcessPoolExecutor.shutdown
+
+    def starting(pool: ProcessPoolExecutor, **options: bool) -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise RuntimeError("cannot join thread before it is started")
+        shutdown(pool, **options)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "shutdown", starting)
+    with pytest.raises(KeyboardInterrupt), encoding._processes(2):
+        raise KeyboardInterrupt
+    assert len(calls) == 3
 
 
 def work_until_stopped(seconds: float) -> float:
