@@ -1,5 +1,6 @@
 """Options of a run: its workers, its tracking, its folder."""
 
+import re
 from dataclasses import dataclass
 
 from apdist.config.values import at_least
@@ -57,6 +58,11 @@ class TrackingConfig:
             raise ValueError(
                 f"tracking.uri {self.uri!r} is not a store that MLflow accepts; "
                 "use sqlite:///FILE or http://HOST:PORT"
+            )
+        if re.search(r"://[^/]*:[^/]*@", self.uri):
+            raise ValueError(
+                "tracking.uri holds a password, which config.json would keep; leave it out of the "
+                "address and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
 
 

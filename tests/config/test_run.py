@@ -14,13 +14,15 @@ from apdist.config import Config, override
         ({"ray.use_gpu": True, "ray.num_workers": 0}, "ray.use_gpu needs ray.num_workers of at"),
         ({"tracking.uri": "file:mlruns"}, "sqlite:///FILE"),
         ({"tracking.uri": "mlflow.db"}, "sqlite:///FILE"),
+        ({"tracking.uri": "http://u:geheim@h:5000"}, "set MLFLOW_TRACKING_USERNAME and MLFLOW"),
         ({"run.name": "a/b"}, "plain folder name"),
         ({"run.name": ".hidden"}, "plain folder name"),
     ],
 )
 def test_a_bad_option_is_refused_with_its_name(change: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as told:
         override(Config(), change)
+    assert "geheim" not in str(told.value)
 
 
 @pytest.mark.parametrize("address", ["local", "auto", "10.0.0.1:6379", "[::1]:6379"])

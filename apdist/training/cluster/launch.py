@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shlex
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
 }
+LONGEST_FOLDER = 36
+"""Characters: the path of a socket has 107 at most, of which Ray's session takes 71."""
 PROCESS_GROUP_TIMEOUT_S = 300
 
 
@@ -101,6 +104,13 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         ) from error
     except Exception as error:  # Ray raises bare ones, too
         if address == "local":
+            folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+            if len(folder) > LONGEST_FOLDER:
+                raise ValueError(
+                    f"Ray did not start on this machine ({_first_line(error)}): the path of its "
+                    f"temporary folder has {len(folder)} characters, too many for its sockets; set "
+                    "RAY_TMPDIR to a short one, such as /tmp"
+                ) from error
             raise ValueError(
                 f"Ray did not start on this machine ({_first_line(error)}); it is overloaded, or "
                 "memory or shared memory is short: try again with fewer --ray.num-workers, or "

@@ -141,3 +141,22 @@ def test_what_the_raylet_tells_is_not_on_the_screen(capfd: pytest.CaptureFixture
     shown = capfd.readouterr().out
     assert "worker processes" not in shown
     assert "heard" in shown
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [("/tmp/" + "x" * 60, "has 65 characters, .* RAY_TMPDIR to a short"), ("/tmp", "overloaded")],
+)
+def test_a_folder_whose_path_is_too_long_for_rays_sockets_is_named(
+    start: Callable[[Callable[..., Any]], None],
+    folder: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError("AF_UNIX path length cannot exceed 107 bytes")
+
+    start(refuse)
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    with pytest.raises(ValueError, match=message), ray_cluster(RayConfig(num_workers=1)):
+        pass
