@@ -174,10 +174,10 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         facts={
             "training steps": f"{seconds:.0f} s for {len(steps)} steps",
             "throughput": f"{batch * len(steps) / max(seconds, 1e-9):.0f} images/s",
-            "where the time went": f"{spent}. {spent.advice().capitalize()}.",
             "global AP batch": f"{batch} images",
             "data": storage.shown(config.data.shards),
             "run": run.uri,
+            "where the time went": f"{spent}. {spent.advice().capitalize()}.",
         },
         next_commands=(
             ("search with a picture", f"apdist search PICTURE --run {quote(command)}"),
