@@ -7,7 +7,7 @@ import pytest
 
 from apdist.data import storage
 from apdist.data.storage import RetryPolicy, StorageError, Version
-from tests.s3_server import S3Server, s3_server
+from tests.s3_server import S3Server
 
 
 @pytest.fixture(autouse=True)
@@ -18,18 +18,10 @@ def policy() -> Iterator[None]:
     storage.configure(previous)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
-
-
 @pytest.fixture
-def bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
+def bucket(s3: S3Server) -> S3Server:
     storage.write_bytes("s3://apdist/there", b"0123456789")
-    return server
+    return s3
 
 
 @pytest.mark.s3
