@@ -18,6 +18,7 @@ FLOORS = [
         "data.augmentation",
         "data.pixels",
         "data.png",
+        "data.child_signals",
         "data.text",
         "data.catalogue",
         "data.plan",

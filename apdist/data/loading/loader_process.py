@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,10 @@ from apdist.data.storage.retries import RetryPolicy
 BEGIN = """
 import sys
 sys.path[:] = {path!r}
-import signal
-signal.signal(signal.SIGINT, signal.SIG_IGN)
 from apdist.data.loading.loader_process import run
 run({descriptor})
 """
-"""Program of a loader process: Ctrl-C goes to the whole group, the parent decides when it ends."""
+"""Program of a loader process."""
 WARNING = -1
 """Number of an answer that is a warning."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # numbers of malloc.h
@@ -152,7 +151,8 @@ def run(descriptor: int) -> None:
     """
     keep_freed_memory()
     connection = Connection(descriptor)
-    settings = connection.recv()
+    if (settings := _next(connection)) is None:
+        os._exit(0)
     lock = threading.Lock()
     logging.getLogger("apdist").addHandler(_WarningSender(connection, lock))
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # ours tell of failed reads
@@ -163,12 +163,13 @@ def run(descriptor: int) -> None:
         error = future.exception()
         if error is not None and not isinstance(error, (ValueError, OSError)):
             error = LoaderError(f"{type(error).__name__}: {error}")  # it may not survive the way
-        with lock:
+        with lock, contextlib.suppress(OSError):  # the parent is gone: the loop below ends
             connection.send((number, error or future.result()))
 
     while (message := _next(connection)) is not None:
         if isinstance(message, NewBuffer):
-            descriptor = recv_handle(connection)
+            if (descriptor := _next_descriptor(connection)) is None:
+                break
             buffers[message.number] = mapped(descriptor, message.shape)
             os.close(descriptor)
         else:
@@ -204,9 +205,17 @@ def keep_freed_memory() -> None:
         mallopt(_ARENA_MAX, 1)  # or each thread would keep its own
 
 
-def _next(connection: Connection) -> NewBuffer | Submission | None:
+def _next(connection: Connection) -> Any:
+    """What the parent sends; None: it is gone, or wants no more."""
     try:
-        message: NewBuffer | Submission | None = connection.recv()
-    except (EOFError, OSError):  # the parent is gone
+        return connection.recv()
+    except (EOFError, OSError):
         return None
-    return message
+
+
+def _next_descriptor(connection: Connection) -> int | None:
+    """The descriptor that the parent sends; None: it is gone, or a signal made it stop here."""
+    try:
+        return recv_handle(connection)
+    except (EOFError, OSError, RuntimeError):
+        return None

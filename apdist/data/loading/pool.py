@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 from typing import Any, Protocol
 
+from apdist.data.child_signals import starting_children
 from apdist.data.loading.buffers import Buffer
 from apdist.data.loading.decoding import Task, TaskResult
 from apdist.data.loading.loader_process import (
@@ -156,9 +157,10 @@ def _started(descriptor: int) -> subprocess.Popen[bytes]:
     imports the parent's main module again, Ray and torch with it.
     """
     program = BEGIN.format(path=sys.path, descriptor=descriptor)
-    return subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.DEVNULL, pass_fds=[descriptor]
-    )
+    with starting_children():
+        return subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.DEVNULL, pass_fds=[descriptor]
+        )
 
 
 def _settle(future: "Future[TaskResult]", answer: Any) -> None:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
+
+from apdist.data.child_signals import starting_children
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def encode_all(
         # Windows bound the memory: finished images wait here until the writer takes them.
         window = 16 * CHUNK * num_processes
         for start in range(0, len(contents), window):
-            with _without_ctrl_c():
+            with starting_children():
                 images = pool.map(encode, contents[start : start + window], chunksize=CHUNK)
             yield from images
 
@@ -48,7 +49,7 @@ def each_as_done(
         yield from ((number, work(job)) for number, job in enumerate(jobs))
         return
     with _processes(num_processes) as pool:
-        with _without_ctrl_c():
+        with starting_children():
             futures = {pool.submit(work, job): number for number, job in enumerate(jobs)}
         for future in as_completed(futures):
             yield futures.pop(future), future.result()
@@ -59,6 +60,8 @@ def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
     """A pool; when the block is left by an exception, `check_stopped` tells its processes."""
     # spawn: a fork of a process that holds threads (torch, Ray, a progress bar) can deadlock.
     context = multiprocessing.get_context("spawn")
+    # Before any process is: it would unblock the signals that these are to be spared.
+    resource_tracker.ensure_running()
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
         number, mp_context=context, initializer=_end_with_parent, initargs=(theirs,)
@@ -85,21 +88,6 @@ def _shut(pool: ProcessPoolExecutor) -> None:
             if time.monotonic() > deadline:
                 return
             time.sleep(0.01)
-
-
-@contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Processes started inside never get the Ctrl-C that their terminal sends to all.
-
-    This process handles it; one that comes in between arrives when the block ends.
-    """
-    # Started before: it would unblock the signal when it starts.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def check_stopped() -> None:

@@ -1,28 +1,54 @@
-"""What a loader does: read on while it decodes, tell its errors, leave Ctrl-C alone."""
+"""What a loader does: read on while it decodes, tell its errors, leave signals to its parent."""
 
 import dataclasses
 import signal
+import subprocess
+import sys
 import time
+from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from apdist.config import AugmentConfig
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading import loader_process
 from apdist.data.loading.decoding import TaskResult
+from apdist.data.loading.loader_process import BEGIN, NewBuffer, Settings
 from apdist.data.storage import StorageError
 from tests.data.loading.streams import all_batches, loaders, stream_of
 from tests.pictures import write_small_set
 
+SETTINGS = Settings(augment=AugmentConfig(), num_threads=1, num_reads=1, encoded_bytes=1 << 20)
 
-def test_loaders_leave_ctrl_c_to_their_parent(shards: Path) -> None:
+
+def test_loaders_leave_signals_to_their_parent(shards: Path) -> None:
     catalogue = read_catalogue(str(shards)).select("train")
     batches = stream_of(catalogue, loader_processes=2).batches(0, 60)
     next(batches)
     for process in loaders():
         process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
     assert sum(1 for _ in batches) == 59
+
+
+@pytest.mark.parametrize("orders", [[], [SETTINGS], [SETTINGS, NewBuffer(0, (1,))]])
+def test_a_loader_whose_parent_stops_in_the_middle_of_an_order_ends_without_a_word(
+    orders: list[object],
+) -> None:
+    here, there = Pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGIN.format(path=sys.path, descriptor=there.fileno())],
+        pass_fds=[there.fileno()],
+        stderr=subprocess.PIPE,
+    ) as process:
+        there.close()
+        for order in orders:
+            here.send(order)
+        here.close()
+        assert process.communicate()[1] == b""
+    assert process.returncode == 0
 
 
 def test_a_shard_that_is_gone_is_named_by_a_loader_process(tmp_path: Path) -> None:
