@@ -168,10 +168,10 @@ def run(descriptor: int) -> None:
 
     while (message := _next(connection)) is not None:
         if isinstance(message, NewBuffer):
-            if (descriptor := _next_descriptor(connection)) is None:
+            if (handle := _next_descriptor(connection)) is None:
                 break
-            buffers[message.number] = mapped(descriptor, message.shape)
-            os.close(descriptor)
+            buffers[message.number] = mapped(handle, message.shape)
+            os.close(handle)
         else:
             out = buffers[message.buffer][message.start : message.start + len(message.task.request)]
             future = loader.submit(message.task, out)
