@@ -4,6 +4,7 @@ Shapes: n images of the split, d descriptor size.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -11,7 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
+from apdist.data.loading.feed import on_device
 from apdist.data.loading.sequential import evaluation_batches, shard_names
+
+_LONGEST_WAIT_BYTES = 64 << 20
+"""Descriptors that may lie on a device before they are fetched."""
 
 
 def describe_images(
@@ -48,19 +53,24 @@ def describe_images(
     was_training = network.training
     network.eval()
     rows: list[NDArray[np.int64]] = []
-    descriptors: list[Tensor] = []
+    descriptors = _Collected()
     try:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, bf16):
-            for batch, images in evaluation_batches(
-                catalogue,
-                side=image_size,
-                batch_size=batch_size,
-                num_threads=num_threads,
-                shards=names,
-            ):
+        read = evaluation_batches(
+            catalogue,
+            side=image_size,
+            batch_size=batch_size,
+            num_threads=num_threads,
+            shards=names,
+        )
+        with (
+            torch.no_grad(),
+            torch.autocast(device.type, torch.bfloat16, bf16),
+            closing(on_device(read, device)) as batches,
+        ):
+            for batch, images in batches:
                 rows.append(batch)
-                found: Tensor = network(images.to(device))
-                descriptors.append(found.cpu().float() if bf16 else found.cpu())
+                found: Tensor = network(images)
+                descriptors.add(found.float() if bf16 else found)
                 progress(sum(len(r) for r in rows))
             blank = torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8, device=device)
             for _ in range(min_passes - len(rows)):
@@ -69,7 +79,29 @@ def describe_images(
         network.train(was_training)
     if not rows:
         return np.empty(0, dtype=np.int64), torch.empty(0, 0)
-    return np.concatenate(rows), torch.cat(descriptors)
+    return np.concatenate(rows), descriptors.all()
+
+
+class _Collected:
+    """Descriptors in host memory; a device is asked for many batches at once, and waits less."""
+
+    def __init__(self) -> None:
+        self._there: list[Tensor] = []
+        self._here: list[Tensor] = []
+
+    def add(self, found: Tensor) -> None:
+        self._there.append(found)
+        if sum(part.nbytes for part in self._there) >= _LONGEST_WAIT_BYTES:
+            self._fetch()
+
+    def all(self) -> Tensor:
+        self._fetch()
+        return torch.cat(self._here)
+
+    def _fetch(self) -> None:
+        if self._there:
+            self._here.append(torch.cat(self._there).cpu())
+            self._there = []
 
 
 def num_batches(catalogue: Catalogue, shards: list[str], batch_size: int) -> int:

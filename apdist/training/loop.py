@@ -44,7 +44,6 @@ from apdist.training.mailbox import Link
 from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
 from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
-from apdist.training.prefetch import on_device
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease
@@ -198,9 +197,8 @@ class _Worker:
         done, waiting = start, Waiting(self.config.data)
         if self.is_due(start) and not self.was_evaluated(start):
             self.evaluate(start)
-        streamed = stream.batches(start * size, steps * size)
         self.keeper.begin("first step")
-        with closing(on_device(streamed, self.device)) as batches:
+        with closing(stream.batches(start * size, steps * size)) as batches:
             stop = False
             while done < steps and not stop:
                 measured = self.one_step(done, batches, waiting)
@@ -285,8 +283,8 @@ class _Worker:
         """The three stages on one global batch."""
         return global_step(
             self.network,
-            batch.images.to(self.device),  # another accelerator than CUDA
-            batch.labels.to(self.device),
+            batch.images,
+            batch.labels,
             self.step_options,
             step=batch.step,
         )

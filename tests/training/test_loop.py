@@ -31,11 +31,10 @@ from apdist.training.events import (
 )
 from apdist.training.loop import Job, train
 from apdist.training.mailbox import Mailbox
-from apdist.training.prefetch import prefetch
 from apdist.training.run_folder.runs import Run, create_run, whole_history
 from apdist.training.step.options import StepOptions
+from tests.late_device import LateCopies, travelling
 from tests.pictures import write_small_set
-from tests.training.test_prefetch import PromptStreams
 from tests.workers import on_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
@@ -117,15 +116,15 @@ class Patient(Mailbox[Event]):
 def test_a_batch_that_is_long_in_coming_is_told(
     small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link, on_time = Patient(), loop.on_device
+    link, on_time = Patient(), TrainingStream.batches
 
-    def late(batches: Any, device: torch.device) -> Any:
-        for batch in on_time(batches, device):
+    def late(stream: TrainingStream, start: int, stop: int) -> Any:
+        for batch in on_time(stream, start, stop):
             assert link.is_told.wait(30)
             yield batch
 
     monkeypatch.setattr(loop, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(loop, "on_device", late)
+    monkeypatch.setattr(TrainingStream, "batches", late)
     changes = {"loss.kind": "triplet", "data.eval_split": "", "training.steps": 1}
     _, events = trained(override(small_config, changes), "a", link)
     told = [e.name if isinstance(e, PhaseBegan) else e.kind for e in events]
@@ -419,7 +418,7 @@ def test_a_network_that_is_fed_by_a_thread_learns_the_same(
     small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = weights(trained(small_config, "a")[0])
-    monkeypatch.setattr(loop, "on_device", lambda batches, _: prefetch(batches, PromptStreams()))
+    travelling(monkeypatch, LateCopies())
     stopped, events = trained(small_config, "b", StopAfter(2))
     assert len(losses(events)) == 3
     gone_on(stopped)

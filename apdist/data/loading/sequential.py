@@ -4,7 +4,7 @@ Shapes: b images, s side of the crop in pixels. Images are (b, 3, s, s) uint8.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -22,7 +22,7 @@ from apdist.data.loading.reader import ImageReader, ReadRequest
 
 def evaluation_batches(
     catalogue: Catalogue, *, side: int, batch_size: int, num_threads: int, shards: Iterable[str]
-) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+) -> Generator[tuple[NDArray[np.int64], Tensor], None, None]:
     """Rows (b,) and images (b, 3, s, s) of ``catalogue``, shard after shard, front to back.
 
     Args:

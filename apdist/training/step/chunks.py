@@ -20,7 +20,7 @@ class Chunk:
     """Images that go through the model at once."""
 
     images: Tensor
-    """(c, 3, h, w)."""
+    """(c, 3, h, w), where the batch lies."""
     seed: int
     """Of dropout and stochastic depth: by (run seed, step, number), whoever computes the chunk."""
     padding: bool = False
@@ -32,12 +32,19 @@ class Chunk:
         return 0 if self.padding else len(self.images)
 
     def describe(
-        self, model: nn.Module, bf16: bool, note: Callable[[], None] = lambda: None
+        self, model: nn.Module, images: Tensor, bf16: bool, note: Callable[[], None] = lambda: None
     ) -> Tensor:
-        """Descriptors (c, d); calls ``note`` when a chunk that counts has gone through."""
-        device = self.images.device
+        """Descriptors (c, d); calls ``note`` when a chunk that counts has gone through.
+
+        Args:
+            model: what describes.
+            images: its images, on the device of ``model``.
+            bf16: under bf16 autocast.
+            note: hears of it.
+        """
+        device = images.device
         with seeded(self.seed, device), torch.autocast(device.type, torch.bfloat16, bf16):
-            descriptors: Tensor = model(self.images)
+            descriptors: Tensor = model(images)
         if not self.padding:
             note()
         return descriptors

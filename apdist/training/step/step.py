@@ -11,19 +11,21 @@ number of the chunk): which worker computes it changes nothing.
 Shapes: n images in the global batch, b on this worker, c in a chunk, d descriptor size.
 """
 
-import torch
+from contextlib import closing
+
 from torch import Tensor, nn
 
+from apdist.data.loading.feed import sent_whole
 from apdist.loss.gradient import score_own_rows
-from apdist.training.step.activations import keeping
 from apdist.training.step.batch_norm import ChunkStatistics
-from apdist.training.step.chunks import Chunk, chunk_counts, numbered_chunks, padded
+from apdist.training.step.chunks import chunk_counts, numbered_chunks, padded
 from apdist.training.step.collectives import Workers
-from apdist.training.step.descriptors import BatchDescriptors, check_replay
+from apdist.training.step.descriptors import BatchDescriptors
 from apdist.training.step.failures import check_arguments, check_plans, check_sizes, shortage_advice
 from apdist.training.step.gradients import add_gradients, take_gradients, used_anywhere, used_flags
 from apdist.training.step.guard import Guard, LossCollectives
 from apdist.training.step.options import StepOptions
+from apdist.training.step.passes import Passes
 from apdist.training.step.results import StageSeconds, StepResult
 from apdist.training.step.sharding import is_sharded
 from apdist.training.step.stopwatch import Stopwatch
@@ -42,7 +44,8 @@ def global_step(
 
     Args:
         model: maps (c, 3, h, w) to unit-length descriptors (c, d); not wrapped in DDP.
-        images: (b, 3, h, w) this worker's rows of the batch, see `own_rows`.
+        images: (b, 3, h, w) this worker's rows of the batch, see `own_rows`. In host memory, where
+            they may be of any number: they go to the model's device chunk by chunk.
         labels: (b,) their classes.
         options: what stays the same from step to step.
         step: number of the step.
@@ -52,7 +55,7 @@ def global_step(
         BatchError: bad input or too little memory on one worker; raised on all.
         WorkerError: any other failure on one worker; raised on all.
     """
-    workers, device = Workers(options.group), images.device
+    workers, device = Workers(options.group), next(model.parameters(), images).device
     watch, advice = Stopwatch(device), shortage_advice(options.chunk_size, options.activations)
     guard = Guard(workers, device, f"of step {step}", advice)
     sizes = options.worker_sizes or workers.gather_numbers(len(images), device)
@@ -61,40 +64,43 @@ def global_step(
     chunks = numbered_chunks(images, options.chunk_size, num_before, (options.seed, step))
     if is_sharded(model):  # every pass communicates: all workers make equally many
         chunks = padded(chunks, max(counts), images)
+    labels = sent_whole(labels, device)
+    ignore = None if ignore is None else sent_whole(ignore, device)
     statistics, earlier = ChunkStatistics(model), take_gradients(model)
     descriptors = BatchDescriptors(sizes, workers)
 
-    with guard("to describe its images"):
-        check_sizes(sizes, workers.rank, workers.size, len(images))
-        check_arguments(images, labels, ignore, model)
-        described = _describe(model, chunks, options, statistics, descriptors)
-    told = guard.meet(descriptors.kind, len(images), num_before, sum(sizes))
-    check_plans([plan for _, *plan in told], options.chunk_size)
-    watch.lap()
+    with closing(Passes(model, chunks, options, statistics, device)) as passes:
+        with guard("to describe its images"):
+            check_sizes(sizes, workers.rank, workers.size, len(images))
+            check_arguments(images, labels, ignore, model)
+            passes.describe(descriptors)
+        told = guard.meet(descriptors.kind, len(images), num_before, sum(sizes))
+        check_plans([plan for _, *plan in told], options.chunk_size)
+        watch.lap()
 
-    batch = descriptors.gathered([kind for kind, *_ in told], device)  # (n, d)
-    watch.lap()
-    collectives = LossCollectives(workers, sizes, batch.new_empty(0))
-    scores, first = None, sum(sizes[: workers.rank])
-    with guard("to score the batch"), collectives.attended(options.loss):
-        scores = score_own_rows(
-            options.loss,
-            batch,
-            collectives.labels(labels),
-            slice(first, first + len(labels)),
-            sum_over_workers=collectives.sum,
-            gather_rows=collectives.gather,
-            ignore=None if ignore is None else collectives.labels(ignore),
-        )
-    # Who has failed goes on without a gradient: sharded parameters keep the others waiting for it.
-    gradient = scores.gradient if scores else batch[:1].mul(0).expand(len(images), -1)
-    del batch, collectives
-    watch.lap()
+        batch = descriptors.gathered([kind for kind, *_ in told], device)  # (n, d)
+        watch.lap()
+        collectives = LossCollectives(workers, sizes, batch.new_empty(0))
+        scores, first = None, sum(sizes[: workers.rank])
+        with guard("to score the batch"), collectives.attended(options.loss):
+            scores = score_own_rows(
+                options.loss,
+                batch,
+                collectives.labels(labels),
+                slice(first, first + len(labels)),
+                sum_over_workers=collectives.sum,
+                gather_rows=collectives.gather,
+                ignore=None if ignore is None else collectives.labels(ignore),
+            )
+        # Who has failed goes on without a gradient: sharded parameters keep others waiting for it.
+        gradient = scores.gradient if scores else batch[:1].mul(0).expand(len(images), -1)
+        del batch, collectives
+        watch.lap()
 
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    with guard("in the backward pass"), statistics.recording(), torch.enable_grad():
-        _backprop(model, chunks, described, gradient, options.bf16)
-    watch.lap()
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        with guard("in the backward pass"):
+            passes.backprop(gradient)
+        watch.lap()
     flags = guard.meet(*used_flags(parameters))
     workers.sum_gradients(used_anywhere(parameters, flags))
     if statistics.layers:
@@ -109,39 +115,3 @@ def global_step(
         seconds=StageSeconds(*watch.laps()),
         num_bytes=workers.num_bytes,
     )
-
-
-def _describe(
-    model: nn.Module,
-    chunks: list[Chunk],
-    options: StepOptions,
-    statistics: ChunkStatistics,
-    descriptors: BatchDescriptors,
-) -> list[Tensor | None]:
-    """Stage 1: fills ``descriptors``; those (c, d) of the first chunk and of kept graphs."""
-    described: list[Tensor | None] = []
-    with keeping(options.activations, model), statistics.recording():
-        for chunk in chunks:
-            found = chunk.describe(model, options.bf16, statistics.note_chunk)
-            descriptors.add(found, chunk)
-            described.append(found if found.requires_grad or not described else None)
-    descriptors.check()
-    return described
-
-
-def _backprop(
-    model: nn.Module,
-    chunks: list[Chunk],
-    described: list[Tensor | None],
-    gradient: Tensor,
-    bf16: bool,
-) -> None:
-    """Stage 3: the gradient (b, d) of the own descriptors through the model, chunk by chunk."""
-    rows = gradient.split([chunk.num_images for chunk in chunks])
-    for chunk, first, own in zip(chunks, described, rows, strict=True):
-        stored = first is not None and first.requires_grad
-        again = first if stored else chunk.describe(model, bf16)  # (c, d)
-        assert again is not None
-        if first is not None and not stored:
-            check_replay(first, again)
-        again.backward(torch.zeros_like(again) if chunk.padding else own.to(again.dtype))

@@ -19,7 +19,7 @@ from apdist.training.run_folder.checkpoint import (
     save_checkpoint,
     whole_state,
 )
-from apdist.training.step import chunks, step
+from apdist.training.step import chunks, passes, step
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.options import StepOptions
@@ -68,7 +68,7 @@ def test_without_dropout_chunks_change_nothing() -> None:
 
 def no_replay() -> None:
     chunks.seeded = lambda *_: nullcontext()  # type: ignore[attr-defined, assignment]
-    step.check_replay = lambda *_: None  # type: ignore[attr-defined, assignment]
+    passes.check_replay = lambda *_: None  # type: ignore[attr-defined, assignment]
 
 
 def no_sum_of_gradients() -> None:
@@ -124,7 +124,7 @@ MUTATIONS: dict[str, tuple[Callable[[], None], float]] = {
 def run_mutated(names: list[str]) -> list[dict[str, Tensor]]:
     originals = [
         (chunks, "seeded"),
-        (step, "check_replay"),
+        (passes, "check_replay"),
         (step, "numbered_chunks"),
         (Workers, "sum_gradients"),
         (Workers, "sum"),
