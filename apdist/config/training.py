@@ -12,8 +12,9 @@ class TrainingConfig:
 
     batch_size: int = 512
     """Images in the global AP batch, over all workers together."""
-    chunk_size: int = 128
-    """Images that go through the network at once; bounds memory, not the result."""
+    chunk_size: int | Literal["auto"] = 128
+    """Images that go through the network at once; bounds memory, not the result. auto: the most
+    that fit, found before the first step; the run keeps the number."""
     activations: Literal["auto", "recompute", "store", "offload"] = "auto"
     """What stage 1 keeps for stage 3: nothing (the model runs twice), the graph of every chunk, or
     that graph in host memory; auto stores if a trial chunk says that it fits."""
@@ -54,7 +55,8 @@ class TrainingConfig:
         at_least("training.batch_size", self.batch_size, 4)
         if self.batch_size % 2:
             raise ValueError(f"training.batch_size must be even, got {self.batch_size}")
-        at_least("training.chunk_size", self.chunk_size, 1)
+        if self.chunk_size != "auto":
+            at_least("training.chunk_size", self.chunk_size, 1)
         at_least("training.steps", self.steps, 1)
         at_least("training.accumulate", self.accumulate, 1)
         in_range("training.memory_gib", self.memory_gib, 0, float("inf"))
@@ -64,6 +66,12 @@ class TrainingConfig:
         in_range("training.weight_decay", self.weight_decay, 0, 10)
         in_range("training.warmup_share", self.warmup_share, 0, 1)
         in_range("training.clip_norm", self.clip_norm, 0, float("inf"))
+
+    @property
+    def images_at_once(self) -> int:
+        """``chunk_size`` as the number that it has from the first step on."""
+        assert self.chunk_size != "auto", "found by training.step.memory before it is used"
+        return self.chunk_size
 
 
 @dataclass(frozen=True, kw_only=True)

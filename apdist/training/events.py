@@ -79,11 +79,22 @@ class Started(_Checked):
     num_lone_classes: int
     num_capped_classes: int
     steps_per_epoch: int
+    chunk_size: int
+    """Images that go through the network at once, and why so many where that was found."""
+    chunk_size_reason: str
     activations: str
     """What stage 1 keeps, and why."""
     activations_reason: str
     numerics: str = ""
     """How a GPU computes the network; nothing of a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunksResized(_Checked):
+    """Another number of images goes through the network at once than `Started` told."""
+
+    kind = "resized"
+    chunk_size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +235,7 @@ Event = (
     | StepDone
     | Evaluated
     | Similarities
+    | ChunksResized
     | Noticed
     | Restarted
     | WorkersFailed

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from apdist.config import Config, config_hash
+from apdist.config import Config, config_hash, override
 from apdist.config.loss import LossOptions
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import training_images
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, total
-from apdist.data.plan.batch_sampler import PlanSummary, build_plan
+from apdist.data.plan.batch_sampler import Plan, build_plan
 from apdist.figures import EVALUATION, STEP, MeasuredStep, logged
 from apdist.loss.batch_loss import build_loss
 from apdist.loss.listwise import AveragePrecisionLoss
@@ -32,8 +32,10 @@ from apdist.model.pretrained import build_model, save_model
 from apdist.retrieval.scores_file import write_scores
 from apdist.training.evaluation import evaluate
 from apdist.training.events import (
+    ChunksResized,
     Ended,
     Evaluated,
+    Noticed,
     Similarities,
     Started,
     StepDone,
@@ -48,9 +50,10 @@ from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease
 from apdist.training.run_folder.runs import evaluation_name
+from apdist.training.sizing import Sizing, sized, with_chunk_size
 from apdist.training.step.chunks import own_rows, sizes_of_workers
 from apdist.training.step.collectives import Workers
-from apdist.training.step.memory import choose_activations
+from apdist.training.step.failures import ShortageError
 from apdist.training.step.options import StepOptions
 from apdist.training.step.results import StepResult
 from apdist.training.step.sharding import shard_parameters, whole
@@ -97,12 +100,13 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     catalogue = read_catalogue(config.data.shards)
     training_catalogue = training_images(catalogue, config.data, options.seed)
     plan = build_plan(training_catalogue.labels, config)
-    origin = Origin(config_hash(config), training_catalogue.fingerprint())
-    keeper.begin("looking for a checkpoint")
-    start = keeper.restore(network, optimizer, origin, device)
     keeper.begin("measuring memory")
-    worker = _Worker(job, keeper, network, optimizer, catalogue, origin)
-    worker.start(start, plan.summary)
+    sizing = sized(config, job.run, network, workers)
+    images = _Images(training_catalogue, plan, training_catalogue.fingerprint())
+    worker = _Worker(job, keeper, network, optimizer, catalogue, images, sizing)
+    keeper.begin("looking for a checkpoint")
+    start = keeper.restore(network, optimizer, worker.origin, device)
+    worker.start(start)
     if start == 0:
         for notice in worker.judge.of_batch(
             training_catalogue.labels[plan.rows(0)].tolist(), plan.summary
@@ -110,16 +114,22 @@ def train(job: Job, link: Link, device: torch.device) -> None:
             keeper.post(notice)
     if options.compile:
         network.compile()
-    stream = TrainingStream(
-        training_catalogue,
-        plan,
-        config.data,
-        config.augment,
-        lambda rows: rows[own_rows(len(rows), options.chunk_size, workers.rank, workers.size)],
-    )
     with keeper.written_at_the_end():
-        if worker.run_steps(stream, start) == options.steps:
+        if worker.run_steps(start) == options.steps:
             worker.save_model(options.steps)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What is trained on."""
+
+    catalogue: Catalogue
+    plan: Plan
+    fingerprint: str
+
+
+class _ChunkTooLargeError(Exception):
+    """The first step does not fit, and was not tried with chunks that a person chose."""
 
 
 class _Worker:
@@ -132,47 +142,47 @@ class _Worker:
         network: DescriptorNet,
         optimizer: torch.optim.Optimizer,
         catalogue: Catalogue,
-        origin: Origin,
+        images: _Images,
+        sizing: Sizing,
     ) -> None:
         self.job, self.keeper, self.network, self.optimizer = job, keeper, network, optimizer
-        self.origin = origin
         self.config = job.config
-        self.catalogue = catalogue
+        self.catalogue, self.images = catalogue, images
         self.workers = keeper.workers
         self.device = next(network.parameters()).device
         self.loss = build_loss(self.config.loss)
         self.bins: LossOptions | None = (
             self.loss.options if isinstance(self.loss, AveragePrecisionLoss) else None
         )
-        self.activations, self.reason = choose_activations(
-            network, self.config.data.image_size, self.config.training, self.workers
-        )
-        self.step_options = StepOptions(
-            loss=self.loss,
-            chunk_size=self.config.training.chunk_size,
-            seed=self.config.training.seed,
-            activations=self.activations,
-            bf16=self.config.training.precision == "bf16",
-            worker_sizes=sizes_of_workers(
-                self.config.training.batch_size,
-                self.config.training.chunk_size,
-                self.workers.size,
-            ),
-        )
         self.diagnostics: Diagnostics | None = None
         self.stalled_s = 0.0
         """Since the last step."""
+        self.use(sizing)
         self.judge = Judge(self.config, keeper.history)
 
-    def start(self, step: int, summary: PlanSummary) -> None:
+    def use(self, sizing: Sizing) -> None:
+        """Compute steps with chunks of that size from now on."""
+        self.sizing, size = sizing, sizing.chunk_size
+        self.config = override(self.config, {"training.chunk_size": size})
+        self.origin = Origin(config_hash(self.config), self.images.fingerprint)
+        options = self.config.training
+        self.step_options = StepOptions(
+            loss=self.loss,
+            chunk_size=size,
+            seed=options.seed,
+            activations=sizing.activations,
+            bf16=options.precision == "bf16",
+            worker_sizes=sizes_of_workers(options.batch_size, size, self.workers.size),
+        )
+
+    def start(self, step: int) -> None:
         """Tell what is trained on, how the step is computed, and after what it goes on."""
         hosts = self.workers.gather_texts(socket.gethostname(), self.device)
         self.keeper.post(
             Started(
                 step=step,
-                **vars(summary),
-                activations=self.activations,
-                activations_reason=self.reason,
+                **vars(self.images.plan.summary),
+                **vars(self.sizing),
                 numerics=in_words(self.config.training, self.device),
                 history=list(self.keeper.pages),
                 hosts=hosts,
@@ -191,17 +201,58 @@ class _Worker:
         for notice in self.judge.after(event):
             self.keeper.post(notice)
 
-    def run_steps(self, stream: TrainingStream, start: int) -> int:
+    def run_steps(self, start: int) -> int:
         """Steps from ``start`` on; returns the number of steps done altogether."""
-        size, steps = self.config.training.accumulate, self.config.training.steps
-        done, waiting = start, Waiting(self.config.data)
         if self.is_due(start) and not self.was_evaluated(start):
             self.evaluate(start)
+        try:
+            return self.steps_of_stream(start)
+        except _ChunkTooLargeError:
+            pass  # outside of the handler, which holds what did not fit
+        self.shrink(start)
+        return self.steps_of_stream(start)
+
+    def shrink(self, step: int) -> None:
+        """Halve the chunks, once: what the trial found to fit did not, beside all else."""
+        self.optimizer.zero_grad()
+        size = self.sizing.chunk_size
+        reason = f"{size} did not fit in the first step"
+        # No reason: the next shortage is a person's to solve.
+        smaller = with_chunk_size(self.config, size // 2, "", self.network, self.workers)
+        self.use(smaller)
+        self.keeper.post(ChunksResized(chunk_size=smaller.chunk_size))
+        text = f"out of memory: {reason}; going on with training.chunk_size {size // 2}"
+        self.keeper.post(Noticed(step=step, topic="chunk_size", text=text))
+
+    def stream(self) -> TrainingStream:
+        """This worker's part of the batches."""
+        size, workers = self.sizing.chunk_size, self.workers
+        return TrainingStream(
+            self.images.catalogue,
+            self.images.plan,
+            self.config.data,
+            self.config.augment,
+            lambda rows: rows[own_rows(len(rows), size, workers.rank, workers.size)],
+        )
+
+    def steps_of_stream(self, start: int) -> int:
+        """Steps from ``start`` on with chunks of one size; returns the number of steps done.
+
+        Raises:
+            _ChunkTooLargeError: the first one does not fit, and may be tried with smaller ones.
+        """
+        size, steps = self.config.training.accumulate, self.config.training.steps
+        done, waiting = start, Waiting(self.config.data)
         self.keeper.begin("first step")
-        with closing(stream.batches(start * size, steps * size)) as batches:
+        with closing(self.stream().batches(start * size, steps * size)) as batches:
             stop = False
             while done < steps and not stop:
-                measured = self.one_step(done, batches, waiting)
+                try:
+                    measured = self.one_step(done, batches, waiting)
+                except ShortageError as error:
+                    if done == start and self.sizing.may_shrink:
+                        raise _ChunkTooLargeError from error
+                    raise
                 done += 1
                 stop, replaced = self.agree(measured.num_replaced)
                 measured = replace(measured, num_replaced=replaced)

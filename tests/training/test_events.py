@@ -8,6 +8,7 @@ import pytest
 from apdist.training.events import (
     KINDS,
     CheckpointWritten,
+    ChunksResized,
     Ended,
     Evaluated,
     Event,
@@ -35,6 +36,8 @@ SAMPLES: list[Event] = [
         num_lone_classes=0,
         num_capped_classes=0,
         steps_per_epoch=1,
+        chunk_size=128,
+        chunk_size_reason="an image takes 2 MiB",
         activations="store",
         activations_reason="it fits",
         history=["000000-abc.jsonl"],
@@ -43,6 +46,7 @@ SAMPLES: list[Event] = [
     StepDone(step=5, figures={"loss": 0.5, "images_per_s": 900.0, "lone_queries": 0}),
     Evaluated(step=5, figures={"map": 0.25, "recall_at_1": 0.5, "r_precision": 0.2}, seconds=0.1),
     Similarities(step=5, centres=[1.0, -1.0], positive=[1.0, 0.0], negative=[0.5, 0.5]),
+    ChunksResized(chunk_size=64),
     Noticed(step=5, topic="falling", text="mAP falls"),
     Restarted(
         step=5,

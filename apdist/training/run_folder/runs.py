@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from apdist.config import Config, from_json, to_json
+from apdist.config import Config, from_json, override, to_json
 from apdist.data import storage
 from apdist.data.storage.local import missing_folders
 from apdist.data.text import decoded
-from apdist.training.events import CheckpointWritten, Ended, Event, Started
+from apdist.training.events import CheckpointWritten, ChunksResized, Ended, Event, Started
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from apdist.training.run_folder.lease import FOLDER as LEASES
 from apdist.training.run_folder.lease import Lease, holder_of
@@ -91,8 +91,10 @@ class Run:
         """
         if isinstance(event, Started):
             self.history = read_pages(self.uri, event.history)
-            self.save_config()  # a resume may have changed options, and was not refused
+            self._save_chunk_size(event)  # a resume may have changed options, and was not refused
             self.save_history()
+        elif isinstance(event, ChunksResized):
+            self._save_chunk_size(event)
         elif isinstance(event, Kept):
             if not follows(self.history, event):
                 return False
@@ -100,6 +102,10 @@ class Run:
         elif isinstance(event, CheckpointWritten):
             self.catch_up()
         return True
+
+    def _save_chunk_size(self, event: Started | ChunksResized) -> None:
+        self.config = override(self.config, {"training.chunk_size": event.chunk_size})
+        self.save_config()
 
     def add(self, event: Kept) -> None:
         """Append to the history; on a disk at once, in object storage with `catch_up`."""

@@ -15,24 +15,31 @@ class BatchError(ValueError):
     """A batch or an option that a worker cannot use; to try it again would not help."""
 
 
+class ShortageError(BatchError):
+    """Too little memory for a batch on a worker."""
+
+
 class WorkerError(RuntimeError):
     """Something failed on a worker."""
 
 
-def is_bad_input(error: Exception) -> bool:
-    """Whether to try again would not help: bad input (a ValueError) or too little memory."""
-    return isinstance(error, ValueError) or _is_shortage(error)
+def kind_of(error: Exception) -> type[Exception]:
+    """As what all workers raise ``error`` of one."""
+    if is_shortage(error):
+        return ShortageError
+    return BatchError if isinstance(error, ValueError) else WorkerError
 
 
 def text_of(error: Exception, advice: str) -> str:
     """What is told of ``error``; ``advice`` where memory is short."""
-    if _is_shortage(error):
+    if is_shortage(error):
         return f"out of memory; {advice}"
     name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
     return f"{name}{error}"
 
 
-def _is_shortage(error: Exception) -> bool:
+def is_shortage(error: Exception) -> bool:
+    """Whether ``error`` is one of too little memory."""
     # Allocation on the CPU fails with a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         "DefaultCPUAllocator: can't allocate memory" in str(error)

@@ -16,9 +16,16 @@ from torch import Tensor
 from apdist.config.loss import LossOptions
 from apdist.loss.precision import NUM_SCALARS
 from apdist.training.step.collectives import Workers
-from apdist.training.step.failures import BatchError, WorkerError, is_bad_input, text_of
+from apdist.training.step.failures import (
+    BatchError,
+    ShortageError,
+    WorkerError,
+    kind_of,
+    text_of,
+)
 
-_FINE, _BAD_INPUT, _FAILED = 0, 1, 2
+_KINDS: list[type[Exception]] = [BatchError, WorkerError, ShortageError]
+"""What workers tell each other by its place, from 1 on; 0: all is well."""
 
 
 class Guard:
@@ -62,12 +69,11 @@ class Guard:
         """Tell each other that all went well so far, and ``numbers``; returns those of everyone.
 
         Raises:
-            BatchError: bad input (a ValueError) or too little memory, on any worker.
+            BatchError: bad input (a ValueError) on any worker; `ShortageError`: too little memory.
             WorkerError: any other exception, on any worker.
         """
-        failure, kind = self._failure, _FINE
-        if failure is not None:
-            kind = _BAD_INPUT if is_bad_input(failure) else _FAILED
+        failure = self._failure
+        kind = 0 if failure is None else 1 + _KINDS.index(kind_of(failure))
         told = self.workers.tell([kind, *numbers], self.device)
         kinds = [kind for kind, *_ in told]
         if not any(kinds):
@@ -75,7 +81,7 @@ class Guard:
         text = f"{self._doing} {self.where}: {text_of(failure, self.advice)}" if failure else ""
         texts = self.workers.gather_texts(text, self.device)
         rank = next(rank for rank, kind in enumerate(kinds) if kind)
-        raised = BatchError if kinds[rank] == _BAD_INPUT else WorkerError
+        raised = _KINDS[kinds[rank] - 1]
         raise raised(f"worker {rank} of {self.workers.size} failed {texts[rank]}") from failure
 
 

@@ -1,68 +1,159 @@
-"""How much memory there is, and which activation mode fits into it.
+"""How much memory there is, which chunk size and which activation mode fit into it.
 
-Shapes: c images in a chunk, s side of an image in pixels.
+Shapes: c images in a chunk, s side of an image in pixels, n images in the global batch, d
+descriptor size.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from apdist.config import TrainingConfig
 from apdist.training.step.activations import Activations, saved_bytes
 from apdist.training.step.batch_norm import ChunkStatistics
 from apdist.training.step.chunks import chunk_counts, sizes_of_workers
 from apdist.training.step.collectives import Workers
-from apdist.training.step.failures import shortage_advice
+from apdist.training.step.failures import ShortageError, shortage_advice
 from apdist.training.step.guard import Guard
 from apdist.training.step.randomness import seeded
 
 # Gradients, the workspace of convolutions and the reader want their part.
 _USABLE_SHARE = 0.5
+# On a GPU a pass is measured with all that it takes.
+_CHUNK_SHARE = 0.8
+# Of what a pass takes beside its graph, where only the graph can be measured.
+_PASS_OVER_GRAPH = 2
+_TRIALS = (4, 16)
+_MULTIPLE = 8
 _GIB = 1 << 30
 
 
-def choose_activations(
-    network: nn.Module, image_size: int, config: TrainingConfig, workers: Workers
-) -> tuple[Activations, str]:
-    """The mode for a run and the reason for it, the same on every worker.
+class Trials:
+    """Blank chunks (c, 3, s, s) through a network, to see what they take.
 
-    ``auto`` sends one blank chunk (c, 3, s, s) through the network, measures what its graph holds,
-    and stores the graphs if those of all chunks fit; else it computes twice.
+    Args:
+        network: as it will be trained.
+        image_size: s.
+        config: of the training.
+        workers: all of them; each calls the same methods.
     """
-    if config.activations != "auto":
-        return config.activations, "as configured"
-    device = next(network.parameters()).device
-    size = min(config.chunk_size, config.batch_size)
-    blank = torch.zeros((size, 3, image_size, image_size), dtype=torch.uint8, device=device)
-    advice = shortage_advice(config.chunk_size, "recompute")
-    guard = Guard(workers, device, f"of {size} images", advice)
-    a_chunk = 0
-    with (
-        guard("on a trial chunk"),
-        seeded(0, device),
-        ChunkStatistics(network).recording(),
-        torch.autocast(device.type, torch.bfloat16, config.precision == "bf16"),
-    ):
-        a_chunk = saved_bytes(network, blank)
-    guard.meet()
-    sizes = sizes_of_workers(config.batch_size, config.chunk_size, workers.size)
-    num_chunks = max(chunk_counts(sizes, config.chunk_size))
-    needed = max(workers.gather_numbers(a_chunk * num_chunks, device))
-    there = int(config.memory_gib * _GIB) or int(_USABLE_SHARE * free_bytes(device, workers.size))
-    budget = min(workers.gather_numbers(there, device))
-    reason = (
-        f"the graphs of {num_chunks} chunks of {size} images hold {needed / _GIB:.2f} GiB a "
-        f"worker, {budget / _GIB:.2f} GiB may be used"
-    )
-    return ("store" if needed <= budget else "recompute"), reason
+
+    def __init__(
+        self, network: nn.Module, image_size: int, config: TrainingConfig, workers: Workers
+    ) -> None:
+        self.network, self.image_size = network, image_size
+        self.config, self.workers = config, workers
+        self.device = next(network.parameters()).device
+
+    def choose_activations(self) -> tuple[Activations, str]:
+        """The mode for a run and the reason for it, the same on every worker.
+
+        ``auto`` measures what the graph of a chunk holds, and stores the graphs if those of all
+        chunks fit; else it computes twice.
+        """
+        config, workers = self.config, self.workers
+        if config.activations != "auto":
+            return config.activations, "as configured"
+        size = min(config.images_at_once, config.batch_size)
+        a_chunk = self._measured(size, saved_bytes)
+        sizes = sizes_of_workers(config.batch_size, size, workers.size)
+        num_chunks = max(chunk_counts(sizes, size))
+        needed = max(workers.gather_numbers(a_chunk * num_chunks, self.device))
+        budget = self._budget(_USABLE_SHARE)
+        reason = (
+            f"the graphs of {num_chunks} chunks of {size} images hold {needed / _GIB:.2f} GiB a "
+            f"worker, {budget / _GIB:.2f} GiB may be used"
+        )
+        return ("store" if needed <= budget else "recompute"), reason
+
+    def choose_chunk_size(self) -> tuple[int, str]:
+        """The largest chunk that fits into each worker, and why; the same on every worker.
+
+        What two small chunks take, forwards and backwards, tells what one of any size does; on a
+        GPU the one found is tried, and halved while it does not fit.
+        """
+        most = -(-self.config.batch_size // self.workers.size)
+        if most == 1:
+            return 1, "every worker has one image"
+        small, large = (min(trial, most) for trial in (min(_TRIALS[0], most - 1), _TRIALS[1]))
+        least = self._measured(small, self._pass_bytes)
+        width = self._measured(small, _width)
+        slope = max(1, (self._measured(large, self._pass_bytes) - least) // (large - small))
+        on_gpu = self.device.type == "cuda"
+        resident = 8 * self.config.batch_size * width  # descriptors and their gradient
+        resident += 2 * sum(p.nbytes for p in self.network.parameters() if p.requires_grad)  # Adam
+        budget = self._budget(_CHUNK_SHARE if on_gpu else _USABLE_SHARE, resident)
+        size = min(most, max(1, small + (budget - least) // slope))
+        size = min(self.workers.gather_numbers(size, self.device))
+        if _MULTIPLE < size < most:
+            size -= size % _MULTIPLE
+        while on_gpu and size > 1:
+            try:
+                self._measured(size, self._pass_bytes)
+                break
+            except ShortageError:
+                size //= 2
+        reason = (
+            f"an image takes {slope / 2**20:.1f} MiB in a pass, {budget / _GIB:.2f} GiB may be used"
+        )
+        return size, reason
+
+    def _measured(self, size: int, bytes_of: Callable[[nn.Module, Tensor], int]) -> int:
+        """What ``bytes_of`` finds of a blank chunk of so many images.
+
+        Raises:
+            ShortageError: it does not fit, on any worker.
+        """
+        advice = shortage_advice(size, "recompute")
+        guard = Guard(self.workers, self.device, f"of {size} images", advice)
+        side, found = self.image_size, 0
+        with (
+            guard("on a trial chunk"),
+            seeded(0, self.device),
+            ChunkStatistics(self.network).recording(),
+            torch.autocast(self.device.type, torch.bfloat16, self.config.precision == "bf16"),
+        ):
+            blank = torch.zeros((size, 3, side, side), dtype=torch.uint8, device=self.device)
+            found = bytes_of(self.network, blank)
+        guard.meet()
+        return found
+
+    def _budget(self, share: float, resident: int = 0) -> int:
+        """Bytes that every worker may use, beside what will be ``resident``."""
+        config, workers = self.config, self.workers
+        free = free_bytes(self.device, workers.size) - resident
+        there = int(config.memory_gib * _GIB) or int(share * free)
+        return min(workers.gather_numbers(there, self.device))
+
+    def _pass_bytes(self, network: nn.Module, images: Tensor) -> int:
+        """Memory that ``images`` (c, 3, s, s) take on their way through ``network`` and back."""
+        if self.device.type != "cuda":
+            return _PASS_OVER_GRAPH * saved_bytes(network, images)
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        try:
+            with torch.enable_grad():
+                network(images).sum().backward()
+            return torch.cuda.max_memory_allocated(self.device) - before
+        finally:
+            network.zero_grad()
+
+
+def _width(network: nn.Module, images: Tensor) -> int:
+    """Numbers of a descriptor of ``images`` (c, 3, s, s)."""
+    with torch.no_grad():
+        return int(network(images).shape[1])
 
 
 def free_bytes(device: torch.device, num_workers: int) -> int:
     """Memory that one worker may count on: of its GPU, or its part of this machine's."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What its allocator holds and does not use is free, too.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
     return min(_machine_bytes(), _container_bytes()) // num_workers
 
 

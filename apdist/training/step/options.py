@@ -33,7 +33,7 @@ class StepOptions:
         if self.activations not in modes:
             raise ValueError(
                 f"activations must be one of {', '.join(modes)}, got {self.activations!r}; "
-                "what auto means is chosen by apdist.training.step.memory.choose_activations"
+                "what auto means is chosen by apdist.training.step.memory.Trials.choose_activations"
             )
         if not isinstance(self.chunk_size, int) or self.chunk_size < 1:
             raise ValueError(

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from apdist.config import flatten
 from apdist.data import storage
-from apdist.training.events import Ended, Evaluated, Event, Noticed, Restarted, Started, StepDone
+from apdist.training.events import (
+    ChunksResized,
+    Ended,
+    Evaluated,
+    Event,
+    Noticed,
+    Restarted,
+    Started,
+    StepDone,
+)
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.lease import LeaseLost, holder_of
 from apdist.training.run_folder.runs import Run
@@ -64,6 +73,8 @@ class Follower:
         """Keep and track an event."""
         if not self.run.record(event):
             return
+        if isinstance(event, Started | ChunksResized):
+            self.tracker.set_tag("apdist.chunk_size", str(event.chunk_size))
         if isinstance(event, Started):  # fills up what is missing, and passes over the rest
             self.tracker.set_tag("apdist.activations", event.activations)
             self.track(self.run.history)

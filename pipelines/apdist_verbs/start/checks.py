@@ -69,7 +69,8 @@ def check_memory(config: Config) -> None:
     is_here = config.ray.num_workers == 0 or config.ray.address == "local"
     sharing = workers if is_here else 1  # of one machine
     batch = -(-config.training.batch_size // workers)
-    chunk = min(config.training.chunk_size, batch)
+    wanted = config.training.chunk_size
+    chunk = 1 if wanted == "auto" else min(wanted, batch)
     describing = config.evaluation.batch_size if config.data.eval_split else 0
     needed = {
         f"{batch} images of a batch": (batch + FLOAT_BYTES * chunk) * pixels,

@@ -3,6 +3,7 @@
 from apdist.figures import EVALUATION, STEP, texts
 from apdist.training.events import (
     CheckpointWritten,
+    ChunksResized,
     Ended,
     Evaluated,
     Event,
@@ -55,8 +56,10 @@ class Screen:
                 )
             case Restarted():
                 say(str(event))
-            case Similarities() | CheckpointWritten() | Ended() | Failed() | TrialStarted():
-                pass  # for others: a failure ends the run, the sweep shows its trials
+            case Similarities() | CheckpointWritten() | ChunksResized() | Ended():
+                pass  # for others
+            case Failed() | TrialStarted():
+                pass  # a failure ends the run, the sweep shows its trials
             case WorkersFailed():
                 warn(f"{event}; starting again" if event.ranks else str(event))
                 self.progress.phase("starting the workers again", event.time_ms / 1000)
@@ -73,6 +76,8 @@ class Screen:
         else:  # perhaps again after a failure
             if event.step:
                 say(f"going on from step {event.step}")
+            if event.chunk_size_reason:
+                say(f"chunk size: {event.chunk_size} images ({event.chunk_size_reason})")
             say(f"activations: {event.activations} ({event.activations_reason})")
             if event.numerics:
                 say(f"network: {event.numerics}")

@@ -93,6 +93,8 @@ def started(step: int, history: tuple[str, ...] = ()) -> Started:
         history=list(history),
         hosts=["here"],
         **dict.fromkeys(SUMMARY, 1),  # type: ignore[arg-type]
+        chunk_size=128,
+        chunk_size_reason="",
         activations="store",
         activations_reason="it fits",
     )

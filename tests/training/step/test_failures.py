@@ -13,7 +13,7 @@ from apdist.loss.baselines import Contrastive
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
-from apdist.training.step.failures import BatchError, WorkerError
+from apdist.training.step.failures import BatchError, ShortageError, WorkerError
 from apdist.training.step.options import StepOptions
 from apdist.training.step.step import global_step
 from tests.toy import (
@@ -63,15 +63,18 @@ FAILURES = {
         WorkerError,
         "worker 1 of 2 failed in the backward pass of step 7",
     ),
-    "memory": (BatchError, "chunk_size 6 does not fit: try 1"),
+    "memory": (ShortageError, "chunk_size 6 does not fit: try 1"),
     "nan": (BatchError, "worker 1 of 2 .*3 descriptors are NaN.* its image 1; lower the learning"),
     "random numbers of its own": (BatchError, "other descriptors than the first"),
     "nan in the second pass": (BatchError, "other descriptors than the first"),
     "rows": (BatchError, "must map 6 images to 6 descriptors"),
     "width": (BatchError, r"differ in width or precision \(widths \[4, 6\]\)"),
     "loss": (WorkerError, "worker 1 of 2 failed to score the batch of step 7: KeyError"),
-    "first pass of the loss": (BatchError, "failed to score the batch of step 7: out of memory"),
-    "second pass of the loss": (BatchError, "failed to score the batch of step 7: out of memory"),
+    "first pass of the loss": (ShortageError, "failed to score the batch of step 7: out of memory"),
+    "second pass of the loss": (
+        ShortageError,
+        "failed to score the batch of step 7: out of memory",
+    ),
     "labels": (BatchError, "worker 1 of 2 .*labels must be 14 integers, one per image"),
 }
 

@@ -9,6 +9,8 @@ from torch import nn
 from apdist.config import TrainingConfig
 from apdist.training.step import memory
 from apdist.training.step.collectives import Workers
+from apdist.training.step.memory import Trials
+from tests.workers import on_workers
 
 CONFIG = TrainingConfig(batch_size=8, chunk_size=2)
 
@@ -25,7 +27,7 @@ class Network(nn.Module):
 
 
 def chosen(config: TrainingConfig) -> tuple[str, str]:
-    return memory.choose_activations(Network(), 4, config, Workers())
+    return Trials(Network(), 4, config, Workers()).choose_activations()
 
 
 def test_a_mode_that_is_configured_is_taken() -> None:
@@ -42,6 +44,43 @@ def test_graphs_are_stored_if_those_of_all_chunks_fit(
     found, reason = chosen(CONFIG)
     assert found == (mode or "recompute")
     assert "of 4 chunks of 2 images" in reason
+
+
+# An image takes 2 x 48 numbers in a pass; 8 descriptors of 48 and their gradient stay beside it.
+RESIDENT = 8 * 2 * 48 * 4 + 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "room", "size"),
+    [(8, 3, 3), (8, 100, 8), (8, 0, 1), (64, 21, 16), (64, 23.9, 16), (64, 24, 24), (64, 1e3, 64)],
+)
+def test_the_largest_chunk_that_fits_is_found(
+    batch_size: int, room: float, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, batch_size=batch_size, chunk_size="auto")
+    resident = RESIDENT if batch_size == 8 else 64 * 2 * 48 * 4 + 2 * 4
+    free = 2 * int(room * 2 * 48 * 4 + 1) + resident  # half is usable
+    monkeypatch.setattr(memory, "free_bytes", lambda device, num_workers: free)
+    network = Network()
+    found, reason = Trials(network, 4, config, Workers()).choose_chunk_size()
+    assert found == size
+    assert "an image takes 0.0 MiB in a pass" in reason
+    assert network.scale.grad is None
+
+
+def least_of_both() -> int:
+    """An image takes three times as much on the second worker."""
+    workers, saved = Workers(), (memory.free_bytes, memory.saved_bytes)
+    memory.free_bytes = lambda *_: 200_000  # type: ignore[assignment]
+    memory.saved_bytes = lambda _, i: 1000 * len(i) * (1 + 2 * workers.rank)  # type: ignore[assignment]
+    config = replace(CONFIG, chunk_size="auto", batch_size=100)
+    found = Trials(Network(), 4, config, workers).choose_chunk_size()[0]
+    memory.free_bytes, memory.saved_bytes = saved
+    return found
+
+
+def test_workers_agree_on_the_least() -> None:
+    assert on_workers(2, least_of_both) == [8, 8]
 
 
 def test_workers_share_the_memory_of_the_machine_or_what_its_container_leaves(
