@@ -85,6 +85,8 @@ class Started(_Checked):
     activations: str
     """What stage 1 keeps, and why."""
     activations_reason: str
+    gathered_once: bool
+    """Whether sharded parameters are gathered once a stage, not for every chunk."""
     numerics: str = ""
     """How a GPU computes the network; nothing of a CPU."""
 

@@ -56,7 +56,7 @@ from apdist.training.step.collectives import Workers
 from apdist.training.step.failures import ShortageError
 from apdist.training.step.options import StepOptions
 from apdist.training.step.results import StepResult
-from apdist.training.step.sharding import shard_parameters, whole
+from apdist.training.step.sharding import compile_blocks, shard_parameters, whole
 from apdist.training.step.step import global_step
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     network = build_model(config.model).to(device).train()
     workers.broadcast_state(network)
     if options.parameters == "sharded":
-        shard_parameters(network, device, workers.size)
+        shard_parameters(network, device, workers.size, bf16=_is_always_bf16(config))
     optimizer = build_optimizer(network, config)
     keeper.begin("reading the catalogue")
     catalogue = read_catalogue(config.data.shards)
@@ -113,10 +113,15 @@ def train(job: Job, link: Link, device: torch.device) -> None:
         ):
             keeper.post(notice)
     if options.compile:
-        network.compile()
+        compile_blocks(network)
     with keeper.written_at_the_end():
         if worker.run_steps(start) == options.steps:
             worker.save_model(options.steps)
+
+
+def _is_always_bf16(config: Config) -> bool:
+    """Whether the network only ever runs under bf16 autocast."""
+    return config.training.precision == "bf16" == config.evaluation.precision
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,7 @@ class _Worker:
             seed=options.seed,
             activations=sizing.activations,
             bf16=options.precision == "bf16",
+            gather_once=sizing.gathered_once,
             worker_sizes=sizes_of_workers(options.batch_size, size, self.workers.size),
         )
 

@@ -26,6 +26,8 @@ class Sizing:
     """Empty where it was configured, or found before."""
     activations: Activations
     activations_reason: str
+    gathered_once: bool
+    """Sharded parameters are gathered once a stage, not for every chunk."""
 
     @property
     def may_shrink(self) -> bool:
@@ -67,6 +69,7 @@ def with_chunk_size(
         chunk_size_reason=reason,
         activations=activations,
         activations_reason=why,
+        gathered_once=trials.gathers_once(),
     )
 
 

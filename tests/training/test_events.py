@@ -40,6 +40,7 @@ SAMPLES: list[Event] = [
         chunk_size_reason="an image takes 2 MiB",
         activations="store",
         activations_reason="it fits",
+        gathered_once=False,
         history=["000000-abc.jsonl"],
         hosts=["here", "there"],
     ),

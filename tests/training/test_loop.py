@@ -83,11 +83,11 @@ def weights(run: Run) -> dict[str, Tensor]:
 def test_what_is_no_step_is_told_by_its_name(small_config: Config) -> None:
     _, events = trained(override(small_config, {"loss.kind": "triplet"}), "a")
     told = [event.name for event in events if isinstance(event, PhaseBegan)]
-    begun = ["loading weights", "reading the catalogue", "looking for a checkpoint"]
+    begun = ["loading weights", "reading the catalogue", "measuring memory"]
     saved, end = ["writing the checkpoint", ""], ["saving the model", "writing the checkpoint"]
     assert told == [
         *begun,
-        *("measuring memory", "evaluating step 0", "", "first step"),
+        *("looking for a checkpoint", "evaluating step 0", "", "first step"),
         *saved,
         *("evaluating step 3", ""),
         *saved,

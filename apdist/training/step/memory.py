@@ -19,11 +19,13 @@ from apdist.training.step.collectives import Workers
 from apdist.training.step.failures import ShortageError, shortage_advice
 from apdist.training.step.guard import Guard
 from apdist.training.step.randomness import seeded
+from apdist.training.step.sharding import is_sharded, whole_bytes
 
 # Gradients, the workspace of convolutions and the reader want their part.
 _USABLE_SHARE = 0.5
 # On a GPU a pass is measured with all that it takes.
 _CHUNK_SHARE = 0.8
+_GATHERED_SHARE = 0.25
 # Of what a pass takes beside its graph, where only the graph can be measured.
 _PASS_OVER_GRAPH = 2
 _TRIALS = (4, 16)
@@ -48,6 +50,10 @@ class Trials:
         self.config, self.workers = config, workers
         self.device = next(network.parameters()).device
 
+    def gathers_once(self) -> bool:
+        """Whether sharded parameters, whole, and their gradients fit beside all else."""
+        return is_sharded(self.network) and self._gathered_bytes <= self._free(_GATHERED_SHARE)
+
     def choose_activations(self) -> tuple[Activations, str]:
         """The mode for a run and the reason for it, the same on every worker.
 
@@ -64,8 +70,8 @@ class Trials:
         needed = max(workers.gather_numbers(a_chunk * num_chunks, self.device))
         budget = self._budget(_USABLE_SHARE)
         reason = (
-            f"the graphs of {num_chunks} chunks of {size} images hold {needed / _GIB:.2f} GiB a "
-            f"worker, {budget / _GIB:.2f} GiB may be used"
+            f"the graphs of {num_chunks} chunk{'s' * (num_chunks > 1)} of {size} images hold "
+            f"{needed / _GIB:.2f} GiB a worker, {budget / _GIB:.2f} GiB may be used"
         )
         return ("store" if needed <= budget else "recompute"), reason
 
@@ -123,10 +129,19 @@ class Trials:
 
     def _budget(self, share: float, resident: int = 0) -> int:
         """Bytes that every worker may use, beside what will be ``resident``."""
-        config, workers = self.config, self.workers
-        free = free_bytes(self.device, workers.size) - resident
-        there = int(config.memory_gib * _GIB) or int(share * free)
-        return min(workers.gather_numbers(there, self.device))
+        if told := int(self.config.memory_gib * _GIB):
+            return told
+        gathered = self._gathered_bytes if self.gathers_once() else 0
+        return self._free(share, resident + gathered)
+
+    def _free(self, share: float, resident: int = 0) -> int:
+        """That share of what is free on every worker, beside what will be ``resident``."""
+        free = free_bytes(self.device, self.workers.size) - resident
+        return min(self.workers.gather_numbers(int(share * free), self.device))
+
+    @property
+    def _gathered_bytes(self) -> int:
+        return whole_bytes(self.network)
 
     def _pass_bytes(self, network: nn.Module, images: Tensor) -> int:
         """Memory that ``images`` (c, 3, s, s) take on their way through ``network`` and back."""

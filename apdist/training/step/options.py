@@ -23,6 +23,9 @@ class StepOptions:
     """What stage 1 keeps of each chunk for stage 3."""
     bf16: bool = False
     """Run the model, not the loss, under bf16 autocast."""
+    gather_once: bool = False
+    """Gather sharded parameters once a stage, not for every chunk: all of them and their gradients
+    lie on the device meanwhile."""
     group: dist.ProcessGroup | None = None
     """The workers; None means all."""
     worker_sizes: tuple[int, ...] = ()

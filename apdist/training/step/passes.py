@@ -15,6 +15,7 @@ from apdist.training.step.batch_norm import ChunkStatistics
 from apdist.training.step.chunks import Chunk
 from apdist.training.step.descriptors import BatchDescriptors, check_replay
 from apdist.training.step.options import StepOptions
+from apdist.training.step.sharding import gathered
 
 
 class Passes:
@@ -55,7 +56,11 @@ class Passes:
         Raises:
             ValueError: the model gives no finite row an image.
         """
-        with keeping(self.options.activations, self.model), self.statistics.recording():
+        with (
+            gathered(self.model, self.options.gather_once),
+            keeping(self.options.activations, self.model),
+            self.statistics.recording(),
+        ):
             for chunk in self.chunks:
                 found = self._next(chunk, self.statistics.note_chunk)
                 descriptors.add(found, chunk)
@@ -70,8 +75,15 @@ class Passes:
             ValueError: the second pass gives other descriptors than the first.
         """
         rows = gradient.split([chunk.num_images for chunk in self.chunks])
-        with self.statistics.recording(), torch.enable_grad():
+        with (
+            gathered(self.model, self.options.gather_once) as sum_gradients,
+            self.statistics.recording(),
+            torch.enable_grad(),
+        ):
+            left = len(rows)
             for chunk, first, own in zip(self.chunks, self.described, rows, strict=True):
+                left -= 1
+                sum_gradients(left == 0)
                 stored = first is not None and first.requires_grad
                 again = first if stored else self._next(chunk)  # (c, d)
                 assert again is not None

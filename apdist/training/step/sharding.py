@@ -4,12 +4,14 @@ Every pass through a sharded network communicates, so all workers must make equa
 """
 
 import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 # Parts with fewer parameters travel with what is around them.
@@ -22,22 +24,88 @@ def is_sharded(model: nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def shard_parameters(model: nn.Module, device: torch.device, num_workers: int) -> None:
+def shard_parameters(
+    model: nn.Module, device: torch.device, num_workers: int, bf16: bool = False
+) -> None:
     """Divide the parameters of ``model`` over all workers, block by block, in place.
 
     Gradients are then summed over the workers in the backward pass, and divided likewise.
+
+    Args:
+        model: to be divided.
+        device: of this worker.
+        num_workers: of all.
+        bf16: ``model`` only ever runs under bf16 autocast, which rounds the weights of products. In
+            blocks these then travel rounded, half the bytes; gradients travel in float32.
     """
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()  # FSDP2 takes no channels-last weights
     mesh = init_device_mesh(device.type, (num_workers,))
     _meshes.append(mesh)
-    for unit in [*_units(model), model]:
-        fully_shard(unit, mesh=mesh)
+    rounded = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+    for unit in [*blocks_of(model), model]:
+        layers = _layers_in_bf16(unit) if bf16 and unit is not model else []
+        if layers:
+            fully_shard(layers, mesh=mesh, mp_policy=rounded)
+        if unit not in layers:  # what else it has, such as norms, stays in float32 under autocast
+            fully_shard(unit, mesh=mesh)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             # The loss is divided by the global number of queries already.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Have torch.compile work on the blocks of ``model``, in place; on all of it where it has none.
+
+    Blocks are small and alike, so that the code of one serves the others: it takes a fraction of
+    the time that a whole network takes to compile.
+    """
+    for block in blocks_of(model) or [model]:
+        block.compile()
+
+
+@contextmanager
+def gathered(model: nn.Module, once: bool) -> Iterator[Callable[[bool], None]]:
+    """Keep what every pass would gather anew until the block ends; yields when to sum gradients.
+
+    Args:
+        model: sharded, or not: then nothing changes.
+        once: the parameters, whole, and their gradients fit beside all else.
+
+    Yields:
+        A function that says whether the next backward pass is the last, which sums the gradients.
+    """
+    parts = [part for part in model.modules() if isinstance(part, FSDPModule)] if once else []
+
+    def sum_gradients(is_last: bool) -> None:
+        for part in parts:
+            part.set_requires_gradient_sync(is_last, recurse=False)
+
+    def keep(is_kept: bool) -> None:
+        for part in parts:
+            part.set_reshard_after_forward(not is_kept, recurse=False)
+            part.set_reshard_after_backward(not is_kept, recurse=False)
+
+    keep(True)
+    try:
+        yield sum_gradients
+    finally:
+        keep(False)
+        sum_gradients(True)
+        for part in parts:
+            part.reshard()
+
+
+def whole_bytes(model: nn.Module) -> int:
+    """Memory of all parameters of a sharded ``model`` and of their gradients, undivided."""
+    return sum(
+        parameter.numel() * parameter.element_size() * (1 + parameter.requires_grad)
+        for parameter in model.parameters()
+    )
 
 
 def release_process_groups() -> None:
@@ -54,7 +122,15 @@ def release_process_groups() -> None:
         gc.collect()  # networks hold the group as well, and are held in cycles
 
 
-def _units(model: nn.Module) -> list[nn.Module]:
+def _layers_in_bf16(unit: nn.Module) -> list[nn.Module]:
+    """The layers whose weights autocast rounds; none where one reaches for another's weights."""
+    if any(isinstance(module, nn.MultiheadAttention) for module in unit.modules()):
+        return []
+    kinds = nn.Linear | nn.modules.conv._ConvNd
+    return [module for module in unit.modules() if isinstance(module, kinds)]
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The largest blocks: members of lists of layers, none inside another."""
     found: list[nn.Module] = []
     inside: set[nn.Module] = set()

@@ -79,6 +79,8 @@ class Screen:
             if event.chunk_size_reason:
                 say(f"chunk size: {event.chunk_size} images ({event.chunk_size_reason})")
             say(f"activations: {event.activations} ({event.activations_reason})")
+            if event.gathered_once:
+                say("parameters: gathered once a stage, they fit")
             if event.numerics:
                 say(f"network: {event.numerics}")
             self.progress.start(event.step)

@@ -97,6 +97,7 @@ def started(step: int, history: tuple[str, ...] = ()) -> Started:
         chunk_size_reason="",
         activations="store",
         activations_reason="it fits",
+        gathered_once=False,
     )
 
 

@@ -1,8 +1,14 @@
 """Parameters divided over the workers: the same gradient."""
 
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from apdist.config import ModelConfig
 from apdist.loss.listwise import AveragePrecisionLoss
@@ -31,7 +37,7 @@ def run_sharded() -> list[Answer]:
     for norm, size, mode in CASES:
         model = Toy(batch_norm=norm)
         shard_parameters(model, device, 2)
-        answers.append(run_step(model, size, activations=mode))
+        answers.append(run_step(model, size, activations=mode, gather_once=True))
     return answers
 
 
@@ -47,30 +53,98 @@ def test_sharded_parameters_get_the_same_gradient() -> None:
                 torch.testing.assert_close(answer.buffers[name], buffer, rtol=1e-10, atol=1e-12)
 
 
-def run_blocks(sharded: bool, dtype: torch.dtype) -> dict[str, Tensor]:
+class Communicated(TorchDispatchMode):
+    """Counts the collectives of FSDP2, and the bytes of parameters that were gathered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run ``func``, counted."""
+        if "_allgather_base_" in str(func):
+            self.counts["gathered"] += 1
+            self.counts["bytes"] += args[0].nbytes
+        self.counts["divided"] += "_reduce_scatter_base_" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+class Block(nn.Module):
+    """As those of transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.scale = nn.LayerNorm(48), nn.Parameter(torch.ones(48))
+        self.first, self.second = nn.Linear(48, 96), nn.Linear(96, 48)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Words (c, 16, 48) to such words."""
+        return words + self.scale * self.second(F.gelu(self.first(self.norm(words))))
+
+
+class Blocks(nn.Module):
+    """A network of blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block() for _ in range(3))
+        self.linear = nn.Linear(48, 8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Descriptors of images (c, 3, 16, 16)."""
+        words = images.flatten(1).unflatten(1, (16, 48))
+        for layer in self.layers:
+            words = layer(words)
+        with torch.autocast("cpu", enabled=False):
+            return F.normalize(self.linear(words.mean(1).float()), dim=1)
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "float64": lambda: DescriptorNet(ModelConfig(dim=16)).double(),
+    "float32": lambda: DescriptorNet(ModelConfig(dim=16)),
+    "bf16": Blocks,
+}
+
+
+def run_blocks(
+    kind: str, sharded: bool = True, once: bool = False
+) -> tuple[dict[str, Tensor], Counter[str]]:
+    """The gradient of a step, and how often parameters were gathered and gradients divided."""
     sharding._SMALLEST_UNIT = 1
     torch.manual_seed(0)
-    network = DescriptorNet(ModelConfig(dim=16)).to(dtype).train()
+    network = NETWORKS[kind]().train()
     if sharded:
-        shard_parameters(network, torch.device("cpu"), 2)
-        assert sum(isinstance(m, sharding.FSDPModule) for m in network.modules()) > 4
-    images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+        shard_parameters(network, torch.device("cpu"), 2, bf16=kind == "bf16")
+    images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = images.to(next(network.parameters()).dtype)
     workers, labels = Workers(), torch.arange(12) // 3
-    rows = own_rows(12, 5, workers.rank, workers.size)
-    global_step(
-        network,
-        images[rows],
-        labels[rows],
-        StepOptions(loss=AveragePrecisionLoss(), chunk_size=5, seed=0),
-        step=0,
+    rows = own_rows(12, 2, workers.rank, workers.size)
+    options = StepOptions(
+        loss=AveragePrecisionLoss(), chunk_size=2, gather_once=once, bf16=kind == "bf16"
     )
-    return gradients(network)
+    with Communicated() as communicated:
+        global_step(network, images[rows], labels[rows], options, step=0)
+    return gradients(network), communicated.counts
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_a_network_sharded_block_by_block_gets_the_same_gradient(
-    dtype: torch.dtype, tolerance: float
-) -> None:
-    expected = run_blocks(False, dtype)
-    for found in on_workers(2, run_blocks, True, dtype):
-        assert error_of(found, expected) < tolerance
+def run_all_blocks(cases: list[tuple[str, bool]]) -> list[tuple[dict[str, Tensor], Counter[str]]]:
+    return [run_blocks(kind, once=once) for kind, once in cases]
+
+
+TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "bf16": 1e-3}
+
+
+def test_a_network_sharded_block_by_block_gets_the_same_gradient() -> None:
+    found = on_workers(2, run_all_blocks, [(k, once) for k in NETWORKS for once in (False, True)])
+    for kind, place in zip(NETWORKS, (0, 2, 4), strict=True):
+        expected, _ = run_blocks(kind, sharded=False)
+        for gradient, _ in (case for worker in found for case in worker[place : place + 2]):
+            assert error_of(gradient, expected) < TOLERANCES[kind], kind
+        (_, often), (_, once) = found[0][place : place + 2]
+        # Three chunks a worker: gathered for each pass, or for each of two stages.
+        parts = once["divided"]
+        assert parts >= 4
+        assert (once["gathered"], often["divided"]) == (2 * parts, 3 * parts)
+        assert often["gathered"] > 4 * parts
+    rounded, others = 3 * (48 * 96 * 2 + 96 + 48), 3 * 3 * 48 + 48 * 8 + 8
+    assert once["bytes"] == 2 * (2 * rounded + 4 * others)
