@@ -45,7 +45,7 @@ def shard_parameters(
     rounded = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    for unit in [*blocks_of(model), model]:
+    for unit in [*blocks_of(model, _SMALLEST_UNIT), model]:
         layers = _layers_in_bf16(unit) if bf16 and unit is not model else []
         if layers:
             fully_shard(layers, mesh=mesh, mp_policy=rounded)
@@ -64,7 +64,8 @@ def compile_blocks(model: nn.Module) -> None:
     Blocks are small and alike, so that the code of one serves the others: it takes a fraction of
     the time that a whole network takes to compile.
     """
-    for block in blocks_of(model) or [model]:
+    blocks = [block for block in blocks_of(model, 1) if any(block.children())]
+    for block in blocks or [model]:
         block.compile()
 
 
@@ -130,8 +131,8 @@ def _layers_in_bf16(unit: nn.Module) -> list[nn.Module]:
     return [module for module in unit.modules() if isinstance(module, kinds)]
 
 
-def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The largest blocks: members of lists of layers, none inside another."""
+def blocks_of(model: nn.Module, least: int) -> list[nn.Module]:
+    """The largest blocks of ``least`` parameters, members of lists of layers; none in another."""
     found: list[nn.Module] = []
     inside: set[nn.Module] = set()
     for module in model.modules():
@@ -140,7 +141,7 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
         for block in module.children():
             if isinstance(block, nn.Sequential | nn.ModuleList):
                 continue
-            if sum(p.numel() for p in block.parameters()) >= _SMALLEST_UNIT:
+            if sum(p.numel() for p in block.parameters()) >= least:
                 found.append(block)
                 inside.update(block.modules())
     return found

@@ -17,7 +17,7 @@ from apdist.training.step import sharding
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.options import StepOptions
-from apdist.training.step.sharding import shard_parameters
+from apdist.training.step.sharding import compile_blocks, shard_parameters
 from apdist.training.step.step import global_step
 from tests.toy import (
     Answer,
@@ -132,6 +132,18 @@ def run_all_blocks(cases: list[tuple[str, bool]]) -> list[tuple[dict[str, Tensor
 
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "bf16": 1e-3}
+
+
+def test_blocks_are_compiled_each_and_a_network_without_them_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda part: compiled.append(type(part).__name__))
+    compile_blocks(DescriptorNet(ModelConfig(backbone="resnet18")))
+    assert compiled == ["BasicBlock"] * 8
+    compiled.clear()
+    compile_blocks(DescriptorNet(ModelConfig()))
+    assert compiled == ["DescriptorNet"]
 
 
 def test_a_network_sharded_block_by_block_gets_the_same_gradient() -> None:
