@@ -35,7 +35,7 @@ def main() -> None:
 
 def compare(name: str, arguments: argparse.Namespace) -> None:
     """Print the line of one kind of descriptors."""
-    images, labels = database(arguments, alike=name == "alike")
+    images, labels = database(arguments, name)
     rows = slice(0, arguments.queries)
     if name == "few classes":
         labels = labels % 4
@@ -67,13 +67,15 @@ def compare(name: str, arguments: argparse.Namespace) -> None:
     )
 
 
-def database(arguments: argparse.Namespace, *, alike: bool) -> tuple[Tensor, Tensor]:
-    """Unit vectors (n, d) in classes, half signal and half noise, or nearly all alike."""
+def database(arguments: argparse.Namespace, name: str) -> tuple[Tensor, Tensor]:
+    """Unit vectors (n, d) in classes: half signal and half noise, all noise, or nearly alike."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(arguments.images) // arguments.per_class
     centres = torch.randn(int(labels[-1]) + 1, arguments.dim, generator=generator)
-    images = torch.randn(arguments.images, arguments.dim, generator=generator) + centres[labels]
-    return normalize(images * 1e-3 + 1 if alike else images, dim=1), labels
+    images = torch.randn(arguments.images, arguments.dim, generator=generator)
+    if name != "untrained":
+        images += centres[labels]
+    return normalize(images * 1e-3 + 1 if name == "alike" else images, dim=1), labels
 
 
 def parsed() -> argparse.Namespace:
@@ -87,9 +89,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--kinds",
         nargs="+",
-        choices=["labelled", "alike", "few classes"],
+        choices=["labelled", "untrained", "alike", "few classes"],
         default=["labelled"],
-        help="alike: a network that describes all images nearly alike; few classes: four",
+        help="untrained: positives score as negatives do; alike: all images are described nearly "
+        "alike; few classes: four",
     )
     return parser.parse_args()
 

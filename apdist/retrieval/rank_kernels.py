@@ -16,6 +16,8 @@ from apdist.loss.kernels.numba_types import compiled
 _FEW = 32
 # Scores that stay in the L1 cache between two counts.
 _SCORES_AT_ONCE = 1024
+# One by one, where one of them is near.
+_SCORES_LOOKED_AT = 64
 
 
 @compiled
@@ -69,32 +71,42 @@ def count_before(
         if number > _FEW:
             num_sums += _count_by_search(pair, listed, found[i])
         else:
-            for k in range(number):
-                num_sums += _count_by_comparison(pair, listed, k, found[i])
+            num_sums += _count_by_comparison(pair, listed, found[i])
         if num_sums > limit:
             return False
     return True
 
 
 @compiled
-def _count_by_comparison(pair: Any, listed: Any, k: int, found: Any) -> int:
+def _count_by_comparison(pair: Any, listed: Any, found: Any) -> int:
     scores, margin, query, images, left = pair
-    best, row = listed[0][k], listed[1][k]
-    low, high = np.float32(best - margin), np.float32(best + margin)
     num_sums = 0
     for start in range(0, len(scores), _SCORES_AT_ONCE):
         part = scores[start : start + _SCORES_AT_ONCE]
-        above, near = _count_two(part, low, high)
-        found[k] += above
-        if near == above:
-            continue
-        for j in range(len(part)):
-            if low <= part[j] <= high:
-                score = part[j]
-                if margin > 0:
-                    score = _inner_product(query, images[start + j])
-                    num_sums += 1
-                found[k] += score > best or (score == best and left + start + j < row)
+        # The worst first: where no score comes near it, none does to the better ones.
+        for k in range(len(listed[0]) - 1, -1, -1):
+            best, row = listed[0][k], listed[1][k]
+            low, high = np.float32(best - margin), np.float32(best + margin)
+            above, near = _count_two(part, low, high)
+            if near == 0:
+                break
+            found[k] += above
+            open_ = near - above
+            for few in range(0, len(part), _SCORES_LOOKED_AT):
+                if open_ == 0:
+                    break
+                stop = min(few + _SCORES_LOOKED_AT, len(part))
+                above, near = _count_two(part[few:stop], low, high)
+                if near == above:
+                    continue
+                open_ -= near - above
+                for j in range(few, stop):
+                    if low <= part[j] <= high:
+                        score = part[j]
+                        if margin > 0:
+                            score = _inner_product(query, images[start + j])
+                            num_sums += 1
+                        found[k] += score > best or (score == best and left + start + j < row)
     return num_sums
 
 
