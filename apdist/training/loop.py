@@ -1,7 +1,7 @@
 """The training loop of one worker: batches -> global step -> optimiser -> evaluation, checkpoint.
 
-All workers run this function with equal arguments. They do the same steps on the same global
-batches; only worker 0 talks: it posts events, writes checkpoints and saves the model.
+All workers do the same steps on the same global batches; only worker 0 talks: it posts events,
+writes checkpoints and saves the model.
 """
 
 import logging
@@ -17,18 +17,17 @@ import torch
 from apdist.config import Config, config_hash, override
 from apdist.config.loss import LossOptions
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
-from apdist.data.catalogue.selection import training_images
+from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, total
-from apdist.data.plan.batch_sampler import Plan, build_plan
+from apdist.data.plan.batch_sampler import Plan
 from apdist.figures import EVALUATION, STEP, MeasuredStep, logged
 from apdist.loss.batch_loss import build_loss
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.loss.precision import bin_centres
 from apdist.loss.results import Diagnostics
 from apdist.model.descriptor import DescriptorNet
-from apdist.model.pretrained import build_model, save_model
+from apdist.model.pretrained import save_model
 from apdist.retrieval.scores_file import write_scores
 from apdist.training.evaluation import evaluate
 from apdist.training.events import (
@@ -42,21 +41,19 @@ from apdist.training.events import (
     WorkersFailed,
 )
 from apdist.training.judging import Judge
-from apdist.training.mailbox import Link
 from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
-from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
+from apdist.training.optimizers import learning_rate_at, update_weights
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease
 from apdist.training.run_folder.runs import evaluation_name
-from apdist.training.sizing import Sizing, sized, with_chunk_size
+from apdist.training.sizing import Sizing, with_chunk_size
 from apdist.training.step.chunks import own_rows, sizes_of_workers
-from apdist.training.step.collectives import Workers
 from apdist.training.step.failures import ShortageError
 from apdist.training.step.options import StepOptions
 from apdist.training.step.results import StepResult
-from apdist.training.step.sharding import compile_blocks, shard_parameters, whole
+from apdist.training.step.sharding import whole
 from apdist.training.step.step import global_step
 
 logger = logging.getLogger(__name__)
@@ -80,65 +77,26 @@ class Job:
     """How the run ended that is gone on with."""
 
 
-def train(job: Job, link: Link, device: torch.device) -> None:
-    """Train until the last step or until the driver asks to stop.
-
-    Raises:
-        ValueError: data, options or the checkpoint cannot be used, or another process trains now.
-    """
-    config, options = job.config, job.config.training
-    workers = Workers()
-    keeper = Keeper(job.run, job.lease, link, workers, config.checkpoint.keep)
-    keeper.begin("loading weights")
-    torch.manual_seed(options.seed)
-    network = build_model(config.model).to(device).train()
-    workers.broadcast_state(network)
-    if options.parameters == "sharded":
-        shard_parameters(network, device, workers.size, bf16=_is_always_bf16(config))
-    optimizer = build_optimizer(network, config)
-    keeper.begin("reading the catalogue")
-    catalogue = read_catalogue(config.data.shards)
-    training_catalogue = training_images(catalogue, config.data, options.seed)
-    plan = build_plan(training_catalogue.labels, config)
-    keeper.begin("measuring memory")
-    sizing = sized(config, job.run, network, workers)
-    images = _Images(training_catalogue, plan, training_catalogue.fingerprint())
-    worker = _Worker(job, keeper, network, optimizer, catalogue, images, sizing)
-    keeper.begin("looking for a checkpoint")
-    start = keeper.restore(network, optimizer, worker.origin, device)
-    worker.start(start)
-    if start == 0:
-        for notice in worker.judge.of_batch(
-            training_catalogue.labels[plan.rows(0)].tolist(), plan.summary
-        ):
-            keeper.post(notice)
-    if options.compile:
-        compile_blocks(network)
-    with keeper.written_at_the_end():
-        if worker.run_steps(start) == options.steps:
-            worker.save_model(options.steps)
-
-
-def _is_always_bf16(config: Config) -> bool:
-    """Whether the network only ever runs under bf16 autocast."""
-    return config.training.precision == "bf16" == config.evaluation.precision
-
-
 @dataclass(frozen=True)
-class _Images:
+class Images:
     """What is trained on."""
 
     catalogue: Catalogue
     plan: Plan
     fingerprint: str
 
+    def origin(self, config: Config, sizing: Sizing) -> Origin:
+        """What checkpoints of a training on them with chunks of that size belong to."""
+        sized_config = override(config, {"training.chunk_size": sizing.chunk_size})
+        return Origin(config_hash(sized_config), self.fingerprint)
+
 
 class _ChunkTooLargeError(Exception):
     """The first step does not fit, and was not tried with chunks that a person chose."""
 
 
-class _Worker:
-    """One worker's model and optimiser, and what it keeps."""
+class Loop:
+    """The training loop of one worker."""
 
     def __init__(
         self,
@@ -147,7 +105,7 @@ class _Worker:
         network: DescriptorNet,
         optimizer: torch.optim.Optimizer,
         catalogue: Catalogue,
-        images: _Images,
+        images: Images,
         sizing: Sizing,
     ) -> None:
         self.job, self.keeper, self.network, self.optimizer = job, keeper, network, optimizer
@@ -169,7 +127,7 @@ class _Worker:
         """Compute steps with chunks of that size from now on."""
         self.sizing, size = sizing, sizing.chunk_size
         self.config = override(self.config, {"training.chunk_size": size})
-        self.origin = Origin(config_hash(self.config), self.images.fingerprint)
+        self.origin = self.images.origin(self.config, sizing)
         options = self.config.training
         self.step_options = StepOptions(
             loss=self.loss,

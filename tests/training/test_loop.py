@@ -16,7 +16,7 @@ from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.batch_sampler import Plan
 from apdist.loss.listwise import AveragePrecisionLoss
-from apdist.model.pretrained import build_model, load_model
+from apdist.model.pretrained import build_model
 from apdist.training import loop
 from apdist.training.cluster.launch import Interrupted
 from apdist.training.events import (
@@ -29,10 +29,11 @@ from apdist.training.events import (
     Started,
     StepDone,
 )
-from apdist.training.loop import Job, train
+from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.runs import Run, create_run, whole_history
 from apdist.training.step.options import StepOptions
+from apdist.training.worker import train
 from tests.late_device import LateCopies, travelling
 from tests.pictures import write_small_set
 from tests.workers import on_workers
@@ -339,20 +340,6 @@ def test_other_losses_train(small_config: Config, kind: str) -> None:
     assert weights(run)
 
 
-def test_a_compiled_network_trains_the_same(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compile_ = torch.nn.Module.compile
-    monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda self: compile_(self, backend="aot_eager")
-    )
-    config = override(small_config, {"training.steps": 2, "evaluation.every_steps": 2})
-    _, plain = trained(config, "a")
-    run, compiled = trained(override(config, {"training.compile": True}), "b")
-    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
-    assert load_model(run.uri).network(torch.rand(1, 3, 24, 24)).shape == (1, 16)
-
-
 def test_a_step_tells_what_the_loss_saw(small_config: Config) -> None:
     _, events = trained(small_config, "a")
     step = of_kind(events, StepDone)[0].figures
@@ -365,27 +352,6 @@ def test_a_step_tells_what_the_loss_saw(small_config: Config) -> None:
         assert sum(event.positive) == pytest.approx(1)
         assert sum(event.negative) == pytest.approx(1)
         assert event.centres[0] == 1
-
-
-def test_other_options_are_refused_when_a_run_goes_on(small_config: Config) -> None:
-    run, _ = trained(small_config, "a", StopAfter(2))
-    run.config = override(run.config, {"training.learning_rate": 1.0})
-    with pytest.raises(ValueError, match="other data, model, loss or training options"):
-        gone_on(run)
-
-
-def test_other_images_are_refused_when_a_run_goes_on(small_config: Config, tmp_path: Path) -> None:
-    shards = tmp_path / "shards"
-    write_small_set(shards)
-    config = override(small_config, {"data.shards": str(shards)})
-    run, _ = trained(config, "a", StopAfter(2))
-    first = shards.rename(tmp_path / "first")
-    write_small_set(shards, num_classes=13)
-    with pytest.raises(ValueError, match="training on other images; .* put it back, or start anew"):
-        gone_on(run)
-    shards.rename(tmp_path / "second")
-    first.rename(shards)
-    assert len(losses(gone_on(run))) == 3
 
 
 def test_a_list_of_exclusions_that_changed_is_refused_when_a_run_goes_on(

@@ -323,9 +323,9 @@ def run_worker(job: "Job", link: Link) -> None:
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    from apdist.training.loop import train
     from apdist.training.numerics import numerics
     from apdist.training.step.sharding import release_process_groups
+    from apdist.training.worker import train
 
     forwarder = WarningForwarder(link, get_context().get_world_rank())
     logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -1,0 +1,60 @@
+"""What every worker of a run does: get ready, go on from the newest checkpoint, train."""
+
+import torch
+
+from apdist.config import Config
+from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.catalogue.selection import training_images
+from apdist.data.plan.batch_sampler import build_plan
+from apdist.model.pretrained import build_model
+from apdist.training.loop import Images, Job, Loop
+from apdist.training.mailbox import Link
+from apdist.training.optimizers import build_optimizer
+from apdist.training.run_folder.keeper import Keeper
+from apdist.training.sizing import sized
+from apdist.training.step.collectives import Workers
+from apdist.training.step.sharding import compile_blocks, shard_parameters
+
+
+def train(job: Job, link: Link, device: torch.device) -> None:
+    """Train until the last step or until the driver asks to stop.
+
+    Raises:
+        ValueError: data, options or the checkpoint cannot be used, or another process trains now.
+    """
+    config, options = job.config, job.config.training
+    workers = Workers()
+    keeper = Keeper(job.run, job.lease, link, workers, config.checkpoint.keep)
+    keeper.begin("loading weights")
+    torch.manual_seed(options.seed)
+    network = build_model(config.model).to(device).train()
+    workers.broadcast_state(network)
+    if options.parameters == "sharded":
+        shard_parameters(network, device, workers.size, bf16=_is_always_bf16(config))
+    optimizer = build_optimizer(network, config)
+    keeper.begin("reading the catalogue")
+    catalogue = read_catalogue(config.data.shards)
+    training_catalogue = training_images(catalogue, config.data, options.seed)
+    plan = build_plan(training_catalogue.labels, config)
+    keeper.begin("measuring memory")
+    sizing = sized(config, job.run, network, workers)
+    images = Images(training_catalogue, plan, training_catalogue.fingerprint())
+    keeper.begin("looking for a checkpoint")
+    start = keeper.restore(network, optimizer, images.origin(config, sizing), device)
+    loop = Loop(job, keeper, network, optimizer, catalogue, images, sizing)
+    loop.start(start)
+    if start == 0:
+        for notice in loop.judge.of_batch(
+            training_catalogue.labels[plan.rows(0)].tolist(), plan.summary
+        ):
+            keeper.post(notice)
+    if options.compile:
+        compile_blocks(network)
+    with keeper.written_at_the_end():
+        if loop.run_steps(start) == options.steps:
+            loop.save_model(options.steps)
+
+
+def _is_always_bf16(config: Config) -> bool:
+    """Whether the network only ever runs under bf16 autocast."""
+    return config.training.precision == "bf16" == config.evaluation.precision
