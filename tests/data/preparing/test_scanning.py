@@ -17,6 +17,9 @@ from tests.foreign import (
     samples,
     write_tar,
 )
+from tests.pictures import encoded, picture
+
+PNG = encoded(picture(0, 0))
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,8 @@ from tests.foreign import (
         ([("k.jpg", IMAGE), ("k.cls", b" ")], {}, "has an empty .cls"),
         ([("k.jpg", IMAGE), ("k.cls", b"\xff")], {}, "no UTF-8 text"),
         ([("k.jpg", b""), ("k.cls", b"1")], {}, r"is empty \(0 bytes\)"),
+        ([("k.jpg", IMAGE[:-300]), ("k.cls", b"1")], {}, "cannot be decoded .* truncated"),
+        ([("k.png", PNG[:100]), ("k.cls", b"1")], {}, "cannot be decoded .*Truncated"),
         ([("k.jpg", b"no image"), ("k.cls", b"1")], {}, "is no image that Pillow can read"),
         ([("k.mp4", b"x"), ("k.cls", b"1")], {}, "has no image member; it has .mp4, .cls"),
         ([("k.jpg", IMAGE), ("k.cls", b"1")], {"image_extension": "png"}, "has no .png; it has"),
