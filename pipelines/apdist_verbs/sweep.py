@@ -18,6 +18,7 @@ from apdist.training.run_folder.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset_help
+from apdist_verbs.start.checks import check_new_run
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
@@ -102,6 +103,7 @@ def sweep(options: Options, start: Start) -> int:
     if config.ray.num_workers == 0:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
     dimensions = read_space(options.space, config)
+    check_new_run(config)
     say(check_data(config))
     check_model(config)
     say_if_idle(config.ray, "apdist sweep with --ray.use-gpu")

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 import os
 import re
 import shlex
@@ -19,6 +18,11 @@ from apdist.training.cluster.background import Background
 from apdist.training.cluster.failures import failure_reporter
 from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
+from apdist.training.cluster.room import (
+    address_of,
+    refuse_at_once,
+    refuse_if_too_small,
+)
 from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
 from apdist.training.events import Event, Failed, PhaseBegan, Stopping, now_ms
@@ -81,12 +85,9 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         refuse_if_too_small(config, resources_of_nodes())
         yield
         return
-    address = config.address
-    if address == "local" and not _is_local(config):
-        address = "auto"
-    if address == "local":  # the most that Ray can find here, known before it starts
-        refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
-    else:
+    address = address_of(config)
+    refuse_at_once(config)
+    if address != "local":
         refuse_if_unreachable(address)
     try:
         with handlers_kept(), without_core_lines():
@@ -145,12 +146,7 @@ def raylet_unheard() -> Iterator[None]:
 
 def arrival(config: RayConfig) -> str:
     """What `ray_cluster` does first, as the name of a phase."""
-    return "starting Ray" if _is_local(config) else "joining the cluster"
-
-
-def _is_local(config: RayConfig) -> bool:
-    # In a job that was submitted to a cluster Ray says there where that cluster is.
-    return config.address == "local" and not os.environ.get("RAY_ADDRESS")
+    return "starting Ray" if address_of(config) == "local" else "joining the cluster"
 
 
 def resources_of_nodes() -> list[dict[str, float]]:
@@ -158,25 +154,6 @@ def resources_of_nodes() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> None:
-    """Compare what the workers need with what the nodes have.
-
-    Raises:
-        ValueError: it would wait for ever.
-    """
-    if config.autoscaling:
-        return
-    needs = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
-    # A worker lives on one node: two nodes with one CPU each have no room for a worker with two.
-    room = sum(min(node.get(kind, 0) // n for kind, n in needs.items()) for node in nodes)
-    if config.num_workers > room:
-        each = " and ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in needs.items())
-        raise ValueError(
-            f"ray.num_workers is {config.num_workers}, each with {each}; the cluster has room for "
-            f"{room:g}: use fewer, or --ray.autoscaling if it grows"
-        )
 
 
 def run_training(job: "Job", *listeners: Listener[Event]) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pyarrow.parquet import read_schema, read_table
@@ -36,17 +36,22 @@ CACHE = "APDIST_CACHE"
 TABLES = (".csv", ".tsv", ".parquet")
 
 
-def with_images(options: Options) -> Config:
-    """The options of a training, on the shards of the pictures where some are named.
+def with_images(options: Options, config: Config, before: Callable[[], None]) -> Config:
+    """``config``, on the shards of the pictures where some are named.
+
+    Args:
+        options: name the pictures, and say how they are prepared.
+        config: of the training.
+        before: called once there are pictures, before they are prepared.
 
     Raises:
         ValueError: shards are named too, there are no pictures, or some cannot be used.
     """
     if not options.images:
         refuse_unused(options)
-        return options.config
-    data = dataclasses.replace(options.config.data, shards=shards_of(options))
-    return dataclasses.replace(options.config, data=data)
+        return config
+    data = dataclasses.replace(config.data, shards=shards_of(options, before))
+    return dataclasses.replace(config, data=data)
 
 
 def refuse_unused(options: Options) -> None:
@@ -65,8 +70,10 @@ def refuse_unused(options: Options) -> None:
             )
 
 
-def shards_of(options: Options) -> str:
+def shards_of(options: Options, before: Callable[[], None] = lambda: None) -> str:
     """The folder with the shards of ``options.images``, prepared if it is not there.
+
+    ``before`` is called once there are pictures, before they are prepared.
 
     Raises:
         ValueError: there are no pictures, or some cannot be used.
@@ -84,6 +91,7 @@ def shards_of(options: Options) -> str:
         if (shards / CATALOGUE_NAME).exists():
             say(f"{images} has not changed since it was prepared into {shards}")
             return str(shards)
+        before()
         older = [path for path in root.glob(f"*-{place}-*") if path.is_dir() and path != shards]
         changed = " again: files or options have changed" if older else ""
         say(f"preparing {table or images} into {shards}{changed}")
