@@ -10,7 +10,13 @@ from typing import Annotated, Any
 
 from apdist.config import Config, flatten, override
 from apdist.data import storage
-from apdist.training.cluster.launch import Interrupted, arrival, loss_explained, ray_cluster
+from apdist.training.cluster.launch import (
+    Interrupted,
+    arrival,
+    loss_explained,
+    ray_cluster,
+    told_as_stop,
+)
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.events import FromTrial, now_ms
@@ -126,7 +132,8 @@ def search_and_show(options: Options, run: Run, dimensions: list[Dimension], sta
     status = "FAILED"
     try:
         with (
-            counted_signals(),
+            counted_signals() as signals,
+            told_as_stop(signals),
             shown(board.progress),
             board.tuner.ended(),
             ray_cluster(config.ray),

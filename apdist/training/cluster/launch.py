@@ -58,7 +58,11 @@ PROCESS_GROUP_TIMEOUT_S = 300
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: the person asked for it
-    """The run was stopped by Ctrl-C or SIGTERM; its last checkpoint is written."""
+    """The run was stopped by Ctrl-C or SIGTERM."""
+
+
+class ClusterError(ValueError):
+    """Ray does not start, or no cluster answers."""
 
 
 class TrainingError(RuntimeError):
@@ -107,17 +111,17 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         if address == "local":
             folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
             if len(folder) > LONGEST_FOLDER:
-                raise ValueError(
+                raise ClusterError(
                     f"Ray did not start on this machine ({_first_line(error)}): the path of its "
                     f"temporary folder has {len(folder)} characters, too many for its sockets; set "
                     "RAY_TMPDIR to a short one, such as /tmp"
                 ) from error
-            raise ValueError(
+            raise ClusterError(
                 f"Ray did not start on this machine ({_first_line(error)}); it is overloaded, or "
                 "memory or shared memory is short: try again with fewer --ray.num-workers, or "
                 "without Ray: --ray.num-workers 0"
             ) from error
-        raise ValueError(
+        raise ClusterError(
             f"no Ray cluster at ray.address {address!r} ({_first_line(error)}); "
             "start one with `ray start --head`, use --ray.address local, or, where the cluster "
             "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
@@ -168,7 +172,7 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
     """
     trainer = Background("trainer")
     # From here on: a KeyboardInterrupt while Ray starts could be lost in a callback of a library.
-    with counted_signals() as signals, trainer.ended():
+    with counted_signals() as signals, told_as_stop(signals), trainer.ended():
         if job.config.ray.num_workers == 0:
             mailbox = Mailbox[Event]()
             with mailbox.cancelled_at_the_end():
@@ -185,6 +189,24 @@ def _begin(phase: str, listeners: Sequence[Listener[Event]]) -> None:
     event = PhaseBegan(name=phase, time_ms=now_ms())
     for listener in listeners:
         listener(event)
+
+
+@contextmanager
+def told_as_stop(signals: Sequence[int]) -> Iterator[None]:
+    """`Interrupted` for the end of the block by a signal, whatever Ray makes of it.
+
+    A terminal's Ctrl-C goes to Ray's own processes as well: before the first step an actor that
+    starts may end by it, or Ray itself. Bad input stays what it is.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # a second one, or an answer of Ray's
+        raise Interrupted from None
+    except (ClusterError, TrainingError) as error:
+        if not signals:
+            raise
+        logger.warning("the stop was not waited for: %s", _first_line(error))
+        raise Interrupted from error
 
 
 @contextmanager

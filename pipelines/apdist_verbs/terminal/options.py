@@ -7,6 +7,7 @@ from dataclasses import MISSING
 from typing import Any, TypeVar
 
 from apdist.config import suggestion
+from apdist_verbs.terminal.ending import HelpShown
 from apdist_verbs.terminal.fields import Option, build, options_of
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ def parse(
 
         shown = () if ALL in argv else common
         show_help(prog, description or kind.__doc__ or "", options, shown)
-        raise SystemExit(0)
+        raise HelpShown(0)
     help_flag = ALL if common else "--help"
     given = _explained(argv, options, f"{prog} {help_flag}")
     missing = [o for o in options if o.default is MISSING and o.path not in given]
