@@ -1,8 +1,6 @@
 """`apdist train` in this process (Ray Train with num_workers=0)."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -70,10 +68,8 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(
 def test_a_stop_while_ray_starts_says_how_to_go_on(
     small_config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def stopped(_: object) -> Iterator[None]:
+    def stopped(_: object) -> None:
         raise SystemExit(1)
-        yield
 
     monkeypatch.setattr(launch, "ray_cluster", stopped)
     run = create_run(override(small_config, {"run.name": "a", "ray.num_workers": 1}), "test")
