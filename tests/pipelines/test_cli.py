@@ -113,6 +113,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["prepare", "foldr", "x"], "did you mean 'folder'?"),
         (["prepare", "folder"], "needs IMAGES and --out STR"),
         (["prepare", "folder", "x", "--out", "y", "--max-side", "-3"], "--max-side must be 0"),
+        *(
+            (["prepare", "folder", "x", "--out", "y", "--split-by-class", share], "lie in [0, 1]")
+            for share in ("nan", "inf", "-1", "2")
+        ),
         (["prepare", "folder", "nowhere", "--out", "x"], "nowhere is no folder"),
         (["prepare", "folder", ".", "--out", "./x"], "--out ./x lies in ."),
         (["prepare", "glyphs", "--out", "gs://b/x"], "gs:// is not known (in 'gs://b/x'); use s3"),

@@ -9,11 +9,10 @@ from apdist.data.catalogue.catalogue import CATALOGUE_NAME
 from apdist.data.preparing.cataloguing import Catalogued, catalogue_shards
 from apdist.data.preparing.claim import claimed_as_it_is
 from apdist.data.preparing.finding import find_shards
-from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.samples import Rules
 from apdist.data.preparing.scanning import ShardError
 from apdist.data.preparing.tally import Tally
-from apdist_verbs.prepare.write import check_processes, named, say_tally
+from apdist_verbs.prepare.write import check_processes, looked_over, named, say_tally
 from apdist_verbs.terminal.console import counted, say, warn
 from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.progress import phase, progress_bar
@@ -153,5 +152,5 @@ def report(result: Catalogued, out: str, tally: Tally) -> None:
         num_classes = len(set(catalogue.select(split).labels.tolist()))
         images, classes = counted(count, "image"), counted(num_classes, "class", "classes")
         say(f"  {split}: {images} of {classes}")
-    tally.update(repeated(catalogue))
+    tally.update(looked_over(catalogue))
     say_tally(tally)

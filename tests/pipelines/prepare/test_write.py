@@ -2,11 +2,13 @@
 
 import errno
 import os
+import re
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from apdist.data.catalogue.catalogue import read_catalogue
 from tests.pictures import write_folder
 from tests.pipelines.test_cli import refused, run
 
@@ -22,6 +24,18 @@ def test_preparing_says_what_it_wrote_and_which_classes_are_alone(
     assert code == 0
     assert f"{out}: 10 images" in said.replace("\n", "")
     assert "1 class of a single image is left out" in said
+
+
+def test_classes_of_nearly_one_name_are_said_once_and_stay_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    images, out = tmp_path / "images", tmp_path / "shards"
+    write_folder(images, {"1": 2, "1.0": 2, "Dog": 2, "DOG": 2, "cat": 2})
+    code, said, _ = run(["prepare", "folder", str(images), "--out", str(out)], capsys)
+    assert code == 0
+    assert re.search(r"named as another one but .*: kept apart +│ +2 │ 1 = 1.0", said)
+    assert len(set(read_catalogue(str(out)).labels.tolist())) == 5
 
 
 def test_a_file_that_is_no_image_is_named_or_skipped_and_counted(
