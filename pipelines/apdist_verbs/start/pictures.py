@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pyarrow.parquet import read_schema, read_table
 
 from apdist.config import Config
 from apdist.data.catalogue.catalogue import CATALOGUE_NAME
-from apdist.data.preparing.folder import scan_folder
+from apdist.data.preparing.folder import ARCHIVE, scan_folder
 from apdist.data.preparing.tables.csv_tables import read_csv
 from apdist.data.preparing.tables.tables import Columns, Table
 from apdist.data.storage.local import hint
@@ -118,6 +119,10 @@ def table_of(images: Path) -> Path | None:
         ValueError: nothing is there, or there are several lists.
     """
     if images.is_file():
+        if images.name == CATALOGUE_NAME:
+            raise _are_shards(images, images.parent)
+        if ARCHIVE.fullmatch(images.name):
+            raise ValueError(f"{images} is an archive; unpack it, and give the folder")
         if images.suffix.lower() not in TABLES:
             raise ValueError(
                 f"{images} is neither a folder of pictures nor a list of them "
@@ -128,6 +133,8 @@ def table_of(images: Path) -> Path | None:
         raise ValueError(
             f"{images} does not exist{hint(images)}; expected a folder, IMAGES/<class>/<image>"
         )
+    if (images / CATALOGUE_NAME).exists():
+        raise _are_shards(images, images)
     entries = [entry for entry in images.iterdir() if not entry.name.startswith(".")]
     tables = sorted(entry for entry in entries if entry.suffix.lower() in TABLES)
     if not tables or sum(entry.is_dir() for entry in entries) > 1:
@@ -139,6 +146,13 @@ def table_of(images: Path) -> Path | None:
             f"use: {tables[0]}"
         )
     return tables[0]
+
+
+def _are_shards(images: Path, shards: Path) -> ValueError:
+    return ValueError(
+        f"{images} is no folder of pictures but one of shards, which are prepared already; give it "
+        f"as --data.shards {shlex.quote(str(shards))}"
+    )
 
 
 def _prepare(images: Path, table: Path | None, options: Options, shards: Path) -> None:

@@ -91,7 +91,7 @@ def _read(argv: list[str], options: list[Option]) -> Given:
         typed, equals, value = word.partition("=")
         name = typed.replace("_", "-")
         if name not in known:
-            raise ValueError(f"unknown option {typed!r}{suggestion(name, [*known, '--help'])}")
+            raise ValueError(f"unknown option {typed!r}{_meant(name, options, list(known))}")
         option = known[name]
         if option.kind is bool:
             if equals:
@@ -103,6 +103,18 @@ def _read(argv: list[str], options: list[Option]) -> Given:
             raise ValueError(f"{name} needs a value")
         given[option.path] = option.read(texts)
     return given | _positional(unnamed, options)
+
+
+def _meant(name: str, options: list[Option], known: list[str]) -> str:
+    """What a person may have meant by the unknown ``name``."""
+    bare = name.lstrip("-")
+    if place := next((o.name for o in options if o.is_positional and o.name.lower() == bare), ""):
+        return f"; {place} is given without a name before it"
+    # As other programs abbreviate it: --lr for --training.learning-rate.
+    initials = "".join(rf"{re.escape(letter)}\w*-" for letter in bare)[:-1]
+    long = [k for k in known if len(bare) > 1 and re.fullmatch(initials, k.rpartition(".")[2])]
+    named = " or ".join(map(repr, long))
+    return f"; did you mean {named}?" if long else suggestion(name, [*known, "--help"])
 
 
 def _is_name(word: str) -> bool:

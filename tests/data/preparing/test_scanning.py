@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tarfile
 from pathlib import Path
 
@@ -204,3 +205,12 @@ def test_a_key_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
     result = catalogue(tmp_path, skip=True)
     assert (len(result.catalogue), result.num_problems) == (3, 1)
     assert "caf" in result.problems[0][0]
+
+
+def test_a_tar_of_class_folders_is_told_how_to_say_so(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", [("./cat/1.jpg", IMAGE), ("./dog/2.jpg", IMAGE)])
+    label = "key:([^/]+)/[^/]*$"
+    with pytest.raises(ShardError, match=re.escape(f"is the class: --label '{label}')")):
+        catalogue(tmp_path)
+    named = catalogue(tmp_path, label=label).catalogue.column("label_name")
+    assert set(named.to_pylist()) == {"cat", "dog"}

@@ -28,6 +28,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_folder(here / "images", {"a": 2, "b": 2})
     (here / "empty").mkdir()
     (here / "file").write_text("x")
+    (here / "a.zip").write_bytes(b"PK")
+    (here / "circle").symlink_to("circle")
     taken = {"data.shards": f"{here}/shards", "run.output": f"{here}/runs", "run.name": "taken"}
     create_run(override(Config(), taken), "glyphs")
     (here / "space.toml").write_text('"model.dim" = { distribution = "choice", values = [8] }')
@@ -50,7 +52,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"train glyphs {TRACKED} --tracking.uri sqlite:///no/such/x.db", "no/such is no folder"),
         (f"train glyphs {TRACKED} --tracking.uri sqlite:////proc/x.db", "made in /proc"),
         (f"train glyphs {TRACKED} --tracking.uri sqlite:///file", "file is no sqlite database"),
-        ("train glyphs --tracking.no-enabled --data.shards images", "index.parquet does not exist"),
+        (
+            "train glyphs --tracking.no-enabled --data.shards images",
+            "apdist train PRESET .*images`",
+        ),
+        ("train glyphs shards --tracking.no-enabled", "give it as --data.shards .*/shards"),
+        ("train glyphs shards/index.parquet --tracking.no-enabled", "give it as --data.shards"),
+        ("train glyphs a.zip --tracking.no-enabled", "a.zip is an archive; unpack it"),
+        ("prepare folder a.zip --out x", "a.zip is an archive; unpack it"),
+        ("train glyphs circle --tracking.no-enabled", "it is a link that leads nowhere"),
+        ("train glyphs circle/x --tracking.no-enabled", "'circle' in it is a link that leads"),
         ("train glyphs nowhere --tracking.no-enabled", "nowhere does not exist"),
         ("train glyphs empty --tracking.no-enabled", "empty holds no class folder with a picture"),
         ("train glyphs file --tracking.no-enabled", "neither a folder of pictures nor a list"),
