@@ -136,7 +136,8 @@ def temporary_in(folder: Path, name: str) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk refuses to remove what is not there, too
+            temporary.unlink(missing_ok=True)
 
 
 def missing_folders(path: Path) -> list[Path]:
