@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from apdist.data.catalogue.catalogue import read_catalogue
+from apdist_verbs.start.start import read_start
+from apdist_verbs.train import check_data
 from tests.pictures import write_folder
 from tests.pipelines.test_cli import refused, run
 
@@ -24,6 +26,20 @@ def test_preparing_says_what_it_wrote_and_which_classes_are_alone(
     assert code == 0
     assert f"{out}: 10 images" in said.replace("\n", "")
     assert "1 class of a single image is left out" in said
+
+
+def test_the_next_command_is_one_that_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    write_folder(tmp_path / "images", {"a": 5, "b": 6, "c": 1, "d": 3, "e": 3})
+    monkeypatch.chdir(tmp_path)
+    command = ["prepare", "folder", "images", "--out", "x", "--split-by-class", "0.6"]
+    _, said, _ = run(command, capsys)
+    (words,) = re.findall(r"next, train on them: apdist (train .*)", said)
+    config = read_start(words.split()[1:])[1].config
+    assert config.training.batch_size < 18
+    assert "training images" in check_data(config)
 
 
 def test_classes_of_nearly_one_name_are_said_once_and_stay_apart(
