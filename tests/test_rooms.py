@@ -16,6 +16,7 @@ FLOORS = [
     {
         "data.images",
         "data.augmentation",
+        "data.endings",
         "data.pixels",
         "data.png",
         "data.child_signals",

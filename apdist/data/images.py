@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from apdist.data.endings import reaches_its_end
 from apdist.data.pixels import PixelError, to_rgb
 from apdist.data.png import scale_transparent_value, without_metadata
 
@@ -115,6 +116,16 @@ def image_size(data: bytes) -> tuple[int, int]:
         # for it would decode them.
         return width, height
     return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def refuse_cut(data: bytes) -> None:
+    """Return where the image's bytes reach to their end; decodes those that do not show it.
+
+    Raises:
+        ImageError: they end before the last pixel, or cannot be decoded.
+    """
+    if not reaches_its_end(data):
+        open_image(data, min_side=1)
 
 
 def _opened(data: bytes | memoryview) -> Image.Image:

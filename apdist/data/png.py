@@ -21,12 +21,21 @@ def without_metadata(data: bytes) -> tuple[bytes, bytes]:
         return b"", b""
     kept, profile = [SIGNATURE], b""
     for name, chunk in _chunks(data):
-        is_sound = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
-        if name[:1].isupper() or (name in WANTED and is_sound):
+        if name[:1].isupper() or (name in WANTED and _is_sound(chunk)):
             kept.append(chunk)
-        elif name == b"iCCP" and is_sound:
+        elif name == b"iCCP" and _is_sound(chunk):
             profile = _profile(chunk[8:-4])
     return b"".join(kept), profile
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether all parts that make up the pixels are there, each with its checksum, to the last."""
+    for name, chunk in _chunks(data):
+        if name[:1].isupper() and not _is_sound(chunk):
+            return False
+        if name == b"IEND":
+            return True
+    return False
 
 
 def scale_transparent_value(image: Image.Image) -> None:
@@ -53,6 +62,10 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         yield data[at + 4 : at + 8], data[at:end]
         at = end
+
+
+def _is_sound(chunk: bytes) -> bool:
+    return zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
 
 
 def _profile(content: bytes) -> bytes:

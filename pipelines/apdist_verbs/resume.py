@@ -7,7 +7,9 @@ import time
 from apdist.config import Config, flatten, is_decisive
 from apdist.data import storage
 from apdist.training.events import WorkersFailed, now_ms
+from apdist.training.run_folder.lease import refuse_if_held
 from apdist.training.run_folder.runs import Run, open_run
+from apdist_verbs.start.checks import check_new_run, check_surroundings
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.track import settle_if_behind
@@ -39,7 +41,9 @@ def resume(argv: list[str]) -> int:
         say(f"{run.uri} has done all its {run.config.training.steps} steps")
         settle_if_behind(run)
         return 0
+    refuse_if_held(run.uri)
     if changed:
+        check_surroundings(config)
         check_data(config)
         check_model(config)
         run.config = config  # kept in its folder once the workers have begun
@@ -88,12 +92,14 @@ def how_it_ended(run: Run, changed: dict[str, str]) -> WorkersFailed:
 
 def forked(run: Run, config: Config) -> Run:
     """A new run that begins at the newest checkpoint of ``run`` and notes where it comes from."""
-    from apdist.training.run_folder.forking import fork
+    from apdist.training.run_folder.forking import fork, refuse_unforkable
     from apdist_verbs.train import check_data, check_model
 
     if config.run == run.config.run:
         name = f"{run.name}-fork-{time.strftime('%Y%m%d-%H%M%S')}"
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=name))
+    check_new_run(config)
+    refuse_unforkable(run, config)
     say(check_data(config))
     check_model(config)
     new, step = fork(run, config)

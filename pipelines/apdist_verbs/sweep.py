@@ -10,7 +10,13 @@ from typing import Annotated, Any
 
 from apdist.config import Config, flatten, override
 from apdist.data import storage
-from apdist.training.cluster.launch import Interrupted, arrival, loss_explained, ray_cluster
+from apdist.training.cluster.launch import (
+    Interrupted,
+    arrival,
+    loss_explained,
+    ray_cluster,
+    told_as_stop,
+)
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.events import FromTrial, now_ms
@@ -18,6 +24,7 @@ from apdist.training.run_folder.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, read_space
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset_help
+from apdist_verbs.start.checks import check_new_run
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
@@ -102,6 +109,7 @@ def sweep(options: Options, start: Start) -> int:
     if config.ray.num_workers == 0:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
     dimensions = read_space(options.space, config)
+    check_new_run(config)
     say(check_data(config))
     check_model(config)
     say_if_idle(config.ray, "apdist sweep with --ray.use-gpu")
@@ -124,7 +132,8 @@ def search_and_show(options: Options, run: Run, dimensions: list[Dimension], sta
     status = "FAILED"
     try:
         with (
-            counted_signals(),
+            counted_signals() as signals,
+            told_as_stop(signals),
             shown(board.progress),
             board.tuner.ended(),
             ray_cluster(config.ray),

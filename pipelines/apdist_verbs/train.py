@@ -5,8 +5,9 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
-from apdist.config import Config
+from apdist.config import Config, LossConfig, ModelConfig
 from apdist.data import storage
 from apdist.training.events import WorkersFailed
 from apdist.training.run_folder.lease import held
@@ -15,9 +16,8 @@ from apdist.training.tracking.following import Follower, forget
 from apdist_verbs.presets import preset_help
 from apdist_verbs.resume import resume
 from apdist_verbs.start.checks import (
-    check_cache,
     check_evaluation_split,
-    check_memory,
+    check_new_run,
     check_training_split,
 )
 from apdist_verbs.start.pictures import with_images
@@ -54,10 +54,11 @@ def main(argv: list[str]) -> int:
     if argv[0] == "--resume":
         return resume(argv[1:])
     name, options = read_start(argv)
-    if options.images:  # before they are prepared, which may take hours
-        check_memory(options.config)
-        check_model(options.config)
-    run = new_run(with_images(options), name)
+    config = with_absolute_paths(options.config)
+    check_new_run(config)
+    # The network before pictures are prepared, which may take hours.
+    config = with_images(options, config, lambda: check_model(config))
+    run = new_run(config, name)
     with discarded_if_refused(run):
         return told_next(run, train_run(run))
 
@@ -81,12 +82,11 @@ def discarded_if_refused(run: Run) -> Iterator[None]:
 
 
 def new_run(config: Config, preset_name: str) -> Run:
-    """Check data and options before anything starts, then make the run's folder.
+    """Check data and network before anything starts, then make the run's folder.
 
     Raises:
         ValueError: a batch cannot be filled, a split is missing, the run exists.
     """
-    config = with_absolute_paths(config)
     say(check_data(config))
     check_model(config)
     return create_run(config, preset_name)
@@ -103,8 +103,6 @@ def check_data(config: Config) -> str:
     from apdist.data.catalogue.selection import evaluation_images, training_images
     from apdist.data.plan.batch_sampler import build_plan
 
-    check_cache(config)
-    check_memory(config)
     catalogue, seed = read_catalogue(config.data.shards), config.training.seed
     if split := config.data.eval_split:
         check_evaluation_split(evaluation_images(catalogue, config.data, seed), split)
@@ -121,18 +119,23 @@ def check_data(config: Config) -> str:
     )
 
 
-@phase("building the network")
 def check_model(config: Config) -> None:
     """Build network and loss once here: what is missing should not be found on a cluster.
 
     Raises:
         ValueError: a package or a file with weights is not there.
     """
+    _build(config.model, config.loss)
+
+
+@lru_cache(maxsize=1)
+@phase("building the network")
+def _build(model: ModelConfig, loss: LossConfig) -> None:
     from apdist.loss.batch_loss import build_loss
     from apdist.model.pretrained import build_model
 
-    build_model(config.model)
-    build_loss(config.loss)
+    build_model(model)
+    build_loss(loss)
 
 
 def with_absolute_paths(config: Config) -> Config:

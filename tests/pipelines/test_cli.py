@@ -86,6 +86,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "glyphs", "--training.steps"], "--training.steps needs a value"),
         (["train", "glyphs", "--training.learning-rate", "x"], "must be a number, got 'x'"),
         (["train", "glyphs", "--training.optimizer", "x"], "must be one of 'adamw', 'adam', 'sgd'"),
+        (["train", "glyphs", "--lr", "1"], "or '--training.learning-rate'?"),
+        (["train", "glyphs", "--bs", "8"], "did you mean '--training.batch-size'"),
+        (["train", "glyphs", "--images", "x"], "; IMAGES is given without a name before it"),
+        (["train", "."], "a preset comes first: apdist train folder ."),
         (["train", "glyphs", "more", "most"], "unexpected argument: most"),
         (["train", "glyphs", "--loss.num-bins", "1"], "apdist: loss.num_bins must be at least 2"),
         (["train", "glyphs", "--data.group-size", "900"], "900 exceeds training.batch_size 512"),
@@ -113,10 +117,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["prepare", "foldr", "x"], "did you mean 'folder'?"),
         (["prepare", "folder"], "needs IMAGES and --out STR"),
         (["prepare", "folder", "x", "--out", "y", "--max-side", "-3"], "--max-side must be 0"),
+        *(
+            (["prepare", "folder", "x", "--out", "y", "--split-by-class", share], "lie in [0, 1]")
+            for share in ("nan", "inf", "-1", "2")
+        ),
         (["prepare", "folder", "nowhere", "--out", "x"], "nowhere is no folder"),
         (["prepare", "folder", ".", "--out", "./x"], "--out ./x lies in ."),
         (["prepare", "glyphs", "--out", "gs://b/x"], "gs:// is not known (in 'gs://b/x'); use s3"),
         (["prepare", "index", "s3://"], "'s3://' names no bucket"),
+        (["prepare", "csv", ".", "--out", "x"], ". cannot be read (is a directory); give a .csv"),
+        (["prepare", "parquet", ".", "--out", "x"], ". is a folder; give a .parquet file"),
+        (["prepare", "parquet", "no", "--out", "x"], "no does not exist; give a .parquet file"),
         (["prepare", "parquet", "a", "./a", "--out", "x"], "TABLE a is named twice"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.training import loop
+from apdist.training.cluster import launch
 from apdist.training.cluster.launch import TrainingError, run_training
 from apdist.training.events import Ended, Evaluated, Event, StepDone
 from apdist.training.loop import Job
@@ -62,6 +63,19 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(
     assert 2 <= done < 200
     assert step_of_newest(run) == done
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_stop_while_ray_starts_says_how_to_go_on(
+    small_config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: object) -> None:
+        raise SystemExit(1)
+
+    monkeypatch.setattr(launch, "ray_cluster", stopped)
+    run = create_run(override(small_config, {"run.name": "a", "ray.num_workers": 1}), "test")
+    assert train_run(run) == 130
+    said = capsys.readouterr().out.replace("\n", "")
+    assert f"stopped after step 0; go on with: apdist train --resume {run.uri}" in said
 
 
 def test_a_corrupt_image_ends_the_run_with_its_name(small_config: Config, tmp_path: Path) -> None:

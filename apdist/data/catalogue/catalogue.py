@@ -128,6 +128,12 @@ def read_catalogue(root: str) -> Catalogue:
     uri = storage.join(root, CATALOGUE_NAME)
     if not storage.exists(uri):
         refuse_cut_off(root)
+        if not storage.is_read_only(root) and storage.list_folders(root):
+            raise ValueError(
+                f"{uri} does not exist; if {root} holds pictures, prepare them: `apdist prepare "
+                f"folder {shlex.quote(root)} --out SHARDS`, or `apdist train PRESET "
+                f"{shlex.quote(root)}` for both"
+            )
         raise ValueError(
             f"{uri} does not exist; write shards first: "
             f"`apdist prepare folder IMAGES --out {shlex.quote(root)}`, or `apdist prepare glyphs "

@@ -23,7 +23,7 @@ from apdist.data.preparing.scanning import (
 from apdist.data.preparing.tally import Tally
 
 PARTS = ".apdist-index"
-PART_VERSION = 2
+PART_VERSION = 3
 
 
 @dataclass

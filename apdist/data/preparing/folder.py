@@ -30,6 +30,7 @@ SPLIT_NAMES = re.compile(
     r"train(ing)?|val|valid(ation)?|dev|test(ing)?|eval|query|gallery|holdout", re.IGNORECASE
 )
 """Folders of these names, where all are, lie above the classes: IMAGES/train/<class>/<image>."""
+ARCHIVE = re.compile(r".*\.(zip|7z|rar|tar|tgz|tar\.\w+)", re.IGNORECASE)
 BESIDE = "picture outside of the class folders"
 JOINED = "class folder named as another one, in a different Unicode normal form: one class"
 CLIPPED = "float picture with values outside of 0 to 1: clipped"
@@ -72,6 +73,8 @@ def scan_folder(root: Path) -> Folder:
         ValueError: no folder, nothing in it that could be a class, or splits beside classes.
     """
     if not root.is_dir():
+        if ARCHIVE.fullmatch(root.name) and root.exists():
+            raise ValueError(f"{root} is an archive; unpack it, and give the folder")
         advice = hint(root) if not root.exists() else ""
         raise ValueError(f"{root} is no folder{advice}; expected {root}/<class>/<image>")
     result = Folder()
@@ -85,6 +88,7 @@ def scan_folder(root: Path) -> Folder:
             f"{root} holds no class folder with a picture in it; expected {root}/"
             + ("<class>/<image>" if depth == 1 else "<split>/<class>/<image>")
             + (f", and {beside} pictures lie elsewhere" if beside else "")
+            + ("; without class folders, list them: apdist prepare csv" if beside else "")
         )
     used = {"/".join(path.split("/")[:level]) for path in found for level in range(depth + 1)}
     for folder in sorted(folders):

@@ -1,6 +1,13 @@
-"""Class labels as people write them, texts or whole numbers, to the integers of the catalogue."""
+"""Class labels as people write them, texts or numbers: to the integers of the catalogue."""
 
+import re
 from collections.abc import Iterable
+from decimal import Decimal
+
+from apdist.data.preparing.tally import Tally
+
+ALIKE = "class named as another one but for capitals, or for how a number is written: kept apart"
+_NUMBER = re.compile(r"[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})(e[+-]?\d{1,3})?", re.ASCII)
 
 
 def number_labels(texts: Iterable[str]) -> dict[str, int]:
@@ -9,6 +16,23 @@ def number_labels(texts: Iterable[str]) -> dict[str, int]:
     if all(_is_plain_integer(text) for text in different):
         return {text: int(text) for text in different}
     return {text: number for number, text in enumerate(different)}
+
+
+def alike(names: Iterable[str]) -> Tally:
+    """Names of classes that were perhaps meant for one that comes before them by alphabet."""
+    first: dict[str | Decimal, str] = {}
+    tally = Tally()
+    for name in sorted(set(names)):
+        before = first.setdefault(_folded(name), name)
+        if before != name:
+            tally.add(ALIKE, f"{before} = {name}")
+    return tally
+
+
+def _folded(name: str) -> str | Decimal:
+    """Equal for names that differ in capitals, and for numbers of one value: 1, 01, 1.0, 1e0."""
+    folded = name.casefold()
+    return Decimal(folded) if _NUMBER.fullmatch(folded) else folded
 
 
 def _is_plain_integer(text: str) -> bool:

@@ -253,8 +253,15 @@ def _found(rule: str, option: str, sample: Sample, searched: str) -> str:
     if kind not in sample.members:
         raise SampleError(
             f"has no .{kind} for --{option} {rule}; it has {_there(sample)}{_dot_hint(sample)}"
+            f"{_folder_hint(sample, option)}"
         )
     return _text(sample, kind)
+
+
+def _folder_hint(sample: Sample, option: str) -> str:
+    """How the class is said where folders are classes, as in a tar of IMAGES/<class>/<image>."""
+    is_below = option == "label" and "/" in sample.key.removeprefix("./")
+    return " (if its folder is the class: --label 'key:([^/]+)/[^/]*$')" if is_below else ""
 
 
 def _text(sample: Sample, extension: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from apdist.data import storage
-from apdist.data.images import ImageError, image_size
+from apdist.data.images import ImageError, image_size, refuse_cut
 from apdist.data.preparing.encoding import check_stopped
 from apdist.data.preparing.kinds import COMPOSED
 from apdist.data.preparing.samples import (
@@ -137,6 +137,7 @@ def _row(sample: Sample, task: ScanTask, tally: Tally) -> dict[str, Any]:
         raise SampleError("has a key that is no UTF-8 text") from error
     image = image_of(sample, task.rules)
     width, height = image_size(image.data)
+    refuse_cut(image.data)
     label, name = label_of(sample, task.rules), name_of(sample, task.rules)
     if composed(label) != label:
         tally.add(COMPOSED, sample.key)

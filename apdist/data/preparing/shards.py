@@ -14,7 +14,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,7 +215,8 @@ class _ShardWriter:
     def _abandon(self) -> None:
         self.placer.shutdown()
         stopped = InterruptedError("stopped")
-        self.open.__exit__(type(stopped), stopped, None)  # drops the file that is open
+        with suppress(OSError):  # what is left to be written fails again, on a full disk
+            self.open.__exit__(type(stopped), stopped, None)  # drops the file that is open
         for name in self.shards.keys() | self.opened:
             storage.remove(storage.join(self.out, name))
 

@@ -21,6 +21,11 @@ def split_by_class(classes: Mapping[str, Sequence[str]], share: float, seed: int
         ValueError: the share leaves one side without a class.
     """
     names = list(classes)
+    if len(names) == 1 and share < 1:
+        raise ValueError(
+            f"all pictures are of one class, {names[0]!r}; it takes at least "
+            "2 to train on, and 2 to evaluate"
+        )
     random.Random(seed).shuffle(names)  # noqa: S311
     num_train = round(share * len(names))
     if not 0 < share <= 1 or num_train == 0 or (share < 1 and num_train == len(names)):

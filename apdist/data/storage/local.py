@@ -136,7 +136,8 @@ def temporary_in(folder: Path, name: str) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk refuses to remove what is not there, too
+            temporary.unlink(missing_ok=True)
 
 
 def missing_folders(path: Path) -> list[Path]:
@@ -153,11 +154,15 @@ def hint(path: str | Path) -> str:
         return "; paths have / here in place of \\" + (
             ", and a drive has another place, as /mnt/c" if drive else ""
         )
+    if os.path.islink(text) and not os.path.exists(text):
+        return "; it is a link that leads nowhere"
     whole = Path(os.path.abspath(text))
     missing = next((p for p in reversed((whole, *whole.parents)) if not p.exists()), whole)
     if not missing.parent.is_dir() or not os.access(missing.parent, os.R_OK):
         return ""
     for name in sorted(os.listdir(missing.parent)):
+        if name == missing.name:  # a link in the way that leads nowhere
+            return f"; {name!r} in it is a link that leads nowhere"
         if normalize("NFC", name) == normalize("NFC", missing.name):
             return f"; {name!r} is there, in another Unicode normal form"
         if name.casefold() == missing.name.casefold():

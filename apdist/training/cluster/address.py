@@ -18,6 +18,15 @@ def refuse_if_unreachable(address: str) -> None:
     Raises:
         ValueError: nobody listens, or what listens does not speak as Ray does.
     """
+    _ask(refuse_if_nobody_listens(address))
+
+
+def refuse_if_nobody_listens(address: str) -> str:
+    """Knock at ``address``; where it is, after a look at RAY_ADDRESS.
+
+    Raises:
+        ValueError: nobody listens there.
+    """
     where, remedy = f"ray.address {address!r}", REMEDY
     if address == "auto" and (said := os.environ.get("RAY_ADDRESS")):
         address, where = said, f"{said!r}, which RAY_ADDRESS says"
@@ -30,7 +39,7 @@ def refuse_if_unreachable(address: str) -> None:
     host, _, port = address.rpartition(":")
     if port.isdigit():
         _knock(where, remedy, host.strip("[]"), int(port))
-    _ask(address)
+    return address
 
 
 def _knock(where: str, remedy: str, host: str, port: int) -> None:

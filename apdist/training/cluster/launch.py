@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 import os
 import re
 import shlex
@@ -19,6 +18,11 @@ from apdist.training.cluster.background import Background
 from apdist.training.cluster.failures import failure_reporter
 from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
+from apdist.training.cluster.room import (
+    address_of,
+    refuse_at_once,
+    refuse_if_too_small,
+)
 from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
 from apdist.training.events import Event, Failed, PhaseBegan, Stopping, now_ms
@@ -54,7 +58,11 @@ PROCESS_GROUP_TIMEOUT_S = 300
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: the person asked for it
-    """The run was stopped by Ctrl-C or SIGTERM; its last checkpoint is written."""
+    """The run was stopped by Ctrl-C or SIGTERM."""
+
+
+class ClusterError(ValueError):
+    """Ray does not start, or no cluster answers."""
 
 
 class TrainingError(RuntimeError):
@@ -81,12 +89,9 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         refuse_if_too_small(config, resources_of_nodes())
         yield
         return
-    address = config.address
-    if address == "local" and not _is_local(config):
-        address = "auto"
-    if address == "local":  # the most that Ray can find here, known before it starts
-        refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
-    else:
+    address = address_of(config)
+    refuse_at_once(config)
+    if address != "local":
         refuse_if_unreachable(address)
     try:
         with handlers_kept(), without_core_lines():
@@ -106,17 +111,17 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
         if address == "local":
             folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
             if len(folder) > LONGEST_FOLDER:
-                raise ValueError(
+                raise ClusterError(
                     f"Ray did not start on this machine ({_first_line(error)}): the path of its "
                     f"temporary folder has {len(folder)} characters, too many for its sockets; set "
                     "RAY_TMPDIR to a short one, such as /tmp"
                 ) from error
-            raise ValueError(
+            raise ClusterError(
                 f"Ray did not start on this machine ({_first_line(error)}); it is overloaded, or "
                 "memory or shared memory is short: try again with fewer --ray.num-workers, or "
                 "without Ray: --ray.num-workers 0"
             ) from error
-        raise ValueError(
+        raise ClusterError(
             f"no Ray cluster at ray.address {address!r} ({_first_line(error)}); "
             "start one with `ray start --head`, use --ray.address local, or, where the cluster "
             "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
@@ -145,12 +150,7 @@ def raylet_unheard() -> Iterator[None]:
 
 def arrival(config: RayConfig) -> str:
     """What `ray_cluster` does first, as the name of a phase."""
-    return "starting Ray" if _is_local(config) else "joining the cluster"
-
-
-def _is_local(config: RayConfig) -> bool:
-    # In a job that was submitted to a cluster Ray says there where that cluster is.
-    return config.address == "local" and not os.environ.get("RAY_ADDRESS")
+    return "starting Ray" if address_of(config) == "local" else "joining the cluster"
 
 
 def resources_of_nodes() -> list[dict[str, float]]:
@@ -158,25 +158,6 @@ def resources_of_nodes() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> None:
-    """Compare what the workers need with what the nodes have.
-
-    Raises:
-        ValueError: it would wait for ever.
-    """
-    if config.autoscaling:
-        return
-    needs = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
-    # A worker lives on one node: two nodes with one CPU each have no room for a worker with two.
-    room = sum(min(node.get(kind, 0) // n for kind, n in needs.items()) for node in nodes)
-    if config.num_workers > room:
-        each = " and ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in needs.items())
-        raise ValueError(
-            f"ray.num_workers is {config.num_workers}, each with {each}; the cluster has room for "
-            f"{room:g}: use fewer, or --ray.autoscaling if it grows"
-        )
 
 
 def run_training(job: "Job", *listeners: Listener[Event]) -> None:
@@ -191,7 +172,7 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
     """
     trainer = Background("trainer")
     # From here on: a KeyboardInterrupt while Ray starts could be lost in a callback of a library.
-    with counted_signals() as signals, trainer.ended():
+    with counted_signals() as signals, told_as_stop(signals), trainer.ended():
         if job.config.ray.num_workers == 0:
             mailbox = Mailbox[Event]()
             with mailbox.cancelled_at_the_end():
@@ -208,6 +189,24 @@ def _begin(phase: str, listeners: Sequence[Listener[Event]]) -> None:
     event = PhaseBegan(name=phase, time_ms=now_ms())
     for listener in listeners:
         listener(event)
+
+
+@contextmanager
+def told_as_stop(signals: Sequence[int]) -> Iterator[None]:
+    """`Interrupted` for the end of the block by a signal, whatever Ray makes of it.
+
+    A terminal's Ctrl-C goes to Ray's own processes as well: before the first step an actor that
+    starts may end by it, or Ray itself. Bad input stays what it is.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # a second one, or an answer of Ray's
+        raise Interrupted from None
+    except (ClusterError, TrainingError) as error:
+        if not signals:
+            raise
+        logger.warning("the stop was not waited for: %s", _first_line(error))
+        raise Interrupted from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -12,14 +13,20 @@ def handlers_kept() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
-    except SystemExit:  # that is what Ray's own does
+        try:
+            yield
+        finally:
+            _put_in_place(before)
+    except SystemExit:  # that is what Ray's own does, perhaps while it is being replaced
+        _put_in_place(before)
         raise KeyboardInterrupt from None
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+
+
+def _put_in_place(handlers: dict[signal.Signals, Any]) -> None:
+    for kind, handler in handlers.items():
+        signal.signal(kind, handler)
 
 
 class _Counter(list[int]):

@@ -29,16 +29,9 @@ def fork(parent: Run, config: Config) -> tuple[Run, int]:
     Raises:
         ValueError: there is no checkpoint, it does not fit, or there is a run of the new name.
     """
-    found = newest_sound(parent.uri)
-    if found is None:
-        raise ValueError(f"{parent.uri} has no checkpoint to begin at; train it first")
+    found = _found(parent, config, with_state=True)
     step = found.marker.step
-    if step >= config.training.steps:
-        raise ValueError(
-            f"training.steps is {config.training.steps}, and the checkpoint has done {step} steps; "
-            "give a larger --training.steps"
-        )
-    _refuse_other_network(found, parent, config)
+    _refuse_other_network(found, config)
     images = training_images(read_catalogue(config.data.shards), config.data, config.training.seed)
     run = create_run(config, parent.preset)
     run.save_info(parent={"run": parent.uri, "step": step})
@@ -53,13 +46,34 @@ def fork(parent: Run, config: Config) -> tuple[Run, int]:
     return run, step
 
 
-def _refuse_other_network(found: Found, parent: Run, config: Config) -> None:
+def refuse_unforkable(parent: Run, config: Config) -> None:
+    """Return where `fork` would find what it needs, as far as that needs no network.
+
+    Raises:
+        ValueError: there is no checkpoint, or it does not fit.
+    """
+    _found(parent, config, with_state=False)
+
+
+def _found(parent: Run, config: Config, *, with_state: bool) -> Found:
+    found = newest_sound(parent.uri, with_state=with_state)
+    if found is None:
+        raise ValueError(f"{parent.uri} has no checkpoint to begin at; train it first")
+    if found.marker.step >= config.training.steps:
+        raise ValueError(
+            f"training.steps is {config.training.steps}, and the checkpoint has done "
+            f"{found.marker.step} steps; give a larger --training.steps"
+        )
     kinds = parent.config.training.optimizer, config.training.optimizer
     if kinds[0] != kinds[1]:
         raise ValueError(
             f"the checkpoint holds the state of {kinds[0]}, not of {kinds[1]}; leave "
             "--training.optimizer as it is"
         )
+    return found
+
+
+def _refuse_other_network(found: Found, config: Config) -> None:
     state = torch.load(io.BytesIO(found.state), map_location="cpu", weights_only=True)["model"]
     for name, value in build_model(config.model).state_dict().items():
         there = tuple(state[name].shape) if name in state else "nothing"

@@ -113,6 +113,17 @@ def held(run: str, say: Callable[[str], None]) -> Iterator[Lease]:
         _release(lease, me)
 
 
+def refuse_if_held(run: str) -> None:
+    """Return unless a process of this machine trains into ``run``; nothing is waited for.
+
+    Raises:
+        ValueError: one does.
+    """
+    other = holder_of(run)
+    if other is not None and other.machine == this_machine():
+        raise _refusal(run, other)
+
+
 def was_taken_over(run: str, number: int) -> bool:
     """Whether somebody has taken ``run`` after the holder of the lease ``number``."""
     return _newest(run) > number
@@ -147,10 +158,7 @@ def _wait_for_silence(run: str, number: int, other: Holder, say: Callable[[str],
     """
     if has_ended(other):
         return
-    refused = ValueError(
-        f"{run} is being trained by {other}; stop that, or wait for its end, before going on with "
-        "the run (another run: another --run.name)"
-    )
+    refused = _refusal(run, other)
     if other.machine == this_machine():
         raise refused
     say(f"{run} was last written by {other}: waiting {SILENCE_S:.0f} s for a sign of life")
@@ -163,6 +171,13 @@ def _wait_for_silence(run: str, number: int, other: Holder, say: Callable[[str],
         if now.renewals != other.renewals:
             raise refused
     say(f"no sign of life: taking {run} over")
+
+
+def _refusal(run: str, other: Holder) -> ValueError:
+    return ValueError(
+        f"{run} is being trained by {other}; stop that, or wait for its end, before going on with "
+        "the run (another run: another --run.name)"
+    )
 
 
 def _renew(lease: Lease, me: Holder, ended: threading.Event) -> None:

@@ -187,13 +187,28 @@ def create_run(config: Config, preset: str) -> Run:
         if storage.is_empty(uri) and _created(uri, config):
             break
         if config.run.name:
-            raise ValueError(
-                f"the run {uri} exists; choose another --run.name, or go on with it: "
-                f"apdist train --resume {shlex.quote(uri)}"
-            )
+            raise _taken(uri)
     run = Run(uri, config, preset, made=made)
     run.save_info()
     return run
+
+
+def refuse_taken(config: Config) -> None:
+    """Return while a run of this name can be made.
+
+    Raises:
+        ValueError: one exists.
+    """
+    uri = storage.join(config.run.output, config.run.name)
+    if config.run.name and not storage.is_empty(uri):
+        raise _taken(uri)
+
+
+def _taken(uri: str) -> ValueError:
+    return ValueError(
+        f"the run {uri} exists; choose another --run.name, or go on with it: "
+        f"apdist train --resume {shlex.quote(uri)}"
+    )
 
 
 def _created(uri: str, config: Config) -> bool:

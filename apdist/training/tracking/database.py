@@ -13,6 +13,7 @@ from apdist.data.storage.locks import locked
 
 T = TypeVar("T")
 
+_MAGIC = b"SQLite format 3\0"
 LOCKED_WAIT_S = 60.0
 """Seconds for which a database that others write to is asked again."""
 
@@ -25,6 +26,22 @@ def sqlite_path(uri: str) -> Path | None:
 
     name = make_url(uri).database
     return None if not name or name == ":memory:" else Path(name)
+
+
+def refuse_unusable(uri: str) -> None:
+    """Return unless ``uri`` is a sqlite store that cannot be one, by a look at its file.
+
+    Raises:
+        ValueError: its folder is not there, or its file is of another kind.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        return
+    remedy = "correct it, or use --tracking.no-enabled"
+    if not path.parent.is_dir():
+        raise ValueError(f"tracking.uri {uri}: {_no_folder(path)}; {remedy}")
+    if path.is_dir() or (_is_made(path) and not _is_sqlite(path)):
+        raise ValueError(f"tracking.uri {uri}: {path} is no sqlite database; {remedy}")
 
 
 def make_database(uri: str, client: Callable[[str], Any]) -> None:
@@ -42,7 +59,7 @@ def make_database(uri: str, client: Callable[[str], Any]) -> None:
     if path is None or _is_made(path):
         return
     if not path.parent.is_dir():  # MLflow would try for minutes
-        raise ValueError(f"{path.parent} is no folder; a % in an address is written %25")
+        raise ValueError(_no_folder(path))
     with locked(path.with_name(f".{path.name}.lock")):
         if _is_made(path):
             return
@@ -100,6 +117,15 @@ def patient(work: Callable[[], T]) -> T:
 def _is_made(path: Path) -> bool:
     """Whether there is more than an empty file, which is a database without tables."""
     return path.exists() and path.stat().st_size > 0
+
+
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def _no_folder(path: Path) -> str:
+    return f"{path.parent} is no folder; a % in an address is written %25"
 
 
 def _remove(part: Path) -> None:

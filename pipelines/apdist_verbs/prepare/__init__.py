@@ -4,7 +4,8 @@ import importlib
 import sys
 from typing import Any
 
-from apdist.config import suggestion
+from apdist.config import Config, suggestion
+from apdist_verbs.presets import preset
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 
@@ -30,10 +31,26 @@ def main(argv: list[str]) -> int:
     module = importlib.import_module(f"apdist_verbs.prepare.{file}")
     code: int = getattr(module, f"prepare_{argv[0]}")(options)
     if code == 0:
-        preset = "glyphs" if argv[0] == "glyphs" else "folder"
+        name = "glyphs" if argv[0] == "glyphs" else "folder"
         shards = getattr(options, "out", "") or folder_of(options.uri)
-        say_next("train on them", "train", preset, "--data.shards", near(shards))
+        words = ("--data.shards", near(shards), *fitting(shards, preset(name)))
+        say_next("train on them", "train", name, *words)
     return code
+
+
+def fitting(shards: str, start: Config) -> tuple[str, ...]:
+    """The options without which too few images would be refused: the largest batch there is."""
+    from apdist.data.catalogue.catalogue import read_catalogue
+    from apdist.data.preparing.statistics import split_statistics
+
+    catalogue = read_catalogue(shards)
+    if start.data.train_split not in catalogue.splits():
+        return ()
+    sizes = split_statistics(catalogue.select(start.data.train_split)).class_sizes
+    usable = int(sizes[sizes > 1].sum()) // 2 * 2
+    if not start.data.group_size <= usable < start.training.batch_size:
+        return ()
+    return "--training.batch-size", str(usable)
 
 
 def read_options(argv: list[str]) -> Any:

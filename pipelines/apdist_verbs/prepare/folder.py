@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from apdist.config.values import in_range
 from apdist.data import storage
 from apdist_verbs.prepare.write import Writing, write
 from apdist_verbs.terminal.console import counted, say
@@ -27,6 +28,7 @@ class Choices:
     def __post_init__(self) -> None:
         if self.max_side < 0:
             raise ValueError(f"--max-side must be 0 or more pixels, got {self.max_side}")
+        in_range("--split-by-class", self.split_by_class, 0, 1)
 
     @property
     def is_strict(self) -> bool:

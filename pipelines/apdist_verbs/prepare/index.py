@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import CATALOGUE_NAME
 from apdist.data.preparing.cataloguing import Catalogued, catalogue_shards
+from apdist.data.preparing.claim import claimed_as_it_is
 from apdist.data.preparing.finding import find_shards
-from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.samples import Rules
 from apdist.data.preparing.scanning import ShardError
 from apdist.data.preparing.tally import Tally
-from apdist_verbs.prepare.write import check_processes, named, say_tally
+from apdist_verbs.prepare.write import check_processes, looked_over, named, say_tally
 from apdist_verbs.terminal.console import counted, say, warn
 from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.progress import phase, progress_bar
@@ -80,13 +80,27 @@ def prepare_index(options: PrepareIndex) -> int:
         root, _, name = root.rpartition("/")
         root, patterns = root or ".", (name,)
     out = storage.trimmed(options.out) or root
-    catalogue_uri = storage.join(out, CATALOGUE_NAME)
-    if storage.exists(catalogue_uri) and not options.overwrite:
-        raise ValueError(f"{catalogue_uri} exists; add --overwrite to replace it, or choose --out")
+    _refuse_to_replace(out, options)
     tally = Tally()
     with phase("looking for shards"):
         names = find_shards(root, patterns, tally)
     say(f"{counted(len(names), 'shard')} under {root}")
+    with claimed_as_it_is(out):
+        _refuse_to_replace(out, options)  # another process may have come to its end meanwhile
+        result = _catalogued(root, names, out, options)
+    tally.update(result.tally)
+    report(result, out, tally)
+    return 0
+
+
+def _refuse_to_replace(out: str, options: PrepareIndex) -> None:
+    uri = storage.join(out, CATALOGUE_NAME)
+    if storage.exists(uri) and not options.overwrite:
+        raise ValueError(f"{uri} exists; add --overwrite to replace it, or choose --out")
+
+
+def _catalogued(root: str, names: list[str], out: str, options: PrepareIndex) -> Catalogued:
+    """Read the shards with a progress bar, and write their catalogue."""
     last = 0
 
     def move(done: int, note: str) -> None:
@@ -96,7 +110,7 @@ def prepare_index(options: PrepareIndex) -> int:
 
     try:
         with progress_bar("reading shards", len(names)) as update:
-            result = catalogue_shards(
+            return catalogue_shards(
                 root,
                 names,
                 out,
@@ -115,9 +129,6 @@ def prepare_index(options: PrepareIndex) -> int:
         raise KeyboardInterrupt(
             f"stopped; {last} of {len(names)} shards are read, the same command goes on from there"
         ) from None
-    tally.update(result.tally)
-    report(result, out, tally)
-    return 0
 
 
 def report(result: Catalogued, out: str, tally: Tally) -> None:
@@ -141,5 +152,5 @@ def report(result: Catalogued, out: str, tally: Tally) -> None:
         num_classes = len(set(catalogue.select(split).labels.tolist()))
         images, classes = counted(count, "image"), counted(num_classes, "class", "classes")
         say(f"  {split}: {images} of {classes}")
-    tally.update(repeated(catalogue))
+    tally.update(looked_over(catalogue))
     say_tally(tally)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Catalogue
+from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
+from apdist.data.preparing.labels import alike
 from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.shards import Encoder, Item, RefusedError, write_shards
 from apdist.data.preparing.tally import Tally
@@ -104,7 +105,7 @@ def write(
         remarks.add("damaged picture: skipped", min(refused)[0], len(refused))
     if tally is not None:
         tally.update(remarks)
-        tally.update(repeated(catalogue))
+        tally.update(looked_over(catalogue))
         say_tally(tally)
 
 
@@ -123,6 +124,13 @@ def named(refused: Sequence[tuple[str, str]], out: str, what: str) -> str:
         except OSError as error:
             what += f" ({path}, where all would be named, cannot be written: {error.strerror})"
     return f"{what}: " + "; ".join(f"{source} {reason}" for source, reason in refused[:NAMED])
+
+
+def looked_over(catalogue: Catalogue) -> Tally:
+    """What a person should look at in a set: images that come again, classes of nearly one name."""
+    tally = repeated(catalogue)
+    tally.update(alike(codes_and_names(catalogue.column("label_name"))[1]))
+    return tally
 
 
 def say_splits(catalogue: Catalogue) -> None:

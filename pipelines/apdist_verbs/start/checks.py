@@ -8,7 +8,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from apdist.config import Config
+from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue
+from apdist.data.storage import MissingError
+from apdist.training.cluster.room import refuse_at_once
+from apdist.training.run_folder.runs import refuse_taken
+from apdist.training.tracking.database import refuse_unusable, sqlite_path
 from apdist_verbs.terminal.console import warn
 
 LARGEST_NODE_BYTES = 1 << 43
@@ -17,6 +22,38 @@ FLOAT_BYTES = 4
 HIGH_CHANCE = 0.25
 """mAP of random order from which on a split tells little."""
 _GIB = 1 << 30
+
+
+def check_new_run(config: Config) -> None:
+    """Refuse a new run for what a look around tells, before data are read or a network is built.
+
+    Raises:
+        ValueError: its name is taken, or its folder, tracking or surroundings cannot be had.
+    """
+    refuse_taken(config)
+    if (output := storage.local_path(config.run.output)) is not None:
+        refuse_unwritable("run.output", output)
+    if config.tracking.enabled:
+        refuse_unusable(config.tracking.uri)
+        if (database := sqlite_path(config.tracking.uri)) is not None:
+            refuse_unwritable("tracking.uri", database.parent)
+    check_surroundings(config)
+
+
+def check_surroundings(config: Config) -> None:
+    """The part of `check_new_run` that holds for a run that goes on, too.
+
+    Raises:
+        ValueError: weights, cache, memory or workers cannot be had.
+    """
+    if config.model.weights:
+        try:
+            storage.version(config.model.weights)
+        except MissingError as error:
+            raise ValueError(f"model.weights: {error}") from error
+    check_cache(config)
+    check_memory(config)
+    refuse_at_once(config.ray)
 
 
 def check_training_split(images: Catalogue, split: str) -> None:

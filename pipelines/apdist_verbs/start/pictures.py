@@ -4,15 +4,16 @@ import dataclasses
 import hashlib
 import json
 import os
+import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pyarrow.parquet import read_schema, read_table
 
 from apdist.config import Config
 from apdist.data.catalogue.catalogue import CATALOGUE_NAME
-from apdist.data.preparing.folder import scan_folder
+from apdist.data.preparing.folder import ARCHIVE, scan_folder
 from apdist.data.preparing.tables.csv_tables import read_csv
 from apdist.data.preparing.tables.tables import Columns, Table
 from apdist.data.storage.local import hint
@@ -36,17 +37,22 @@ CACHE = "APDIST_CACHE"
 TABLES = (".csv", ".tsv", ".parquet")
 
 
-def with_images(options: Options) -> Config:
-    """The options of a training, on the shards of the pictures where some are named.
+def with_images(options: Options, config: Config, before: Callable[[], None]) -> Config:
+    """``config``, on the shards of the pictures where some are named.
+
+    Args:
+        options: name the pictures, and say how they are prepared.
+        config: of the training.
+        before: called once there are pictures, before they are prepared.
 
     Raises:
         ValueError: shards are named too, there are no pictures, or some cannot be used.
     """
     if not options.images:
         refuse_unused(options)
-        return options.config
-    data = dataclasses.replace(options.config.data, shards=shards_of(options))
-    return dataclasses.replace(options.config, data=data)
+        return config
+    data = dataclasses.replace(config.data, shards=shards_of(options, before))
+    return dataclasses.replace(config, data=data)
 
 
 def refuse_unused(options: Options) -> None:
@@ -65,8 +71,10 @@ def refuse_unused(options: Options) -> None:
             )
 
 
-def shards_of(options: Options) -> str:
+def shards_of(options: Options, before: Callable[[], None] = lambda: None) -> str:
     """The folder with the shards of ``options.images``, prepared if it is not there.
+
+    ``before`` is called once there are pictures, before they are prepared.
 
     Raises:
         ValueError: there are no pictures, or some cannot be used.
@@ -84,6 +92,7 @@ def shards_of(options: Options) -> str:
         if (shards / CATALOGUE_NAME).exists():
             say(f"{images} has not changed since it was prepared into {shards}")
             return str(shards)
+        before()
         older = [path for path in root.glob(f"*-{place}-*") if path.is_dir() and path != shards]
         changed = " again: files or options have changed" if older else ""
         say(f"preparing {table or images} into {shards}{changed}")
@@ -110,6 +119,10 @@ def table_of(images: Path) -> Path | None:
         ValueError: nothing is there, or there are several lists.
     """
     if images.is_file():
+        if images.name == CATALOGUE_NAME:
+            raise _are_shards(images, images.parent)
+        if ARCHIVE.fullmatch(images.name):
+            raise ValueError(f"{images} is an archive; unpack it, and give the folder")
         if images.suffix.lower() not in TABLES:
             raise ValueError(
                 f"{images} is neither a folder of pictures nor a list of them "
@@ -120,6 +133,8 @@ def table_of(images: Path) -> Path | None:
         raise ValueError(
             f"{images} does not exist{hint(images)}; expected a folder, IMAGES/<class>/<image>"
         )
+    if (images / CATALOGUE_NAME).exists():
+        raise _are_shards(images, images)
     entries = [entry for entry in images.iterdir() if not entry.name.startswith(".")]
     tables = sorted(entry for entry in entries if entry.suffix.lower() in TABLES)
     if not tables or sum(entry.is_dir() for entry in entries) > 1:
@@ -131,6 +146,13 @@ def table_of(images: Path) -> Path | None:
             f"use: {tables[0]}"
         )
     return tables[0]
+
+
+def _are_shards(images: Path, shards: Path) -> ValueError:
+    return ValueError(
+        f"{images} is no folder of pictures but one of shards, which are prepared already; give it "
+        f"as --data.shards {shlex.quote(str(shards))}"
+    )
 
 
 def _prepare(images: Path, table: Path | None, options: Options, shards: Path) -> None:

@@ -14,7 +14,7 @@ from apdist.data.text import decoded
 from apdist.training.run_folder.runs import CONFIG_NAME, RUN_NAME, SWEEP
 from apdist_verbs.prepare.folder import Choices
 from apdist_verbs.prepare.table import TableColumns
-from apdist_verbs.presets import preset
+from apdist_verbs.presets import PRESETS, preset
 from apdist_verbs.terminal import options
 from apdist_verbs.terminal.fields import Argument, positional
 
@@ -95,7 +95,7 @@ def start_of(argv: list[str], verb: str, usage: str) -> tuple[Start, list[str]]:
     """
     first = "" if argv[0].startswith("-") else argv[0]
     given = argv[1:] if first else argv
-    if os.path.sep in first and os.path.exists(first):
+    if first not in PRESETS and os.path.exists(first):
         raise ValueError(f"a preset comes first: apdist {verb} folder {shlex.quote(first)}")
     name, config = first, preset(first) if first else Config()
     file = file_in(given)

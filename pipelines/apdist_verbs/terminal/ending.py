@@ -22,6 +22,10 @@ LONGEST_WORD = 300
 LONGEST_LINE = 1200
 
 
+class HelpShown(SystemExit):
+    """A help was all that was asked for."""
+
+
 def end_with(work: Callable[[], int]) -> NoReturn:
     """Run ``work`` and end the process with the code it returns, whatever threads are left.
 
@@ -65,6 +69,10 @@ def exit_code_of(work: Callable[[], int]) -> int:
         return fail(str(error), 1)
     except KeyboardInterrupt as stop:
         return fail(str(stop) or "stopped", 130)
+    except HelpShown:
+        raise
+    except SystemExit:  # a library's own answer to a signal: it says nothing, and 1 means failed
+        return fail("stopped", 130)
 
 
 def fail(message: str, code: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import MISSING
 from typing import Any, TypeVar
 
 from apdist.config import suggestion
+from apdist_verbs.terminal.ending import HelpShown
 from apdist_verbs.terminal.fields import Option, build, options_of
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ def parse(
 
         shown = () if ALL in argv else common
         show_help(prog, description or kind.__doc__ or "", options, shown)
-        raise SystemExit(0)
+        raise HelpShown(0)
     help_flag = ALL if common else "--help"
     given = _explained(argv, options, f"{prog} {help_flag}")
     missing = [o for o in options if o.default is MISSING and o.path not in given]
@@ -90,7 +91,7 @@ def _read(argv: list[str], options: list[Option]) -> Given:
         typed, equals, value = word.partition("=")
         name = typed.replace("_", "-")
         if name not in known:
-            raise ValueError(f"unknown option {typed!r}{suggestion(name, [*known, '--help'])}")
+            raise ValueError(f"unknown option {typed!r}{_meant(name, options, list(known))}")
         option = known[name]
         if option.kind is bool:
             if equals:
@@ -102,6 +103,18 @@ def _read(argv: list[str], options: list[Option]) -> Given:
             raise ValueError(f"{name} needs a value")
         given[option.path] = option.read(texts)
     return given | _positional(unnamed, options)
+
+
+def _meant(name: str, options: list[Option], known: list[str]) -> str:
+    """What a person may have meant by the unknown ``name``."""
+    bare = name.lstrip("-")
+    if place := next((o.name for o in options if o.is_positional and o.name.lower() == bare), ""):
+        return f"; {place} is given without a name before it"
+    # As other programs abbreviate it: --lr for --training.learning-rate.
+    initials = "".join(rf"{re.escape(letter)}\w*-" for letter in bare)[:-1]
+    long = [k for k in known if len(bare) > 1 and re.fullmatch(initials, k.rpartition(".")[2])]
+    named = " or ".join(map(repr, long))
+    return f"; did you mean {named}?" if long else suggestion(name, [*known, "--help"])
 
 
 def _is_name(word: str) -> bool:

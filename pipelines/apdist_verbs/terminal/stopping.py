@@ -12,6 +12,7 @@ _asked = threading.Event()
 def stopped_by_signals() -> Iterator[None]:
     """Inside, SIGINT and SIGTERM (of batch systems and containers) raise `KeyboardInterrupt`.
 
+    So does an error that comes after one: a library has met the exception of the signal on its way.
     A SIGINT that the process was started to ignore, as a shell's background job is, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -23,6 +24,10 @@ def stopped_by_signals() -> Iterator[None]:
     before = {kind: signal.signal(kind, _stop) for kind in kinds}
     try:
         yield
+    except Exception as error:
+        if _asked.is_set():
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

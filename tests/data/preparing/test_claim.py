@@ -10,7 +10,7 @@ import pytest
 
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import read_catalogue
-from apdist.data.preparing.claim import CLAIM, claimed
+from apdist.data.preparing.claim import CLAIM, claimed, claimed_as_it_is
 from apdist.data.preparing.shards import write_shards
 from apdist.data.storage.locks import myself
 from tests.pictures import encode_picture, items, refuse, write_small_set
@@ -44,12 +44,17 @@ def test_a_second_writer_is_refused_and_the_set_of_the_first_is_whole(out: str) 
     assert CLAIM not in storage.list_files(out)
 
 
-def test_the_claim_of_a_killed_writer_says_that_it_was_cut_off(tmp_path: Path) -> None:
+def kill_in(out: Path | str) -> None:
+    """Let a process end while it holds the claim of ``out``."""
     code = (
         "import os, sys; from apdist.data.preparing.claim import claimed\n"
         "with claimed(sys.argv[1]): os._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    subprocess.run([sys.executable, "-c", code, str(out)], check=True)
+
+
+def test_the_claim_of_a_killed_writer_says_that_it_was_cut_off(tmp_path: Path) -> None:
+    kill_in(tmp_path)
     with pytest.raises(ValueError, match="which was cut off; .* remove the folder"):
         claimed(str(tmp_path)).__enter__()
 
@@ -92,3 +97,24 @@ def test_a_signal_beside_the_making_of_the_claim_leaves_none(
     with pytest.raises(KeyboardInterrupt), claimed(str(tmp_path / "set")):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_in_a_filled_folder_a_second_writer_is_refused_and_a_killed_one_succeeded(
+    out: str,
+) -> None:
+    kill_in(out)
+    storage.write_bytes(storage.join(out, "a.tar"), b"")
+    with claimed_as_it_is(out):
+        for again in (claimed, claimed_as_it_is):
+            with pytest.raises(ValueError, match="is being written by process"):
+                again(out).__enter__()
+    assert storage.list_files(out) == ["a.tar"]
+
+
+def test_in_a_filled_folder_the_claim_of_a_writer_elsewhere_is_what_to_remove(
+    tmp_path: Path,
+) -> None:
+    other = replace(myself(), host="far", machine="far/1/2", pid=1)
+    (tmp_path / CLAIM).write_text(json.dumps(asdict(other)))
+    with pytest.raises(ValueError, match=rf"process is no more, remove {tmp_path}/{CLAIM} first"):
+        claimed_as_it_is(str(tmp_path)).__enter__()

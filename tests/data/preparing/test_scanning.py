@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tarfile
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from tests.foreign import (
     samples,
     write_tar,
 )
+from tests.pictures import encoded, picture
+
+PNG = encoded(picture(0, 0))
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,8 @@ from tests.foreign import (
         ([("k.jpg", IMAGE), ("k.cls", b" ")], {}, "has an empty .cls"),
         ([("k.jpg", IMAGE), ("k.cls", b"\xff")], {}, "no UTF-8 text"),
         ([("k.jpg", b""), ("k.cls", b"1")], {}, r"is empty \(0 bytes\)"),
+        ([("k.jpg", IMAGE[:-30]), ("k.cls", b"1")], {}, "cannot be decoded .* truncated"),
+        ([("k.png", PNG[:100]), ("k.cls", b"1")], {}, "cannot be decoded .* truncated"),
         ([("k.jpg", b"no image"), ("k.cls", b"1")], {}, "is no image that Pillow can read"),
         ([("k.mp4", b"x"), ("k.cls", b"1")], {}, "has no image member; it has .mp4, .cls"),
         ([("k.jpg", IMAGE), ("k.cls", b"1")], {"image_extension": "png"}, "has no .png; it has"),
@@ -199,3 +205,12 @@ def test_a_key_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
     result = catalogue(tmp_path, skip=True)
     assert (len(result.catalogue), result.num_problems) == (3, 1)
     assert "caf" in result.problems[0][0]
+
+
+def test_a_tar_of_class_folders_is_told_how_to_say_so(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", [("./cat/1.jpg", IMAGE), ("./dog/2.jpg", IMAGE)])
+    label = "key:([^/]+)/[^/]*$"
+    with pytest.raises(ShardError, match=re.escape(f"is the class: --label '{label}')")):
+        catalogue(tmp_path)
+    named = catalogue(tmp_path, label=label).catalogue.column("label_name")
+    assert set(named.to_pylist()) == {"cat", "dog"}

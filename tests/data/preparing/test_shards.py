@@ -2,6 +2,7 @@ import dataclasses
 import errno
 import json
 import multiprocessing
+import resource
 import tarfile
 import warnings
 from itertools import groupby
@@ -21,6 +22,7 @@ from apdist.data.preparing.shards import (
     unique_keys,
     write_shards,
 )
+from apdist.data.storage import StorageError
 from tests.pictures import encode_picture, items, refuse, write_small_set
 
 
@@ -260,3 +262,14 @@ def test_a_catalogue_survives_being_written(shards: Path, tmp_path: Path) -> Non
     assert again.table.equals(catalogue.table)
     assert again.shards == catalogue.shards
     assert isinstance(again, Catalogue)
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, limits[1]))  # closing the file fails, too
+    try:
+        with pytest.raises(StorageError, match=r"train-000000.tar cannot be written .*make room"):
+            write_small_set(tmp_path / "out", shard_bytes=1 << 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

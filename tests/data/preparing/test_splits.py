@@ -100,3 +100,9 @@ def test_rows_that_are_repeated_are_counted_and_used_once(
     splits = read_split_file(tmp_path / "s.csv", known_in(tmp_path / "images"))
     assert splits == {"a/0.png": "train"}
     assert "repeats 2 rows" in caplog.text
+
+
+def test_pictures_of_one_class_are_refused_in_words_of_their_own() -> None:
+    with pytest.raises(ValueError, match="all pictures are of one class, 'cat'; .* at least 2"):
+        split_by_class({"cat": ["cat/1.jpg", "cat/2.jpg"]}, 0.8, 0)
+    assert split_by_class({"cat": ["cat/1.jpg"]}, 1, 0) == {"cat/1.jpg": "train"}

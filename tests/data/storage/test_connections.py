@@ -3,24 +3,16 @@
 import datetime
 import ipaddress
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from apdist.data import storage
-from apdist.data.storage import RetryPolicy, StorageError
+from apdist.data.storage import StorageError
+from tests.data.storage.conftest import DATA
 from tests.range_server import range_server
 
-DATA = bytes(range(256)) * 20
-
-
-@pytest.fixture(autouse=True)
-def policy() -> Iterator[None]:
-    """A deadline that a busy machine does not reach: what is refused is refused long before."""
-    previous = storage.configure(RetryPolicy(deadline_s=30))
-    yield
-    storage.configure(previous)
+pytestmark = pytest.mark.usefixtures("policy")
 
 
 def test_a_certificate_that_nobody_knows_is_refused_at_once(

@@ -12,28 +12,16 @@ from apdist.data.storage import RetryPolicy, StorageError
 from tests.faulty_proxy import Fault, FaultyProxy, always, faulty_proxy
 from tests.range_server import WebFile, range_server
 
-DATA = bytes(range(256)) * 20
 SIGNATURE = "X-Amz-Signature=5ec2e7"
 
 
-@pytest.fixture(autouse=True)
-def policy() -> Iterator[None]:
-    """A deadline that a busy machine does not reach: what is refused is refused long before."""
-    previous = storage.configure(RetryPolicy(deadline_s=30))
-    yield
-    storage.configure(previous)
+pytestmark = pytest.mark.usefixtures("policy")
 
 
 @pytest.fixture
 def brief(policy: None) -> None:
     """For what is only told when the deadline is over."""
     storage.configure(RetryPolicy(deadline_s=0.6, first_wait_s=0.05, longest_wait_s=0.1))
-
-
-@pytest.fixture
-def web() -> Iterator[WebFile]:
-    with range_server(DATA) as file:
-        yield file
 
 
 @pytest.fixture

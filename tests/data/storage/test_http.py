@@ -1,28 +1,13 @@
 """Answers of HTTP servers: followed, read or refused."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from apdist.data import storage
-from apdist.data.storage import RetryPolicy, StorageError, Version
-from tests.range_server import WebFile, range_server
+from apdist.data.storage import StorageError, Version
+from tests.data.storage.conftest import DATA
+from tests.range_server import WebFile
 
-DATA = bytes(range(256)) * 20
-
-
-@pytest.fixture(autouse=True)
-def policy() -> Iterator[None]:
-    """A deadline that a busy machine does not reach: what is refused is refused long before."""
-    previous = storage.configure(RetryPolicy(deadline_s=30))
-    yield
-    storage.configure(previous)
-
-
-@pytest.fixture
-def web() -> Iterator[WebFile]:
-    with range_server(DATA) as file:
-        yield file
+pytestmark = pytest.mark.usefixtures("policy")
 
 
 def test_redirects_are_followed_but_not_for_ever(web: WebFile) -> None:

@@ -1,5 +1,7 @@
 """Disks: full ones, and paths that are nearly right."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,16 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="file/x cannot be made"):
         storage.write_bytes(str(tmp_path / "file" / "x" / "y"), b"z")
+
+
+def test_a_read_only_disk_is_told_with_the_file_that_was_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    for name in ("write_bytes", "unlink"):  # such a disk refuses to remove what is not there
+        monkeypatch.setattr(Path, name, refuse)
+    for write in (storage.write_bytes, storage.create):
+        with pytest.raises(StorageError, match=r"/a cannot be written \(Read-only.*make room"):
+            write(str(tmp_path / "a"), b"x")

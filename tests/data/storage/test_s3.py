@@ -1,21 +1,14 @@
 """Objects in S3: what is there, under which key, for whom."""
 
 import traceback
-from collections.abc import Iterator
 
 import pytest
 
 from apdist.data import storage
-from apdist.data.storage import RetryPolicy, StorageError, Version
+from apdist.data.storage import StorageError, Version
 from tests.s3_server import S3Server
 
-
-@pytest.fixture(autouse=True)
-def policy() -> Iterator[None]:
-    """A deadline that a busy machine does not reach: what is refused is refused long before."""
-    previous = storage.configure(RetryPolicy(deadline_s=30))
-    yield
-    storage.configure(previous)
+pytestmark = pytest.mark.usefixtures("policy")
 
 
 @pytest.fixture

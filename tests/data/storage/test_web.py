@@ -1,31 +1,16 @@
 """Files of web servers: read in all ways, and never written."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from apdist.data import storage
-from apdist.data.storage import RetryPolicy, StorageError, Version
-from tests.range_server import WebFile, range_server
-
-DATA = bytes(range(256)) * 20
-
+from apdist.data.storage import StorageError, Version
+from tests.data.storage.conftest import DATA
+from tests.range_server import WebFile
 
 SIGNATURE = "X-Amz-Signature=5ec2e7"
 
 
-@pytest.fixture(autouse=True)
-def policy() -> Iterator[None]:
-    """A deadline that a busy machine does not reach: what is refused is refused long before."""
-    previous = storage.configure(RetryPolicy(deadline_s=30))
-    yield
-    storage.configure(previous)
-
-
-@pytest.fixture
-def web() -> Iterator[WebFile]:
-    with range_server(DATA) as file:
-        yield file
+pytestmark = pytest.mark.usefixtures("policy")
 
 
 def test_a_web_file_is_read_in_all_ways(web: WebFile) -> None:

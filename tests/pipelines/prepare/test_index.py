@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.preparing.cataloguing import PARTS
+from apdist.data.preparing.claim import claimed_as_it_is
+from apdist_verbs.prepare import index
 from tests.data.preparing.test_encoding import APDIST, DEADLINE_S, until
 from tests.foreign import sample, samples, write_tar
 from tests.pipelines.test_cli import refused, run
@@ -75,6 +78,26 @@ def test_ctrl_c_ends_cataloguing_and_what_was_read_is_kept(tmp_path: Path) -> No
     assert re.fullmatch(r"apdist: stopped; \d of 6 shards are read, .* from there\n", err)
     assert not (tmp_path / "index.parquet").exists()
     assert not [path for path in (tmp_path / PARTS).iterdir() if path.name.startswith(".")]
+
+
+def test_of_two_at_once_one_is_refused_and_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tar(tmp_path / "a.tar", samples(2))
+    command = ["prepare", "index", str(tmp_path)]
+    with claimed_as_it_is(str(tmp_path)):
+        assert f"{tmp_path} is being written by process" in refused(command, capsys)
+    find = index.find_shards
+
+    def slowly(*args: Any) -> list[str]:
+        (tmp_path / "index.parquet").write_text("of another process")
+        return find(*args)
+
+    monkeypatch.setattr(index, "find_shards", slowly)
+    assert "index.parquet exists; add --overwrite" in refused(command, capsys)
+    assert (tmp_path / "index.parquet").read_text() == "of another process"
+    assert run([*command, "--overwrite"], capsys)[0] == 0
+    assert sorted(os.listdir(tmp_path)) == [".apdist-index", "a.tar", "index.parquet"]
 
 
 def test_shards_on_a_web_server_are_catalogued(

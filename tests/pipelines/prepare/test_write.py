@@ -2,11 +2,15 @@
 
 import errno
 import os
+import re
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from apdist.data.catalogue.catalogue import read_catalogue
+from apdist_verbs.start.start import read_start
+from apdist_verbs.train import check_data
 from tests.pictures import write_folder
 from tests.pipelines.test_cli import refused, run
 
@@ -22,6 +26,32 @@ def test_preparing_says_what_it_wrote_and_which_classes_are_alone(
     assert code == 0
     assert f"{out}: 10 images" in said.replace("\n", "")
     assert "1 class of a single image is left out" in said
+
+
+def test_the_next_command_is_one_that_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    write_folder(tmp_path / "images", {"a": 5, "b": 6, "c": 1, "d": 3, "e": 3})
+    monkeypatch.chdir(tmp_path)
+    command = ["prepare", "folder", "images", "--out", "x", "--split-by-class", "0.6"]
+    _, said, _ = run(command, capsys)
+    (words,) = re.findall(r"next, train on them: apdist (train .*)", said)
+    config = read_start(words.split()[1:])[1].config
+    assert config.training.batch_size < 18
+    assert "training images" in check_data(config)
+
+
+def test_classes_of_nearly_one_name_are_said_once_and_stay_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    images, out = tmp_path / "images", tmp_path / "shards"
+    write_folder(images, {"1": 2, "1.0": 2, "Dog": 2, "DOG": 2, "cat": 2})
+    code, said, _ = run(["prepare", "folder", str(images), "--out", str(out)], capsys)
+    assert code == 0
+    assert re.search(r"named as another one but .*: kept apart +│ +2 │ 1 = 1.0", said)
+    assert len(set(read_catalogue(str(out)).labels.tolist())) == 5
 
 
 def test_a_file_that_is_no_image_is_named_or_skipped_and_counted(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from apdist.config import Config
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist_verbs.start.pictures import cache_root, shards_of, table_of, with_images
 from apdist_verbs.start.start import Options
@@ -99,8 +100,24 @@ def test_what_holds_no_pictures_is_refused(tmp_path: Path, name: str, message: s
 
 def test_options_of_pictures_without_pictures_are_refused() -> None:
     with pytest.raises(ValueError, match="--on-corrupt says how pictures are prepared, and none"):
-        with_images(Options(on_corrupt="skip"))
-    assert with_images(Options()) == Options().config
+        with_images(Options(on_corrupt="skip"), Config(), pytest.fail)
+    assert with_images(Options(), Config(), pytest.fail) == Config()
+
+
+def test_what_else_may_be_refused_is_looked_at_before_pictures_are_prepared(
+    tmp_path: Path, cache: Path
+) -> None:
+    images = tmp_path / "images"
+    write_folder(images, {"a": 2, "b": 2})
+
+    def missing() -> None:
+        raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        with_images(options(images), Config(), missing)
+    assert not list(cache.iterdir())
+    shards = with_images(options(images), Config(), lambda: None).data.shards
+    assert shards == with_images(options(images), Config(), pytest.fail).data.shards
 
 
 def test_the_cache_lies_where_other_programs_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from apdist_verbs.terminal.ending import fail
+from apdist_verbs.terminal.ending import exit_code_of, fail
 from tests.pictures import SIDE
 
 BUSY = """
@@ -71,6 +71,17 @@ end_with(work)
     found, out, err = ended(program)
     assert (found, out) == (code, "half a line, closed\n")
     assert err.strip().splitlines()[-1:] == ([told] if told else [])
+
+
+@pytest.mark.parametrize("code", [0, 1, 15])
+def test_an_exit_of_a_library_is_a_stop_with_a_word(
+    code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> int:
+        sys.exit(code)
+
+    assert exit_code_of(work) == 130
+    assert capsys.readouterr().err == "apdist: stopped\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")

@@ -33,6 +33,14 @@ def test_a_lost_signal_is_raised_again_by_the_progress(
             update(2)
 
 
+def test_an_error_that_comes_after_a_lost_signal_is_a_stop() -> None:
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals():  # noqa: PT012
+        lose(signal.SIGINT)
+        raise ValueError("Ray did not start")
+    with pytest.raises(ValueError, match="of its own"), stopped_by_signals():
+        raise ValueError("of its own")
+
+
 def test_the_next_verb_of_the_process_starts_anew() -> None:
     with stopped_by_signals():
         lose(signal.SIGINT)

@@ -1,5 +1,6 @@
 """What the driver makes of Ray's start, its silence and its end; Ray itself is played."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -8,16 +9,20 @@ from typing import Any
 import pytest
 import ray
 
-from apdist.config import RayConfig
+from apdist.config import Config, RayConfig, override
 from apdist.training.cluster import launch
 from apdist.training.cluster.launch import (
+    Interrupted,
     TrainingError,
     loss_explained,
     ray_cluster,
     raylet_unheard,
+    run_training,
+    told_as_stop,
 )
 from apdist.training.cluster.remote import Inbox
 from apdist.training.events import Stopping, Warned
+from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
 
 STEP, END = Warned(text="a"), Stopping()
@@ -52,6 +57,59 @@ def test_a_sigterm_while_ray_starts_is_a_stop(start: Callable[[Callable[..., Any
     start(init)
     with pytest.raises(KeyboardInterrupt), ray_cluster(RayConfig(num_workers=1)):
         pytest.fail("it went on")
+
+
+@pytest.fixture
+def job(small_config: Config) -> Job:
+    config = override(small_config, {"ray.num_workers": 1})
+    return Job(config, config.run.output)
+
+
+LOST = ray.exceptions.RayActorError()
+
+
+@pytest.mark.parametrize("place", ["init", "remote_mailbox", "Inbox", "build_trainer"])
+@pytest.mark.parametrize("end", [SystemExit(1), SystemExit(0), KeyboardInterrupt(), LOST])
+def test_a_ctrl_c_before_the_first_step_is_a_stop_whatever_ray_makes_of_it(
+    place: str,
+    end: BaseException,
+    job: Job,
+    start: Callable[[Callable[..., Any]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(*_: object, **__: object) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise end
+
+    start(stopped if place == "init" else lambda **_: None)
+    played = {
+        "remote_mailbox": lambda: None,
+        "RemoteLink": lambda _: SimpleNamespace(request_stop=lambda: None),
+        "Inbox": lambda _: lambda last: [],
+        "build_trainer": lambda *_: SimpleNamespace(fit=lambda: None),
+        place: (lambda _: stopped) if place == "Inbox" else stopped,
+    }
+    for name, play in played.items():
+        monkeypatch.setattr(launch, name, play, raising=name != "init")
+    with pytest.raises(Interrupted):
+        run_training(job, lambda _: None)
+
+
+def test_ray_that_is_lost_without_a_signal_is_a_failure(
+    job: Job, start: Callable[[Callable[..., Any]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost() -> None:
+        raise LOST
+
+    start(lambda **_: None)
+    monkeypatch.setattr(launch, "remote_mailbox", lost)
+    with pytest.raises(TrainingError, match="lost the Ray cluster"):
+        run_training(job, lambda _: None)
+
+
+def test_bad_input_that_is_told_after_a_signal_is_still_told() -> None:
+    with pytest.raises(ValueError, match="no room"), told_as_stop([signal.SIGINT]):
+        raise ValueError("no room for the last checkpoint")
 
 
 @pytest.fixture

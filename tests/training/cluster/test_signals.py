@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -65,4 +66,21 @@ def test_handlers_that_others_put_in_place_are_put_back(handlers: dict[int, obje
 def test_an_exit_that_a_handler_raises_is_a_stop(handlers: dict[int, object]) -> None:
     with pytest.raises(KeyboardInterrupt), handlers_kept():
         raise SystemExit(0)
+    assert current() == handlers
+
+
+def test_an_exit_while_handlers_are_put_back_is_a_stop_too(
+    handlers: dict[int, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = signal.signal
+    exits = [SystemExit(1)]
+
+    def interrupted(kind: signal.Signals, handler: Any) -> Any:
+        if exits:  # Ray's handler is still in place
+            raise exits.pop()
+        return put(kind, handler)
+
+    with pytest.raises(KeyboardInterrupt), handlers_kept():  # noqa: PT012
+        put(signal.SIGTERM, signal.SIG_DFL)
+        monkeypatch.setattr(signal, "signal", interrupted)
     assert current() == handlers

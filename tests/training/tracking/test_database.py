@@ -7,7 +7,12 @@ from urllib.parse import quote
 
 import pytest
 
-from apdist.training.tracking.database import make_database, patient, sqlite_path
+from apdist.training.tracking.database import (
+    make_database,
+    patient,
+    refuse_unusable,
+    sqlite_path,
+)
 
 MAKE = """
 import sys, time
@@ -87,3 +92,14 @@ def test_a_locked_database_is_asked_again_and_another_failure_is_not() -> None:
     answers.append(OSError("no such table"))
     with pytest.raises(OSError, match="no such table"):
         patient(work)
+
+
+def test_a_store_that_cannot_be_opened_is_refused_by_a_look_at_its_file(tmp_path: Path) -> None:
+    refuse_unusable(f"sqlite:///{tmp_path}/new.db")
+    refuse_unusable("http://127.0.0.1:1")
+    (tmp_path / "notes.txt").write_text("nothing of the kind")
+    (tmp_path / "empty.db").touch()
+    refuse_unusable(f"sqlite:///{tmp_path}/empty.db")
+    for name, reason in (("no/x.db", "/no is no folder"), ("notes.txt", "is no sqlite database")):
+        with pytest.raises(ValueError, match=f"tracking.uri .*{reason}.*--tracking.no-enabled"):
+            refuse_unusable(f"sqlite:///{tmp_path}/{name}")

@@ -36,6 +36,9 @@ def read_parquet(table: Table, columns: Columns, spool: IO[bytes]) -> list[Row]:
         wanted = {columns.path, columns.label, columns.split, columns.image} & set(there)
         return list(_parquet_rows(file, columns, sorted(wanted), table, spool))
     except (OSError, pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
+        if table.path.is_dir() or not table.path.exists():
+            state = "is a folder" if table.path.is_dir() else "does not exist"
+            raise ValueError(f"{table.path} {state}; give a .parquet file") from error
         raise ValueError(f"{table.path} cannot be read: {error}") from error
 
 

@@ -34,7 +34,8 @@ def read_spreadsheet(path: Path, what: str) -> tuple[list[str], Rows]:
     try:
         lines = io.StringIO(_text(path, what), newline="")  # lines end as they end in the file
     except OSError as error:
-        raise ValueError(f"{what} cannot be read: {error}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(f"{what} cannot be read ({reason}); give a .csv or .tsv file") from error
     setting, lines_before, start, first = None, 0, 0, lines.readline()
     while first and (EMPTY.fullmatch(first) or SETTING.fullmatch(first)):
         setting = setting or SETTING.fullmatch(first)

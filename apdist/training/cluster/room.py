@@ -1,0 +1,50 @@
+"""Where the Ray of a training is, and whether it has room for the workers."""
+
+import math
+import os
+import sys
+from typing import Any
+
+from apdist.config import RayConfig
+from apdist.training.cluster.address import refuse_if_nobody_listens
+
+
+def address_of(config: RayConfig) -> str:
+    """``local`` where Ray is started on this machine, else the cluster that is joined."""
+    # In a job that was submitted to a cluster Ray says there where that cluster is.
+    in_job = config.address == "local" and os.environ.get("RAY_ADDRESS")
+    return "auto" if in_job else config.address
+
+
+def refuse_at_once(config: RayConfig) -> None:
+    """What can be known in a moment, with nothing started and no Ray imported.
+
+    Raises:
+        ValueError: this machine is too small for the workers, or nobody listens at the address.
+    """
+    ray: Any = sys.modules.get("ray")
+    if config.num_workers == 0 or (ray and ray.is_initialized()):  # a caller's own is looked at
+        return
+    if (address := address_of(config)) != "local":
+        refuse_if_nobody_listens(address)
+    else:  # the most that Ray can find here
+        refuse_if_too_small(config, [{"CPU": os.cpu_count() or 1, "GPU": math.inf}])
+
+
+def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> None:
+    """Compare what the workers need with what the nodes have.
+
+    Raises:
+        ValueError: it would wait for ever.
+    """
+    if config.autoscaling:
+        return
+    needs = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
+    # A worker lives on one node: two nodes with one CPU each have no room for a worker with two.
+    room = sum(min(node.get(kind, 0) // n for kind, n in needs.items()) for node in nodes)
+    if config.num_workers > room:
+        each = " and ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in needs.items())
+        raise ValueError(
+            f"ray.num_workers is {config.num_workers}, each with {each}; the cluster has room for "
+            f"{room:g}: use fewer, or --ray.autoscaling if it grows"
+        )

@@ -1,0 +1,39 @@
+"""Room for the workers, as far as it is known before Ray starts."""
+
+import os
+
+import pytest
+
+from apdist.config import RayConfig
+from apdist.training.cluster.room import address_of, refuse_at_once, refuse_if_too_small
+from tests.s3_server import free_ports
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def test_a_worker_needs_all_it_has_on_one_node() -> None:
+    two = RayConfig(num_workers=1, cpus_per_worker=2)
+    refuse_if_too_small(two, [{"CPU": 2}])
+    with pytest.raises(ValueError, match="1, each with 2 CPUs; the cluster has room for 0"):
+        refuse_if_too_small(two, [{"CPU": 1}, {"CPU": 1}])
+    with pytest.raises(ValueError, match="each with 1 CPU and 1 GPU; the cluster has room for 1"):
+        refuse_if_too_small(RayConfig(num_workers=2, use_gpu=True), [{"CPU": 8, "GPU": 1}])
+
+
+def test_more_workers_than_this_machine_has_cpus_are_refused_before_ray_is_there() -> None:
+    many = (os.cpu_count() or 1) + 1
+    with pytest.raises(ValueError, match=f"num_workers is {many}, each with 1 CPU"):
+        refuse_at_once(RayConfig(num_workers=many))
+    refuse_at_once(RayConfig(num_workers=many, autoscaling=True))
+    refuse_at_once(RayConfig(num_workers=0, cpus_per_worker=many))
+
+
+def test_in_a_job_the_cluster_is_that_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert address_of(RayConfig()) == "local"
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_ports(1)[0]}")
+    assert address_of(RayConfig()) == "auto"
+    with pytest.raises(ValueError, match="which RAY_ADDRESS says"):
+        refuse_at_once(RayConfig())
