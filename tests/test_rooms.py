@@ -16,6 +16,8 @@ FLOORS = [
     {
         "data.images",
         "data.augmentation",
+        "data.decoders",
+        "data.fast_decoding",
         "data.pixels",
         "data.png",
         "data.child_signals",

@@ -19,6 +19,7 @@ from apdist.config.loss import LossOptions
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import training_images
+from apdist.data.decoders import resolved
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, total
 from apdist.data.plan.batch_sampler import PlanSummary, build_plan
@@ -87,6 +88,7 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     config, options = job.config, job.config.training
     workers = Workers()
     keeper = Keeper(job.run, job.lease, link, workers, config.checkpoint.keep)
+    refuse_other_decoders(config.data.decoder, workers, device)
     keeper.begin("loading weights")
     torch.manual_seed(options.seed)
     network = build_model(config.model).to(device).train()
@@ -121,6 +123,26 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     with keeper.written_at_the_end():
         if worker.run_steps(stream, start) == options.steps:
             worker.save_model(options.steps)
+
+
+def refuse_other_decoders(decoder: str, workers: Workers, device: torch.device) -> None:
+    """Raise on all workers where one of them lacks ``decoder``; all must call it.
+
+    Raises:
+        ValueError: it is not there, or in other versions.
+    """
+    try:
+        mine = resolved(decoder)
+    except ValueError as error:
+        mine = f"!{socket.gethostname()}: {error}"
+    told = workers.gather_texts(mine, device)
+    for refusal in (text[1:] for text in told if text.startswith("!")):
+        raise ValueError(refusal)
+    if len(set(told)) > 1:
+        raise ValueError(
+            f"data.decoder {decoder} is another one on each worker: {', '.join(sorted(set(told)))}"
+            "; install the same versions on all, or use --data.decoder pillow"
+        )
 
 
 class _Worker:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from apdist.config import Config, flatten, override
 from apdist.data import storage
+from apdist.data.decoders import resolved
 from apdist.training.cluster.launch import Interrupted, arrival, loss_explained, ray_cluster
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
@@ -234,6 +235,8 @@ def show(board: Board, results: Any, start: Start) -> None:
 def training_command(start: Start, config: Config, params: dict[str, Any]) -> str:
     """The `apdist train` command with the sweep's own changes to its start and ``params``."""
     before = flatten(with_absolute_paths(start.config))
+    if before["data.decoder"] == "auto":
+        before["data.decoder"] = resolved("auto")
     changes = {
         name: value
         for name, value in {**flatten(config), **params}.items()
