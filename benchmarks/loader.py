@@ -12,6 +12,7 @@ count. An S3 server on the same machine takes its share of the cores, which is t
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import math
 import multiprocessing
@@ -32,8 +33,8 @@ from PIL import Image
 
 from apdist.config import AugmentConfig, DataConfig
 from apdist.data import storage
-from apdist.data.augmentation import training_image
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
+from apdist.data.decoders import fill_of, resolved
 from apdist.data.loading.reader import ImageReader, read_images
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.batch_sampler import Plan
@@ -52,8 +53,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     # As ten million images of half a million classes, or the cleaned Google Landmarks v2, have.
     parser.add_argument("--per-class", type=int, default=20)
+    parser.add_argument("--decoder", default="auto", help="as data.decoder")
     parser.add_argument("--s3", action="store_true")
     arguments = parser.parse_args()
+    arguments.decoder = resolved(arguments.decoder)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         catalogue = write(f"{folder}/shards", arguments.per_class)
@@ -77,7 +80,10 @@ def main() -> None:
 def show(measured: dict[str, list[Measured]], arguments: argparse.Namespace) -> None:
     """Print the table."""
     units = [rate for rate, _ in measured["plain loop"]]
-    print(f"{arguments.processes} processes, JPEG 800 x 600 to {SIDE} px,", end=" ")
+    print(
+        f"{arguments.decoder}, {arguments.processes} processes, JPEG 800 x 600 to {SIDE} px,",
+        end=" ",
+    )
     print(f"{arguments.per_class} images of each class, groups of {GROUP}")
     print("| way | images/s | against the plain loop | in each round | CPU of the S3 server |")
     print("|---|---|---|---|---|")
@@ -104,27 +110,27 @@ def ways_to_read(
     encoded = [bytes(data) for data in read_images(reader.request(np.arange(len(catalogue))))]
     passes = math.ceil(arguments.steps * BATCH / len(catalogue))
     return {
-        "plain loop": lambda: plain(encoded, arguments.processes, passes),
+        "plain loop": lambda: plain(encoded, passes, arguments),
         "apdist, local shards": lambda: stream(catalogue, arguments),
         "apdist, local shards, threads": lambda: stream(
             catalogue, arguments, loader_processes=0, loader_threads=arguments.processes
         ),
-        "webdataset, local shards": lambda: webdataset(
-            f"{folder}/shards", arguments.processes, passes
-        ),
+        "webdataset, local shards": lambda: webdataset(f"{folder}/shards", passes, arguments),
     }
 
 
-def plain(encoded: list[bytes], processes: int, passes: int) -> Measured:
+def plain(encoded: list[bytes], passes: int, arguments: argparse.Namespace) -> Measured:
     """Images a second of processes that have all bytes in memory."""
+    processes, fill = arguments.processes, fill_of(arguments.decoder)
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(processes + 1)
 
     def work(number: int) -> None:
+        out = np.empty((3, SIDE, SIDE), np.uint8)
         barrier.wait()
         for _ in range(passes):
             for place in range(number, len(encoded), processes):
-                training_image(encoded[place], SIDE, AUGMENT, place)
+                fill(out, encoded[place], AUGMENT, place)
 
     workers = [context.Process(target=work, args=(number,)) for number in range(processes)]
     for worker in workers:
@@ -141,7 +147,7 @@ def stream(
 ) -> Measured:
     """Images a second after the first batch, and the share of the CPU of the process ``server``."""
     options = {"loader_processes": arguments.processes, "read_ahead_mib": 128} | options
-    data = DataConfig(image_size=SIDE, group_size=GROUP, **options)
+    data = DataConfig(image_size=SIDE, group_size=GROUP, decoder=arguments.decoder, **options)
     plan = Plan(catalogue.labels, batch_size=BATCH, group_size=GROUP, seed=0)
     batches = TrainingStream(catalogue, plan, data, AUGMENT, lambda rows: rows).batches(
         0, arguments.steps
@@ -153,17 +159,16 @@ def stream(
     return num_images / seconds, used / seconds / arguments.processes
 
 
-def webdataset(folder: str, processes: int, passes: int) -> Measured:
+def webdataset(folder: str, passes: int, arguments: argparse.Namespace) -> Measured:
     """A plain pipeline of webdataset with the same decoding, in torch's loader."""
     import torch
     import webdataset as wds
 
     shards = sorted(str(path) for path in Path(folder).glob("*.tar"))
-    data = (
-        wds.WebDataset(shards, shardshuffle=False, nodesplitter=None).to_tuple("jpg").map(decoded)
-    )
+    samples = wds.WebDataset(shards, shardshuffle=False, nodesplitter=None).to_tuple("jpg")
+    data = samples.map(functools.partial(decoded, arguments.decoder))
     loader = torch.utils.data.DataLoader(
-        data.batched(BATCH), batch_size=None, num_workers=min(processes, len(shards))
+        data.batched(BATCH), batch_size=None, num_workers=min(arguments.processes, len(shards))
     )
     batches = (batch for _ in range(passes) for batch in loader)
     next(batches)
@@ -172,8 +177,10 @@ def webdataset(folder: str, processes: int, passes: int) -> Measured:
     return num_images / (time.perf_counter() - started), 0.0
 
 
-def decoded(sample: tuple[bytes]) -> tuple[NDArray[np.uint8]]:
-    return (training_image(sample[0], SIDE, AUGMENT, 0),)
+def decoded(decoder: str, sample: tuple[bytes]) -> tuple[NDArray[np.uint8]]:
+    out = np.empty((3, SIDE, SIDE), np.uint8)
+    fill_of(decoder)(out, sample[0], AUGMENT, 0)
+    return (out,)
 
 
 def write(folder: str, per_class: int = 20) -> Catalogue:
@@ -191,13 +198,13 @@ def refuse(_item: Item, reason: str) -> None:
     raise ValueError(reason)
 
 
-def picture(content: tuple[int, int]) -> Encoded:
+def picture(content: tuple[int, int], quality: int = 90) -> Encoded:
     random = np.random.default_rng(content)
     coarse = Image.fromarray(random.integers(0, 255, (75, 100, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((800, 600), Image.Resampling.BICUBIC), dtype=np.int16)
     noisy = (smooth + random.integers(-7, 8, smooth.shape)).clip(0, 255).astype(np.uint8)
     target = io.BytesIO()
-    Image.fromarray(noisy).save(target, "JPEG", quality=90)
+    Image.fromarray(noisy).save(target, "JPEG", quality=quality)
     return Encoded(target.getvalue(), "jpg", 800, 600)
 
 
