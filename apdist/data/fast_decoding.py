@@ -18,7 +18,7 @@ from PIL import Image
 
 from apdist.config import AugmentConfig
 from apdist.data.augmentation import Drawn, Row, draw, training_image
-from apdist.data.images import plain_jpeg
+from apdist.data.images import UPRIGHT, plain_jpeg
 
 _JPEG = b"\xff\xd8\xff"
 _MOST_PIXELS_OF_A_SIDE = (1 << 15) - 2
@@ -71,18 +71,14 @@ def _warped(
     pixels: NDArray[np.uint8], orientation: int, side: int, drawn: Drawn
 ) -> NDArray[np.uint8]:
     """The crop (s, s, 4) of ``pixels`` (h, w, 4): turned upright, rotated, scaled and flipped."""
-    height, width = pixels.shape[:2]
-    is_sideways = orientation in _SIDEWAYS
-    upright = (height, width) if is_sideways else (width, height)
-    shrinking, right, down = drawn.place(upright, side)
-    if shrinking > 1:  # Pillow's own, of 16 to 1 and less
-        stored = Image.frombuffer("RGBX", (width, height), pixels)
-        pixels = np.asarray(stored.reduce(shrinking))
-    x, y = (down, right) if is_sideways else (right, down)
+    shrinking, right, down = drawn.place(_upright_size(pixels, orientation), side)
+    if shrinking > 1:
+        pixels, orientation = _shrunk(pixels, orientation, shrinking), 1
+    x, y = (down, right) if orientation in _SIDEWAYS else (right, down)
     if orientation in _MIRRORED:
-        x = _reversed(x, width / shrinking)
+        x = _reversed(x, pixels.shape[1])
     if orientation in _UPSIDE_DOWN:
-        y = _reversed(y, height / shrinking)
+        y = _reversed(y, pixels.shape[0])
     if drawn.is_flipped:
         x, y = _from_the_right(x, side), _from_the_right(y, side)
     inside = _stays_within(x, pixels.shape[1], side) and _stays_within(y, pixels.shape[0], side)
@@ -98,7 +94,19 @@ def _warped(
     return crop
 
 
-def _reversed(row: Row, length: float) -> Row:
+def _upright_size(pixels: NDArray[np.uint8], orientation: int) -> tuple[int, int]:
+    height, width = pixels.shape[:2]
+    return (height, width) if orientation in _SIDEWAYS else (width, height)
+
+
+def _shrunk(pixels: NDArray[np.uint8], orientation: int, times: int) -> NDArray[np.uint8]:
+    """``pixels`` upright, and smaller: the same blocks as the reference's, of its own function."""
+    image = Image.frombuffer("RGBX", pixels.shape[1::-1], pixels)
+    turn = UPRIGHT.get(orientation)
+    return np.asarray((image if turn is None else image.transpose(turn)).reduce(times))
+
+
+def _reversed(row: Row, length: int) -> Row:
     a, b, c = row
     return -a, -b, length - c
 

@@ -235,11 +235,12 @@ def show(board: Board, results: Any, start: Start) -> None:
 def training_command(start: Start, config: Config, params: dict[str, Any]) -> str:
     """The `apdist train` command with the sweep's own changes to its start and ``params``."""
     before = flatten(with_absolute_paths(start.config))
-    if before["data.decoder"] == "auto":
-        before["data.decoder"] = resolved("auto")
+    after = {**flatten(config), **params}
+    if before["data.decoder"] == "auto" and after["data.decoder"] == resolved("auto"):
+        after["data.decoder"] = "auto"  # it was resolved when the sweep began
     changes = {
         name: value
-        for name, value in {**flatten(config), **params}.items()
+        for name, value in after.items()
         if value != before[name] and not name.startswith("run.")
     }
     return " ".join(
