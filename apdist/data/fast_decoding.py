@@ -22,7 +22,7 @@ from apdist.data.images import UPRIGHT, plain_jpeg
 
 _JPEG = b"\xff\xd8\xff"
 _MOST_PIXELS_OF_A_SIDE = (1 << 15) - 2
-"""OpenCV counts them in 16 bits with a sign."""
+"""OpenCV, up to version 4 at least, counts them in 16 bits with a sign."""
 _SIDEWAYS, _MIRRORED, _UPSIDE_DOWN = (5, 6, 7, 8), (2, 3, 7, 8), (3, 4, 6, 7)
 """EXIF orientations whose stored axes are exchanged; those whose stored x runs against the upright
 image's axis; and the same of y."""
