@@ -142,18 +142,18 @@ def damaged() -> list[bytes]:
     found = []
     small = picture(3, 1, side=96)
     for data in (jpeg(small), jpeg(small, progressive=True), jpeg(small, 6, subsampling=0)):
-        ends = [*range(0, len(data), len(data) // 40), *range(len(data) - 12, len(data))]
+        ends = [*range(0, len(data), len(data) // 30), *range(len(data) - 12, len(data))]
         found += [data[:end] for end in ends]
         found += [data[:end] + b"\xff\xd9" for end in ends]
-        for place in random.integers(len(data), size=120):
+        for place in random.integers(len(data), size=60):
             flipped = bytearray(data)
             flipped[place] ^= 1 << int(random.integers(8))
             found.append(bytes(flipped))
-        for place in random.integers(700, size=120):  # headers, tables
+        for place in random.integers(700, size=60):  # headers, tables
             changed = bytearray(data)
             changed[place] = int(random.integers(256))
             found.append(bytes(changed))
-        for first, second in np.sort(random.integers(len(data), size=(20, 2))):
+        for first, second in np.sort(random.integers(len(data), size=(10, 2))):
             found.append(data[:first] + data[second:])
         found.append(data + b"more")
     return found
@@ -178,8 +178,8 @@ def test_damaged_data_is_refused_where_pillow_refuses_it_in_the_same_words() -> 
         else:
             assert np.abs(found - expected).max() <= ROUNDING
             num_fast += is_fast(data, STILL, 0)
-    assert num_refused > 150
-    assert num_fast > 150
+    assert num_refused > 100
+    assert num_fast > 100
 
 
 def test_threads_make_the_images_of_one() -> None:
