@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from apdist.config import Config
 from apdist.data import storage
+from apdist.data.decoders import resolved
 from apdist.training.events import WorkersFailed
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
@@ -123,7 +124,7 @@ def check_data(config: Config) -> str:
 
 @phase("building the network")
 def check_model(config: Config) -> None:
-    """Build network and loss once here: what is missing should not be found on a cluster.
+    """Build network and loss once here, ask for the decoder: a cluster should not find it missing.
 
     Raises:
         ValueError: a package or a file with weights is not there.
@@ -131,6 +132,7 @@ def check_model(config: Config) -> None:
     from apdist.loss.batch_loss import build_loss
     from apdist.model.pretrained import build_model
 
+    resolved(config.data.decoder)
     build_model(config.model)
     build_loss(config.loss)
 
