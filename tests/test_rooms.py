@@ -17,6 +17,8 @@ FLOORS = [
         "data.images",
         "data.augmentation",
         "data.endings",
+        "data.decoders",
+        "data.fast_decoding",
         "data.pixels",
         "data.png",
         "data.child_signals",

@@ -1,12 +1,16 @@
 """Options of the data: where images come from, how a batch is made of them."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-from apdist.config.values import at_least, in_range
+from apdist.config.values import at_least, in_range, suggestion
 
 MOST_PIXELS = 1 << 15
 """Largest side of an image; 3 GiB for a single one."""
+DECODERS = ("auto", "pillow", "simplejpeg")
+_WITH_VERSIONS = re.compile(r"(simplejpeg-[\w.]+\+opencv-[\w.]+\+)?pillow-[\w.]+")
+"""A decoder as a run keeps it; see `apdist.data.decoders`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,9 @@ class DataConfig:
     """Most groups of one class in a batch, whatever its weight; 0: as it comes."""
     on_corrupt: Literal["error", "replace"] = "error"
     """What to do with an image that cannot be read: stop, or take another one of its class."""
+    decoder: str = "auto"
+    """Who makes training images of JPEGs: pillow; simplejpeg, with OpenCV (extra `fast-decode`); or
+    auto, the second where it is installed. A run keeps what it began with, and its versions."""
     loader_processes: int = 2
     """Processes per worker that read and decode images; 0: threads of the worker itself."""
     loader_threads: int = 1
@@ -70,6 +77,12 @@ class DataConfig:
         at_least("data.read_ahead_mib", self.read_ahead_mib, 1)
         in_range("data.read_deadline_s", self.read_deadline_s, 0.1, 86400)
         in_range("data.cache_gib", self.cache_gib, 0.001, float("inf"))
+        if self.decoder not in DECODERS and not _WITH_VERSIONS.fullmatch(self.decoder):
+            raise ValueError(
+                f"data.decoder must be one of {', '.join(DECODERS)}, or one of them with its "
+                f"versions as config.json has it, got {self.decoder!r}"
+                f"{suggestion(self.decoder, list(DECODERS))}"
+            )
         if not self.shards:
             raise ValueError("data.shards is empty; give the folder that `apdist prepare` wrote")
 

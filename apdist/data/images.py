@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from apdist.data.endings import reaches_its_end
-from apdist.data.pixels import PixelError, to_rgb
+from apdist.data.pixels import PixelError, moves_colours, to_rgb
 from apdist.data.png import scale_transparent_value, without_metadata
 
 MAX_PIXELS = 178_956_970
@@ -31,6 +31,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes each EXIF orientation."""
+_DCT_BLOCK = 8
 
 
 class ImageError(ValueError):
@@ -126,6 +127,33 @@ def refuse_cut(data: bytes) -> None:
     """
     if not reaches_its_end(data):
         open_image(data, min_side=1)
+
+
+@dataclass(frozen=True)
+class PlainJpeg:
+    """What Pillow would decode of a JPEG whose colours are sRGB as they are stored."""
+
+    size: tuple[int, int]
+    """Width and height as they are stored, of the fraction that is decoded."""
+    orientation: int
+    """1 to 8, as EXIF numbers them."""
+
+
+def plain_jpeg(data: bytes | memoryview, min_side: int) -> PlainJpeg | None:
+    """What `open_image` would decode, from the header; None of all that needs more than decoding.
+
+    None are other formats, several pictures in a file, grey and CMYK, profiles that move colours,
+    and images of less than a block, at which sizes do not tell the fraction.
+    """
+    try:
+        image = _opened(data)
+    except ImageError:
+        return None
+    is_plain = image.format == "JPEG" and image.mode == "RGB" and min(image.size) >= _DCT_BLOCK
+    if not is_plain or moves_colours(image.info.get("icc_profile") or b"", "RGB"):
+        return None
+    image.draft("RGB", _draft_size(image.size, min_side))
+    return PlainJpeg(image.size, _orientation(image))
 
 
 def _opened(data: bytes | memoryview) -> Image.Image:

@@ -103,6 +103,11 @@ def _to_srgb(image: Image.Image, stored: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def moves_colours(profile: bytes, mode: str) -> bool:
+    """Whether an image of ``mode`` with this colour profile (empty: none) changes by it."""
+    return bool(profile) and _colour_change(profile, mode) is not None
+
+
 @functools.lru_cache(maxsize=32)
 def _colour_change(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """From the colours of ``profile`` (empty: CIELAB) to sRGB.

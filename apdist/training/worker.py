@@ -1,10 +1,13 @@
 """What every worker of a run does: get ready, go on from the newest checkpoint, train."""
 
+import socket
+
 import torch
 
 from apdist.config import Config
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.catalogue.selection import training_images
+from apdist.data.decoders import resolved
 from apdist.data.plan.batch_sampler import build_plan
 from apdist.model.pretrained import build_model
 from apdist.training.loop import Images, Job, Loop
@@ -25,6 +28,7 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     config, options = job.config, job.config.training
     workers = Workers()
     keeper = Keeper(job.run, job.lease, link, workers, config.checkpoint.keep)
+    refuse_other_decoders(config.data.decoder, workers, device)
     keeper.begin("loading weights")
     torch.manual_seed(options.seed)
     network = build_model(config.model).to(device).train()
@@ -58,3 +62,23 @@ def train(job: Job, link: Link, device: torch.device) -> None:
 def _is_always_bf16(config: Config) -> bool:
     """Whether the network only ever runs under bf16 autocast."""
     return config.training.precision == "bf16" == config.evaluation.precision
+
+
+def refuse_other_decoders(decoder: str, workers: Workers, device: torch.device) -> None:
+    """Raise on all workers where one of them lacks ``decoder``; all must call it.
+
+    Raises:
+        ValueError: it is not there, or in other versions.
+    """
+    try:
+        mine = resolved(decoder)
+    except ValueError as error:
+        mine = f"!{socket.gethostname()}: {error}"
+    told = workers.gather_texts(mine, device)
+    for refusal in (text[1:] for text in told if text.startswith("!")):
+        raise ValueError(refusal)
+    if len(set(told)) > 1:
+        raise ValueError(
+            f"data.decoder {decoder} is another one on each worker: {', '.join(sorted(set(told)))}"
+            "; install the same versions on all, or use --data.decoder pillow"
+        )

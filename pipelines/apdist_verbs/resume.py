@@ -6,6 +6,7 @@ import time
 
 from apdist.config import Config, flatten, is_decisive
 from apdist.data import storage
+from apdist.data.decoders import resolved, with_versions
 from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.run_folder.lease import refuse_if_held
 from apdist.training.run_folder.runs import Run, open_run
@@ -32,6 +33,8 @@ def resume(argv: list[str]) -> int:
     run = open_run(storage.absolute(uri))
     prog = f"apdist train --resume {shlex.quote(uri)}"
     config = with_absolute_paths(parse(Config, given, prog, default=run.config))
+    if config.data.decoder != run.config.data.decoder:
+        config = with_versions(config)
     if FORK in argv:
         new = forked(run, config)
         with discarded_if_refused(new):
@@ -41,6 +44,7 @@ def resume(argv: list[str]) -> int:
         say(f"{run.uri} has done all its {run.config.training.steps} steps")
         settle_if_behind(run)
         return 0
+    resolved(config.data.decoder)  # refused here, before Ray starts
     refuse_if_held(run.uri)
     if changed:
         check_surroundings(config)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from apdist.config import Config, flatten, override
 from apdist.data import storage
+from apdist.data.decoders import resolved
 from apdist.training.cluster.launch import (
     Interrupted,
     arrival,
@@ -243,9 +244,12 @@ def show(board: Board, results: Any, start: Start) -> None:
 def training_command(start: Start, config: Config, params: dict[str, Any]) -> str:
     """The `apdist train` command with the sweep's own changes to its start and ``params``."""
     before = flatten(with_absolute_paths(start.config))
+    after = {**flatten(config), **params}
+    if before["data.decoder"] == "auto" and after["data.decoder"] == resolved("auto"):
+        after["data.decoder"] = "auto"  # it was resolved when the sweep began
     changes = {
         name: value
-        for name, value in {**flatten(config), **params}.items()
+        for name, value in after.items()
         if value != before[name] and not name.startswith("run.")
     }
     return " ".join(

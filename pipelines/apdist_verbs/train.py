@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from apdist.config import Config, LossConfig, ModelConfig
 from apdist.data import storage
+from apdist.data.decoders import resolved
 from apdist.training.events import WorkersFailed
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
@@ -120,11 +121,12 @@ def check_data(config: Config) -> str:
 
 
 def check_model(config: Config) -> None:
-    """Build network and loss once here: what is missing should not be found on a cluster.
+    """Build network and loss once here, ask for the decoder: a cluster should not find it missing.
 
     Raises:
         ValueError: a package or a file with weights is not there.
     """
+    resolved(config.data.decoder)
     _build(config.model, config.loss)
 
 

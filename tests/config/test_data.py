@@ -13,6 +13,8 @@ from apdist.config import Config, override
         ({"data.holdout_share": 1.0}, "data.holdout_share must lie in \\[0, 1\\)"),
         ({"data.loader_threads": 0}, "data.loader_threads must be at least 1"),
         ({"data.read_deadline_s": 0.0}, "data.read_deadline_s must lie in"),
+        ({"data.decoder": "pilow"}, "auto, pillow, simplejpeg, or .*; did you mean 'pillow'"),
+        ({"data.decoder": "simplejpeg-1.9.0+pillow-12.0"}, "one of them with its versions"),
         ({"data.shards": ""}, "data.shards is empty"),
         ({"augment.min_scale": 1.5}, "0 < min <= max <= 2"),
         ({"augment.max_scale": 2.5}, "0 < min <= max <= 2"),

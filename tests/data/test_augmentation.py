@@ -42,7 +42,7 @@ def test_a_photograph_is_decoded_as_small_as_its_crop_allows(
     sizes = []
     crop = augmentation._crop
 
-    def spy(image: Image.Image, side: int, where: augmentation._Crop) -> Image.Image:
+    def spy(image: Image.Image, side: int, where: augmentation.Drawn) -> Image.Image:
         sizes.append((where.scale, image.width))
         assert image.width * where.scale >= side, "the crop would have to be enlarged"
         return crop(image, side, where)

@@ -1,18 +1,21 @@
 """Going on with a run: with other options, as another run, after a stop anywhere."""
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apdist.config import Config, override
+from apdist.config import Config, from_json, override, to_json
+from apdist.data.decoders import resolved
 from apdist.training import loop
 from apdist.training.events import Ended, Evaluated, Event, Restarted, StepDone
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run, open_run
+from apdist_verbs import train
 from apdist_verbs.__main__ import main
 from apdist_verbs.resume import resume
 from apdist_verbs.train import train_run
@@ -72,6 +75,36 @@ def test_what_changes_the_learning_is_refused_by_name_with_the_way_out(
     with pytest.raises(ValueError, match=r"training.steps 9 \(was 6\)"):
         resume([run.uri, "--training.steps", "9"])  # the schedule is a function of the steps
     assert Path(run.uri, "config.json").read_text() == before
+
+
+def test_a_run_goes_on_with_its_own_decoder_only(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stopped(small_config, monkeypatch, 2)
+    path, here = Path(run.uri, "config.json"), resolved("auto")
+    changed = rf"another data.decoder pillow-[\d.]+ \(was {re.escape(here)}\).* --fork"
+    with pytest.raises(ValueError, match=changed):
+        resume([run.uri, "--data.decoder", "pillow"])
+    before = path.read_text()
+    older = override(from_json(before), {"data.decoder": "pillow-0.1"})
+    path.write_text(to_json(older))
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_run", None)  # it does not come to that
+        assert main(["train", "--resume", run.uri]) == 2
+    said = capsys.readouterr().err
+    assert "data.decoder is pillow-0.1, and here is pillow-" in said
+    assert said.count("\n") == 1
+    for name in "bc":
+        assert resume([run.uri, "--fork", "--data.decoder", "auto", "--run.name", name]) == 0
+        fork = open_run(str(path.parent.with_name(name)))
+        assert fork.is_complete
+        assert fork.config.data.decoder == here
+        path.write_text(before.replace(here, "auto"))  # as runs were kept before they had versions
+    path.write_text(before)
+    assert resume([run.uri, "--data.decoder", "auto"]) == 0
+    assert steps(run) == [1, 2, 3, 4, 5, 6]
+    path.write_text(to_json(older))
+    assert resume([run.uri]) == 0  # it has nothing to do
 
 
 def test_more_steps_are_taken_where_the_schedule_is_constant(

@@ -14,7 +14,7 @@ from apdist.training.events import Ended, Evaluated, Event, StepDone
 from apdist.training.loop import Job
 from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.runs import Run, create_run, open_run
-from apdist_verbs.train import check_data, train_run
+from apdist_verbs.train import check_data, check_model, train_run
 from tests.pictures import write_small_set
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
@@ -126,6 +126,13 @@ def test_a_driver_that_fails_leaves_no_trainer_and_gets_no_checkpoint(
         run_training(Job(run.config, run.uri), fail)
     assert "trainer" not in {thread.name for thread in threading.enumerate()}
     assert newest_sound(run.uri) is None
+
+
+def test_a_decoder_that_is_not_here_is_refused_before_pictures_are_prepared(
+    small_config: Config,
+) -> None:
+    with pytest.raises(ValueError, match="data.decoder is pillow-0.1, and here is"):
+        check_model(override(small_config, {"data.decoder": "pillow-0.1"}))
 
 
 def test_what_is_used_and_left_out_is_said_before_training(small_config: Config) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apdist.config import AugmentConfig
-from apdist.data.augmentation import image_seed, training_image
+from apdist.data.augmentation import image_seed
+from apdist.data.decoders import fill_of
 from apdist.data.images import ImageError
 from apdist.data.loading.reader import ReadRequest
 
@@ -49,6 +50,7 @@ def decode_into(
     encoded: Sequence[bytes | memoryview],
     out: NDArray[np.uint8],
     augment: AugmentConfig,
+    decoder: str = "pillow",
 ) -> TaskResult:
     """Write the augmented images of a request into ``out`` (p, 3, s, s) uint8.
 
@@ -57,14 +59,18 @@ def decode_into(
         encoded: its images as they were read.
         out: gets the images; that of a corrupt one is left as it is.
         augment: random changes.
+        decoder: who makes the images, see `apdist.data.decoders`.
+
+    Raises:
+        ValueError: this process has another decoder.
     """
     request, started = task.request, time.perf_counter()
-    result = TaskResult(len(request), sum(map(len, encoded)))
+    result, fill = TaskResult(len(request), sum(map(len, encoded))), fill_of(decoder)
     for number, data in enumerate(encoded):
         try:
             request.check(number, data)
             seed = image_seed(task.seed, task.epoch, request.keys[number])
-            out[number] = training_image(data, out.shape[-1], augment, seed)
+            fill(out[number], data, augment, seed)
         except ImageError as error:
             result.corrupt[number] = str(error)
     result.decode_s = time.perf_counter() - started

@@ -50,6 +50,8 @@ class Settings:
     """Requests that a loader decodes at once."""
     num_reads: int
     """Requests that it reads meanwhile."""
+    decoder: str = "pillow"
+    """By its name with versions: a loader that has another one makes no image."""
     encoded_bytes: int
     """Most encoded bytes held at once; a request of more is read alone."""
     cache_dir: str = ""
@@ -80,7 +82,7 @@ class Loader:
 
     def __init__(self, settings: Settings) -> None:
         storage.configure(RetryPolicy(deadline_s=settings.deadline_s))
-        self.augment = settings.augment
+        self.augment, self.decoder = settings.augment, settings.decoder
         self.cache = (
             ShardCache(settings.cache_dir, settings.cache_bytes) if settings.cache_dir else None
         )
@@ -123,7 +125,7 @@ class Loader:
         future: "Future[TaskResult]",
     ) -> None:
         try:
-            result = decode_into(task, encoded, out, self.augment)
+            result = decode_into(task, encoded, out, self.augment, self.decoder)
             result.read_s = read_s
             with self.lock:
                 now = self._counts()

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from apdist.config import AugmentConfig, DataConfig
 from apdist.data.catalogue.catalogue import Catalogue
+from apdist.data.decoders import resolved
 from apdist.data.images import ImageError
 from apdist.data.loading.buffers import Buffer, BufferPool
 from apdist.data.loading.decoding import Task, TaskResult, decode_into, explain
@@ -73,6 +74,9 @@ class TrainingStream:
         data: image size, loaders, memory, what to do with a corrupt image.
         augment: random changes.
         own_rows: cuts a global batch (B,) down to this worker's rows.
+
+    Raises:
+        ValueError: ``data.decoder`` is not here.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class TrainingStream:
         self.labels = catalogue.labels
         self.settings = Settings(
             augment=augment,
+            decoder=resolved(data.decoder),
             num_threads=data.loader_threads,
             num_reads=data.loader_reads,
             encoded_bytes=_encoded_bytes(data) // max(1, data.loader_processes),
@@ -196,7 +201,8 @@ class TrainingStream:
         others = np.flatnonzero(self.labels == self.labels[row])
         for other in np.roll(others, -1 - int(np.searchsorted(others, row)))[:-1]:
             task = Task(self.reader.request(np.array([other])), self.plan.seed, epoch)
-            if not decode_into(task, read_images(task.request), out, self.augment).corrupt:
+            encoded = read_images(task.request)
+            if not decode_into(task, encoded, out, self.augment, self.settings.decoder).corrupt:
                 return
         request: ReadRequest = self.reader.request(np.array([row]))
         raise ImageError(f"{request.describe(0)} is corrupt, and so is all of its class")

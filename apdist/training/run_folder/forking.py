@@ -37,7 +37,7 @@ def fork(parent: Run, config: Config) -> tuple[Run, int]:
     run.save_info(parent={"run": parent.uri, "step": step})
     marker = dataclasses.replace(
         found.marker,
-        config_hash=config_hash(config),
+        config_hash=config_hash(run.config),
         data_hash=images.fingerprint(),
         history=(),
     )

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from apdist.config import Config, from_json, override, to_json
 from apdist.data import storage
+from apdist.data.decoders import with_versions
 from apdist.data.storage.local import missing_folders
 from apdist.data.text import decoded
 from apdist.training.events import CheckpointWritten, ChunksResized, Ended, Event, Started
@@ -174,11 +175,12 @@ class Run:
 
 
 def create_run(config: Config, preset: str) -> Run:
-    """Make the folder of a new run and write its options.
+    """Make the folder of a new run and write its options, the decoder with its versions.
 
     Raises:
-        ValueError: a run of this name exists.
+        ValueError: a run of this name exists, or the decoder is not here.
     """
+    config = with_versions(config)
     name = config.run.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in itertools.count(1):  # of trainings that begin in one second
         uri = storage.join(config.run.output, name if number == 1 else f"{name}-{number}")

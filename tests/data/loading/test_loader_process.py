@@ -60,6 +60,17 @@ def test_a_shard_that_is_gone_is_named_by_a_loader_process(tmp_path: Path) -> No
         all_batches(stream_of(catalogue, loader_processes=1))
 
 
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_loader_with_another_decoder_is_refused(shards: Path, processes: int) -> None:
+    catalogue = read_catalogue(str(shards)).select("train")
+    with pytest.raises(ValueError, match="data.decoder is pillow-0.1, and here is pillow-"):
+        stream_of(catalogue, decoder="pillow-0.1")
+    stream = stream_of(catalogue, loader_processes=processes)
+    stream.settings = dataclasses.replace(stream.settings, decoder="pillow-0.1")
+    with pytest.raises(ValueError, match="data.decoder is pillow-0.1, and here is pillow-"):
+        all_batches(stream)
+
+
 def test_a_loader_reads_on_while_it_decodes_one_piece(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

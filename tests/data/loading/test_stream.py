@@ -12,8 +12,9 @@ from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.decoding import Task, decode_into
 from apdist.data.loading.reader import ImageReader, read_images
 from apdist.data.loading.stream import request_cuts
+from apdist.data.preparing.shards import Encoded, write_shards
 from tests.data.loading.streams import all_batches, stream_of
-from tests.pictures import SIDE
+from tests.pictures import SIDE, encoded, items, picture, refuse
 
 
 def test_batches_do_not_depend_on_threads_or_read_ahead(shards: Path) -> None:
@@ -24,6 +25,26 @@ def test_batches_do_not_depend_on_threads_or_read_ahead(shards: Path) -> None:
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a.images, b.images)
         assert torch.equal(a.labels, b.labels)
+
+
+def test_threads_and_processes_make_the_images_of_the_chosen_decoder(tmp_path: Path) -> None:
+    def photograph(content: tuple[int, int]) -> Encoded:
+        image = picture(*content, side=3 * SIDE)
+        return Encoded(encoded(image, "JPEG", quality=95), "jpg", *image.size)
+
+    catalogue = write_shards(
+        items(), photograph, str(tmp_path), shard_bytes=50_000, on_refused=refuse
+    ).select("train")
+    here, there, slow = (
+        torch.cat([batch.images for batch in all_batches(stream_of(catalogue, **options))]).int()
+        for options in (
+            {"decoder": "simplejpeg", "loader_processes": 0},
+            {"decoder": "auto", "loader_processes": 1, "loader_threads": 2},
+            {"decoder": "pillow"},
+        )
+    )
+    assert torch.equal(here, there)
+    assert 0.1 < (here - slow).abs().float().mean() < 1.5
 
 
 def test_two_workers_together_have_the_batch_of_one(shards: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from apdist.config import Config, DataConfig, RunConfig, override
 from apdist.data import storage
+from apdist.data.decoders import resolved
 from apdist.training.events import Started, StepDone
 from apdist.training.run_folder.checkpoint import Marker, save_checkpoint
 from apdist.training.run_folder.lease import held
@@ -29,6 +30,15 @@ def test_a_run_comes_back_with_options_and_history(tmp_path: Path) -> None:
     assert (again.config, again.preset) == (run.config, "glyphs")
     assert again.info == {"tracking_run_id": "id"}
     assert again.history == run.history
+
+
+def test_a_run_keeps_its_decoder_with_versions(tmp_path: Path) -> None:
+    run = create_run(config_in(tmp_path, "a"), "glyphs")
+    assert run.config.data.decoder == open_run(run.uri).config.data.decoder == resolved("auto")
+    other = override(config_in(tmp_path, "b"), {"data.decoder": "pillow-0.1"})
+    with pytest.raises(ValueError, match="data.decoder is pillow-0.1, and here is pillow-"):
+        create_run(other, "glyphs")
+    assert not (tmp_path / "b").exists()
 
 
 def test_options_that_an_editor_gave_a_byte_order_mark_are_read(tmp_path: Path) -> None:
