@@ -1,8 +1,6 @@
 """The loop of a worker, in this process."""
 
 import logging
-import socket
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +13,6 @@ from torch import Tensor
 
 from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import read_catalogue
-from apdist.data.decoders import resolved
 from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.batch_sampler import Plan
 from apdist.loss.listwise import AveragePrecisionLoss
@@ -35,7 +32,6 @@ from apdist.training.events import (
 from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.runs import Run, create_run, whole_history
-from apdist.training.step.collectives import Workers
 from apdist.training.step.options import StepOptions
 from apdist.training.worker import train
 from tests.late_device import LateCopies, travelling
@@ -167,32 +163,6 @@ def test_the_loss_falls_and_unseen_classes_are_found_better(small_config: Config
     assert sum(curve[-5:]) < 0.7 * sum(curve[:5])
     before, after = (event.figures["map"] for event in of_kind(events, Evaluated))
     assert after > before
-
-
-def refused_decoders(*names: str) -> list[str]:
-    """What a worker says to each; the last one finds no OpenCV, to the end of its process."""
-    workers, said = Workers(), []
-    if workers.rank == workers.size - 1:
-        sys.modules["cv2"] = None  # type: ignore[assignment]
-    for name in names:
-        with pytest.raises(ValueError, match=r"data\.decoder") as refused:
-            loop.refuse_other_decoders(name, workers, CPU)
-        said.append(str(refused.value))
-    return said
-
-
-def test_a_decoder_that_one_worker_lacks_is_refused_on_all() -> None:
-    name = resolved("auto")
-    first, second = on_workers(2, refused_decoders, name, "auto")
-    assert first == second
-    assert f": data.decoder is {name}, and here is pillow-" in first[0]
-    assert "data.decoder auto is another one on each worker: pillow-" in first[1]
-
-
-def test_a_training_with_another_decoder_does_not_begin(small_config: Config) -> None:
-    config = override(small_config, {"data.decoder": "pillow-0.1"})
-    with pytest.raises(ValueError, match=f"{socket.gethostname()}: data.decoder is pillow-0.1"):
-        train(Job(config, config.run.output), Mailbox[Event](), CPU)
 
 
 def replaced_images(config: Config) -> list[float]:

@@ -1,5 +1,7 @@
 """A worker gets ready: the network, its images, the checkpoint that it goes on from."""
 
+import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,12 +9,18 @@ import pytest
 import torch
 
 from apdist.config import Config, override
+from apdist.data.decoders import resolved
 from apdist.model.pretrained import load_model
 from apdist.training import loop, worker
+from apdist.training.events import Event
 from apdist.training.judging import Judge
+from apdist.training.loop import Job
+from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.history import Kept
+from apdist.training.step.collectives import Workers
 from tests.pictures import write_small_set
 from tests.training.test_loop import StopAfter, gone_on, losses, trained
+from tests.workers import on_workers
 
 
 @pytest.mark.parametrize(("training", "evaluation"), [("bf16", "bf16"), ("bf16", "float32")])
@@ -22,6 +30,32 @@ def test_weights_travel_rounded_where_the_network_never_runs_in_float32(
     precisions = {"training.precision": training, "evaluation.precision": evaluation}
     config = override(small_config, precisions)
     assert worker._is_always_bf16(config) == (evaluation == "bf16")
+
+
+def refused_decoders(*names: str) -> list[str]:
+    """What a worker says to each; the last one finds no OpenCV, to the end of its process."""
+    workers, said = Workers(), []
+    if workers.rank == workers.size - 1:
+        sys.modules["cv2"] = None  # type: ignore[assignment]
+    for name in names:
+        with pytest.raises(ValueError, match=r"data\.decoder") as refused:
+            worker.refuse_other_decoders(name, workers, torch.device("cpu"))
+        said.append(str(refused.value))
+    return said
+
+
+def test_a_decoder_that_one_worker_lacks_is_refused_on_all() -> None:
+    name = resolved("auto")
+    first, second = on_workers(2, refused_decoders, name, "auto")
+    assert first == second
+    assert f": data.decoder is {name}, and here is pillow-" in first[0]
+    assert "data.decoder auto is another one on each worker: pillow-" in first[1]
+
+
+def test_a_training_with_another_decoder_does_not_begin(small_config: Config) -> None:
+    config = override(small_config, {"data.decoder": "pillow-0.1"})
+    with pytest.raises(ValueError, match=f"{socket.gethostname()}: data.decoder is pillow-0.1"):
+        worker.train(Job(config, config.run.output), Mailbox[Event](), torch.device("cpu"))
 
 
 def test_other_options_are_refused_when_a_run_goes_on(small_config: Config) -> None:
