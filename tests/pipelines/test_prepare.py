@@ -22,7 +22,7 @@ from tests.places import ROOT
         (["csv", "nothing.csv", "--out", "x"], "nothing.csv cannot be read"),
         (["csv", "empty.csv", "--out", "x"], "empty.csv has no row"),
         (["csv", "list.csv", "--out", "x", "--split-file", "empty.csv"], "columns path and split"),
-        (["csv", "list.csv", "--out", "x"], "all pictures are of one class, 'a'; it takes at least 2"),
+        (["csv", "list.csv", "--out", "x"], "all pictures are of one class, 'a'"),
         (["csv", "bad.csv", "--out", "x"], "bad.csv line 3: z.png does not exist; check the path"),
         (["parquet", "list.csv", "--out", "x"], "list.csv cannot be read"),
         (["index"], "`apdist prepare index` needs URI"),
