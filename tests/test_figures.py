@@ -9,7 +9,7 @@ from apdist.config.loss import LossOptions
 from apdist.data.loading.telemetry import StreamFigures
 from apdist.figures import EVALUATION, STEP, MeasuredStep, Seen, followed, logged, measure, texts
 from apdist.loss import Diagnostics
-from apdist.report.curves import evaluation_chart, training_charts
+from apdist.report.curves import evaluation_charts, training_charts
 from apdist.report.key_figures import key_figures
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
 from apdist.training.step.results import StageSeconds, StepResult
@@ -144,7 +144,9 @@ def test_console_and_report_show_what_the_table_says_and_no_more() -> None:
     shown = key_figures(None, scores())
     assert [figure.name for figure in shown] == labels[Seen.REPORT]
     assert [figure.name for figure in shown if figure.is_main] == labels[Seen.CARD]
-    assert [series.name for series in evaluation_chart([]).series] == labels[Seen.LIVE]
+    assert [s.name for s in evaluation_charts([{"split": "test", "step": 0}])[0].series] == labels[
+        Seen.LIVE
+    ]
     drawn = [chart.title.lower() for chart in training_charts([])]
     assert drawn == [figure.label.lower() for figure in followed(STEP)]
 

@@ -22,12 +22,16 @@ class DataConfig:
     train_split: str = "train"
     """Split of the catalogue that is trained on."""
     eval_split: str = "test"
-    """Split that is evaluated; its classes should be unseen. Empty: no evaluation."""
+    """Split that the training is measured on, before its first step and after its last; its classes
+    should be unseen. Nothing is chosen by it. Empty: none."""
+    validation_split: str = ""
+    """Split that is measured as training goes on, and by which weights are chosen. Empty: what is
+    held out of the training split."""
     image_size: int = 64
     """Side in pixels of the square crop that the network sees."""
-    holdout_share: float = 0.0
-    """Share of the training split that is kept out of it; `--data.eval-split holdout` evaluates on
-    it. 0: none."""
+    holdout_share: float | Literal["auto"] = "auto"
+    """Share of the training split that is kept out of it, to choose weights by. auto: a tenth, none
+    where that is less than five classes. 0: none."""
     holdout_by: Literal["class", "image"] = "class"
     """Hold out whole classes (unseen, as in retrieval), or images of any class."""
     exclude: str = ""
@@ -69,8 +73,13 @@ class DataConfig:
         at_least("data.group_size", self.group_size, 2)
         at_least("data.classes_per_batch", self.classes_per_batch, 0)
         at_least("data.max_groups_per_class", self.max_groups_per_class, 0)
-        if not 0 <= self.holdout_share < 1:
+        if self.holdout_share != "auto" and not 0 <= self.holdout_share < 1:
             raise ValueError(f"data.holdout_share must lie in [0, 1), got {self.holdout_share}")
+        if self.validation_split and self.holdout_share not in ("auto", 0):
+            raise ValueError(
+                f"data.validation_split {self.validation_split!r} and data.holdout_share "
+                f"{self.holdout_share} are two ways to choose weights; give one of them"
+            )
         at_least("data.loader_threads", self.loader_threads, 1)
         at_least("data.loader_reads", self.loader_reads, 1)
         at_least("data.loader_processes", self.loader_processes, 0)

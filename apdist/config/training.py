@@ -46,6 +46,16 @@ class TrainingConfig:
     deterministic: bool = False
     """On a GPU use only kernels that give the same bits each time; slower. Without it a network's
     own kernels (convolutions) may differ in the last bits from run to run; the loss never does."""
+    ema: float = 0.0
+    """Share that a running mean of the weights keeps at each step, 0.99 for example; the mean is
+    what is measured and saved. 0: the weights themselves."""
+    blend: tuple[float, ...] = ()
+    """Ways from the weights at the start (0) to the trained ones (1) that are measured at each
+    evaluation, 0.5 and 1 for example: between them lies what keeps more of what a pretrained
+    network knew. The best is saved. Empty: the trained weights."""
+    patience: int = 0
+    """Evaluations without a better one, by the held-out images, after which the training ends;
+    0: never."""
     compile: bool = False
     """Compile the network with torch.compile, for both passes."""
     seed: int = 0
@@ -66,6 +76,11 @@ class TrainingConfig:
         in_range("training.weight_decay", self.weight_decay, 0, 10)
         in_range("training.warmup_share", self.warmup_share, 0, 1)
         in_range("training.clip_norm", self.clip_norm, 0, float("inf"))
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"training.ema must lie in [0, 1), got {self.ema}")
+        for way in self.blend:
+            in_range("training.blend", way, 0, 1)
+        at_least("training.patience", self.patience, 0)
 
     @property
     def images_at_once(self) -> int:

@@ -1,5 +1,6 @@
 """Checks of single values, in words that name the option."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -32,6 +33,10 @@ def checked(name: str, value: Any, kind: Any) -> Any:
                 f"{name} must be of type {number.__name__} or {choices}, got {value!r}"
             )
         return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a list, got {value!r}; write [{json.dumps(value)}]")
+        return tuple(checked(name, part, get_args(kind)[0]) for part in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -85,8 +85,22 @@ def read_weights(uri: str) -> dict[str, Tensor]:
     return {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
 
 
-def save_model(config: ModelConfig, state: dict[str, Tensor], image_size: int, folder: str) -> str:
-    """Write weights (``state``) and description under ``folder``; returns the model's id."""
+def save_model(
+    config: ModelConfig,
+    state: dict[str, Tensor],
+    image_size: int,
+    folder: str,
+    about: dict[str, float | str] | None = None,
+) -> str:
+    """Write weights and description under ``folder``; returns the model's id.
+
+    Args:
+        config: of the network.
+        state: its weights.
+        image_size: side in pixels that it was trained with.
+        folder: URI.
+        about: which weights these are, for a person who reads the description.
+    """
     data = save({k: v.detach().cpu().contiguous() for k, v in state.items()})
     model_id = hashlib.sha256(data).hexdigest()[:12]
     description = {
@@ -94,6 +108,7 @@ def save_model(config: ModelConfig, state: dict[str, Tensor], image_size: int, f
         "model_id": model_id,
         "image_size": image_size,
         "model": dataclasses.asdict(config) | {"weights": ""},
+        "weights": about or {},
     }
     storage.write_bytes(storage.join(folder, WEIGHTS_NAME), data)
     storage.write_bytes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import cycle
 from typing import Any
 
@@ -37,17 +38,25 @@ def training_charts(history: Rows) -> list[Chart]:
     return charts
 
 
-def evaluation_chart(evaluations: Rows) -> Chart:
-    """Exact mAP, R@1 and R-precision on held-out images over the steps."""
-    return Chart(
-        title="Evaluation",
-        note="Exact figures of held-out images, as training went on.",
-        x_label="step",
-        series=tuple(
-            Series(name=figure.label, points=_column(evaluations, figure.key), look=look)
-            for figure, look in zip(followed(EVALUATION), cycle(_LOOKS), strict=False)
-        ),
-    )
+def evaluation_charts(evaluations: list[dict[str, Any]]) -> list[Chart]:
+    """Exact mAP, R@1 and R-precision of each split over the steps, the most measured one first."""
+    splits = Counter(row["split"] for row in evaluations)
+    return [
+        Chart(
+            title=f"Evaluation: {split}",
+            note="Exact figures of unseen images, as training went on.",
+            x_label="step",
+            series=tuple(
+                Series(
+                    name=figure.label,
+                    points=_column([r for r in evaluations if r["split"] == split], figure.key),
+                    look=look,
+                )
+                for figure, look in zip(followed(EVALUATION), cycle(_LOOKS), strict=False)
+            ),
+        )
+        for split, _ in splits.most_common()
+    ]
 
 
 def score_charts(before: RetrievalScores | None, after: RetrievalScores) -> list[Chart]:

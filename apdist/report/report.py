@@ -10,7 +10,7 @@ from typing import Any
 from apdist.figures import EVALUATION, followed
 from apdist.report.charts import draw
 from apdist.report.curves import (
-    evaluation_chart,
+    evaluation_charts,
     score_charts,
     similarity_chart,
     training_charts,
@@ -48,8 +48,8 @@ class Report:
     """Scores of the model reported on."""
     history: list[dict[str, float]]
     """Per training step: step, loss, binned_map, images_per_s, learning_rate."""
-    evaluations: list[dict[str, float]]
-    """Per evaluation: step, map, recall_at_1, r_precision."""
+    evaluations: list[dict[str, Any]]
+    """Per evaluation: split, step, map, recall_at_1, r_precision."""
     similarities: list[dict[str, Any]]
     """Per evaluation: step, centres of bins, and the shares of positive and negative pairs."""
     notices: tuple[str, ...]
@@ -73,7 +73,7 @@ def render_report(report: Report) -> str:
     """The page as HTML; undecodable bytes of a file's name become question marks."""
     charts = [
         *score_charts(report.before, report.after),
-        evaluation_chart(report.evaluations),
+        *evaluation_charts(report.evaluations),
         *training_charts(report.history),
         similarity_chart(report.similarities),
     ]
@@ -83,7 +83,9 @@ def render_report(report: Report) -> str:
         figures=key_figures(report.before, report.after),
         caption=what_counted(report.after),
         measures=measures,
-        evaluations=[(row["step"], [row.get(m.key) for m in measures]) for row in rows],
+        evaluations=[
+            (row["split"], row["step"], [row.get(m.key) for m in measures]) for row in rows
+        ],
         drawings=[drawing for chart in charts if (drawing := draw(chart))],
     )
     return page.encode("utf-8", "replace").decode("utf-8")

@@ -8,13 +8,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from apdist.config import Config
 from apdist.data.catalogue.catalogue import Catalogue
-from apdist.data.catalogue.selection import evaluation_images
 from apdist.data.loading.sequential import shard_names
-from apdist.model.descriptor import DescriptorNet
 from apdist.retrieval.describe import describe_images, num_batches
 from apdist.retrieval.metrics import QueryScores, RetrievalScores, score_rows
 from apdist.training.step.collectives import Workers
@@ -23,13 +21,24 @@ from apdist.training.step.sharding import is_sharded
 
 
 def evaluate(
-    network: DescriptorNet, catalogue: Catalogue, config: Config, workers: Workers
-) -> RetrievalScores | None:
-    """Scores of the evaluation split on worker 0, None on the others; all workers must call it."""
-    split = evaluation_images(catalogue, config.data, config.training.seed)
-    descriptors = _describe_together(network, split, config, workers)
-    scores = _score_together(descriptors, torch.tensor(split.labels), workers)
-    return scores if workers.rank == 0 else None
+    network: nn.Module, images: Catalogue, config: Config, workers: Workers, num_parts: int = 1
+) -> list[RetrievalScores]:
+    """Scores of ``images`` on worker 0, nothing on the others; all workers must call it.
+
+    Args:
+        network: maps (b, 3, s, s) uint8 to descriptors (b, p d), p of them side by side.
+        images: to be described; each is a query against the rest.
+        config: of the run.
+        workers: who take part.
+        num_parts: p, each scored for itself.
+    """
+    descriptors = _describe_together(network, images, config, workers)
+    labels = torch.tensor(images.labels)
+    scores = [
+        _score_together(part.contiguous(), labels, workers)
+        for part in descriptors.chunk(num_parts, dim=1)
+    ]
+    return scores if workers.rank == 0 else []
 
 
 def _score_together(descriptors: Tensor, labels: Tensor, workers: Workers) -> RetrievalScores:
@@ -44,9 +53,9 @@ def _score_together(descriptors: Tensor, labels: Tensor, workers: Workers) -> Re
 
 
 def _describe_together(
-    network: DescriptorNet, split: Catalogue, config: Config, workers: Workers
+    network: nn.Module, split: Catalogue, config: Config, workers: Workers
 ) -> Tensor:
-    """Descriptors (n, d) in the order of the split, on every worker; each describes some shards."""
+    """Descriptors (n, p d) by row of the split, on every worker; each describes some shards."""
     device = next(network.parameters()).device
     shards, size = shard_names(split), config.evaluation.batch_size
     own = shards[workers.rank :: workers.size]
@@ -59,7 +68,7 @@ def _describe_together(
         num_threads=config.data.num_decoders,
         shards=own,
         bf16=config.evaluation.precision == "bf16",
-        min_passes=max(num_passes) if is_sharded(network) else 0,
+        min_passes=max(num_passes) if any(map(is_sharded, network.modules())) else 0,
     )
     return _gather(rows, descriptors, workers, device)
 

@@ -87,6 +87,8 @@ class Started(_Checked):
     activations_reason: str
     gathered_once: bool
     """Whether sharded parameters are gathered once a stage, not for every chunk."""
+    watched: str
+    """The split that is measured as the training goes on; empty: none."""
     numerics: str = ""
     """How a GPU computes the network; nothing of a CPU."""
 
@@ -110,12 +112,17 @@ class StepDone(_Kept):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(_Kept):
-    """The evaluation split was measured."""
+    """A split was measured."""
 
     kind = "evaluation"
     known = logged_keys(EVALUATION)
+    split: str
     figures: dict[str, float]
     seconds: float
+    blend: float = 1.0
+    """How far the weights lay on the way from the start to the trained ones."""
+    weights: str = ""
+    """Name of the file that keeps them, where they are the best so far that could be chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +204,10 @@ class Ended(_Kept):
 
     kind = "end"
     model_id: str
+    weights: str
+    """Which the model has, and why, in words."""
+    is_early: bool = False
+    """Whether patience was at its end before the last step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,7 +316,7 @@ def from_json(plain: Mapping[str, Any]) -> Event:
     rest = {name: value for name, value in plain.items() if name not in names and name != "kind"}
     if "figures" in names:
         own["figures"], rest = rest, {}
-    if wrong := [*rest, *(names - own.keys())]:
+    if wrong := [*rest, *sorted(names - own.keys())]:
         raise ValueError(
             f"expected the event {kind!r} with {', '.join(sorted(names))}; "
             f"{wrong[0]!r} is {'unknown' if rest else 'missing'}"

@@ -34,9 +34,11 @@ class Curve:
 
     Args:
         steps: that the training is going to do.
+        split: whose evaluations are looked at.
     """
 
     steps: int
+    split: str
     losses: list[float] = field(default_factory=list)
     """Of every step."""
     similarities: list[tuple[float, float]] = field(default_factory=list)
@@ -46,6 +48,8 @@ class Curve:
 
     def add(self, event: Kept) -> None:
         """Take in what was measured."""
+        if isinstance(event, Evaluated) and event.split != self.split:
+            return
         figures = event.figures if isinstance(event, StepDone | Evaluated) else {}
         if "loss" in figures:
             self.losses.append(figures["loss"])
@@ -184,11 +188,12 @@ class Judge:
     Args:
         config: of the run; remedies name its options.
         history: what has happened before.
+        watched: the split that is measured as the training goes on.
     """
 
-    def __init__(self, config: Config, history: Iterable[Kept] = ()) -> None:
+    def __init__(self, config: Config, history: Iterable[Kept] = (), watched: str = "") -> None:
         self.config = config
-        self.curve = Curve(config.training.steps)
+        self.curve = Curve(config.training.steps, watched or config.data.eval_split)
         self.told: set[str] = set()
         for event in history:
             self.curve.add(event)

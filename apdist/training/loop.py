@@ -16,24 +16,22 @@ import torch
 
 from apdist.config import Config, config_hash, override
 from apdist.config.loss import LossOptions
-from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, total
 from apdist.data.plan.batch_sampler import Plan
-from apdist.figures import EVALUATION, STEP, MeasuredStep, logged
+from apdist.figures import STEP, MeasuredStep, logged
 from apdist.loss.batch_loss import build_loss
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.loss.precision import bin_centres
 from apdist.loss.results import Diagnostics
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import save_model
-from apdist.retrieval.scores_file import write_scores
-from apdist.training.evaluation import evaluate
+from apdist.training.averaging import RunningMean
+from apdist.training.choosing import ChosenWeights
 from apdist.training.events import (
     ChunksResized,
     Ended,
-    Evaluated,
     Noticed,
     Similarities,
     Started,
@@ -41,13 +39,13 @@ from apdist.training.events import (
     WorkersFailed,
 )
 from apdist.training.judging import Judge
+from apdist.training.measuring import Measuring
 from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
 from apdist.training.optimizers import learning_rate_at, update_weights
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease
-from apdist.training.run_folder.runs import evaluation_name
 from apdist.training.sizing import Sizing, with_chunk_size
 from apdist.training.step.chunks import own_rows, sizes_of_workers
 from apdist.training.step.failures import ShortageError
@@ -104,13 +102,13 @@ class Loop:
         keeper: Keeper,
         network: DescriptorNet,
         optimizer: torch.optim.Optimizer,
+        mean: RunningMean,
         catalogue: Catalogue,
         images: Images,
         sizing: Sizing,
     ) -> None:
         self.job, self.keeper, self.network, self.optimizer = job, keeper, network, optimizer
-        self.config = job.config
-        self.catalogue, self.images = catalogue, images
+        self.config, self.images, self.mean = job.config, images, mean
         self.workers = keeper.workers
         self.device = next(network.parameters()).device
         self.loss = build_loss(self.config.loss)
@@ -121,7 +119,10 @@ class Loop:
         self.stalled_s = 0.0
         """Since the last step."""
         self.use(sizing)
-        self.judge = Judge(self.config, keeper.history)
+        self.measuring = Measuring(
+            *(self.config, keeper, network, mean, catalogue, self.tell, job.report)
+        )
+        self.judge = Judge(self.config, keeper.history, self.measuring.watched)
 
     def use(self, sizing: Sizing) -> None:
         """Compute steps with chunks of that size from now on."""
@@ -147,6 +148,7 @@ class Loop:
                 step=step,
                 **vars(self.images.plan.summary),
                 **vars(self.sizing),
+                watched=self.measuring.watched,
                 numerics=in_words(self.config.training, self.device),
                 history=list(self.keeper.pages),
                 hosts=hosts,
@@ -167,8 +169,7 @@ class Loop:
 
     def run_steps(self, start: int) -> int:
         """Steps from ``start`` on; returns the number of steps done altogether."""
-        if self.is_due(start) and not self.was_evaluated(start):
-            self.evaluate(start)
+        self.measuring.begin(start)
         try:
             return self.steps_of_stream(start)
         except _ChunkTooLargeError:
@@ -210,7 +211,7 @@ class Loop:
         self.keeper.begin("first step")
         with closing(self.stream().batches(start * size, steps * size)) as batches:
             stop = False
-            while done < steps and not stop:
+            while done < steps and not stop and not self.measuring.is_enough:
                 try:
                     measured = self.one_step(done, batches, waiting)
                 except ShortageError as error:
@@ -230,26 +231,26 @@ class Loop:
             self.post_similarities(1)
         if done % self.config.checkpoint.every_steps == 0 or self.is_last(done) or stop:
             # First: an evaluation that fails must not cost the steps before it.
-            began = time.perf_counter()
-            self.keeper.save(done, self.network, self.optimizer, self.origin)
-            self.stalled_s = time.perf_counter() - began
-        if self.is_due(done):
-            self.evaluate(done)
+            self.save(done)
+        if self.measuring.at(done):
             self.post_similarities(done)
-            self.keeper.save_history()
+            if self.measuring.is_enough and not self.keeper.is_saved(done):
+                self.save(done)
+            self.keeper.save_history(done)
+
+    def save(self, step: int) -> None:
+        """Begin to write a checkpoint."""
+        began = time.perf_counter()
+        self.keeper.save(step, self.network, self.optimizer, self.mean, self.origin)
+        self.stalled_s = time.perf_counter() - began
 
     def is_last(self, step: int) -> bool:
         """Whether ``step`` is the last one."""
         return step == self.config.training.steps
 
-    def is_due(self, step: int) -> bool:
-        """Whether the network is evaluated after ``step`` steps."""
-        return step % self.config.evaluation.every_steps == 0 or self.is_last(step)
-
-    def was_evaluated(self, step: int) -> bool:
-        """Whether the history that is gone on from says so, on all workers."""
-        found = any(isinstance(e, Evaluated) and e.step == step for e in self.keeper.history)
-        return bool(self.workers.sum(torch.tensor([int(found)], device=self.device))[0] > 0)
+    def is_done(self, step: int) -> bool:
+        """Whether the training has come to its end after ``step`` steps."""
+        return self.is_last(step) or self.measuring.is_enough
 
     def one_step(self, step: int, batches: Iterator[Batch], waiting: Waiting) -> MeasuredStep:
         """Move the weights by the mean gradient of the next batches; returns what was measured."""
@@ -261,6 +262,7 @@ class Loop:
             results.append(self.add_gradient(batch))
         self.diagnostics = results[-1].diagnostics
         update_weights(self.network, self.optimizer, step, self.config)
+        self.mean.after_step(step + 1)
         seconds = time.perf_counter() - started
         own = total(streamed)
         stalled_s, self.stalled_s = self.stalled_s, 0.0
@@ -304,33 +306,24 @@ class Loop:
             step=batch.step,
         )
 
-    def evaluate(self, step: int) -> None:
-        """Measure the evaluation split; tell the driver, and Tune on every worker."""
-        if not self.config.data.eval_split:
-            return
-        started = time.perf_counter()
-        with self.keeper.during(f"evaluating step {step}"):
-            scores = evaluate(self.network, self.catalogue, self.config, self.workers)
-        metrics = {"step": float(step)}
-        if scores is not None:
-            figures = logged(EVALUATION, scores)
-            self.keeper.refuse_if_lost()
-            write_scores(scores, storage.join(self.job.run, evaluation_name(step)))
-            seconds = time.perf_counter() - started
-            self.tell(Evaluated(step=step, figures=figures, seconds=seconds))
-            metrics |= figures
-        self.job.report(metrics)
+    def finish(self, step: int) -> None:
+        """Measure the chosen weights, and write them into the run's folder."""
+        with self.measuring.chosen(step) as weights:
+            self.save_model(step, weights)
 
-    def save_model(self, step: int) -> None:
-        """Write the trained network into the run's folder."""
+    def save_model(self, step: int, weights: ChosenWeights) -> None:
+        """Write the network, which has the chosen weights, into the run's folder."""
         self.keeper.begin("saving the model")
         state = {name: whole(value) for name, value in self.network.state_dict().items()}
         if self.workers.rank == 0:
             self.keeper.refuse_if_lost()
-            size = self.config.data.image_size
-            model_id = save_model(self.network.config, state, size, self.job.run)
-            self.keeper.post(Ended(step=step, model_id=model_id))
-            self.keeper.save_history()
+            size, run = self.config.data.image_size, self.job.run
+            model_id = save_model(self.network.config, state, size, run, weights.as_json())
+            is_early = not self.is_last(step)
+            self.keeper.post(
+                Ended(step=step, model_id=model_id, weights=str(weights), is_early=is_early)
+            )
+            self.keeper.save_history(step)
 
     def agree(self, num_replaced: int) -> tuple[bool, int]:
         """Whether the driver asked for an end, and the images replaced on all workers."""

@@ -10,6 +10,7 @@ from apdist.data.catalogue.selection import training_images
 from apdist.data.decoders import resolved
 from apdist.data.plan.batch_sampler import build_plan
 from apdist.model.pretrained import build_model
+from apdist.training.averaging import RunningMean
 from apdist.training.loop import Images, Job, Loop
 from apdist.training.mailbox import Link
 from apdist.training.optimizers import build_optimizer
@@ -35,7 +36,7 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     workers.broadcast_state(network)
     if options.parameters == "sharded":
         shard_parameters(network, device, workers.size, bf16=_is_always_bf16(config))
-    optimizer = build_optimizer(network, config)
+    optimizer, mean = build_optimizer(network, config), RunningMean(network, options.ema)
     keeper.begin("reading the catalogue")
     catalogue = read_catalogue(config.data.shards)
     training_catalogue = training_images(catalogue, config.data, options.seed)
@@ -44,8 +45,8 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     sizing = sized(config, job.run, network, workers)
     images = Images(training_catalogue, plan, training_catalogue.fingerprint())
     keeper.begin("looking for a checkpoint")
-    start = keeper.restore(network, optimizer, images.origin(config, sizing), device)
-    loop = Loop(job, keeper, network, optimizer, catalogue, images, sizing)
+    start = keeper.restore(network, optimizer, mean, images.origin(config, sizing), device)
+    loop = Loop(job, keeper, network, optimizer, mean, catalogue, images, sizing)
     loop.start(start)
     if start == 0:
         for notice in loop.judge.of_batch(
@@ -55,8 +56,9 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     if options.compile:
         compile_blocks(network)
     with keeper.written_at_the_end():
-        if loop.run_steps(start) == options.steps:
-            loop.save_model(options.steps)
+        done = loop.run_steps(start)
+        if loop.is_done(done):
+            loop.finish(done)
 
 
 def _is_always_bf16(config: Config) -> bool:

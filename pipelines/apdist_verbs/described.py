@@ -1,6 +1,5 @@
 """A trained run and the descriptors of a split: where evaluate, index, search and report start."""
 
-import dataclasses
 import functools
 import shlex
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from torch import Tensor
 from apdist.config import Config
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
-from apdist.data.catalogue.selection import evaluation_images
+from apdist.data.catalogue.selection import images_of
 from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split
 from apdist.training.events import Ended
@@ -83,8 +82,7 @@ def split_name(run: Run) -> str:
 
 def split_of(config: Config, shards: str, split: str) -> Catalogue:
     """The images of a split, of which ``holdout`` depends on the run's own options."""
-    data = dataclasses.replace(config.data, eval_split=split)
-    return evaluation_images(read_catalogue(shards), data, config.training.seed)
+    return images_of(split, read_catalogue(shards), config.data, config.training.seed)
 
 
 @functools.lru_cache(maxsize=1)  # the demo evaluates, indexes and reports the same split

@@ -71,8 +71,9 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
 def scores_before(run: Run) -> RetrievalScores | None:
     """What the untrained network scored, if the run measured it."""
     from apdist.retrieval.scores_file import read_scores
+    from apdist_verbs.described import split_name
 
-    uri = storage.join(run.uri, evaluation_name(0))
+    uri = storage.join(run.uri, evaluation_name(split_name(run), 0))
     return read_scores(uri) if storage.exists(uri) else None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from apdist.config import flatten
 from apdist.data import storage
 from apdist.data.text import without_secrets
-from apdist.training.events import Evaluated, Noticed, Similarities, StepDone, to_json
+from apdist.training.events import Ended, Evaluated, Noticed, Similarities, StepDone, to_json
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
@@ -177,6 +177,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
             "global AP batch": f"{batch} images",
             "data": storage.shown(config.data.shards),
             "run": run.uri,
+            "weights": "".join(event.weights for event in run.of_kind(Ended)[-1:]),
             "where the time went": f"{spent}. {spent.advice().capitalize()}.",
         },
         next_commands=(

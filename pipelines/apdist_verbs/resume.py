@@ -40,8 +40,10 @@ def resume(argv: list[str]) -> int:
         with discarded_if_refused(new):
             return told_next(new, train_run(new))
     changed = changes(run, config)
-    if run.is_complete and run.steps_done >= config.training.steps:
-        say(f"{run.uri} has done all its {run.config.training.steps} steps")
+    if run.is_complete and (run.steps_done >= config.training.steps or not changed):
+        done, steps = run.steps_done, run.config.training.steps
+        early = f"ended early, after {done} of" if done < steps else "has done all"
+        say(f"{run.uri} {early} its {steps} steps")
         settle_if_behind(run)
         return 0
     resolved(config.data.decoder)  # refused here, before Ray starts

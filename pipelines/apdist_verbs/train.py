@@ -1,13 +1,16 @@
 """``apdist train PRESET`` or ``apdist train --resume RUN``."""
 
+from __future__ import annotations
+
 import dataclasses
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from apdist.config import Config, LossConfig, ModelConfig
+from apdist.config import Config, DataConfig, LossConfig, ModelConfig
 from apdist.data import storage
 from apdist.data.decoders import resolved
 from apdist.training.events import WorkersFailed
@@ -27,6 +30,9 @@ from apdist_verbs.terminal.console import counted, say
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.progress import phase, progress_bar
 from apdist_verbs.terminal.screen import Screen
+
+if TYPE_CHECKING:
+    from apdist.data.catalogue.catalogue import Catalogue
 
 
 def usage() -> str:
@@ -101,12 +107,22 @@ def check_data(config: Config) -> str:
         ValueError: a batch cannot be filled, or a split is missing.
     """
     from apdist.data.catalogue.catalogue import read_catalogue
-    from apdist.data.catalogue.selection import evaluation_images, training_images
+    from apdist.data.catalogue.selection import (
+        evaluation_images,
+        training_images,
+        validation_images,
+        validation_name,
+    )
     from apdist.data.plan.batch_sampler import build_plan
+    from apdist.training.choosing import refuse_unchoosable
 
     catalogue, seed = read_catalogue(config.data.shards), config.training.seed
     if split := config.data.eval_split:
         check_evaluation_split(evaluation_images(catalogue, config.data, seed), split)
+    held_out = validation_images(catalogue, config.data, seed)
+    refuse_unchoosable(config, 0 if held_out is None else len(held_out))
+    if held_out is not None:
+        check_evaluation_split(held_out, validation_name(config.data))
     images = training_images(catalogue, config.data, seed)
     check_training_split(images, config.data.train_split)
     facts = build_plan(images.labels, config).summary
@@ -116,8 +132,18 @@ def check_data(config: Config) -> str:
         f"{storage.shown(config.data.shards)}: {facts.num_images} training images "
         f"of {facts.num_classes} classes"
         f"{lone if facts.num_lone_classes else ''}{capped if facts.num_capped_classes else ''}; "
-        f"{facts.steps_per_epoch} steps an epoch"
+        f"{facts.steps_per_epoch} steps an epoch; {chosen_by(config.data, held_out)}"
     )
+
+
+def chosen_by(data: DataConfig, held_out: Catalogue | None) -> str:
+    """By which images weights are chosen, in words."""
+    if held_out is None:
+        why = ", too few classes to hold any out" if data.holdout_share == "auto" else ""
+        return f"the last weights are saved{why}"
+    num = counted(len(set(held_out.labels.tolist())), "class", "classes")
+    where = f"the split {data.validation_split!r}" if data.validation_split else "held-out images"
+    return f"the best weights are chosen by {len(held_out)} {where} of {num}"
 
 
 def check_model(config: Config) -> None:
@@ -178,7 +204,7 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
         status = "FAILED"
         try:
             with progress_bar("training", run.config.training.steps) as progress:
-                screen = Screen(run.config.data.eval_split, progress)
+                screen = Screen(progress)
                 job = Job(run.config, run.uri, lease=run.lease, resumed=resumed)
                 run_training(job, follower, screen)
             status = "FINISHED"

@@ -96,14 +96,15 @@ class TrialLink(RemoteLink):
 class TrialScreen(Screen):
     """Trials run beside each other: their evaluations are shown, not their steps."""
 
-    def __init__(self, trial: str, split: str) -> None:
-        super().__init__(split, Progress(f"trial {trial}"))
+    def __init__(self, trial: str) -> None:
+        super().__init__(Progress(f"trial {trial}"))
         self.trial = trial
 
     def __call__(self, event: Event) -> None:
         """Show one event of the trial."""
         if isinstance(event, Evaluated):
-            say(f"trial {self.trial}: step {event.step}, mAP {event.figures[OBJECTIVE]:.4f}")
+            score = f"{event.split} mAP {event.figures[OBJECTIVE]:.4f}"
+            say(f"trial {self.trial}: step {event.step}, {score}")
         elif isinstance(event, Failed):
             warn(f"trial {self.trial}: {event.text}")
         elif isinstance(event, Noticed):
@@ -112,18 +113,23 @@ class TrialScreen(Screen):
             super().__call__(event)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """What a sweep holds of one of its trials."""
 
     follower: Follower
     screen: TrialScreen
     failures: list[Failed] = field(default_factory=list)
+    watched: str = ""
+    """The split by which trials are compared."""
 
     def __call__(self, event: Event) -> None:
         """Keep, track and show an event."""
         self.follower(event)
-        if isinstance(event, Evaluated):  # also by the name that the sweep has for its objective
+        if isinstance(event, Started):
+            self.watched = event.watched
+        if isinstance(event, Evaluated) and event.split == self.watched:
+            # Also by the name that the sweep has for its objective.
             self.follower.tracker.log_metrics(event.figures, event.step, event.time_ms)
         if isinstance(event, Failed):
             self.failures.append(event)
@@ -212,7 +218,7 @@ class Board:
         config = trial_config(self.config, self.run.uri, trial, params)
         run = Run(storage.join(self.run.uri, trial), config, self.preset_name)
         follower = Follower(run, self.parent.run_id, must_answer=False)
-        self.trials[trial] = Trial(follower, TrialScreen(trial, config.data.eval_split))
+        self.trials[trial] = Trial(follower, TrialScreen(trial))
         say(f"trial {trial}: {', '.join(f'{k} {short(v)}' for k, v in params.items())}")
 
     def close(self, status: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from apdist.config import Config, from_json, override, to_json
 from apdist.data.decoders import resolved
-from apdist.training import loop
+from apdist.training import measuring
 from apdist.training.events import Ended, Evaluated, Event, Restarted, StepDone
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.lease import held
@@ -141,7 +141,7 @@ def test_an_evaluation_that_a_crash_cost_is_made_when_the_run_goes_on(
 ) -> None:
     config = override(small_config, {"run.name": "a", "checkpoint.every_steps": 3})
     run = create_run(config, "glyphs")
-    evaluate = loop.evaluate
+    evaluate = measuring.evaluate
 
     def fail(*arguments: Any) -> Any:
         raise OSError("the disk with the pictures is away")
@@ -149,7 +149,7 @@ def test_an_evaluation_that_a_crash_cost_is_made_when_the_run_goes_on(
     with monkeypatch.context() as patch:
         calls: list[int] = []
         patch.setattr(
-            loop,
+            measuring,
             "evaluate",
             lambda *a: evaluate(*a) if calls.append(1) or len(calls) == 1 else fail(),
         )

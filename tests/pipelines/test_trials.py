@@ -37,7 +37,12 @@ def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
         TrialStarted(params=params),
         StepDone(step=1, figures={"loss": 0.5, "images_per_s": 9.0}),
         Noticed(step=1, topic="flat", text="the loss has not moved"),
-        Evaluated(step=1, figures={"map": 0.5, "recall_at_1": 0.5, "r_precision": 0}, seconds=1.0),
+        Evaluated(
+            step=1,
+            split="test",
+            figures={"map": 0.5, "recall_at_1": 0.5, "r_precision": 0},
+            seconds=1.0,
+        ),
         Warned(text="slow"),
         Failed(text="no such file"),
     ]
@@ -53,7 +58,7 @@ def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
         "trial t1: training.learning_rate 0.25",
-        "trial t1: step 1, mAP 0.5000",
+        "trial t1: step 1, test mAP 0.5000",
     ]
     assert shown.err.splitlines() == [
         "warning: trial t1: step 1: the loss has not moved",
@@ -65,7 +70,7 @@ def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
 @pytest.mark.parametrize(
     ("event", "status"),
     [
-        (Ended(step=1, model_id="m", time_ms=1), "FINISHED"),
+        (Ended(step=1, model_id="m", weights="the last", time_ms=1), "FINISHED"),
         (Failed(text="no such file"), "FAILED"),
         (StepDone(step=1, figures={}), "KILLED"),
     ],

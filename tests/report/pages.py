@@ -91,8 +91,12 @@ def report(label: str = "apple") -> Report:
             for t in range(1, 30)
         ],
         evaluations=[
-            {"step": t, "map": t / 40, "recall_at_1": t / 35, "r_precision": t / 50}
-            for t in (0, 10, 20, 30)
+            {"split": label, "step": 30, "map": 0.5},
+            *(
+                {"split": "holdout", "step": t}
+                | {"map": t / 40, "recall_at_1": t / 35, "r_precision": t / 50}
+                for t in (0, 10, 20, 30)
+            ),
         ],
         similarities=[
             {"step": t, "centres": [1.0, 0.0, -1.0], "positive": [t / 9, 1 - t / 9, 0.0]}

@@ -3,7 +3,7 @@
 import math
 
 from apdist.report.curves import (
-    evaluation_chart,
+    evaluation_charts,
     score_charts,
     similarity_chart,
     training_charts,
@@ -21,10 +21,13 @@ def test_a_training_chart_has_every_step_and_its_moving_mean() -> None:
     assert all(math.isnan(value) for _, value in charts["Binned mAP"].series[0].points)
 
 
-def test_evaluations_have_a_line_for_each_figure() -> None:
-    lines = {line.name: line.points for line in evaluation_chart(report().evaluations).series}
+def test_evaluations_have_a_chart_for_each_split_and_a_line_for_each_figure() -> None:
+    watched, other = evaluation_charts(report().evaluations)
+    assert (watched.title, other.title) == ("Evaluation: holdout", "Evaluation: apple")
+    lines = {line.name: line.points for line in watched.series}
     assert lines["mAP"] == ((0, 0.0), (10, 0.25), (20, 0.5), (30, 0.75))
     assert {"R@1", "R-precision"} < set(lines)
+    assert other.series[0].points == ((30, 0.5),)
 
 
 def test_scores_before_training_have_a_line_of_their_own_where_there_are_some() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import read_catalogue
@@ -17,12 +18,32 @@ from apdist.training.step.sharding import shard_parameters
 from tests.workers import on_workers
 
 
+class Both(nn.Module):
+    """The descriptors of a network twice, side by side."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.network(images)
+        return torch.cat((found, -found), dim=1)  # a rotation, which no similarity sees
+
+
 def evaluated(config: Config) -> RetrievalScores | None:
     torch.manual_seed(0)
     network, workers = build_model(config.model), Workers()
     if config.training.parameters == "sharded":
         shard_parameters(network, torch.device("cpu"), workers.size)
-    return evaluate(network, read_catalogue(config.data.shards), config, workers)
+    catalogue = read_catalogue(config.data.shards)
+    split = evaluation_images(catalogue, config.data, config.training.seed)
+    both = Both(network)
+    found = evaluate(both, split, config, workers, num_parts=2)
+    if not found:
+        return None
+    first, second = found
+    assert first.mean_average_precision == second.mean_average_precision
+    return first
 
 
 def described_alone(config: Config) -> RetrievalScores:

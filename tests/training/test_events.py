@@ -41,11 +41,17 @@ SAMPLES: list[Event] = [
         activations="store",
         activations_reason="it fits",
         gathered_once=False,
+        watched="test",
         history=["000000-abc.jsonl"],
         hosts=["here", "there"],
     ),
     StepDone(step=5, figures={"loss": 0.5, "images_per_s": 900.0, "lone_queries": 0}),
-    Evaluated(step=5, figures={"map": 0.25, "recall_at_1": 0.5, "r_precision": 0.2}, seconds=0.1),
+    Evaluated(
+        step=5,
+        split="test",
+        figures={"map": 0.25, "recall_at_1": 0.5, "r_precision": 0.2},
+        seconds=0.1,
+    ),
     Similarities(step=5, centres=[1.0, -1.0], positive=[1.0, 0.0], negative=[0.5, 0.5]),
     ChunksResized(chunk_size=64),
     Noticed(step=5, topic="falling", text="mAP falls"),
@@ -59,7 +65,7 @@ SAMPLES: list[Event] = [
     ),
     WorkersFailed(ranks=[1], cause="its process died", time_ms=1700000004000, hosts=["there"]),
     CheckpointWritten(step=5, uri="runs/a/checkpoints/step-000005"),
-    Ended(step=6, model_id="abc"),
+    Ended(step=6, model_id="abc", weights="the last"),
     Warned(text="worker 0: slow"),
     Failed(text="no such file"),
     Stopping(),
@@ -67,10 +73,11 @@ SAMPLES: list[Event] = [
 ]
 """One of each kind."""
 
+MEASURED = {"split": "test", "blend": 1.0, "weights": ""}
 OLD_LINES = [
-    '{"kind": "evaluation", "step": 0, "time_ms": 17, "map": 0.48, "r_precision": 0.36, '
-    '"num_queries": 24.0, "recall_at_1": 0.58, "recall_at_5": 0.83, "recall_at_10": 0.95, '
-    '"seconds": 0.14}',
+    '{"kind": "evaluation", "step": 0, "time_ms": 17, "split": "test", "map": 0.48, '
+    '"r_precision": 0.36, "num_queries": 24.0, "recall_at_1": 0.58, "recall_at_5": 0.83, '
+    '"recall_at_10": 0.95, "seconds": 0.14, "blend": 1.0, "weights": "ab12"}',
     '{"kind": "similarities", "step": 1, "time_ms": 17, "centres": [1.0, -1.0], '
     '"positive": [0.25, 0.75], "negative": [0.0, 1.0]}',
     '{"kind": "step", "step": 1, "time_ms": 17, "seconds": 22.6, "loss": 0.82, '
@@ -80,7 +87,8 @@ OLD_LINES = [
     '"negative_similarity": 0.9, "waited_s": 0.01, "replaced_images": 0, '
     '"read_mb_per_s": 0.002, "read_s": 0.01, "decode_s": 0.02, "read_retries": 0, '
     '"steps_ready": 0, "cache_hits": 0, "cache_misses": 0}',
-    '{"kind": "end", "step": 6, "time_ms": 17, "model_id": "1f6d6a1b"}',
+    '{"kind": "end", "step": 6, "time_ms": 17, "model_id": "1f6d6a1b", '
+    '"weights": "the last, after step 6", "is_early": false}',
 ]
 
 
@@ -97,13 +105,16 @@ def test_a_line_of_an_earlier_run_is_read_and_written_as_it_was(line: str) -> No
 
 
 def test_figures_lie_beside_the_other_fields() -> None:
-    event = Evaluated(step=3, figures={"map": 0.5}, seconds=0.1)
+    event = Evaluated(step=3, split="test", figures={"map": 0.5}, seconds=0.1)
     assert to_json(event) == {
         "kind": "evaluation",
         "step": 3,
         "time_ms": 0,
+        "split": "test",
         "map": 0.5,
         "seconds": 0.1,
+        "blend": 1.0,
+        "weights": "",
     }
 
 
@@ -130,8 +141,14 @@ def test_figures_lie_beside_the_other_fields() -> None:
             r"figures of the event 'step': expected dict\[str, float\], got",
         ),
         ({"kind": "end", "step": 1, "model_id": "a", "at": 1}, "'end' with .*'at' is unknown"),
-        ({"kind": "evaluation", "step": 1, "map": 0.5}, "'seconds' is missing"),
-        ({"kind": "evaluation", "step": 1, "loss": 1.0, "seconds": 1.0}, "has no figure 'loss'"),
+        (
+            {"kind": "evaluation", "step": 1, "map": 0.5} | MEASURED,
+            "'seconds' is missing",
+        ),
+        (
+            {"kind": "evaluation", "step": 1, "loss": 1.0, "seconds": 1.0} | MEASURED,
+            "has no figure 'loss'",
+        ),
         (
             {"kind": "similarities", "step": 1, "centres": [""], "positive": [], "negative": []},
             "centres of the event 'similarities': expected",
@@ -150,7 +167,7 @@ def test_what_is_not_known_here_is_refused_where_it_is_made() -> None:
     with pytest.raises(ValueError, match="has no figure 'los'"):
         StepDone(step=1, figures={"los": 0.5})
     with pytest.raises(ValueError, match="has no figure 'mean_reciprocal_rank'"):  # not logged
-        Evaluated(step=1, figures={"mean_reciprocal_rank": 0.5}, seconds=1.0)
+        Evaluated(step=1, split="test", figures={"mean_reciprocal_rank": 0.5}, seconds=1.0)
     with pytest.raises(TypeError, match="unexpected keyword argument 'txt'"):
         Warned(txt="slow")  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="uri of the event 'checkpoint': expected str, got 3"):

@@ -89,7 +89,7 @@ def history(
             events.append(StepDone(step=step, figures=figures))
         if step in scores:
             figures = {"map": scores[step], "num_queries": float(num_queries)}
-            events.append(Evaluated(step=step, figures=figures, seconds=1.0))
+            events.append(Evaluated(step=step, split="test", figures=figures, seconds=1.0))
     return events
 
 

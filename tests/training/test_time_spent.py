@@ -16,7 +16,7 @@ def test_the_time_of_steps_and_evaluations_is_told_by_its_parts_the_largest_firs
             seconds=4.0, waited_s=0.5, describe_s=1.0, backprop_s=1.5, exchange_s=0.25, score_s=0.25
         ),
         step(seconds=4.0, waited_s=0.5, describe_s=2.5, score_s=0.25, stalled_s=1.0),
-        Evaluated(step=2, figures={}, seconds=1.0),
+        Evaluated(step=2, split="test", figures={}, seconds=1.0),
         step(host_peak_mib=512.0, device_peak_mib=2048.0),
         step(host_peak_mib=1024.0),
     ]
@@ -55,7 +55,7 @@ def test_one_change_is_advised_where_something_else_than_the_network_takes_long(
     seconds = sum(figures.values()) - figures.get("stalled_s", 0.0)
     history = [
         step(seconds=seconds, **figures),
-        Evaluated(step=1, figures={}, seconds=evaluated_s),
+        Evaluated(step=1, split="test", figures={}, seconds=evaluated_s),
     ]
     assert advice in time_spent(history).advice()
 

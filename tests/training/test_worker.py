@@ -99,9 +99,9 @@ def test_a_training_that_goes_on_is_judged_with_what_came_before(
     judged: list[int] = []
 
     class Noted(Judge):
-        def __init__(self, config: Config, history: Sequence[Kept]) -> None:
+        def __init__(self, config: Config, history: Sequence[Kept], watched: str) -> None:
             judged.append(len(history))
-            super().__init__(config, history)
+            super().__init__(config, history, watched)
 
     monkeypatch.setattr(loop, "Judge", Noted)
     run, _ = trained(small_config, "a", StopAfter(3))

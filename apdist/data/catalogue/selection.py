@@ -1,6 +1,7 @@
-"""Which images of a catalogue a run is trained on, and which it is evaluated on.
+"""Which images of a catalogue a run is trained on, chosen by, and measured on.
 
-The training split, less what a list excludes, less a share that is held out for evaluation.
+The training split, less what a list excludes, less a share that is held out: by the held-out images
+weights are chosen, so that the evaluation split is not. All a function of labels, options and seed.
 """
 
 import numpy as np
@@ -14,7 +15,11 @@ from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
 from apdist.data.text import decoded
 
 HOLDOUT = "holdout"
-"""Name of the held-out share of the training split, as data.eval_split."""
+"""Name of the held-out share of the training split, wherever a split is named."""
+USUAL_SHARE = 0.1
+FEWEST_CLASSES = 5
+"""With two images or more, that are worth holding out: of fewer, a random order has a mAP over 0.2
+already, and the best of several figures is luck."""
 _HOLDOUT_STREAM = 3
 """Random stream of a seed; `plan` uses others."""
 _CLASS = "class:"
@@ -36,11 +41,41 @@ def evaluation_images(catalogue: Catalogue, data: DataConfig, seed: int) -> Cata
     Raises:
         ValueError: the split is missing.
     """
-    if data.eval_split == HOLDOUT and not data.holdout_share and HOLDOUT not in catalogue.splits():
-        raise ValueError("data.eval_split 'holdout' needs a share: --data.holdout-share 0.1")
-    if data.eval_split != HOLDOUT or not data.holdout_share:
-        return catalogue.select(data.eval_split)
-    return _divided(catalogue, data, seed)[1]
+    return images_of(data.eval_split, catalogue, data, seed)
+
+
+def validation_images(catalogue: Catalogue, data: DataConfig, seed: int) -> Catalogue | None:
+    """The images by which weights are chosen; None where none are held out.
+
+    Raises:
+        ValueError: the split is missing.
+    """
+    if data.validation_split:
+        return images_of(data.validation_split, catalogue, data, seed)
+    held_out = _divided(catalogue, data, seed)[1]
+    return held_out if len(held_out) else None
+
+
+def validation_name(data: DataConfig) -> str:
+    """What the split of `validation_images` is called."""
+    return data.validation_split or HOLDOUT
+
+
+def images_of(split: str, catalogue: Catalogue, data: DataConfig, seed: int) -> Catalogue:
+    """The images of a split, which may be ``holdout``.
+
+    Raises:
+        ValueError: it is missing.
+    """
+    if split != HOLDOUT or HOLDOUT in catalogue.splits():
+        return catalogue.select(split)
+    held_out = _divided(catalogue, data, seed)[1]
+    if not len(held_out):
+        raise ValueError(
+            f"nothing of the training split is held out (data.holdout_share {data.holdout_share}); "
+            "give a share: --data.holdout-share 0.1"
+        )
+    return held_out
 
 
 def _divided(catalogue: Catalogue, data: DataConfig, seed: int) -> tuple[Catalogue, Catalogue]:
@@ -50,20 +85,33 @@ def _divided(catalogue: Catalogue, data: DataConfig, seed: int) -> tuple[Catalog
         split = split.subset(np.flatnonzero(~_excluded(catalogue, split, data)))
         if not len(split):
             raise ValueError(f"data.exclude: {data.exclude} excludes all training images")
-    if data.holdout_share and HOLDOUT in catalogue.splits():
+    held_out = _held_out(catalogue, split, data, seed)
+    return split.subset(np.flatnonzero(~held_out)), split.subset(np.flatnonzero(held_out))
+
+
+def _held_out(
+    catalogue: Catalogue, split: Catalogue, data: DataConfig, seed: int
+) -> NDArray[np.bool_]:
+    """(n,) bool: which images of the training ``split`` are held out."""
+    share, has_own = data.holdout_share, HOLDOUT in catalogue.splits()
+    if share == "auto":
+        is_chosen_otherwise = bool(data.validation_split) or has_own
+        share = 0.0 if is_chosen_otherwise else USUAL_SHARE
+        found = held_out_images(split.labels, share, data.holdout_by, seed)
+        sizes = np.unique(split.labels[found], return_counts=True)[1]
+        is_enough = (sizes > 1).sum() >= FEWEST_CLASSES
+        return found if is_enough else np.zeros_like(found)
+    if share and has_own:
         raise ValueError(
             f"{catalogue.root} has a split {HOLDOUT!r} of its own; leave out data.holdout_share"
         )
-    held_out = held_out_images(split.labels, data.holdout_share, data.holdout_by, seed)
-    if not data.holdout_share:
-        return split, split.subset(np.flatnonzero(held_out))
-    if held_out.all() or not held_out.any():
+    found = held_out_images(split.labels, share, data.holdout_by, seed)
+    if share and (found.all() or not found.any()):
         raise ValueError(
-            f"data.holdout_share {data.holdout_share} holds out "
-            f"{'all' if held_out.all() else 'none'} of the {len(split)} training images; "
-            "change it"
+            f"data.holdout_share {share} holds out {'all' if found.all() else 'none'} of the "
+            f"{len(split)} training images of {len(np.unique(split.labels))} classes; change it"
         )
-    return split.subset(np.flatnonzero(~held_out)), split.subset(np.flatnonzero(held_out))
+    return found
 
 
 def held_out_images(

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
+    get_model_state_dict,
     get_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
@@ -31,6 +32,8 @@ from torch.distributed.checkpoint.state_dict import (
 
 from apdist.data import storage
 from apdist.data.storage.errors import MissingError
+from apdist.training.averaging import RunningMean
+from apdist.training.run_folder.kept_weights import prune_weights
 from apdist.training.run_folder.pages import prune_pages, read_page
 from apdist.training.run_folder.versions import FORMAT, refuse_other_format
 
@@ -56,6 +59,8 @@ class Marker:
     """Pages with all events up to this step; see `history`."""
     writer: int = 0
     """Number of the lease that it is written under; 0 without one."""
+    weights: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Files that it needs beside its own, by what they are for; see `kept_weights`."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,10 @@ class Found:
     """Content of its file with the tensors; empty where only the marker was asked for."""
 
 
-def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Model and optimiser on the CPU, by name, as copies; all workers must call it.
+def whole_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, mean: RunningMean | None = None
+) -> dict[str, Any]:
+    """Model, optimiser and the model's ``mean`` on the CPU, by name, as copies; all must call it.
 
     The same whether parameters are sharded or not, so a run may change that between checkpoints.
     On workers other than 0 it is empty if they are sharded.
@@ -78,7 +85,13 @@ def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
     model_state, optimizer_state = get_state_dict(model, optimizer, options=options)
     state = {"model": model_state, "optimizer": optimizer_state}
     # Off a GPU they are copies already; on the CPU the next step would write into them.
-    return _copied(state) if next(model.parameters()).device.type == "cpu" else state
+    is_shared = next(model.parameters()).device.type == "cpu"
+    state = _copied(state) if is_shared else state
+    if mean is not None and mean.is_there:
+        with mean.shown():
+            found = get_model_state_dict(model, options=options)
+            state["mean"] = _copied(found) if is_shared else found
+    return state
 
 
 def _copied(state: Any) -> Any:
@@ -201,7 +214,8 @@ def read_marker(uri: str, file: str) -> Marker:
         values = json.loads(content)
         refuse_other_format(uri, values.pop("format", 1))
         seal = values.pop("sha256")
-        marker = Marker(**values | {"history": tuple(values["history"])})
+        lists = {"history": tuple(values["history"]), "weights": {**values["weights"]}}
+        marker = Marker(**values | lists)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{file} is damaged ({type(error).__name__}: {error})") from error
     if seal != _seal(marker):
@@ -213,11 +227,12 @@ def load_state(
     found: Found,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    mean: RunningMean | None = None,
     *,
     config_hash: str,
     data_hash: str,
 ) -> None:
-    """Restore model and optimiser. All workers must call it.
+    """Restore model, optimiser and the model's ``mean``. All workers must call it.
 
     Raises:
         ValueError: the checkpoint was written with other options or images.
@@ -237,6 +252,9 @@ def load_state(
         io.BytesIO(found.state), map_location="cpu", weights_only=True
     )
     whole = StateDictOptions(full_state_dict=True)
+    if mean is not None and "mean" in state:
+        set_model_state_dict(model, state["mean"], options=whole)
+        mean.follow()
     set_model_state_dict(model, state["model"], options=whole)
     # Not strict: the optimiser has nothing to say of a parameter that was never used.
     lenient = StateDictOptions(full_state_dict=True, strict=False)
@@ -244,7 +262,7 @@ def load_state(
 
 
 def prune_checkpoints(run: str, written: Marker, keep: int) -> None:
-    """Delete all but the ``keep`` newest checkpoints, and the history that only they had.
+    """Delete all but the ``keep`` newest checkpoints, and history and weights that only they had.
 
     Args:
         run: URI of the run's folder.
@@ -257,17 +275,21 @@ def prune_checkpoints(run: str, written: Marker, keep: int) -> None:
     for name in names[newest + keep :]:
         _remove(run, name)
     _remove(run, names[newest], but={marker_name(written), state_name(written)})
-    used: set[str] = set()
+    pages: set[str] = set()
+    weights: set[str] = set()
     for name in names[: newest + keep]:
         uri = storage.join(run, f"{FOLDER}/{name}")
         for file in _marker_names(uri):
             try:
-                used |= set(read_marker(uri, file).history)
+                marker = read_marker(uri, file)
             except MissingError:
                 continue
             except ValueError:
                 return  # its pages are not known; nothing that a person may still need is deleted
-    prune_pages(run, used)
+            pages |= set(marker.history)
+            weights |= set(marker.weights.values())
+    prune_pages(run, pages)
+    prune_weights(run, weights)
 
 
 def _remove(run: str, name: str, but: Collection[str] = ()) -> None:

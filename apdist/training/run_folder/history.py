@@ -39,6 +39,8 @@ def _same(event: Kept, other: Kept) -> bool:
         return event.happened_ms == other.happened_ms
     if isinstance(event, Noticed) and isinstance(other, Noticed):
         return event.topic == other.topic
+    if isinstance(event, Evaluated) and isinstance(other, Evaluated):
+        return event.split == other.split
     return type(event) is type(other)
 
 

@@ -5,8 +5,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from apdist.training.averaging import RunningMean
 from apdist.training.events import (
     CheckpointWritten,
     Event,
@@ -25,6 +26,7 @@ from apdist.training.run_folder.checkpoint import (
     whole_state,
 )
 from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.kept_weights import packed, read_weights
 from apdist.training.run_folder.lease import Lease
 from apdist.training.run_folder.pages import Recorder, read_pages
 from apdist.training.run_folder.saver import Saver
@@ -58,11 +60,13 @@ class Keeper:
         """Up to the checkpoint that was gone on from; on worker 0."""
         self.pages: tuple[str, ...] = ()
         self._saver: Saver | None = None
+        self._saved_step = -1
 
     def restore(
         self,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
+        mean: RunningMean,
         origin: Origin,
         device: torch.device,
     ) -> int:
@@ -73,8 +77,8 @@ class Keeper:
         """
         found = self._chosen(device)
         if found is not None:
-            load_state(found, network, optimizer, **vars(origin))
-            self.pages = found.marker.history
+            load_state(found, network, optimizer, mean, **vars(origin))
+            self.pages, self._saved_step = found.marker.history, found.marker.step
         if self.workers.rank == 0:
             self.history = read_pages(self.run, self.pages)
             recorder = Recorder(self.run, self.pages)
@@ -86,7 +90,8 @@ class Keeper:
                 may_write=self.refuse_if_lost,
                 done=self._written,
             )
-            self._saver.last = found.marker if found else None
+            if found is not None:
+                self._saver.last, self._saver.weights = found.marker, found.marker.weights
         return 0 if found is None else found.marker.step
 
     def _chosen(self, device: torch.device) -> Found | None:
@@ -128,18 +133,58 @@ class Keeper:
         self.begin("")
 
     def save(
-        self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, origin: Origin
+        self,
+        step: int,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        mean: RunningMean,
+        origin: Origin,
     ) -> None:
         """Begin to write a checkpoint; waits for a copy of the state. All must call it."""
         with self.during("writing the checkpoint"):
-            state = whole_state(network, optimizer)
+            state = whole_state(network, optimizer, mean)
             if self._saver is not None:
                 self._saver.save(state, Marker(step=step, **vars(origin)))
+        self._saved_step = step
 
-    def save_history(self) -> None:
-        """Store what was posted since the last checkpoint with it."""
-        if self._saver is not None:
+    def is_saved(self, step: int) -> bool:
+        """Whether the newest checkpoint is that after ``step`` steps."""
+        return self._saved_step == step
+
+    def save_history(self, step: int) -> None:
+        """Store what was posted after the checkpoint of that step with it, if there is one.
+
+        With an earlier one it would be there twice, in a run that goes on from that.
+        """
+        if self._saver is not None and self.is_saved(step):
             self._saver.save_history()
+
+    def keep_weights(self, role: str, state: dict[str, Tensor]) -> str:
+        """Begin to write weights that the run needs to its end; returns their name, on worker 0.
+
+        Args:
+            role: what they are for; those that had it before are deleted when no checkpoint needs
+                them any more.
+            state: whole tensors by name.
+        """
+        if self._saver is None:
+            return ""
+        name, content = packed(state)
+        self._saver.keep_weights(role, name, content)
+        return name
+
+    def kept_weights(self, role: str, device: torch.device) -> dict[str, Tensor]:
+        """What `keep_weights` was given; empty: nothing yet. All must call it.
+
+        Raises:
+            ValueError: its file is damaged, or gone.
+        """
+        name = ""
+        if self._saver is not None:
+            self._saver.wait()
+            name = self._saver.weights.get(role, "")
+        name = self.workers.gather_texts(name, device)[0]
+        return read_weights(self.run, name) if name else {}
 
     @contextmanager
     def written_at_the_end(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ history/         the same in pages that belong to checkpoints, see `pages`
 writer/          who trains it, see `lease`
 evaluations/     scores of each evaluation, see `apdist.retrieval.scores_file`
 checkpoints/     see `checkpoint`
+weights/         the best so far, see `kept_weights`
 model.*          the trained network, see `apdist.model.pretrained`
 """
 
@@ -21,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from apdist.config import Config, from_json, override, to_json
 from apdist.data import storage
@@ -48,9 +50,9 @@ T = TypeVar("T")
 KeptEvent = TypeVar("KeptEvent", bound=Kept)
 
 
-def evaluation_name(step: int) -> str:
-    """Where the scores after ``step`` steps lie in the run's folder."""
-    return f"evaluations/step-{step:010d}.json"
+def evaluation_name(split: str, step: int) -> str:
+    """Where the scores of ``split`` after ``step`` steps lie in the run's folder."""
+    return f"evaluations/{quote(split, safe='')}-step-{step:010d}.json"
 
 
 @dataclass
@@ -165,8 +167,10 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all its steps are done and the model is saved."""
-        return bool(self.of_kind(Ended)) and self.steps_done >= self.config.training.steps
+        """Whether it is trained to its end, perhaps an early one, and the model is saved."""
+        if not self.history or not isinstance(ended := self.history[-1], Ended):
+            return False
+        return ended.is_early or ended.step >= self.config.training.steps
 
     @property
     def steps_done(self) -> int:

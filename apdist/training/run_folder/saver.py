@@ -11,6 +11,7 @@ from apdist.training.run_folder.checkpoint import (
     save_checkpoint,
     write_marker,
 )
+from apdist.training.run_folder.kept_weights import write_weights
 from apdist.training.run_folder.pages import Recorder, write_page
 
 LONGEST_WRITE_S = 1800.0
@@ -45,6 +46,8 @@ class Saver:
         self._error: BaseException | None = None
         self.last: Marker | None = None
         """Of the newest checkpoint."""
+        self.weights: dict[str, str] = {}
+        """Names of the weights that are kept beside it, by what they are for."""
 
     def save(self, state: dict[str, Any], marker: Marker) -> None:
         """Begin to write ``state``, which nobody may change any more.
@@ -54,14 +57,30 @@ class Saver:
         """
         self.wait()
         pages, content = self._cut()  # now: what comes later belongs to the next one
+        marker = replace(marker, weights=dict(self.weights))
         self._begin(lambda: self._write(state, marker, pages, content))
 
+    def keep_weights(self, role: str, name: str, content: bytes) -> None:
+        """Begin to write weights that all checkpoints from now on need, in place of earlier ones.
+
+        Args:
+            role: what they are for.
+            name: that their content has, see `kept_weights.packed`.
+            content: of their file.
+        """
+        self.weights = self.weights | {role: name}
+        self._begin(lambda: write_weights(self.run, name, content), after=self._thread)
+
     def save_history(self) -> None:
-        """Store what has happened since the last checkpoint with it, once that is written."""
+        """Store what has happened since the last checkpoint with it, once that is written.
+
+        It must be of the same step: else a run that goes on there would have steps twice.
+        """
         if self.last is None and self._thread is None:
             return
         pages, content = self._cut()
-        self._begin(lambda: self._append(pages, content), after=self._thread)
+        weights = dict(self.weights)
+        self._begin(lambda: self._append(pages, content, weights), after=self._thread)
 
     def wait(self) -> None:
         """Until the checkpoint under way is written.
@@ -109,13 +128,13 @@ class Saver:
         prune_checkpoints(self.run, self.last, self.keep)
         self.done(marker.step, uri)
 
-    def _append(self, pages: tuple[str, ...], content: bytes) -> None:
+    def _append(self, pages: tuple[str, ...], content: bytes, weights: dict[str, str]) -> None:
         assert self.last is not None, "the checkpoint before it was written"
         if pages == self.last.history:
             return
         if content:
             write_page(self.run, pages[-1], content)
-        self.last = replace(self.last, history=pages, writer=self.writer)
+        self.last = replace(self.last, history=pages, writer=self.writer, weights=weights)
         self.may_write()
         write_marker(self.run, self.last)
         prune_checkpoints(self.run, self.last, self.keep)

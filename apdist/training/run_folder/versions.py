@@ -1,6 +1,6 @@
 """The version of the files in a run's folder."""
 
-FORMAT = 3
+FORMAT = 4
 """Counts up when a file of a run or a checkpoint changes so that older code cannot read it."""
 
 

@@ -101,6 +101,18 @@ def gathered(model: nn.Module, once: bool) -> Iterator[Callable[[bool], None]]:
             part.reshard()
 
 
+def divide_again(model: nn.Module) -> None:
+    """Give back the parameters that a pass without gradients has left whole; nothing else.
+
+    FSDP2 keeps those of the outermost part for a backward pass. Who reads or writes parameters
+    meanwhile would have memory that is freed under him.
+    """
+    if is_sharded(model):
+        for part in model.modules():
+            if isinstance(part, FSDPModule):
+                part.reshard()
+
+
 def whole_bytes(model: nn.Module) -> int:
     """Memory of all parameters of a sharded ``model`` and of their gradients, undivided."""
     return sum(

@@ -90,7 +90,8 @@ class Follower:
                 self.tracker.log_metrics(event.figures, event.step, event.time_ms)
             elif isinstance(event, Evaluated):
                 figures = event.figures | {"seconds": event.seconds, "step": event.step}
-                named = {f"eval_{key}": value for key, value in figures.items()}
+                kind = "eval" if event.split == self.run.config.data.eval_split else "validation"
+                named = {f"{kind}_{key}": value for key, value in figures.items()}
                 self.tracker.log_metrics(named, event.step, event.time_ms)
             elif isinstance(event, Noticed):
                 told = f"step {event.step}: {event.text}"

@@ -28,12 +28,11 @@ class Screen:
     """Shows what the workers tell.
 
     Args:
-        split: on which the training is evaluated.
-        progress: of its steps.
+        progress: of the training's steps.
     """
 
-    def __init__(self, split: str, progress: Progress) -> None:
-        self.split, self.progress = split, progress
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
         self.topics: set[str] = set()
         """What was noticed already; workers that start anew notice it again."""
 
@@ -42,9 +41,8 @@ class Screen:
         match event:
             case Started() | PhaseBegan() | StepDone():
                 self.move(event)
-            case Evaluated():
-                found = ", ".join(texts(EVALUATION, event.figures))
-                say(f"step {event.step}: {self.split} {found}")
+            case Evaluated() | Ended() | Restarted():
+                say(measured(event))
             case Noticed():
                 self.notice(event)
             case Warned():
@@ -54,9 +52,7 @@ class Screen:
                     "stopping: the workers finish their step and write a checkpoint "
                     "(again to end at once)"
                 )
-            case Restarted():
-                say(str(event))
-            case Similarities() | CheckpointWritten() | ChunksResized() | Ended():
+            case Similarities() | CheckpointWritten() | ChunksResized():
                 pass  # for others
             case Failed() | TrialStarted():
                 pass  # a failure ends the run, the sweep shows its trials
@@ -90,3 +86,16 @@ class Screen:
         if event.topic not in self.topics:
             warn(f"{who}step {event.step}: {event.text}")
         self.topics.add(event.topic)
+
+
+def measured(event: Evaluated | Ended | Restarted) -> str:
+    """What was found or happened, in a line."""
+    if isinstance(event, Restarted):
+        return str(event)
+    if isinstance(event, Ended):
+        early = f"ended early, after step {event.step}: patience is out; " if event.is_early else ""
+        return f"{early}weights: {event.weights}"
+    found = ", ".join(texts(EVALUATION, event.figures))
+    blend = f" (blend {event.blend:g})" if event.blend != 1 else ""
+    best = ", the best so far" if event.weights and event.step else ""
+    return f"step {event.step}: {event.split} {found}{blend}{best}"

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,14 @@ from hypothesis import strategies as st
 
 from apdist.config import DataConfig
 from apdist.data.catalogue.catalogue import Catalogue
-from apdist.data.catalogue.selection import evaluation_images, held_out_images, training_images
+from apdist.data.catalogue.selection import (
+    FEWEST_CLASSES,
+    evaluation_images,
+    held_out_images,
+    images_of,
+    training_images,
+    validation_images,
+)
 from tests.pictures import write_small_set
 
 
@@ -97,9 +105,45 @@ def test_a_share_that_holds_out_nothing_or_all_is_refused(catalogue: Catalogue) 
             training_images(catalogue, DataConfig(holdout_share=share), 0)
 
 
-def test_the_name_holdout_without_a_share_is_a_split_like_any_other(catalogue: Catalogue) -> None:
-    with pytest.raises(ValueError, match="'holdout' needs a share: --data.holdout-share"):
-        evaluation_images(catalogue, DataConfig(eval_split="holdout"), 0)
+@pytest.mark.parametrize("share", [0.0, "auto"])
+def test_what_is_not_held_out_cannot_be_measured(catalogue: Catalogue, share: Any) -> None:
+    data = DataConfig(eval_split="holdout", holdout_share=share)  # auto: 8 classes are too few
+    with pytest.raises(ValueError, match="give a share: --data.holdout-share"):
+        evaluation_images(catalogue, data, 0)
+    assert validation_images(catalogue, data, 0) is None
+
+
+def test_a_tenth_of_the_classes_is_held_out_where_it_is_enough_to_choose_by(tmp_path: Path) -> None:
+    wanted = 10 * FEWEST_CLASSES
+    catalogue = write_small_set(tmp_path, num_classes=wanted, images_per_class=2, num_test=0)
+    trained, held_out = (
+        images_of_run(catalogue, DataConfig(), 0) for images_of_run in (training_images, chosen_by)
+    )
+    assert len(np.unique(held_out.labels)) == FEWEST_CLASSES
+    assert keys(trained) | keys(held_out) == keys(catalogue)
+    assert not set(trained.labels) & set(held_out.labels)
+    assert keys(images_of("holdout", catalogue, DataConfig(), 0)) == keys(held_out)
+    fewer = catalogue.subset(np.flatnonzero(catalogue.labels < wanted - 6))
+    assert validation_images(fewer, DataConfig(), 0) is None
+    assert keys(training_images(fewer, DataConfig(), 0)) == keys(fewer)
+
+
+def chosen_by(catalogue: Catalogue, data: DataConfig, seed: int) -> Catalogue:
+    found = validation_images(catalogue, data, seed)
+    assert found is not None
+    return found
+
+
+def test_a_split_of_its_own_to_choose_by_takes_nothing_from_the_training(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    data = DataConfig(validation_split="test")
+    assert keys(training_images(catalogue, data, 0)) == keys(catalogue.select("train"))
+    assert keys(chosen_by(catalogue, data, 0)) == keys(catalogue.select("test"))
+    with pytest.raises(ValueError, match="two ways to choose weights; give one of them"):
+        DataConfig(validation_split="test", holdout_share=0.1)
+    with pytest.raises(ValueError, match="split 'tset' is not in"):
+        validation_images(catalogue, DataConfig(validation_split="tset"), 0)
 
 
 @given(

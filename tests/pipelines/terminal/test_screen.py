@@ -12,7 +12,7 @@ def test_the_screen_shows_what_a_person_wants_to_know_and_decides_about_every_ki
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     bar = Progress("training", 6)
-    screen = Screen("test", bar)
+    screen = Screen(bar)
     lines = []
     for event in SAMPLES:
         screen(event)
@@ -25,6 +25,7 @@ def test_the_screen_shows_what_a_person_wants_to_know_and_decides_about_every_ki
         "activations: store (it fits)",
         "step 5: test mAP 0.2500, R@1 0.5000, R-precision 0.2000",
         "worker 1 on there: its process died; went on from step 5, 12 s lost, 2 attempts left",
+        "weights: the last",
         "stopping: the workers finish their step and write a checkpoint (again to end at once)",
     ]
     assert shown.err.splitlines() == [
@@ -44,7 +45,7 @@ def test_the_screen_shows_what_a_person_wants_to_know_and_decides_about_every_ki
 
 def test_steps_that_arrive_in_a_bunch_have_the_pace_of_the_worker_that_did_them() -> None:
     bar = Progress("training", 240)
-    screen = Screen("test", bar)
+    screen = Screen(bar)
     for step in range(1, 121):
         screen(StepDone(step=step, figures={}, time_ms=1_700_000_000_000 + 50 * step))
         if step == 60:

@@ -44,7 +44,7 @@ def test_each_step_comes_once_and_in_order_and_of_the_others_one_a_step() -> Non
         return StepDone(step=number, figures={})
 
     def evaluated(number: int) -> Kept:
-        return Evaluated(step=number, figures={}, seconds=1)
+        return Evaluated(step=number, split="test", figures={}, seconds=1)
 
     def restarted(happened_ms: int) -> Kept:
         return Restarted(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from apdist.training.averaging import RunningMean
 from apdist.training.events import Event, Restarted, StepDone, WorkersFailed, now_ms
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
@@ -18,20 +19,20 @@ ORIGIN = Origin("a", "b")
 CPU = torch.device("cpu")
 
 
-def learner() -> tuple[nn.Module, torch.optim.Optimizer]:
+def learner() -> tuple[nn.Module, torch.optim.Optimizer, RunningMean]:
     model = nn.Linear(2, 2)
-    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), RunningMean(model, 0)
 
 
 def kept(run: Path, until: int, lease: Lease | None = None) -> Keeper:
     """Steps 1 to ``until``, with a checkpoint at the last."""
     keeper = Keeper(str(run), lease, Mailbox[Event](), Workers(), keep=2)
-    model, optimizer = learner()
-    start = keeper.restore(model, optimizer, ORIGIN, CPU)
+    learned = learner()
+    start = keeper.restore(*learned, ORIGIN, CPU)
     with keeper.written_at_the_end():
         for step in range(start + 1, until + 1):
             keeper.post(StepDone(step=step, figures={}))
-        keeper.save(until, model, optimizer, ORIGIN)
+        keeper.save(until, *learned, ORIGIN)
     return keeper
 
 
@@ -57,15 +58,15 @@ def test_after_the_lease_is_lost_nothing_is_committed(tmp_path: Path) -> None:
 
 def test_what_ended_the_loop_is_raised_and_not_what_came_of_it(tmp_path: Path) -> None:
     keeper = Keeper(str(tmp_path), None, Mailbox[Event](), Workers(), keep=2)
-    model, optimizer = learner()
-    keeper.restore(model, optimizer, ORIGIN, CPU)
+    learned = learner()
+    keeper.restore(*learned, ORIGIN, CPU)
     keeper.lease = Lease(str(tmp_path), 0)
     (tmp_path / "writer").mkdir()
     (tmp_path / "writer" / "00000002.json").write_text("{}")
 
     def loop() -> None:
         with keeper.written_at_the_end():
-            keeper.save(1, model, optimizer, ORIGIN)
+            keeper.save(1, *learned, ORIGIN)
             raise RuntimeError("first")
 
     with pytest.raises(RuntimeError, match="first"):

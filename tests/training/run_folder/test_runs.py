@@ -108,6 +108,7 @@ def started(step: int, history: tuple[str, ...] = ()) -> Started:
         activations="store",
         activations_reason="it fits",
         gathered_once=False,
+        watched="test",
     )
 
 

@@ -60,7 +60,7 @@ def test_the_loop_does_not_wait_for_a_checkpoint_to_store_what_came_after_it(
     saving = saver(tmp_path, gate)
     saving.recorder.add(step_done(1))
     saving.save(state(), Marker(step=1, **ORIGIN))
-    evaluated = Evaluated(step=1, figures={"map": 0.5}, seconds=1)
+    evaluated = Evaluated(step=1, split="test", figures={"map": 0.5}, seconds=1)
     saving.recorder.add(evaluated)
     saving.save_history()
     assert newest_sound(str(tmp_path)) is None  # and yet the loop is here
@@ -126,7 +126,7 @@ def test_what_happens_after_a_checkpoint_can_be_stored_with_it(tmp_path: Path) -
     saving.save_history()  # no checkpoint yet: nothing to store it with
     saving.save(state(), Marker(step=1, **ORIGIN))
     saving.wait()
-    evaluated = Evaluated(step=1, figures={"map": 0.5}, seconds=1)
+    evaluated = Evaluated(step=1, split="test", figures={"map": 0.5}, seconds=1)
     saving.recorder.add(evaluated)
     saving.save_history()
     saving.wait()

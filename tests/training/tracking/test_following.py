@@ -99,7 +99,7 @@ def test_what_a_killed_driver_left_is_sent_by_who_opens_the_run_next(run: Run) -
         follower(step(number))
     follower.tracker.close(status="")  # the rest of the driver's work is never done
     run.add(step(4))
-    run.add(Ended(step=4, model_id="m", time_ms=1005))
+    run.add(Ended(step=4, model_id="m", weights="the last", time_ms=1005))
     again = open_run(run.uri)
     assert is_unsettled(again)
     assert settle(again)
@@ -184,7 +184,7 @@ def test_a_folder_that_went_away_does_not_hide_why(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     follower = Follower(run)
-    follower(Evaluated(step=0, figures={"map": 0.5}, seconds=1))
+    follower(Evaluated(step=0, split="test", figures={"map": 0.5}, seconds=1))
     run.is_behind = True
     for name in storage.list_files(run.uri):
         storage.remove(storage.join(run.uri, name))

@@ -1,0 +1,145 @@
+"""Weights of a training beside those that its steps move: their running mean, ways from the start.
+
+All of it works on a worker's own parts of the parameters, so nothing is communicated, and the
+parameters may be divided over the workers. Buffers, such as batch norm's statistics, stay as they
+are.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from apdist.training.step.sharding import divide_again
+
+
+class RunningMean:
+    """Mean of a network's parameters over its steps, the last ones most (an EMA).
+
+        mean <- keep mean + (1 - keep) weights        keep = min(ema, (1 + t) / (10 + t)) at step t
+
+    so that the first steps, which start from nothing, are soon forgotten.
+
+    Args:
+        network: whose parameters it follows, from the first step on that trains them.
+        ema: what is kept at each step; 0: there is no mean, and the weights themselves are shown.
+    """
+
+    def __init__(self, network: nn.Module, ema: float) -> None:
+        self.network, self.ema = network, ema
+        self._means: dict[str, Tensor] = {}
+
+    def after_step(self, num_steps: int) -> None:
+        """Take in the weights after ``num_steps`` steps."""
+        if not self.ema:
+            return
+        moved = own_parts(self.network, only_trained=True)
+        for name in moved.keys() - self._means.keys():
+            self._means[name] = moved[name].clone()
+        keep = min(self.ema, (1 + num_steps) / (10 + num_steps))
+        means = [self._means[name] for name in moved]
+        torch._foreach_lerp_(means, list(moved.values()), 1 - keep)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """The network has the mean in the block, and afterwards its weights again."""
+        with _exchanged(self.network, self._means):
+            yield
+
+    def follow(self) -> None:
+        """Begin anew with the weights that the network has now."""
+        if self.ema:
+            parts = own_parts(self.network, only_trained=True)
+            self._means = {name: part.clone() for name, part in parts.items()}
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the mean differs from the weights."""
+        return bool(self._means)
+
+
+class Ways:
+    """A network with weights on the ways between those at the start and those it has now.
+
+        start + way (weights - start)
+
+    Args:
+        network: whose parameters it moves.
+        ways: 0 is the start, 1 the weights as they are; empty: only 1.
+        start: as `own_parts` gives them; nothing where no way needs them.
+    """
+
+    def __init__(
+        self, network: nn.Module, ways: tuple[float, ...], start: dict[str, Tensor]
+    ) -> None:
+        self.network, self.ways, self._start = network, ways or (1.0,), start
+
+    def network_on_all(self) -> nn.Module:
+        """A network whose descriptors (b, k d) are those on the k ways, side by side.
+
+        It reads the weights when it is built: build it where the weights are as they shall be
+        measured.
+        """
+        return self.network if self.ways == (1.0,) else _OnAllWays(self)
+
+    @contextmanager
+    def shown(self, way: float) -> Iterator[None]:
+        """The network has the weights on that way in the block, and afterwards its own again."""
+        if way == 1.0:
+            yield
+            return
+        with _exchanged(self.network, self.parts(way, own_parts(self.network))):
+            yield
+
+    def parts(self, way: float, trained: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights on a way, those that differ."""
+        return {
+            name: torch.lerp(self._start[name], part, way)
+            for name, part in trained.items()
+            if name in self._start
+        }
+
+
+class _OnAllWays(nn.Module):
+    """Describes images with the weights on every way; each batch is read and decoded once."""
+
+    def __init__(self, ways: Ways) -> None:
+        super().__init__()
+        self.network, self._ways = ways.network, ways
+        self._trained = {name: p.clone() for name, p in own_parts(ways.network).items()}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Descriptors (b, k d) of ``images`` (b, 3, h, w)."""
+        found = []
+        for way in self._ways.ways:
+            with _exchanged(self.network, self._ways.parts(way, self._trained)):
+                found.append(self.network(images))
+        return torch.cat(found, dim=1)
+
+
+def own_parts(network: nn.Module, *, only_trained: bool = False) -> dict[str, Tensor]:
+    """This worker's parts of the parameters, by name; writing into them moves the weights."""
+    divide_again(network)
+    with torch.no_grad():
+        return {
+            name: parameter.to_local() if isinstance(parameter, DTensor) else parameter.detach()
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad or not only_trained
+        }
+
+
+@contextmanager
+def _exchanged(network: nn.Module, shown: dict[str, Tensor]) -> Iterator[None]:
+    """The parameters have the values ``shown`` in the block, and their own afterwards."""
+    parts = own_parts(network)
+    own = {name: parts[name].clone() for name in shown}
+    with torch.no_grad():
+        for name, value in shown.items():
+            parts[name].copy_(value)
+        try:
+            yield
+        finally:
+            for name, value in own.items():
+                parts[name].copy_(value)

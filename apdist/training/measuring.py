@@ -1,0 +1,217 @@
+"""The evaluations of a training: which images, with which weights, and what is kept of them.
+
+As the training goes on the watched split is measured: held-out images, by which the best weights
+are chosen. The evaluation split is measured before the first step and with the chosen weights after
+the last; where no images are held out it is watched itself, and nothing is chosen.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+from apdist.config import Config
+from apdist.data import storage
+from apdist.data.catalogue.catalogue import Catalogue
+from apdist.data.catalogue.selection import (
+    evaluation_images,
+    validation_images,
+    validation_name,
+)
+from apdist.figures import EVALUATION, logged
+from apdist.model.descriptor import DescriptorNet
+from apdist.retrieval.metrics import RetrievalScores
+from apdist.retrieval.scores_file import write_scores
+from apdist.training.averaging import RunningMean, Ways, own_parts
+from apdist.training.choosing import Choice, ChosenWeights, refuse_unchoosable
+from apdist.training.evaluation import evaluate
+from apdist.training.events import Evaluated, StepDone
+from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.keeper import Keeper
+from apdist.training.run_folder.runs import evaluation_name
+from apdist.training.step.sharding import divide_again, whole
+
+START, BEST = "start", "best"
+"""What weights are kept for."""
+
+
+class Measuring:
+    """Measures a network in training; all workers must call each method.
+
+    Args:
+        config: of the run.
+        keeper: of what is found; it has restored the run.
+        network: in training.
+        mean: of its weights.
+        catalogue: with all splits.
+        tell: called on worker 0 with what was found.
+        report: called on every worker with the figures of the watched split.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        keeper: Keeper,
+        network: DescriptorNet,
+        mean: RunningMean,
+        catalogue: Catalogue,
+        tell: Callable[[Kept], None],
+        report: Callable[[dict[str, float]], None],
+    ) -> None:
+        self.config, self.keeper, self.network, self.mean = config, keeper, network, mean
+        self.tell, self.report = tell, report
+        self.workers, self.device = keeper.workers, next(network.parameters()).device
+        data, seed = config.data, config.training.seed
+        validation = validation_images(catalogue, data, seed)
+        refuse_unchoosable(config, 0 if validation is None else len(validation))
+        self.watched = data.eval_split if validation is None else validation_name(data)
+        splits = {self.watched: validation} if validation is not None else {}
+        if data.eval_split and data.eval_split not in splits:
+            splits[data.eval_split] = evaluation_images(catalogue, data, seed)
+        self._splits = splits
+        split = "" if validation is None else self.watched
+        self.choice = Choice(split, config.training.patience, keeper.history)
+        self._ways = Ways(network, config.training.blend, self._start())
+        self._agree()
+
+    def begin(self, step: int) -> None:
+        """Measure what a run that begins, or goes on, after ``step`` steps has not measured."""
+        is_new = not self._is_known(any(isinstance(e, StepDone) for e in self.keeper.history))
+        for split in self._splits:
+            is_due = self.is_due(step) if split == self.watched else is_new
+            if is_due and not self._was_measured(split, step):
+                self._measure(split, step)
+
+    def at(self, step: int) -> bool:
+        """Measure the watched split, if it is time to; whether it was."""
+        if not self.is_due(step) or not self.watched:
+            return False
+        self._measure(self.watched, step)
+        return True
+
+    @contextmanager
+    def chosen(self, step: int) -> Iterator[ChosenWeights]:
+        """The network has the chosen weights in the block; the evaluation split is measured so."""
+        choice = self.choice.chosen(self.config, step)
+        best = self.keeper.kept_weights(BEST, self.device) if self.choice.split else {}
+        if best:
+            _load(self.network, best)
+            yield self._measured_with(choice, step)
+            return
+        with self.mean.shown(), self._ways.shown(choice.blend):
+            yield self._measured_with(choice, step)
+
+    def is_due(self, step: int) -> bool:
+        """Whether the watched split is measured after ``step`` steps."""
+        is_last = step == self.config.training.steps
+        return is_last or step % self.config.evaluation.every_steps == 0
+
+    def _measured_with(self, choice: ChosenWeights, step: int) -> ChosenWeights:
+        split = self.config.data.eval_split
+        if split and split != self.watched and not self._was_measured(split, step):
+            with self.keeper.during(f"evaluating {split} at the end"):
+                self._tell(split, step, self._scores(split), choice.blend)
+        return choice
+
+    def _measure(self, split: str, step: int) -> None:
+        with self.keeper.during(f"evaluating step {step}"):
+            began = time.perf_counter()
+            if split != self.watched:  # at the start, where all ways are one
+                self._tell(split, step, self._scores(split), 1.0)
+                return
+            scores = self._scores_on_all_ways(split)
+            found = [s.mean_average_precision for s in scores]
+            place = found.index(max(found)) if scores else 0
+            place = self.workers.gather_numbers(place, self.device)[0]
+            way, name = self._ways.ways[place], ""
+            is_better = bool(scores) and self.choice.is_better(found[place])
+            if self.choice.split and self._is_known(is_better):
+                with self.mean.shown(), self._ways.shown(way):
+                    name = self.keeper.keep_weights(BEST, self._whole())
+            told = scores[place] if scores else None
+            figures = self._tell(split, step, told, way, name, time.perf_counter() - began)
+            self.report({"step": float(step)} | figures)
+        self._agree()
+
+    def _tell(
+        self,
+        split: str,
+        step: int,
+        scores: RetrievalScores | None,
+        blend: float,
+        weights: str = "",
+        seconds: float = 0.0,
+    ) -> dict[str, float]:
+        """Keep and tell what worker 0 found; returns its figures."""
+        if scores is None:
+            return {}
+        figures = logged(EVALUATION, scores)
+        self.keeper.refuse_if_lost()
+        write_scores(scores, storage.join(self.keeper.run, evaluation_name(split, step)))
+        event = Evaluated(
+            step=step,
+            split=split,
+            figures=figures,
+            seconds=seconds,
+            blend=blend,
+            weights=weights,
+        )
+        self.choice.add(event)
+        self.tell(event)
+        return figures
+
+    def _scores(self, split: str) -> RetrievalScores | None:
+        """Of the network as it is, on worker 0."""
+        found = evaluate(self.network, self._splits[split], self.config, self.workers)
+        return found[0] if found else None
+
+    def _scores_on_all_ways(self, split: str) -> list[RetrievalScores]:
+        """On worker 0; on the others nothing."""
+        with self.mean.shown():
+            network, num = self._ways.network_on_all(), len(self._ways.ways)
+            return evaluate(network, self._splits[split], self.config, self.workers, num)
+
+    def _start(self) -> dict[str, Tensor]:
+        """This worker's parts of the weights at the start, if any way needs them."""
+        if set(self.config.training.blend) <= {1.0}:
+            return {}
+        own = own_parts(self.network)
+        start = self.keeper.kept_weights(START, self.device)
+        if not start:
+            self.keeper.keep_weights(START, self._whole())
+            return {name: part.clone() for name, part in own.items()}
+        trained = {name: part.clone() for name, part in own.items()}
+        _load(self.network, start)
+        found = {name: part.clone() for name, part in own.items()}
+        for name, part in trained.items():
+            own[name].copy_(part)
+        return found
+
+    def _whole(self) -> dict[str, Tensor]:
+        """The network's state as whole tensors."""
+        divide_again(self.network)
+        return {name: whole(value) for name, value in self.network.state_dict().items()}
+
+    def _was_measured(self, split: str, step: int) -> bool:
+        return self._is_known(
+            any(
+                isinstance(e, Evaluated) and (e.split, e.step) == (split, step)
+                for e in self.keeper.history
+            )
+        )
+
+    def _agree(self) -> None:
+        """Let all workers know what worker 0 knows of the choice."""
+        self.is_enough = self._is_known(self.choice.is_enough)
+
+    def _is_known(self, of_first: bool) -> bool:
+        """What worker 0 says."""
+        return bool(self.workers.gather_numbers(int(of_first), self.device)[0])
+
+
+def _load(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give ``network`` the whole tensors ``state``; all workers must call it."""
+    divide_again(network)
+    set_model_state_dict(network, {**state}, options=StateDictOptions(full_state_dict=True))

@@ -1,0 +1,57 @@
+"""Weights that a run keeps beside its checkpoints: the best so far, and those at the start.
+
+A file ``weights/<sha256>.safetensors``, named by its content; markers of checkpoints name the files
+that they need.
+"""
+
+import hashlib
+from collections.abc import Collection
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from apdist.data import storage
+
+FOLDER = "weights"
+_ENDING = ".safetensors"
+
+
+def packed(state: dict[str, Tensor]) -> tuple[str, bytes]:
+    """Name and content of the file with ``state``."""
+    content = save({name: value.detach().cpu().contiguous() for name, value in state.items()})
+    return hashlib.sha256(content).hexdigest(), content
+
+
+def write_weights(run: str, name: str, content: bytes) -> None:
+    """Write what `packed` gave, unless it is there."""
+    uri = _uri(run, name)
+    if not storage.exists(uri):
+        storage.write_bytes(uri, content)
+
+
+def read_weights(run: str, name: str) -> dict[str, Tensor]:
+    """The state of that name, in the same order on every worker, as collectives need it.
+
+    Raises:
+        ValueError: its file is damaged, or gone.
+    """
+    uri = _uri(run, name)
+    content = storage.read_bytes(uri) if storage.exists(uri) else b""
+    if hashlib.sha256(content).hexdigest() != name:
+        raise ValueError(
+            f"{uri} is {'damaged' if content else 'missing'}: the best weights of this run so far, "
+            "or those at its start; put the file back"
+        )
+    return dict(sorted(load(content).items()))
+
+
+def prune_weights(run: str, used: Collection[str]) -> None:
+    """Delete what no checkpoint needs any more."""
+    folder = storage.join(run, FOLDER)
+    for file in storage.list_files(folder):
+        if file.endswith(_ENDING) and file.removesuffix(_ENDING) not in used:
+            storage.remove(storage.join(folder, file))
+
+
+def _uri(run: str, name: str) -> str:
+    return storage.join(run, f"{FOLDER}/{name}{_ENDING}")

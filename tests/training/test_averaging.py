@@ -1,0 +1,99 @@
+"""Running means and ways between weights, against their definitions."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from apdist.training.averaging import RunningMean, Ways, own_parts
+
+
+def network() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(3, 2).double()
+
+
+def move(net: nn.Module, by: float) -> None:
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += by
+
+
+def copies(net: nn.Module) -> dict[str, Tensor]:
+    return {name: part.clone() for name, part in own_parts(net).items()}
+
+
+def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, part in expected.items():
+        torch.testing.assert_close(found[name], part, rtol=1e-12, atol=0)
+
+
+def test_the_mean_keeps_a_share_at_each_step_that_grows_to_what_was_asked() -> None:
+    net = network()
+    mean, expected = RunningMean(net, 0.5), None
+    for done in range(1, 12):
+        move(net, 0.1 * done)
+        mean.after_step(done)
+        now, keep = copies(net), min(0.5, (1 + done) / (10 + done))
+        if expected is None:
+            expected = now
+        expected = {name: keep * expected[name] + (1 - keep) * now[name] for name in now}
+    assert expected is not None
+    weights = copies(net)
+    with mean.shown():
+        same(copies(net), expected)
+    same(copies(net), weights)
+
+
+def test_a_parameter_that_is_not_trained_yet_has_no_mean() -> None:
+    net = network()
+    net.bias.requires_grad_(False)
+    mean = RunningMean(net, 0.9)
+    mean.after_step(1)
+    move(net, 1.0)
+    with mean.shown():
+        assert not torch.equal(net.weight, copies(net)["weight"] + 1)
+        same({"bias": net.bias.detach()}, {"bias": copies(net)["bias"]})
+    net.bias.requires_grad_(True)
+    mean.after_step(2)  # from now on it has one
+    with mean.shown():
+        assert mean.is_there
+
+
+def test_without_a_share_there_is_no_mean() -> None:
+    net = network()
+    mean, weights = RunningMean(net, 0), copies(net)
+    mean.after_step(1)
+    mean.follow()
+    assert not mean.is_there
+    with mean.shown():
+        same(copies(net), weights)
+
+
+def test_the_weights_come_back_whatever_happens_in_the_block() -> None:
+    net = network()
+    mean = RunningMean(net, 0.9)
+    mean.after_step(1)
+    move(net, 1.0)
+    weights = copies(net)
+    with pytest.raises(ValueError, match="out"), mean.shown():
+        raise ValueError("out")
+    same(copies(net), weights)
+
+
+def test_descriptors_on_all_ways_are_those_of_the_weights_between() -> None:
+    net = network()
+    start = copies(net)
+    move(net, 1.0)
+    weights, images = copies(net), torch.randn(4, 3, dtype=torch.float64)
+    ways = Ways(net, (0.0, 0.25, 1.0), start)
+    found = ways.network_on_all()(images)
+    same(copies(net), weights)
+    expected = []
+    for way in (0.0, 0.25, 1.0):
+        with ways.shown(way):
+            between = {name: start[name] + way * (weights[name] - start[name]) for name in start}
+            same(copies(net), between)
+            expected.append(net(images))
+    torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=0, atol=0)
+    assert Ways(net, (), {}).network_on_all() is net
