@@ -97,6 +97,9 @@ class EvaluationConfig:
     """Steps between two evaluations."""
     batch_size: int = 256
     """Images described at once."""
+    resize: Literal["crop", "longest"] = "crop"
+    """crop: the square in the middle of an image; longest: all of it, in its own shape, the longer
+    side data.image_size. A trained model keeps it for all verbs."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the network in evaluations; its descriptors are ranked in float32."""
 

@@ -1,12 +1,13 @@
-"""Decoding: encoded bytes to an image, and to a square uint8 image of the evaluation.
+"""Decoding: encoded bytes to an image, and to the uint8 image that a network sees at evaluation.
 
-Shapes: s side of the crop in pixels. Images are (3, s, s) uint8; the network normalises them.
+Shapes: h x w pixels. Images are (3, h, w) uint8; the network normalises them.
 """
 
 import io
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,10 +197,33 @@ def _draft_size(size: tuple[int, int], min_side: int) -> tuple[int, int]:
     return (math.ceil(size[0] * scale), math.ceil(size[1] * scale))
 
 
-def evaluation_image(data: bytes, side: int) -> NDArray[np.uint8]:
-    """The centred square of the image, (3, s, s) uint8."""
-    image = open_image(data, min_side=side)
-    return to_array(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How an image is brought to the size that a network sees at evaluation."""
+
+    side: int
+    """In pixels: of the square, or the longer side."""
+    resize: Literal["crop", "longest"] = "crop"
+    """The square in the middle, or all of the image in its own shape."""
+    multiple: int = 1
+    """Of which height and width are multiples: the patches of a transformer."""
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of what a network sees of an image of that width and height."""
+        if self.resize == "crop":
+            return self.side, self.side
+        scale = self.side / max(width, height) / self.multiple
+        sides = (max(1, round(length * scale)) * self.multiple for length in (width, height))
+        return next(sides), next(sides)
+
+
+def evaluation_image(data: bytes, fit: Fit) -> NDArray[np.uint8]:
+    """The image as a network sees it at evaluation, (3, h, w) uint8."""
+    image = open_image(data, min_side=fit.side)
+    size, resample = fit.size(*image.size), Image.Resampling.BICUBIC
+    if fit.resize == "crop":
+        return to_array(ImageOps.fit(image, size, resample))
+    return to_array(image.resize(size, resample))
 
 
 def to_array(image: Image.Image) -> NDArray[np.uint8]:

@@ -3,11 +3,14 @@
 Shapes: b images, h x w pixels, d descriptor size.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apdist.config import ModelConfig
+from apdist.data.images import Fit
 from apdist.model.backbones import build_backbone, pixel_statistics
 from apdist.model.pooling import GeM
 
@@ -45,6 +48,11 @@ class DescriptorNet(nn.Module):
         # Half precision would cost the loss 3 to 10 % of its gradient: leave autocast here.
         with torch.autocast(pooled.device.type, enabled=False):
             return F.normalize(self.linear(pooled.to(self.linear.weight.dtype)), dim=1)
+
+    def fit(self, side: int, resize: Literal["crop", "longest"]) -> Fit:
+        """How images are brought to this network."""
+        multiple = int(getattr(self.backbone, "patch_size", 0)) or 1
+        return Fit(side=side, resize=resize, multiple=multiple)
 
     def train(self, mode: bool = True) -> "DescriptorNet":
         """Training mode; frozen batch norm keeps its statistics (`ModelConfig.batch_norm`)."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from apdist.config import Config, ModelConfig, override
 from apdist.data import storage
+from apdist.data.images import Fit
 from apdist.model.descriptor import DescriptorNet
 
 WEIGHTS_NAME = "model.safetensors"
@@ -26,7 +27,8 @@ class TrainedModel:
     """A network and what is needed to feed it."""
 
     network: DescriptorNet
-    image_size: int
+    fit: Fit
+    """How images are brought to it."""
     model_id: str
     """Short hash of the weights: an index built with other weights is refused."""
 
@@ -88,7 +90,7 @@ def read_weights(uri: str) -> dict[str, Tensor]:
 def save_model(
     config: ModelConfig,
     state: dict[str, Tensor],
-    image_size: int,
+    fit: Fit,
     folder: str,
     about: dict[str, float | str] | None = None,
 ) -> str:
@@ -97,7 +99,7 @@ def save_model(
     Args:
         config: of the network.
         state: its weights.
-        image_size: side in pixels that it was trained with.
+        fit: how images are brought to it.
         folder: URI.
         about: which weights these are, for a person who reads the description.
     """
@@ -106,7 +108,8 @@ def save_model(
     description = {
         "format": 1,
         "model_id": model_id,
-        "image_size": image_size,
+        "image_size": fit.side,
+        "resize": fit.resize,
         "model": dataclasses.asdict(config) | {"weights": ""},
         "weights": about or {},
     }
@@ -133,7 +136,7 @@ def load_model(folder: str) -> TrainedModel:
         told = str(description["model_id"])
         network = DescriptorNet(override(Config(), options).model)
         network.load_state_dict(load(data))
-        image_size = int(description["image_size"])
+        fit = network.fit(int(description["image_size"]), description["resize"])
     except Exception as error:  # both files may hold anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
@@ -145,4 +148,4 @@ def load_model(folder: str) -> TrainedModel:
             f"{folder} mixes two models: {DESCRIPTION_NAME} describes {told}, {WEIGHTS_NAME} holds "
             f"{model_id}; bring both files of one model there"
         )
-    return TrainedModel(network=network.eval(), image_size=image_size, model_id=model_id)
+    return TrainedModel(network=network.eval(), fit=fit, model_id=model_id)

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
+from apdist.data.catalogue.catalogue import Catalogue
+from apdist.data.images import Fit
 from apdist.data.loading.feed import on_device
 from apdist.data.loading.sequential import evaluation_batches, shard_names
 
@@ -23,25 +24,26 @@ def describe_images(
     network: nn.Module,
     catalogue: Catalogue,
     *,
-    image_size: int,
+    fit: Fit,
     batch_size: int = 256,
     num_threads: int = 2,
     shards: Iterable[str] | None = None,
-    min_passes: int = 0,
+    go_on: Callable[[bool], bool] | None = None,
     bf16: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[NDArray[np.int64], Tensor]:
     """Describe the images of ``catalogue``; the network's mode is left as it was found.
 
     Args:
-        network: maps (b, 3, s, s) uint8 to descriptors (b, d).
+        network: maps (b, 3, h, w) uint8 to descriptors (b, d).
         catalogue: the images.
-        image_size: s, side in pixels.
+        fit: how they are resized.
         batch_size: images at once.
         num_threads: threads that decode.
         shards: names of the shards to describe; None means all.
-        min_passes: at least so often images go through the network: the workers of one with
-            sharded parameters wait for each other in every pass.
+        go_on: asked before each pass of images through the network, told whether there are some.
+            Passes go on without images until it says no: the workers of a network with sharded
+            parameters wait for each other in every pass.
         bf16: run the network under bf16 autocast; descriptors are float32 nevertheless.
         progress: called with the number of images done.
 
@@ -57,7 +59,7 @@ def describe_images(
     try:
         read = evaluation_batches(
             catalogue,
-            side=image_size,
+            fit=fit,
             batch_size=batch_size,
             num_threads=num_threads,
             shards=names,
@@ -68,12 +70,14 @@ def describe_images(
             closing(on_device(read, device)) as batches,
         ):
             for batch, images in batches:
+                if go_on is not None:
+                    go_on(True)
                 rows.append(batch)
                 found: Tensor = network(images)
                 descriptors.add(found.float() if bf16 else found)
                 progress(sum(len(r) for r in rows))
-            blank = torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8, device=device)
-            for _ in range(min_passes - len(rows)):
+            blank = torch.zeros((1, 3, fit.side, fit.side), dtype=torch.uint8, device=device)
+            while go_on is not None and go_on(False):
                 network(blank)
     finally:
         network.train(was_training)
@@ -104,20 +108,11 @@ class _Collected:
             self._there = []
 
 
-def num_batches(catalogue: Catalogue, shards: list[str], batch_size: int) -> int:
-    """Batches in which `describe_images` reads the images of ``shards``."""
-    codes, names = codes_and_names(catalogue.column("shard"))
-    wanted = np.flatnonzero(np.isin(names, shards))
-    return -(-int(np.isin(codes, wanted).sum()) // batch_size)
-
-
 def describe_split(
-    network: nn.Module, catalogue: Catalogue, *, image_size: int, progress: Callable[[int], None]
+    network: nn.Module, catalogue: Catalogue, *, fit: Fit, progress: Callable[[int], None]
 ) -> Tensor:
     """Descriptors (n, d) of all images of ``catalogue``, in its order."""
-    rows, descriptors = describe_images(
-        network, catalogue, image_size=image_size, progress=progress
-    )
+    rows, descriptors = describe_images(network, catalogue, fit=fit, progress=progress)
     ordered = torch.empty_like(descriptors)
     ordered[torch.from_numpy(rows)] = descriptors
     return ordered

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from apdist.config import Config
 from apdist.data.catalogue.catalogue import Catalogue
+from apdist.data.images import Fit
 from apdist.data.loading.sequential import shard_names
-from apdist.retrieval.describe import describe_images, num_batches
+from apdist.retrieval.describe import describe_images
 from apdist.retrieval.metrics import QueryScores, RetrievalScores, score_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.descriptors import gather_descriptors
@@ -21,18 +22,24 @@ from apdist.training.step.sharding import is_sharded
 
 
 def evaluate(
-    network: nn.Module, images: Catalogue, config: Config, workers: Workers, num_parts: int = 1
+    network: nn.Module,
+    images: Catalogue,
+    fit: Fit,
+    config: Config,
+    workers: Workers,
+    num_parts: int = 1,
 ) -> list[RetrievalScores]:
     """Scores of ``images`` on worker 0, nothing on the others; all workers must call it.
 
     Args:
-        network: maps (b, 3, s, s) uint8 to descriptors (b, p d), p of them side by side.
+        network: maps (b, 3, h, w) uint8 to descriptors (b, p d), p of them side by side.
         images: to be described; each is a query against the rest.
+        fit: how they are resized.
         config: of the run.
         workers: who take part.
         num_parts: p, each scored for itself.
     """
-    descriptors = _describe_together(network, images, config, workers)
+    descriptors = _describe_together(network, images, fit, config, workers)
     labels = torch.tensor(images.labels)
     scores = [
         _score_together(part.contiguous(), labels, workers)
@@ -53,22 +60,25 @@ def _score_together(descriptors: Tensor, labels: Tensor, workers: Workers) -> Re
 
 
 def _describe_together(
-    network: nn.Module, split: Catalogue, config: Config, workers: Workers
+    network: nn.Module, split: Catalogue, fit: Fit, config: Config, workers: Workers
 ) -> Tensor:
     """Descriptors (n, p d) by row of the split, on every worker; each describes some shards."""
     device = next(network.parameters()).device
     shards, size = shard_names(split), config.evaluation.batch_size
     own = shards[workers.rank :: workers.size]
-    num_passes = workers.gather_numbers(num_batches(split, own, size), device)
+
+    def go_on(has_images: bool) -> bool:
+        return any(workers.gather_numbers(int(has_images), device))
+
     rows, descriptors = describe_images(
         network,
         split,
-        image_size=config.data.image_size,
+        fit=fit,
         batch_size=size,
         num_threads=config.data.num_decoders,
         shards=own,
         bf16=config.evaluation.precision == "bf16",
-        min_passes=max(num_passes) if any(map(is_sharded, network.modules())) else 0,
+        go_on=go_on if any(map(is_sharded, network.modules())) else None,
     )
     return _gather(rows, descriptors, workers, device)
 

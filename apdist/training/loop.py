@@ -317,8 +317,8 @@ class Loop:
         state = {name: whole(value) for name, value in self.network.state_dict().items()}
         if self.workers.rank == 0:
             self.keeper.refuse_if_lost()
-            size, run = self.config.data.image_size, self.job.run
-            model_id = save_model(self.network.config, state, size, run, weights.as_json())
+            config, fit = self.network.config, self.measuring.fit
+            model_id = save_model(config, state, fit, self.job.run, weights.as_json())
             is_early = not self.is_last(step)
             self.keeper.post(
                 Ended(step=step, model_id=model_id, weights=str(weights), is_early=is_early)

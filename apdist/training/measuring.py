@@ -30,11 +30,9 @@ from apdist.training.evaluation import evaluate
 from apdist.training.events import Evaluated, StepDone
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper
+from apdist.training.run_folder.kept_weights import BEST, START
 from apdist.training.run_folder.runs import evaluation_name
 from apdist.training.step.sharding import divide_again, whole
-
-START, BEST = "start", "best"
-"""What weights are kept for."""
 
 
 class Measuring:
@@ -62,6 +60,7 @@ class Measuring:
     ) -> None:
         self.config, self.keeper, self.network, self.mean = config, keeper, network, mean
         self.tell, self.report = tell, report
+        self.fit = network.fit(config.data.image_size, config.evaluation.resize)
         self.workers, self.device = keeper.workers, next(network.parameters()).device
         data, seed = config.data, config.training.seed
         validation = validation_images(catalogue, data, seed)
@@ -164,14 +163,15 @@ class Measuring:
 
     def _scores(self, split: str) -> RetrievalScores | None:
         """Of the network as it is, on worker 0."""
-        found = evaluate(self.network, self._splits[split], self.config, self.workers)
+        found = evaluate(self.network, self._splits[split], self.fit, self.config, self.workers)
         return found[0] if found else None
 
     def _scores_on_all_ways(self, split: str) -> list[RetrievalScores]:
         """On worker 0; on the others nothing."""
         with self.mean.shown():
             network, num = self._ways.network_on_all(), len(self._ways.ways)
-            return evaluate(network, self._splits[split], self.config, self.workers, num)
+            images = self._splits[split]
+            return evaluate(network, images, self.fit, self.config, self.workers, num)
 
     def _start(self) -> dict[str, Tensor]:
         """This worker's parts of the weights at the start, if any way needs them."""

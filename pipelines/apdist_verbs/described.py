@@ -96,7 +96,7 @@ def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
         descriptors = describe_split(
             model.network.to(best_device()),
             catalogue,
-            image_size=model.image_size,
+            fit=model.fit,
             progress=update,
         )
     return Described(catalogue, descriptors)

@@ -193,7 +193,7 @@ class Describer:
         rows, descriptors = describe_images(
             self.model.network,
             self.catalogue,
-            image_size=self.model.image_size,
+            fit=self.model.fit,
             batch_size=self.batch_size,
             shards=[name],
         )

@@ -72,7 +72,7 @@ def search(run: Run, options: Options) -> None:
         index = load_index(folder, model_id=model.model_id)
     query = options.query.read_bytes()
     try:
-        image = torch.from_numpy(evaluation_image(query, model.image_size))
+        image = torch.from_numpy(evaluation_image(query, model.fit))
     except ImageError as error:
         raise ValueError(f"the query image {options.query} {error}") from error
     device = best_device()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageChops, ImageOps
 
 from apdist.data import images
-from apdist.data.images import ImageError, evaluation_image, open_image
+from apdist.data.images import Fit, ImageError, evaluation_image, open_image
 from apdist.data.pixels import to_rgb
 from tests.pictures import encoded, picture
 
@@ -16,7 +16,7 @@ from tests.pictures import encoded, picture
 def test_an_image_of_the_right_size_is_not_changed() -> None:
     image = picture(3, 1, side=32)
     assert np.array_equal(
-        evaluation_image(encoded(image), 32), np.asarray(image).transpose(2, 0, 1)
+        evaluation_image(encoded(image), Fit(side=32)), np.asarray(image).transpose(2, 0, 1)
     )
 
 
@@ -215,3 +215,23 @@ def test_an_image_with_too_many_pixels_is_refused_before_decoding(
     monkeypatch.setattr(images, "MAX_PIXELS", 100)
     with pytest.raises(ImageError, match="over 100"):
         open_image(encoded(picture(0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("size", "multiple", "expected"),
+    [
+        ((400, 300), 1, (64, 48)),
+        ((300, 400), 1, (48, 64)),
+        ((1000, 3), 1, (64, 1)),
+        ((400, 300), 14, (70, 42)),
+        ((16, 16), 1, (64, 64)),
+        ((1000, 3), 16, (64, 16)),
+    ],
+)
+def test_the_longer_side_is_as_asked_and_both_are_multiples(
+    size: tuple[int, int], multiple: int, expected: tuple[int, int]
+) -> None:
+    fit = Fit(side=64, resize="longest", multiple=multiple)
+    found = evaluation_image(encoded(Image.new("RGB", size, (9, 99, 199))), fit)
+    assert found.shape == (3, expected[1], expected[0])
+    assert np.unique(found).tolist() == [9, 99, 199]

@@ -6,9 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apdist.data.images import evaluation_image
-from apdist.retrieval.describe import describe_images, describe_split, num_batches
-from tests.pictures import SIDE, encoded, picture, write_small_set
+from apdist.data.images import Fit, evaluation_image
+from apdist.data.preparing.shards import Encoded, Item, write_shards
+from apdist.retrieval.describe import describe_images, describe_split
+from tests.pictures import SIDE, encoded, picture, refuse, write_small_set
+
+FIT = Fit(side=SIDE)
 
 
 class Mean(nn.Module):
@@ -30,42 +33,75 @@ def test_descriptors_come_in_the_order_of_the_images_and_the_mode_stays(tmp_path
     images = write_small_set(tmp_path).select("test")
     network, done = Mean(), list[int]()
     assert network.training
-    found = describe_split(network, images, image_size=SIDE, progress=done.append)
+    found = describe_split(network, images, fit=FIT, progress=done.append)
     assert (network.training, network.modes) == (True, {False})
     assert not found.requires_grad
     assert done == sorted(done)
     assert done[-1] == len(images) == len(found)
     for row, source in enumerate(images.table["source"].to_pylist()):
         label, number = source.removeprefix("class ").removesuffix(".png").split("/picture ")
-        pixels = evaluation_image(encoded(picture(int(label), int(number))), SIDE)
+        pixels = evaluation_image(encoded(picture(int(label), int(number))), FIT)
         expected = torch.from_numpy(pixels).float().mean(dim=(-2, -1))
         torch.testing.assert_close(found[row], expected)
+
+
+class Others:
+    """Workers that have images for some passes more, or fewer, than this one."""
+
+    def __init__(self, num_passes: int) -> None:
+        self.left = num_passes
+        self.asked: list[bool] = []
+
+    def __call__(self, has_images: bool) -> bool:
+        self.asked.append(has_images)
+        self.left -= 1
+        return has_images or self.left >= 0
 
 
 def test_workers_that_wait_for_each_other_make_equally_many_passes(tmp_path: Path) -> None:
     images = write_small_set(tmp_path).select("test")
     (shard, *others) = sorted(set(images.table["shard"].to_pylist()))
     assert others
-    network = Mean()
-    rows, descriptors = describe_images(
-        network, images, image_size=SIDE, batch_size=4, shards=[shard], min_passes=20
-    )
-    assert np.unique(images.table["shard"].to_numpy()[rows]).tolist() == [shard]
-    assert len(descriptors) == len(rows)
-    assert len(network.sizes) == 20
-    own = num_batches(images, [shard], 4)
-    assert network.sizes[own:] == [1] * (20 - own)
-    assert sum(network.sizes[:own]) == len(rows)
+    for passes_of_others in (0, 20):
+        network, waiting = Mean(), Others(passes_of_others)
+        rows, descriptors = describe_images(
+            network, images, fit=FIT, batch_size=4, shards=[shard], go_on=waiting
+        )
+        assert np.unique(images.table["shard"].to_numpy()[rows]).tolist() == [shard]
+        assert len(descriptors) == len(rows)
+        own = -(-len(rows) // 4)
+        num_passes = max(own, passes_of_others)
+        assert len(network.sizes) == num_passes
+        assert network.sizes[own:] == [1] * (num_passes - own)
+        assert sum(network.sizes[:own]) == len(rows)
+        assert waiting.asked == [True] * own + [False] * (num_passes - own + 1)
 
 
 def test_a_worker_without_shards_still_takes_part_and_describes_nothing(tmp_path: Path) -> None:
     images = write_small_set(tmp_path).select("test")
     network = Mean()
-    options = {"image_size": SIDE, "shards": [], "min_passes": 2}
-    rows, descriptors = describe_images(network, images, **options)
+    rows, descriptors = describe_images(network, images, fit=FIT, shards=[], go_on=Others(2))
     assert (len(rows), len(descriptors), network.sizes) == (0, 0, [1, 1])
     assert network.training
-    assert num_batches(images, [], 4) == 0
+
+
+def test_images_of_any_shape_are_described_as_each_alone(tmp_path: Path) -> None:
+    shapes = [(24, 24), (24, 16), (16, 24), (24, 23), (9, 24)]
+    pictures = [picture(n % 3, n).resize(shapes[n % 5]) for n in range(30)]
+    items = [Item(str(n), n % 3, f"class {n % 3}", "test", content=n) for n in range(len(pictures))]
+    images = write_shards(
+        items,
+        lambda n: Encoded(encoded(pictures[n]), "png", *pictures[n].size),
+        str(tmp_path),
+        shard_bytes=20_000,
+        on_refused=refuse,
+    )
+    fit, network = Fit(side=32, resize="longest", multiple=4), Mean()
+    found = describe_split(network, images, fit=fit, progress=lambda _: None)
+    for row, source in enumerate(images.table["source"].to_pylist()):
+        alone = torch.from_numpy(evaluation_image(encoded(pictures[int(source)]), fit))
+        torch.testing.assert_close(found[row], alone.float().mean(dim=(-2, -1)))
+    assert sorted(network.sizes) == [6, 6, 6, 12]  # 24 x 23 and 24 x 24 are one shape, in fours
 
 
 def test_under_bf16_the_network_rounds_and_its_descriptors_are_float32(tmp_path: Path) -> None:
@@ -76,7 +112,7 @@ def test_under_bf16_the_network_rounds_and_its_descriptors_are_float32(tmp_path:
             return super().forward(images / 255) @ (torch.eye(3) * 0.7)
 
     exact, rounded = (
-        describe_images(Linear(), images, image_size=SIDE, bf16=bf16)[1] for bf16 in (False, True)
+        describe_images(Linear(), images, fit=FIT, bf16=bf16)[1] for bf16 in (False, True)
     )
     assert rounded.dtype == torch.float32
     assert not torch.equal(exact, rounded)

@@ -37,8 +37,8 @@ def evaluated(config: Config) -> RetrievalScores | None:
         shard_parameters(network, torch.device("cpu"), workers.size)
     catalogue = read_catalogue(config.data.shards)
     split = evaluation_images(catalogue, config.data, config.training.seed)
-    both = Both(network)
-    found = evaluate(both, split, config, workers, num_parts=2)
+    both, fit = Both(network), network.fit(config.data.image_size, "crop")
+    found = evaluate(both, split, fit, config, workers, num_parts=2)
     if not found:
         return None
     first, second = found
@@ -52,7 +52,9 @@ def described_alone(config: Config) -> RetrievalScores:
     split = evaluation_images(read_catalogue(config.data.shards), config.data, config.training.seed)
     size = config.data.image_size
     network = build_model(config.model)
-    descriptors = describe_split(network, split, image_size=size, progress=lambda _: None)
+    descriptors = describe_split(
+        network, split, fit=network.fit(size, "crop"), progress=lambda _: None
+    )
     return score_labelled(descriptors, torch.tensor(split.labels))
 
 

@@ -1,9 +1,10 @@
 """Sequential reading: the images of a split, shard after shard, front to back (webdataset).
 
-Shapes: b images, s side of the crop in pixels. Images are (b, 3, s, s) uint8.
+Shapes: b images of h x w pixels. Images are (b, 3, h, w) uint8.
 """
 
 import zlib
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -15,19 +16,24 @@ from torch import Tensor
 
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
-from apdist.data.images import ImageError, evaluation_image
+from apdist.data.images import Fit, ImageError, evaluation_image
 from apdist.data.loading.decoding import explain
 from apdist.data.loading.reader import ImageReader, ReadRequest
 
+_MOST_WAITING = 4
+"""Batches whose images may wait for others of their shape."""
+
 
 def evaluation_batches(
-    catalogue: Catalogue, *, side: int, batch_size: int, num_threads: int, shards: Iterable[str]
+    catalogue: Catalogue, *, fit: Fit, batch_size: int, num_threads: int, shards: Iterable[str]
 ) -> Generator[tuple[NDArray[np.int64], Tensor], None, None]:
-    """Rows (b,) and images (b, 3, s, s) of ``catalogue``, shard after shard, front to back.
+    """Rows (b,) and images (b, 3, h, w) of ``catalogue``, of one shape in a batch.
+
+    Shard after shard, front to back; those of a rare shape when there are many of it, or last.
 
     Args:
         catalogue: what to read; other images of its shards are passed over.
-        side: the images' side in pixels.
+        fit: how they are resized.
         batch_size: most images at once.
         num_threads: threads that decode.
         shards: names of the shards to read.
@@ -37,19 +43,46 @@ def evaluation_batches(
     """
     reader = ImageReader(catalogue)
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decoder")
+    waiting = _ByShape(batch_size)
+    decoding: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
     try:
-        rows: list[int] = []
-        futures: list[Future[NDArray[np.uint8]]] = []
         for request, row, data in _shard_samples(reader, sorted(shards)):
-            rows.append(row)
-            futures.append(pool.submit(_decode_checked, request, data, side))
-            if len(rows) == batch_size:
-                yield _collect(rows, futures)
-                rows, futures = [], []
-        if rows:
-            yield _collect(rows, futures)
+            decoding.append((row, pool.submit(_decode_checked, request, data, fit)))
+            if len(decoding) == batch_size:
+                row, future = decoding.popleft()
+                yield from waiting.add(row, future.result())
+        while decoding:
+            row, future = decoding.popleft()
+            yield from waiting.add(row, future.result())
+        yield from waiting.rest()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _ByShape:
+    """Images that wait for others of their shape."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._waiting: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
+
+    def add(self, row: int, image: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """Take in an image; a batch, if there is one now."""
+        alike = self._waiting.setdefault(image.shape, [])
+        alike.append((row, image))
+        if len(alike) == self.batch_size:
+            yield self._batch(image.shape)
+        elif sum(map(len, self._waiting.values())) >= _MOST_WAITING * self.batch_size:
+            yield self._batch(max(self._waiting, key=lambda shape: len(self._waiting[shape])))
+
+    def rest(self) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """All that is left, a shape at a time."""
+        for shape in list(self._waiting):
+            yield self._batch(shape)
+
+    def _batch(self, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], Tensor]:
+        rows, images = zip(*self._waiting.pop(shape), strict=True)
+        return np.array(rows), torch.from_numpy(np.stack(images))
 
 
 def shard_names(catalogue: Catalogue) -> list[str]:
@@ -100,15 +133,9 @@ def _image_member(sample: dict[str, Any], request: ReadRequest) -> bytes:
     return (alike or members or [b""])[0]
 
 
-def _decode_checked(request: ReadRequest, data: bytes, side: int) -> NDArray[np.uint8]:
+def _decode_checked(request: ReadRequest, data: bytes, fit: Fit) -> NDArray[np.uint8]:
     try:
         request.check(0, data)
-        return evaluation_image(data, side)
+        return evaluation_image(data, fit)
     except ImageError as error:
         raise ImageError(explain(request.describe(0), error)) from error
-
-
-def _collect(
-    rows: list[int], futures: list[Future[NDArray[np.uint8]]]
-) -> tuple[NDArray[np.int64], Tensor]:
-    return np.array(rows), torch.from_numpy(np.stack([future.result() for future in futures]))

@@ -18,6 +18,7 @@ from apdist.training.run_folder.checkpoint import (
     write_marker,
     write_state,
 )
+from apdist.training.run_folder.kept_weights import START, copy_weights
 from apdist.training.run_folder.runs import Run, create_run
 
 
@@ -35,8 +36,12 @@ def fork(parent: Run, config: Config) -> tuple[Run, int]:
     images = training_images(read_catalogue(config.data.shards), config.data, config.training.seed)
     run = create_run(config, parent.preset)
     run.save_info(parent={"run": parent.uri, "step": step})
+    start = {role: name for role, name in found.marker.weights.items() if role == START}
+    for name in start.values():  # the ways of a blend begin where the parent began
+        copy_weights(parent.uri, run.uri, name)
     marker = dataclasses.replace(
         found.marker,
+        weights=start,
         config_hash=config_hash(run.config),
         data_hash=images.fingerprint(),
         history=(),

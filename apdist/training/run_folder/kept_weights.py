@@ -13,6 +13,8 @@ from torch import Tensor
 from apdist.data import storage
 
 FOLDER = "weights"
+START, BEST = "start", "best"
+"""What weights are kept for."""
 _ENDING = ".safetensors"
 
 
@@ -43,6 +45,11 @@ def read_weights(run: str, name: str) -> dict[str, Tensor]:
             "or those at its start; put the file back"
         )
     return dict(sorted(load(content).items()))
+
+
+def copy_weights(run: str, other: str, name: str) -> None:
+    """Have the run ``other`` keep the weights of that name, too."""
+    write_weights(other, name, storage.read_bytes(_uri(run, name)))
 
 
 def prune_weights(run: str, used: Collection[str]) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from apdist.data.catalogue.catalogue import read_catalogue
-from apdist.data.images import ImageError, evaluation_image
+from apdist.data.images import Fit, ImageError, evaluation_image
 from apdist.data.loading.reader import ReadRequest
-from apdist.data.loading.sequential import _image_member, evaluation_batches, shard_names
+from apdist.data.loading.sequential import _ByShape, _image_member, evaluation_batches, shard_names
 from tests.pictures import SIDE, encoded, picture, write_small_set
 
 
@@ -17,15 +17,29 @@ def test_evaluation_sees_every_image_of_the_split_once(shards: Path) -> None:
     catalogue = read_catalogue(str(shards)).select("test")
     rows: list[int] = []
     for batch, images in evaluation_batches(
-        catalogue, side=SIDE, batch_size=7, num_threads=2, shards=shard_names(catalogue)
+        catalogue, fit=Fit(side=SIDE), batch_size=7, num_threads=2, shards=shard_names(catalogue)
     ):
         assert images.shape == (len(batch), 3, SIDE, SIDE)
         rows += batch.tolist()
         source = catalogue.table["source"][int(batch[0])].as_py()
         label, number = (int(s) for s in source.removesuffix(".png")[6:].split("/picture "))
-        expected = evaluation_image(encoded(picture(label, number)), SIDE)
+        expected = evaluation_image(encoded(picture(label, number)), Fit(side=SIDE))
         assert np.array_equal(images[0].numpy(), expected)
     assert sorted(rows) == list(range(len(catalogue)))
+
+
+def test_images_of_many_shapes_wait_in_bounded_number_and_all_come_once() -> None:
+    waiting, random = _ByShape(batch_size=4), np.random.default_rng(0)
+    shapes = random.integers(1, 9, 200).tolist()
+    seen: list[int] = []
+    for row, width in enumerate(shapes):
+        for rows, images in waiting.add(row, np.zeros((3, 8, width), np.uint8)):
+            assert {shapes[r] for r in rows.tolist()} == {images.shape[-1]}
+            assert 0 < len(rows) <= 4
+            seen += rows.tolist()
+        assert row + 1 - len(seen) < 4 * 4
+    seen += [row for rows, _ in waiting.rest() for row in rows.tolist()]
+    assert sorted(seen) == list(range(200))
 
 
 def test_of_a_sample_with_several_members_the_catalogued_one_is_taken() -> None:
@@ -44,6 +58,10 @@ def test_a_shard_cut_between_two_images_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="lacks 4 images of the catalogue"):
         list(
             evaluation_batches(
-                catalogue, side=SIDE, batch_size=8, num_threads=1, shards=shard_names(catalogue)
+                catalogue,
+                fit=Fit(side=SIDE),
+                batch_size=8,
+                num_threads=1,
+                shards=shard_names(catalogue),
             )
         )

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load, load_file
 
-from apdist.config import Config
+from apdist.config import Config, override
 from apdist.training.run_folder.runs import open_run
 from apdist_verbs.resume import resume
 from tests.pipelines.test_resume import steps, stopped
@@ -28,3 +30,20 @@ def test_another_run_begins_at_the_checkpoint_and_notes_its_parent(
     with pytest.raises(ValueError, match="the state of adamw, not of sgd"):
         resume([run.uri, "--fork", "--training.optimizer", "sgd", "--run.name", "c"])
     assert not Path(run.uri).with_name("c").exists()
+
+
+def test_the_ways_of_a_blend_begin_where_the_parent_began(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"training.blend": [0.5], "loss.kind": "triplet"}
+    run = stopped(override(small_config, changes), monkeypatch, 2)
+    kept = {path.name: path.read_bytes() for path in Path(run.uri, "weights").iterdir()}
+    assert len(kept) == 1
+    assert resume([run.uri, "--fork", "--run.name", "b"]) == 0
+    fork = Path(run.uri).with_name("b")
+    assert {path.name: path.read_bytes() for path in (fork / "weights").iterdir()} == kept
+    (start,) = (load(content) for content in kept.values())
+    trained = torch.load(next(fork.glob("checkpoints/*06/state-*.pt")), weights_only=True)["model"]
+    saved = load_file(fork / "model.safetensors")
+    for name, value in saved.items():
+        torch.testing.assert_close(value, (start[name] + trained[name]) / 2)
