@@ -120,14 +120,15 @@ class Measuring:
             if split != self.watched:  # at the start, where all ways are one
                 self._tell(split, step, self._scores(split), 1.0)
                 return
-            scores = self._scores_on_all_ways(split)
+            ways = self._ways if step else Ways(self.network, (), {})  # at the start all are one
+            scores = self._scores_on(ways, split)
             found = [s.mean_average_precision for s in scores]
             place = found.index(max(found)) if scores else 0
             place = self.workers.gather_numbers(place, self.device)[0]
-            way, name = self._ways.ways[place], ""
+            way, name = ways.ways[place], ""
             is_better = bool(scores) and self.choice.is_better(found[place])
             if self.choice.split and self._is_known(is_better):
-                with self.mean.shown(), self._ways.shown(way):
+                with self.mean.shown(), ways.shown(way):
                     name = self.keeper.keep_weights(BEST, self._whole())
             told = scores[place] if scores else None
             figures = self._tell(split, step, told, way, name, time.perf_counter() - began)
@@ -166,10 +167,10 @@ class Measuring:
         found = evaluate(self.network, self._splits[split], self.fit, self.config, self.workers)
         return found[0] if found else None
 
-    def _scores_on_all_ways(self, split: str) -> list[RetrievalScores]:
-        """On worker 0; on the others nothing."""
+    def _scores_on(self, ways: Ways, split: str) -> list[RetrievalScores]:
+        """A score for each way on worker 0; on the others nothing."""
         with self.mean.shown():
-            network, num = self._ways.network_on_all(), len(self._ways.ways)
+            network, num = ways.network_on_all(), len(ways.ways)
             images = self._splits[split]
             return evaluate(network, images, self.fit, self.config, self.workers, num)
 
