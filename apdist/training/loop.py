@@ -26,6 +26,7 @@ from apdist.loss.batch_loss import build_loss
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.loss.precision import bin_centres
 from apdist.loss.results import Diagnostics
+from apdist.model.adapters import merged
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import save_model
 from apdist.retrieval.scores_file import write_scores
@@ -40,6 +41,7 @@ from apdist.training.events import (
     StepDone,
     WorkersFailed,
 )
+from apdist.training.freezing import Freezing
 from apdist.training.judging import Judge
 from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
@@ -120,6 +122,7 @@ class Loop:
         self.diagnostics: Diagnostics | None = None
         self.stalled_s = 0.0
         """Since the last step."""
+        self.freezing = Freezing(network, self.config.training)
         self.use(sizing)
         self.judge = Judge(self.config, keeper.history)
 
@@ -254,13 +257,14 @@ class Loop:
     def one_step(self, step: int, batches: Iterator[Batch], waiting: Waiting) -> MeasuredStep:
         """Move the weights by the mean gradient of the next batches; returns what was measured."""
         started = time.perf_counter()
+        self.freezing.at(step)
         results, streamed = [], []
         for _ in range(self.config.training.accumulate):
             batch = self.next_batch(batches)
             streamed.append(batch.figures)
             results.append(self.add_gradient(batch))
         self.diagnostics = results[-1].diagnostics
-        update_weights(self.network, self.optimizer, step, self.config)
+        update_weights(self.optimizer, step, self.config)
         seconds = time.perf_counter() - started
         own = total(streamed)
         stalled_s, self.stalled_s = self.stalled_s, 0.0
@@ -328,7 +332,8 @@ class Loop:
         if self.workers.rank == 0:
             self.keeper.refuse_if_lost()
             size = self.config.data.image_size
-            model_id = save_model(self.network.config, state, size, self.job.run)
+            plain = merged(self.network, state)
+            model_id = save_model(self.network.config, plain, size, self.job.run)
             self.keeper.post(Ended(step=step, model_id=model_id))
             self.keeper.save_history()
 

@@ -240,7 +240,17 @@ def load_state(
     set_model_state_dict(model, state["model"], options=whole)
     # Not strict: the optimiser has nothing to say of a parameter that was never used.
     lenient = StateDictOptions(full_state_dict=True, strict=False)
+    state["optimizer"]["param_groups"] = _groups(model, optimizer)
     set_optimizer_state_dict(model, optimizer, state["optimizer"], options=lenient)
+
+
+def _groups(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """The groups of ``optimizer`` by name: as its options say, not those of an earlier run."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [
+        {**group, "params": [names[parameter] for parameter in group["params"]]}
+        for group in optimizer.param_groups
+    ]
 
 
 def prune_checkpoints(run: str, written: Marker, keep: int) -> None:
