@@ -1,6 +1,7 @@
 """What is trained: the network with its adapters, and which of its parameters move at a step."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from apdist.config import LoraConfig, ModelConfig, TrainingConfig
 from apdist.model.adapters import add_adapters
@@ -27,6 +28,8 @@ def build_trainable(
             f"training.checkpoint_blocks: model.backbone {model.backbone} has no blocks; "
             "leave it out"
         )
+    if options.freeze:
+        _keep_group_norms_alive(network)
     freezing = Freezing(network, options)
     freezing.at(0)
     if not any(p.requires_grad for p in network.parameters()):
@@ -65,6 +68,22 @@ class Freezing:
             if name in self.names:
                 parameter.requires_grad_(not is_frozen)
         self.network.train(self.network.training)  # frozen batch norm keeps its statistics
+
+
+def _keep_group_norms_alive(network: nn.Module) -> None:
+    """Let a group norm be trained above a frozen layer.
+
+    On a CPU torch 2.13 ends the process by SIGSEGV where the input of one lies channels-last and
+    needs no gradient, and its own weights do.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.register_forward_pre_hook(_contiguous_on_cpu)
+
+
+def _contiguous_on_cpu(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    is_safe = not torch.is_grad_enabled() or any(x.requires_grad or x.is_cuda for x in inputs)
+    return inputs if is_safe else tuple(x.contiguous() for x in inputs)
 
 
 def _is_named(name: str, patterns: tuple[str, ...]) -> bool:
