@@ -7,8 +7,10 @@ from apdist.config.values import at_least
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Low-rank adapters: the backbone stays as it is, and a product of two small matrices is
-    learned beside each of its layers, by peft (extra `lora`). The saved model has them merged."""
+    """Low-rank adapters beside the layers of a backbone, which itself stays as it is.
+
+    They are peft's (extra `lora`); the saved model has them merged into plain weights.
+    """
 
     rank: int = 0
     """Inner size of the product; 0: no adapters."""

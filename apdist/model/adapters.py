@@ -21,7 +21,8 @@ def add_adapters(network: nn.Module, config: LoraConfig) -> None:
     """
     targets = _targets(network, config)
     try:
-        from peft import LoraConfig as Peft, inject_adapter_in_model
+        from peft import LoraConfig as Peft
+        from peft import inject_adapter_in_model
     except ImportError as error:
         raise ValueError(
             f"lora.rank {config.rank} needs peft: .venv/bin/pip install '.[lora]'"
@@ -32,7 +33,7 @@ def add_adapters(network: nn.Module, config: LoraConfig) -> None:
     # A text is a regular expression to peft, a list are ends of names.
     peft = Peft(
         r=config.rank,
-        lora_alpha=config.alpha,  # type: ignore[arg-type]
+        lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules="|".join(name.replace(".", r"\.") for name in targets),
     )

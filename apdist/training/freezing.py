@@ -11,9 +11,7 @@ from apdist.model.pretrained import build_model
 from apdist.training.step.recomputing import checkpoint_blocks
 
 
-def build_trainable(
-    model: ModelConfig, lora: LoraConfig, options: TrainingConfig
-) -> DescriptorNet:
+def build_trainable(model: ModelConfig, lora: LoraConfig, options: TrainingConfig) -> DescriptorNet:
     """The network that is trained: adapters in place, what is never trained without a gradient.
 
     Raises:

@@ -15,7 +15,7 @@ from apdist.config import Config, override
         ({"training.warmup_share": 1.1}, "training.warmup_share must lie in"),
         ({"training.memory_gib": -1.0}, "training.memory_gib must lie in"),
         ({"training.layer_decay": 0.0}, r"training.layer_decay must lie in \(0, 1\], got 0.0"),
-        ({"training.rates": ["backbone.*"]}, 'as "backbone.*=0.1"; got \'backbone.*\''),
+        ({"training.rates": ["backbone.*"]}, "as \"backbone.*=0.1\"; got 'backbone.*'"),
         ({"training.rates": ["linear=0"]}, "positive factors"),
         ({"training.unfreeze_at": 3}, "training.unfreeze_at 3 needs training.freeze"),
         ({"training.warmup_steps": 241}, r"training.warmup_steps must lie in \[0, 240\]"),

@@ -51,7 +51,12 @@ def test_the_closest_name_is_suggested_and_none_where_nothing_is_close() -> None
 
 
 def test_a_value_is_shown_as_it_is_written_on_the_command_line() -> None:
-    assert [shown(value) for value in (("a", "b"), (), [1, 2], 0.5)] == ["a b", "none", "1 2", "0.5"]
+    assert [shown(value) for value in (("a", "b"), (), [1, 2], 0.5)] == [
+        "a b",
+        "none",
+        "1 2",
+        "0.5",
+    ]
 
 
 def test_a_factor_stands_after_the_last_equals_sign_of_a_pattern() -> None:

@@ -1,7 +1,6 @@
 """What is trained at which step: frozen parts, unfrozen at a step, over restarts and workers."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest

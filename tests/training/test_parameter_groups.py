@@ -63,7 +63,9 @@ def test_a_norm_in_a_list_by_itself_belongs_to_the_layer_before_it() -> None:
 
 
 def test_rates_are_those_of_depth_times_that_of_the_last_pattern_that_fits() -> None:
-    options = TrainingConfig(layer_decay=0.5, rates=("backbone.*=0.1", "backbone.layer4=3", "linear=2"))
+    options = TrainingConfig(
+        layer_decay=0.5, rates=("backbone.*=0.1", "backbone.layer4=3", "linear=2")
+    )
     found = rate_factors(network("resnet18"), options)
     assert found["backbone.layer4.1.conv1.weight"] == 3 * 0.5
     assert found["backbone.conv1.weight"] == pytest.approx(0.1 * 0.5**9)

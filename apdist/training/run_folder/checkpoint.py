@@ -240,7 +240,9 @@ def load_state(
     set_model_state_dict(model, state["model"], options=whole)
     # Not strict: the optimiser has nothing to say of a parameter that was never used.
     lenient = StateDictOptions(full_state_dict=True, strict=False)
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[torch.Tensor, str] = {
+        parameter: name for name, parameter in model.named_parameters()
+    }
     state["optimizer"]["param_groups"] = _groups(optimizer, names)
     known = set(state["optimizer"]["state"])
     set_optimizer_state_dict(model, optimizer, state["optimizer"], options=lenient)
@@ -249,7 +251,7 @@ def load_state(
 
 
 def _groups(
-    optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str]
+    optimizer: torch.optim.Optimizer, names: dict[torch.Tensor, str]
 ) -> list[dict[str, Any]]:
     """The groups of ``optimizer`` by name: as its options say, not those of an earlier run."""
     return [

@@ -75,10 +75,12 @@ def _found(parent: Run, config: Config, *, with_state: bool) -> Found:
 
 def _refuse_other_network(found: Found, config: Config) -> None:
     state = torch.load(io.BytesIO(found.state), map_location="cpu", weights_only=True)["model"]
-    for name, value in build_trainable(config.model, config.lora, config.training).state_dict().items():
+    for name, value in (
+        build_trainable(config.model, config.lora, config.training).state_dict().items()
+    ):
         there = tuple(state[name].shape) if name in state else "nothing"
         if there != tuple(value.shape):
             raise ValueError(
                 f"the checkpoint has another network: {name} is {there} there and "
-                f"{tuple(value.shape)} here; leave the options of the model, and of lora, as they are"
+                f"{tuple(value.shape)} here; leave the options of model and lora as they are"
             )

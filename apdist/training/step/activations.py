@@ -109,7 +109,8 @@ def storages_of(model: nn.Module) -> set[int]:
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
     """Memory that the graph of ``images`` (c, 3, h, w) holds beyond the model's own."""
-    with torch.enable_grad(), SavedTensors(model) as saved:
+    saved = SavedTensors(model)
+    with torch.enable_grad(), saved:
         descriptors = model(images)  # held until the sum is taken, so that no address is used twice
     total = saved.num_bytes
     del descriptors
@@ -123,10 +124,6 @@ class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
         self.weights = storages_of(model)
         self.found: dict[int, int] = {}
         super().__init__(self._note, lambda saved: saved)
-
-    def __enter__(self) -> "SavedTensors":
-        super().__enter__()
-        return self
 
     @property
     def num_bytes(self) -> int:

@@ -37,7 +37,8 @@ def largest_block_bytes(network: nn.Module, images: Tensor) -> int:
 
     def measured(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
         nonlocal largest
-        with SavedTensors(network) as saved:
+        saved = SavedTensors(network)
+        with saved:
             found = forward(*inputs, **named)
         largest = max(largest, saved.num_bytes)
         return found

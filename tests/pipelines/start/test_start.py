@@ -35,10 +35,13 @@ def test_toml_names_what_differs_from_a_preset(tmp_path: Path) -> None:
 
 
 def test_json_and_toml_of_the_same_options_start_the_same(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(to_json(override(Config(), {"loss.num_bins": 30})))
-    (tmp_path / "a.toml").write_text("loss.num_bins = 30\n")
+    changes = {"loss.num_bins": 30, "training.freeze": ("backbone.*", "pooling")}
+    (tmp_path / "a.json").write_text(to_json(override(Config(), changes)))
+    (tmp_path / "a.toml").write_text(
+        'loss.num_bins = 30\ntraining.freeze = ["backbone.*", "pooling"]\n'
+    )
     found = [read_start(["--config", str(tmp_path / f"a.{kind}")])[1] for kind in ("json", "toml")]
-    assert found[0].config == found[1].config
+    assert found[0].config == found[1].config == override(Config(), changes)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,7 @@ def test_json_and_toml_of_the_same_options_start_the_same(tmp_path: Path) -> Non
     [
         ("a.toml", "[training]\nstepz = 3\n", r"a.toml: unknown option 'training.stepz'; did you"),
         ("a.toml", "[training]\nsteps = true\n", "a.toml: training.steps must be of type int"),
+        ("a.toml", "training.freeze = 'a'\n", r'training.freeze must be a list, .* write \["a"\]'),
         ("a.toml", "steps = 3\n", "a.toml: expected sections with options"),
         ("a.toml", "steps", "a.toml is no TOML"),
         ("a.json", "{", r"a.json is no JSON \(TOML ends with .toml\)"),
