@@ -1,10 +1,12 @@
 """What groups of parameters and activation checkpointing cost, in parts of one training step.
 
-    python benchmarks/parameter_groups.py groups        an update with groups less one without / step
-    python benchmarks/parameter_groups.py checkpoints   memory of a graph, and time of a step, of that
-                                                        of the same step without checkpoints
+    python benchmarks/parameter_groups.py groups
+    python benchmarks/parameter_groups.py checkpoints --backbone resnet50 --side 96 --batch 16
 
-All ways are run in turns, so that they meet the same machine.
+groups: an update of the weights with several groups less one with a single group, in parts of a
+step. checkpoints: memory of the graphs of stage 3, and the time of a step in that of the same step
+without checkpoints. All ways are run in turns; on a CPU processor time counts, of one thread: it
+does not grow while others compute.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from measuring import fastest, finish
+from measuring import finish
 from torch import nn
 
 from apdist.config import Config, LoraConfig, ModelConfig, TrainingConfig, override
@@ -38,7 +40,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--chunk", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -60,7 +62,7 @@ def groups(args: argparse.Namespace) -> None:
         optimizer = build_optimizer(found, base.training)
         updates[name] = functools.partial(update, optimizer, base, parameters, gradients)
     seconds = medians(updates, 10 * args.repeats, args.device)
-    whole = fastest({"step": step}, args.repeats, torch.device(args.device))["step"].wall
+    whole = medians({"step": step}, args.repeats, args.device)["step"]
     print(f"{args.backbone}, {args.batch} images of {args.side} pixels: a step takes {whole:.3f} s")
     print("| groups | number | update, ms | more, of a step |\n|---|---|---|---|")
     for name, found in ways.items():
@@ -81,20 +83,21 @@ def update(
 
 def medians(works: dict[str, Callable[[], object]], repeats: int, device: str) -> dict[str, float]:
     """Median seconds of each; in each round every work once."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
     rounds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
-            began = time.perf_counter()
+            began = clock()
             work()
             finish(torch.device(device))
-            rounds[name].append(time.perf_counter() - began)
+            rounds[name].append(clock() - began)
     return {name: statistics.median(found) for name, found in rounds.items()}
 
 
 def checkpoints(args: argparse.Namespace) -> None:
     """Print memory and time of steps with and without activation checkpointing."""
     networks = {
-        name: built(args, checkpoint_blocks=on) for name, on in (("plain", False), ("blocks", True))
+        name: built(args, checkpoint_blocks=on) for name, on in (("kept", False), ("again", True))
     }
     images = torch.zeros((args.chunk, 3, args.side, args.side), device=args.device)
     works: dict[str, Callable[[], object]] = {
@@ -102,19 +105,19 @@ def checkpoints(args: argparse.Namespace) -> None:
         for mode in ("recompute", "store")
         for name, network in networks.items()
     }
-    seconds = fastest(works, args.repeats, torch.device(args.device))
+    seconds = medians(works, args.repeats, args.device)
     held = {name: saved_bytes(network, images) for name, network in networks.items()}
     again = {name: largest_block_bytes(network, images) for name, network in networks.items()}
     chunks = -(-args.batch // args.chunk)
-    unit = seconds["recompute, plain"].wall
+    unit = seconds["recompute, kept"]
     print(f"{args.backbone}, {args.batch} images of {args.side} pixels, chunks of {args.chunk}")
     print(
-        "| activations, graph | graphs in stage 3, MiB | time of `recompute`, plain |\n|---|---|---|"
+        "| activations, blocks | graphs in stage 3, MiB | time / `recompute`, kept |\n|---|---|---|"
     )
     for way, spent in seconds.items():
         mode, _, name = way.partition(", ")
         graphs = held[name] * (chunks if mode == "store" else 1) + again[name]
-        print(f"| {way} | {graphs / 2**20:.0f} | {spent.wall / unit:.2f} |")
+        print(f"| {way} | {graphs / 2**20:.0f} | {spent / unit:.2f} |")
 
 
 def built(args: argparse.Namespace, **options: bool) -> nn.Module:
