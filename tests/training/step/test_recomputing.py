@@ -1,5 +1,7 @@
 """Frozen parameters and blocks that are computed again: the same gradient, less memory."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from tests.training.step.steps import (
     run_kinds,
     whole_below,
 )
+from tests.training.test_parameter_groups import saved_vit
 from tests.workers import on_workers
 
 
@@ -63,6 +66,19 @@ def test_a_graph_keeps_what_enters_the_blocks_and_a_frozen_backbone_keeps_none()
     assert [largest_block_bytes(model, images) > 0 for model in (plain, checkpointed)] == [0, 1]
     assert held[1] + largest_block_bytes(checkpointed, images) < held[0]
     assert largest_block_bytes(checkpointed, images) == largest_block_bytes(checkpointed, images)
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' own
+def test_blocks_of_a_transformer_may_be_checkpointed(tmp_path: Path) -> None:
+    name, images, found = saved_vit(tmp_path), torch.rand(2, 3, 32, 32), []
+    for is_checkpointed in (False, True):
+        torch.manual_seed(0)
+        model = DescriptorNet(ModelConfig(backbone=name, dim=8)).train()
+        if is_checkpointed:
+            assert checkpoint_blocks(model) == 3
+        model(images).square().sum().add(model(images)[0, 0]).backward()
+        found.append(gradients(model))
+    assert error_of(found[1], found[0]) < 1e-6
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own look at inputs
