@@ -13,6 +13,7 @@ from apdist.config.config import (
     to_json,
 )
 from apdist.config.data import AugmentConfig, DataConfig
+from apdist.config.lora import LoraConfig
 from apdist.config.loss import LossConfig
 from apdist.config.model import ModelConfig
 from apdist.config.run import RayConfig, RunConfig, TrackingConfig
@@ -25,6 +26,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "EvaluationConfig",
+    "LoraConfig",
     "LossConfig",
     "ModelConfig",
     "RayConfig",

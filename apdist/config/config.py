@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from apdist.config.data import AugmentConfig, DataConfig
+from apdist.config.lora import LoraConfig
 from apdist.config.loss import LossConfig
 from apdist.config.model import ModelConfig
 from apdist.config.run import RayConfig, RunConfig, TrackingConfig
@@ -24,6 +25,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     ray: RayConfig = field(default_factory=RayConfig)
@@ -106,7 +108,7 @@ def is_decisive(name: str, config: Config) -> bool:
     All others may change from one part of a run to the next.
     """
     if name == "training.steps":
-        return config.training.schedule != "constant"
+        return config.training.depends_on_steps
     return not name.startswith(_FREE)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from apdist.config.values import at_least, in_range
+from apdist.config.values import at_least, in_range, pattern_factors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,34 @@ class TrainingConfig:
     """Peak learning rate."""
     weight_decay: float = 1e-4
     """Weight decay (decoupled for adamw)."""
-    schedule: Literal["one_cycle", "linear", "constant"] = "one_cycle"
-    """Rise and cosine fall, linear fall to 0, or no change."""
+    decay_norms: bool = False
+    """Weight decay of norms, biases and GeM's exponent, too; they usually have none."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from a block of the backbone to the one below it: a block k below
+    the pooling learns with layer_decay ** k of the rate. 1: all alike; ViTs take 0.65 to 0.9."""
+    rates: tuple[str, ...] = ()
+    """Factors of the learning rate by pattern of names, "backbone.*=0.1" "linear.*=1"; of several
+    that fit the last one counts."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that are not trained, by pattern of names, "backbone.*"."""
+    unfreeze_at: int = 0
+    """Step from which on they are trained, too; 0: never."""
+    checkpoint_blocks: bool = False
+    """Activation checkpointing: a graph keeps what enters the blocks of the network, and each block
+    is computed again on the way back: about half the memory, a quarter to a third more time."""
+    schedule: Literal["one_cycle", "linear", "constant", "cosine", "step"] = "one_cycle"
+    """Course of the learning rate: linear rise and cosine fall; linear fall; no change; cosine
+    fall; a factor at each milestone. All but one_cycle rise in warmup_steps."""
     warmup_share: float = 0.2
     """Share of the steps that the one_cycle schedule rises."""
+    warmup_steps: int = 0
+    """Steps in which the other schedules rise from 0."""
+    final_share: float = 0.0
+    """Share of the learning rate that linear and cosine fall to."""
+    milestones: tuple[int, ...] = ()
+    """Steps at which the step schedule changes the rate, in order."""
+    milestone_factor: float = 0.1
+    """Factor of the rate at each milestone."""
     clip_norm: float = 0.0
     """Largest norm of the global gradient; 0 leaves it as it is."""
     precision: Literal["float32", "bf16"] = "float32"
@@ -74,13 +98,47 @@ class TrainingConfig:
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"training.learning_rate must be positive, got {self.learning_rate}")
         in_range("training.weight_decay", self.weight_decay, 0, 10)
-        in_range("training.warmup_share", self.warmup_share, 0, 1)
         in_range("training.clip_norm", self.clip_norm, 0, float("inf"))
         if not 0 <= self.ema < 1:
             raise ValueError(f"training.ema must lie in [0, 1), got {self.ema}")
         for way in self.blend:
             in_range("training.blend", way, 0, 1)
         at_least("training.patience", self.patience, 0)
+        self._check_groups()
+        self._check_schedule()
+
+    def _check_groups(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"training.layer_decay must lie in (0, 1], got {self.layer_decay}")
+        pattern_factors("training.rates", self.rates)
+        at_least("training.unfreeze_at", self.unfreeze_at, 0)
+        if self.unfreeze_at and not self.freeze:
+            raise ValueError(
+                f"training.unfreeze_at {self.unfreeze_at} needs training.freeze: patterns of what "
+                'is frozen until then, as "backbone.*"'
+            )
+
+    def _check_schedule(self) -> None:
+        in_range("training.warmup_share", self.warmup_share, 0, 1)
+        in_range("training.warmup_steps", self.warmup_steps, 0, self.steps)
+        in_range("training.final_share", self.final_share, 0, 1)
+        if not 0 < self.milestone_factor < float("inf"):
+            raise ValueError(
+                f"training.milestone_factor must be positive, got {self.milestone_factor}"
+            )
+        shown = " ".join(map(str, self.milestones))
+        if list(self.milestones) != sorted({step for step in self.milestones if step > 0}):
+            raise ValueError(f"training.milestones must be positive and rising, got {shown}")
+        if bool(self.milestones) != (self.schedule == "step"):
+            raise ValueError(
+                f"training.milestones ({shown or 'none'}) and training.schedule {self.schedule} do "
+                "not fit together: the schedule step needs milestones, the others have none"
+            )
+
+    @property
+    def depends_on_steps(self) -> bool:
+        """Whether the learning rate of a step depends on how many steps there are."""
+        return self.schedule not in ("constant", "step")
 
     @property
     def images_at_once(self) -> int:

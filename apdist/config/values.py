@@ -44,6 +44,11 @@ def checked(name: str, value: Any, kind: Any) -> Any:
     return fits_64_bits(name, value) if kind is int else value
 
 
+def shown(value: Any) -> str:
+    """A value as a person writes it on the command line; ``none`` for an empty list."""
+    return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+
+
 def fits_64_bits(name: str, value: int) -> int:
     """``value``, refused where numpy, torch and Arrow could not hold it."""
     if not -(1 << 63) <= value < 1 << 63:
@@ -61,3 +66,26 @@ def in_range(name: str, value: float, low: float, high: float) -> None:
     """Refuse a value outside [``low``, ``high``], and NaN."""
     if not low <= value <= high:
         raise ValueError(f"{name} must lie in [{low}, {high}], got {value}")
+
+
+def pattern_factors(name: str, texts: tuple[str, ...]) -> list[tuple[str, float]]:
+    """Patterns of names with their factors, from texts as ``backbone.*=0.1``.
+
+    Raises:
+        ValueError: a text has another form, or its factor is not positive.
+    """
+    return [_pattern_factor(name, text) for text in texts]
+
+
+def _pattern_factor(name: str, text: str) -> tuple[str, float]:
+    pattern, _, number = text.rpartition("=")
+    try:
+        factor = float(number)
+    except ValueError:
+        factor = 0.0
+    if not pattern or not 0 < factor < float("inf"):
+        raise ValueError(
+            f'{name} must be patterns of names with positive factors, as "backbone.*=0.1"; '
+            f"got {text!r}"
+        )
+    return pattern, factor

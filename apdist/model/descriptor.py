@@ -55,10 +55,14 @@ class DescriptorNet(nn.Module):
         return Fit(side=side, resize=resize, multiple=multiple)
 
     def train(self, mode: bool = True) -> "DescriptorNet":
-        """Training mode; frozen batch norm keeps its statistics (`ModelConfig.batch_norm`)."""
+        """Training mode; frozen batch norm keeps its statistics (`ModelConfig.batch_norm`).
+
+        So does one whose parameters are not trained: statistics that moved would change it.
+        """
         super().train(mode)
-        if self.config.batch_norm == "frozen":
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                own = [parameter.requires_grad for parameter in module.parameters()]
+                if self.config.batch_norm == "frozen" or (own and not any(own)):
                     module.eval()
         return self

@@ -23,24 +23,27 @@ class RunningMean:
     so that the first steps, which start from nothing, are soon forgotten.
 
     Args:
-        network: whose parameters it follows, from the first step on that trains them.
+        network: whose parameters it follows, those that are trainable now.
         ema: what is kept at each step; 0: there is no mean, and the weights themselves are shown.
     """
 
     def __init__(self, network: nn.Module, ema: float) -> None:
         self.network, self.ema = network, ema
+        # All from the first step on, trained already or frozen until later: so a run that goes on
+        # has the means that it would have had.
+        self._names = {name for name, p in network.named_parameters() if p.requires_grad}
         self._means: dict[str, Tensor] = {}
 
     def after_step(self, num_steps: int) -> None:
         """Take in the weights after ``num_steps`` steps."""
         if not self.ema:
             return
-        moved = own_parts(self.network, only_trained=True)
-        for name in moved.keys() - self._means.keys():
-            self._means[name] = moved[name].clone()
+        if not self._means:
+            self.follow()
+        moved = own_parts(self.network)
         keep = min(self.ema, (1 + num_steps) / (10 + num_steps))
-        means = [self._means[name] for name in moved]
-        torch._foreach_lerp_(means, list(moved.values()), 1 - keep)
+        weights = [moved[name] for name in self._means]
+        torch._foreach_lerp_(list(self._means.values()), weights, 1 - keep)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -51,8 +54,8 @@ class RunningMean:
     def follow(self) -> None:
         """Begin anew with the weights that the network has now."""
         if self.ema:
-            parts = own_parts(self.network, only_trained=True)
-            self._means = {name: part.clone() for name, part in parts.items()}
+            parts = own_parts(self.network).items()
+            self._means = {name: part.clone() for name, part in parts if name in self._names}
 
     @property
     def is_there(self) -> bool:
@@ -74,7 +77,9 @@ class Ways:
     def __init__(
         self, network: nn.Module, ways: tuple[float, ...], start: dict[str, Tensor]
     ) -> None:
-        self.network, self.ways, self._start = network, ways or (1.0,), start
+        self.network, self.ways = network, ways or (1.0,)
+        # Of an adapter B A one factor is on its way, from 0, and so their product is.
+        self._start = {name: part for name, part in start.items() if ".lora_A." not in name}
 
     def network_on_all(self) -> nn.Module:
         """A network whose descriptors (b, k d) are those on the k ways, side by side.
@@ -119,14 +124,13 @@ class _OnAllWays(nn.Module):
         return torch.cat(found, dim=1)
 
 
-def own_parts(network: nn.Module, *, only_trained: bool = False) -> dict[str, Tensor]:
+def own_parts(network: nn.Module) -> dict[str, Tensor]:
     """This worker's parts of the parameters, by name; writing into them moves the weights."""
     divide_again(network)
     with torch.no_grad():
         return {
             name: parameter.to_local() if isinstance(parameter, DTensor) else parameter.detach()
             for name, parameter in network.named_parameters()
-            if parameter.requires_grad or not only_trained
         }
 
 

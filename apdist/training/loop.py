@@ -25,6 +25,7 @@ from apdist.loss.batch_loss import build_loss
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.loss.precision import bin_centres
 from apdist.loss.results import Diagnostics
+from apdist.model.adapters import merged
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import save_model
 from apdist.training.averaging import RunningMean
@@ -38,6 +39,7 @@ from apdist.training.events import (
     StepDone,
     WorkersFailed,
 )
+from apdist.training.freezing import Freezing
 from apdist.training.judging import Judge
 from apdist.training.measuring import Measuring
 from apdist.training.memory_use import peak_memory
@@ -118,6 +120,7 @@ class Loop:
         self.diagnostics: Diagnostics | None = None
         self.stalled_s = 0.0
         """Since the last step."""
+        self.freezing = Freezing(network, self.config.training)
         self.use(sizing)
         self.measuring = Measuring(
             *(self.config, keeper, network, mean, catalogue, self.tell, job.report)
@@ -255,13 +258,14 @@ class Loop:
     def one_step(self, step: int, batches: Iterator[Batch], waiting: Waiting) -> MeasuredStep:
         """Move the weights by the mean gradient of the next batches; returns what was measured."""
         started = time.perf_counter()
+        self.freezing.at(step)
         results, streamed = [], []
         for _ in range(self.config.training.accumulate):
             batch = self.next_batch(batches)
             streamed.append(batch.figures)
             results.append(self.add_gradient(batch))
         self.diagnostics = results[-1].diagnostics
-        update_weights(self.network, self.optimizer, step, self.config)
+        update_weights(self.optimizer, step, self.config)
         self.mean.after_step(step + 1)
         seconds = time.perf_counter() - started
         own = total(streamed)
@@ -318,7 +322,8 @@ class Loop:
         if self.workers.rank == 0:
             self.keeper.refuse_if_lost()
             config, fit = self.network.config, self.measuring.fit
-            model_id = save_model(config, state, fit, self.job.run, weights.as_json())
+            plain = merged(self.network, state)
+            model_id = save_model(config, plain, fit, self.job.run, weights.as_json())
             is_early = not self.is_last(step)
             self.keeper.post(
                 Ended(step=step, model_id=model_id, weights=str(weights), is_early=is_early)

@@ -2,48 +2,76 @@
 
 import logging
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from apdist.config import Config
+from apdist.config import Config, TrainingConfig
+from apdist.training.parameter_groups import ParameterGroup
 from apdist.training.step.sharding import whole
 
 logger = logging.getLogger(__name__)
 
+FACTOR = "factor"
+"""Of the learning rate: what a group of the optimiser has beside torch's own options."""
 
-def build_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """The optimiser over the trainable parameters."""
-    options = config.training
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    rate, decay = options.learning_rate, options.weight_decay
-    # One kernel for all parameters in place of several for each.
+
+def build_optimizer(
+    groups: Sequence[ParameterGroup], options: TrainingConfig
+) -> torch.optim.Optimizer:
+    """The optimiser over ``groups``, in their order."""
+    rate, parameters = options.learning_rate, [p for group in groups for p in group.parameters]
+    # One kernel for all parameters of a group in place of several for each.
     fused = all(p.device.type == "cuda" for p in parameters)
+    rules: list[dict[str, Any]] = [
+        {
+            "params": list(group.parameters),
+            "weight_decay": group.weight_decay,
+            FACTOR: group.factor,
+        }
+        for group in groups
+    ]
     if options.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, fused=fused)
+        return torch.optim.SGD(rules, lr=rate, momentum=0.9, fused=fused)
     kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=rate, weight_decay=decay, fused=fused)
+    return kind(rules, lr=rate, fused=fused)
 
 
 def learning_rate_at(step: int, config: Config) -> float:
     """Learning rate of ``step``: a function of the step alone, so nothing has to be resumed."""
     options = config.training
-    share = (step + 0.5) / options.steps
+    if options.schedule == "one_cycle":
+        return _one_cycle((step + 0.5) / options.steps, options)
+    if step + 0.5 < options.warmup_steps:
+        return options.learning_rate * (step + 0.5) / options.warmup_steps
     if options.schedule == "constant":
         return options.learning_rate
-    if options.schedule == "linear":
-        return options.learning_rate * (1 - share)
+    if options.schedule == "step":
+        passed = sum(milestone <= step for milestone in options.milestones)
+        return options.learning_rate * options.milestone_factor**passed
+    share = (step + 0.5 - options.warmup_steps) / (options.steps - options.warmup_steps)
+    left = 1 - share if options.schedule == "linear" else _cosine(share)
+    return options.learning_rate * (options.final_share + (1 - options.final_share) * left)
+
+
+def _one_cycle(share: float, options: TrainingConfig) -> float:
+    """Learning rate after a ``share`` of the steps."""
     if share < options.warmup_share:
         return options.learning_rate * share / options.warmup_share
     fall = (share - options.warmup_share) / (1 - options.warmup_share)
-    return options.learning_rate * (1 + math.cos(math.pi * fall)) / 2
+    return options.learning_rate * _cosine(fall)
 
 
-def update_weights(
-    network: nn.Module, optimizer: torch.optim.Optimizer, step: int, config: Config
-) -> None:
+def _cosine(share: float) -> float:
+    return (1 + math.cos(math.pi * share)) / 2
+
+
+def update_weights(optimizer: torch.optim.Optimizer, step: int, config: Config) -> None:
     """Move the weights by the mean gradient of the batches of ``step``, clipped."""
-    options, parameters = config.training, list(network.parameters())
+    options = config.training
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if options.accumulate > 1:
         for parameter in parameters:
             if parameter.grad is not None:
@@ -51,8 +79,9 @@ def update_weights(
     # Gradients are reduced already, so every worker finds the same norm and decides alike.
     norm = whole(nn.utils.clip_grad_norm_(parameters, options.clip_norm or math.inf))
     if torch.isfinite(norm):
+        rate = learning_rate_at(step, config)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, config)
+            group["lr"] = rate * group[FACTOR]
         optimizer.step()
     else:
         logger.warning("step %d has a gradient that is not finite; skipped", step)

@@ -9,11 +9,12 @@ from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.catalogue.selection import training_images
 from apdist.data.decoders import resolved
 from apdist.data.plan.batch_sampler import build_plan
-from apdist.model.pretrained import build_model
 from apdist.training.averaging import RunningMean
+from apdist.training.freezing import build_trainable
 from apdist.training.loop import Images, Job, Loop
 from apdist.training.mailbox import Link
 from apdist.training.optimizers import build_optimizer
+from apdist.training.parameter_groups import parameter_groups
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.sizing import sized
 from apdist.training.step.collectives import Workers
@@ -32,11 +33,12 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     refuse_other_decoders(config.data.decoder, workers, device)
     keeper.begin("loading weights")
     torch.manual_seed(options.seed)
-    network = build_model(config.model).to(device).train()
+    network = build_trainable(config.model, config.lora, config.training).to(device).train()
     workers.broadcast_state(network)
     if options.parameters == "sharded":
         shard_parameters(network, device, workers.size, bf16=_is_always_bf16(config))
-    optimizer, mean = build_optimizer(network, config), RunningMean(network, options.ema)
+    optimizer = build_optimizer(parameter_groups(network, options), options)
+    mean = RunningMean(network, options.ema)
     keeper.begin("reading the catalogue")
     catalogue = read_catalogue(config.data.shards)
     training_catalogue = training_images(catalogue, config.data, options.seed)

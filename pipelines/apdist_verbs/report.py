@@ -10,6 +10,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 from apdist.config import flatten
+from apdist.config.values import shown
 from apdist.data import storage
 from apdist.data.text import without_secrets
 from apdist.training.events import Ended, Evaluated, Noticed, Similarities, StepDone, to_json
@@ -163,7 +164,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
             f"worker{'s' if workers > 1 else ''}, loss {config.loss.kind}; "
             f"measured on {after.num_queries} images of the split {split_name(run)!r}"
         ),
-        settings={name: without_secrets(str(value)) for name, value in flatten(config).items()},
+        settings={name: without_secrets(shown(value)) for name, value in flatten(config).items()},
         before=scores_before(run),
         after=after,
         history=[to_json(step) for step in steps],

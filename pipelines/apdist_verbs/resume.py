@@ -5,6 +5,7 @@ import shlex
 import time
 
 from apdist.config import Config, flatten, is_decisive
+from apdist.config.values import shown
 from apdist.data import storage
 from apdist.data.decoders import resolved, with_versions
 from apdist.training.events import WorkersFailed, now_ms
@@ -74,7 +75,11 @@ def changes(run: Run, config: Config) -> dict[str, str]:
         ValueError: it decides what is learned; the losses would not be those of one run.
     """
     old, new = flatten(run.config), flatten(config)
-    changed = {name: f"{new[name]} (was {old[name]})" for name in new if new[name] != old[name]}
+    changed = {
+        name: f"{shown(new[name])} (was {shown(old[name])})"
+        for name in new
+        if new[name] != old[name]
+    }
     refused = [name for name in changed if is_decisive(name, config) or name.startswith("run.")]
     if "training.steps" in changed and config.training.steps < run.steps_done:
         raise ValueError(

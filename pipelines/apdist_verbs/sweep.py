@@ -112,13 +112,20 @@ def sweep(options: Options, start: Start) -> int:
     dimensions = read_space(options.space, config)
     check_new_run(config)
     say(check_data(config))
-    check_model(config)
+    for changes in [{}, *named_parts(dimensions)]:
+        check_model(override(config, changes))
     say_if_idle(config.ray, "apdist sweep with --ray.use-gpu")
     name = config.run.name or f"sweep-{start.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     config = override(config, {"run.name": name})
     run = create_run(config, SWEEP + start.name)
     with discarded_if_refused(run):
         return search_and_show(options, run, dimensions, start)
+
+
+def named_parts(dimensions: list[Dimension]) -> list[dict[str, Any]]:
+    """Values of ``dimensions`` that name parts of the network, which it may not have."""
+    names = ("training.freeze", "training.rates", "lora.")
+    return [{d.name: v} for d in dimensions if d.name.startswith(names) for v in d.corners()]
 
 
 def search_and_show(options: Options, run: Run, dimensions: list[Dimension], start: Start) -> int:
@@ -244,7 +251,7 @@ def show(board: Board, results: Any, start: Start) -> None:
 def training_command(start: Start, config: Config, params: dict[str, Any]) -> str:
     """The `apdist train` command with the sweep's own changes to its start and ``params``."""
     before = flatten(with_absolute_paths(start.config))
-    after = {**flatten(config), **params}
+    after = flatten(override(config, params))
     if before["data.decoder"] == "auto" and after["data.decoder"] == resolved("auto"):
         after["data.decoder"] = "auto"  # it was resolved when the sweep began
     changes = {
@@ -265,6 +272,9 @@ def _option(name: str, value: Any) -> str:
     section, option = name.replace("_", "-").split(".")
     if isinstance(value, bool):
         return f"--{section}.{option}" if value else f"--{section}.no-{option}"
+    if isinstance(value, tuple):
+        words = " ".join(shlex.quote(str(part)) for part in value)
+        return f"--{section}.{option} {words}" if value else f"--{section}.{option}="
     return f"--{section}.{option} {shlex.quote(str(value))}"
 
 

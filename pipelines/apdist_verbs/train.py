@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from apdist.config import Config, DataConfig, LossConfig, ModelConfig
+from apdist.config import (
+    Config,
+    DataConfig,
+    LoraConfig,
+    LossConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 from apdist.data import storage
 from apdist.data.decoders import resolved
 from apdist.training.events import WorkersFailed
@@ -95,7 +102,8 @@ def new_run(config: Config, preset_name: str) -> Run:
         ValueError: a batch cannot be filled, a split is missing, the run exists.
     """
     say(check_data(config))
-    check_model(config)
+    if told := check_model(config):
+        say(told)
     return create_run(config, preset_name)
 
 
@@ -146,24 +154,32 @@ def chosen_by(data: DataConfig, held_out: Catalogue | None) -> str:
     return f"the best weights are chosen by {len(held_out)} {where} of {num}"
 
 
-def check_model(config: Config) -> None:
+def check_model(config: Config) -> str:
     """Build network and loss once here, ask for the decoder: a cluster should not find it missing.
 
+    Returns:
+        How much of the network is trained, in a line; empty where all of it is.
+
     Raises:
-        ValueError: a package or a file with weights is not there.
+        ValueError: a package or a file with weights is not there, or a pattern fits nothing.
     """
     resolved(config.data.decoder)
-    _build(config.model, config.loss)
+    return _build(config.model, config.lora, config.training, config.loss)
 
 
 @lru_cache(maxsize=1)
 @phase("building the network")
-def _build(model: ModelConfig, loss: LossConfig) -> None:
+def _build(model: ModelConfig, lora: LoraConfig, training: TrainingConfig, loss: LossConfig) -> str:
     from apdist.loss.batch_loss import build_loss
-    from apdist.model.pretrained import build_model
+    from apdist.training.freezing import build_trainable, trained_share
+    from apdist.training.parameter_groups import parameter_groups
 
-    build_model(model)
+    network = build_trainable(model, lora, training)
+    parameter_groups(network, training)
     build_loss(loss)
+    trained, there = trained_share(network, training)
+    until = f", more from step {training.unfreeze_at} on" if training.unfreeze_at else ""
+    return f"{trained:,} of {there:,} parameters are trained{until}" if trained < there else ""
 
 
 def with_absolute_paths(config: Config) -> Config:

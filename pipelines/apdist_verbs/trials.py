@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apdist.config import Config, override
+from apdist.config.values import shown as shown_value
 from apdist.data import storage
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.launch import Interrupted, build_trainer
@@ -230,4 +231,4 @@ class Board:
 
 def short(value: Any) -> str:
     """An option's value in few characters."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else shown_value(value)

@@ -4,7 +4,15 @@ import dataclasses
 
 import pytest
 
-from apdist.config import Config, config_hash, flatten, from_json, override
+from apdist.config import (
+    Config,
+    config_hash,
+    flatten,
+    from_json,
+    is_decisive,
+    override,
+    to_json,
+)
 from apdist_verbs.presets import preset
 
 
@@ -38,6 +46,24 @@ def test_only_what_decides_the_result_changes_the_hash() -> None:
     config = Config()
     assert config_hash(override(config, {"ray.num_workers": 7})) == config_hash(config)
     assert config_hash(override(config, {"training.seed": 7})) != config_hash(config)
+
+
+def test_a_list_is_the_same_option_from_json_as_from_the_command_line() -> None:
+    patterns = ("backbone.*=0.1", "linear.*=2")
+    config = override(Config(), {"training.rates": patterns, "training.freeze": ["pooling"]})
+    assert config.training.rates == patterns
+    assert config.training.freeze == ("pooling",)
+    assert from_json(to_json(config)) == config
+    assert config_hash(from_json(to_json(config))) == config_hash(config)
+    assert config_hash(config) != config_hash(override(config, {"training.freeze": []}))
+
+
+def test_the_number_of_steps_decides_only_where_the_learning_rate_depends_on_it() -> None:
+    config = Config()
+    free = {"training.schedule": "step", "training.milestones": [9]}
+    for changes, is_free in (({"training.schedule": "cosine"}, False), (free, True)):
+        schedule = override(config, changes)
+        assert is_decisive("training.steps", schedule) != is_free
 
 
 def test_every_option_has_a_default() -> None:

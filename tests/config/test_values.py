@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import pytest
 
-from apdist.config.values import at_least, checked, in_range, suggestion
+from apdist.config.values import at_least, checked, in_range, pattern_factors, shown, suggestion
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,8 @@ from apdist.config.values import at_least, checked, in_range, suggestion
         (1, bool, "x must be of type bool, got 1"),
         ("lamb", Literal["adam", "sgd"], "x must be one of adam, sgd, got 'lamb'"),
         ("all", int | Literal["auto"], "x must be of type int or auto, got 'all'"),
+        ("a", tuple[str, ...], r'x must be a list, got .a.; write \["a"\]'),
+        ([1], tuple[str, ...], "x must be of type str, got 1"),
         (0.5, int | Literal["auto"], "x must be of type int, got 0.5"),
     ],
 )
@@ -46,3 +48,19 @@ def test_limits_belong_to_what_is_allowed_and_nan_does_not() -> None:
 def test_the_closest_name_is_suggested_and_none_where_nothing_is_close() -> None:
     assert suggestion("tripel", ["triplet", "ap"]) == "; did you mean 'triplet'?"
     assert suggestion("xyz", ["triplet", "ap"]) == ""
+
+
+def test_a_value_is_shown_as_it_is_written_on_the_command_line() -> None:
+    assert [shown(value) for value in (("a", "b"), (), [1, 2], 0.5)] == [
+        "a b",
+        "none",
+        "1 2",
+        "0.5",
+    ]
+
+
+def test_a_factor_stands_after_the_last_equals_sign_of_a_pattern() -> None:
+    assert pattern_factors("x", ("a.*=0.5", "b=c=2")) == [("a.*", 0.5), ("b=c", 2.0)]
+    for text in ("a.*", "=1", "a=", "a=nan", "a=-1", "a=inf"):
+        with pytest.raises(ValueError, match="x must be patterns of names with positive factors"):
+            pattern_factors("x", (text,))

@@ -86,6 +86,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "glyphs", "--training.steps"], "--training.steps needs a value"),
         (["train", "glyphs", "--training.learning-rate", "x"], "must be a number, got 'x'"),
         (["train", "glyphs", "--training.optimizer", "x"], "must be one of 'adamw', 'adam', 'sgd'"),
+        (["train", "glyphs", "--training.rates", "backbone"], 'as "backbone.*=0.1"; got'),
+        (["train", "glyphs", "--training.freeze"], "--training.freeze needs a value"),
+        (["train", "glyphs", "--training.milestones", "x"], "must be an integer, got 'x'"),
+        (["train", "glyphs", "--lora.rank", "-1"], "lora.rank must be at least 0, got -1"),
         (["train", "glyphs", "--lr", "1"], "or '--training.learning-rate'?"),
         (["train", "glyphs", "--bs", "8"], "did you mean '--training.batch-size'"),
         (["train", "glyphs", "--images", "x"], "; IMAGES is given without a name before it"),
@@ -152,6 +156,28 @@ def test_a_catalogue_that_is_cut_short_is_refused_by_train(
     monkeypatch.chdir(tmp_path)
     message = refused(["train", "glyphs", "--data.shards", "shards", *FEW], capsys)
     assert "index.parquet is no catalogue of apdist or is damaged; prepare it again" in message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--training.freeze", "backbon.*"], "'backbon.*'; did you mean 'backbone.*'?"),
+        (["--training.rates", "linear=2", "poolin=3"], "'poolin'; did you mean 'pooling."),
+        (["--lora.rank", "2", "--lora.targets", "*.query"], "lora.targets: nothing in the network"),
+    ],
+)
+def test_a_pattern_that_names_nothing_is_refused_before_anything_starts(
+    option: list[str],
+    message: str,
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "glyphs", "--data.shards", str(shards), "--training.batch-size", "16"]
+    assert message in refused([*command, "--tracking.no-enabled", *option], capsys)
     assert not (tmp_path / "runs").exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 from apdist.config import Config, flatten, override
 from apdist.training.events import Ended, Evaluated
 from apdist.training.run_folder.runs import SWEEP, create_run, open_run
+from apdist.training.space import read_space
 from apdist_verbs.presets import preset
-from apdist_verbs.start.start import Start, start_of
-from apdist_verbs.sweep import read_options, training_command
-from apdist_verbs.train import with_absolute_paths
+from apdist_verbs.start.start import Start, read_start, start_of
+from apdist_verbs.sweep import named_parts, read_options, training_command
+from apdist_verbs.train import check_model, with_absolute_paths
 
 SMALL = [
     *["--data.image-size", "24", "--data.group-size", "4", "--data.loader-threads", "1"],
@@ -47,6 +49,35 @@ def test_the_command_of_the_best_trial_repeats_what_differs_from_the_preset() ->
         "apdist train glyphs --data.shards '/a b' --loss.num-bins 10 --training.steps 7 "
         "--tracking.no-enabled"
     )
+
+
+def test_the_command_of_the_best_trial_repeats_lists() -> None:
+    given = override(preset("glyphs"), {"training.freeze": ["pooling"]})
+    start = Start("glyphs", given, ("glyphs",), "apdist sweep glyphs")
+    rates = ["backbone.*=0.1", "linear=2"]
+    command = training_command(
+        start, with_absolute_paths(given), {"training.freeze": [], "training.rates": rates}
+    )
+    assert command == (
+        "apdist train glyphs --training.rates 'backbone.*=0.1' linear=2 --training.freeze="
+    )
+    words = shlex.split(command)
+    _, options = read_start(words[2:])
+    assert options.config == override(preset("glyphs"), {"training.rates": rates})
+
+
+def test_a_space_that_names_nothing_in_the_network_is_seen_before_it_is_searched(
+    tmp_path: Path,
+) -> None:
+    space = tmp_path / "space.toml"
+    space.write_text(
+        '["training.freeze"]\ndistribution = "choice"\nvalues = [[], ["backbon"]]\n'
+        '["training.learning_rate"]\ndistribution = "choice"\nvalues = [0.1]\n'
+    )
+    dimensions = read_space(space, preset("glyphs"))
+    assert named_parts(dimensions) == [{"training.freeze": v} for v in ([], ["backbon"])]
+    with pytest.raises(ValueError, match="named 'backbon'"):
+        check_model(override(preset("glyphs"), named_parts(dimensions)[1]))
 
 
 def test_a_sweep_starts_from_a_file_as_a_training_does(

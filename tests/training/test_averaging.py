@@ -45,19 +45,26 @@ def test_the_mean_keeps_a_share_at_each_step_that_grows_to_what_was_asked() -> N
     same(copies(net), weights)
 
 
-def test_a_parameter_that_is_not_trained_yet_has_no_mean() -> None:
+def test_a_parameter_that_is_frozen_until_later_has_its_weight_as_its_mean() -> None:
     net = network()
-    net.bias.requires_grad_(False)
-    mean = RunningMean(net, 0.9)
-    mean.after_step(1)
+    mean, again = RunningMean(net, 0.5), RunningMean(net, 0.5)
+    for done in (1, 2):
+        with torch.no_grad():
+            net.weight += done  # the bias is frozen until then
+        mean.after_step(done)
+    with mean.shown():
+        again.follow()  # as a run that goes on does
+        assert torch.equal(net.bias, network().bias)
+        assert not torch.equal(net.weight, network().weight + 3)
     move(net, 1.0)
-    with mean.shown():
-        assert not torch.equal(net.weight, copies(net)["weight"] + 1)
-        same({"bias": net.bias.detach()}, {"bias": copies(net)["bias"]})
-    net.bias.requires_grad_(True)
-    mean.after_step(2)  # from now on it has one
-    with mean.shown():
-        assert mean.is_there
+    found = []
+    for averaged in (mean, again):
+        averaged.after_step(3)
+        with averaged.shown():
+            found.append(copies(net))
+    same(found[0], found[1])
+    keep = 4 / 13
+    torch.testing.assert_close(found[0]["bias"], network().bias.detach() + 1 - keep)
 
 
 def test_without_a_share_there_is_no_mean() -> None:

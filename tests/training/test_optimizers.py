@@ -1,12 +1,14 @@
 """The update rules and the learning rate of a step."""
 
 import logging
+import math
 
 import pytest
 import torch
 
 from apdist.config import Config, override
 from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
+from apdist.training.parameter_groups import ParameterGroup, parameter_groups
 
 
 def test_the_learning_rate_rises_falls_and_depends_on_the_step_alone(small_config: Config) -> None:
@@ -22,12 +24,51 @@ def test_the_learning_rate_rises_falls_and_depends_on_the_step_alone(small_confi
     assert learning_rate_at(7, override(config, {"training.schedule": "constant"})) == 1.0
 
 
+def rates_of(config: Config, **options: object) -> list[float]:
+    """The learning rate of ten steps, where the peak is 1."""
+    changes = {f"training.{name}": value for name, value in options.items()}
+    changes |= {"training.steps": 10, "training.learning_rate": 1.0}
+    return [learning_rate_at(step, override(config, changes)) for step in range(10)]
+
+
+def test_cosine_falls_by_half_a_period_of_it_after_the_warm_up(small_config: Config) -> None:
+    rates = rates_of(small_config, schedule="cosine", warmup_steps=2, final_share=0.1)
+    assert rates[:2] == [0.25, 0.75]
+    expected = [0.1 + 0.9 * (1 + math.cos(math.pi * (k + 0.5) / 8)) / 2 for k in range(8)]
+    assert rates[2:] == pytest.approx(expected)
+    assert rates_of(small_config, schedule="linear", final_share=0.5)[-1] == pytest.approx(0.525)
+    assert rates_of(small_config, schedule="constant", warmup_steps=1) == [0.5, *[1.0] * 9]
+
+
+def test_the_step_schedule_changes_the_rate_at_its_milestones(small_config: Config) -> None:
+    rates = rates_of(
+        small_config, schedule="step", milestones=[4, 7], milestone_factor=0.5, warmup_steps=2
+    )
+    assert rates == [0.25, 0.75, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+
+
+def test_each_group_moves_by_its_own_share_of_the_rate(small_config: Config) -> None:
+    plain = {"training.optimizer": "sgd", "training.schedule": "constant"}
+    config = override(small_config, plain | {"training.learning_rate": 0.5})
+    weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+    groups = [ParameterGroup([weights[0]], 0.5), ParameterGroup([weights[1]], 2.0, 0.25)]
+    optimizer = build_optimizer(groups, config.training)
+    for step in range(2):  # the factor is of each step's rate, not of the one before
+        for weight in weights:
+            weight.grad = torch.ones(1)
+            weight.data.fill_(1.0)
+        optimizer.state.clear()
+        update_weights(optimizer, step, config)
+        assert [weight.item() for weight in weights] == [0.75, -0.25]
+
+
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
 def test_every_optimiser_gets_its_options(small_config: Config, kind: str) -> None:
     config = override(small_config, {"training.optimizer": kind, "training.weight_decay": 0.25})
-    optimizer = build_optimizer(torch.nn.Linear(2, 2), config)  # type: ignore[arg-type]
+    groups = parameter_groups(torch.nn.Linear(2, 2), config.training)
+    optimizer = build_optimizer(groups, config.training)
     assert type(optimizer).__name__.lower() == kind
-    assert optimizer.param_groups[0]["weight_decay"] == 0.25
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.25, 0.0]
 
 
 def one_weight(config: Config, gradient: float) -> float:
@@ -36,7 +77,8 @@ def one_weight(config: Config, gradient: float) -> float:
     with torch.no_grad():
         network.weight.zero_()
     network.weight.grad = torch.full((1, 1), gradient)
-    update_weights(network, build_optimizer(network, config), 0, config)  # type: ignore[arg-type]
+    groups = parameter_groups(network, config.training)
+    update_weights(build_optimizer(groups, config.training), 0, config)
     assert network.weight.grad is None
     return network.weight.item()
 

@@ -258,7 +258,24 @@ def load_state(
     set_model_state_dict(model, state["model"], options=whole)
     # Not strict: the optimiser has nothing to say of a parameter that was never used.
     lenient = StateDictOptions(full_state_dict=True, strict=False)
+    names: dict[torch.Tensor, str] = {
+        parameter: name for name, parameter in model.named_parameters()
+    }
+    state["optimizer"]["param_groups"] = _groups(optimizer, names)
+    known = set(state["optimizer"]["state"])
     set_optimizer_state_dict(model, optimizer, state["optimizer"], options=lenient)
+    for parameter in [p for p in optimizer.state if names[p] not in known]:
+        del optimizer.state[parameter]  # torch has counted a step of what has made none
+
+
+def _groups(
+    optimizer: torch.optim.Optimizer, names: dict[torch.Tensor, str]
+) -> list[dict[str, Any]]:
+    """The groups of ``optimizer`` by name: as its options say, not those of an earlier run."""
+    return [
+        {**group, "params": [names[parameter] for parameter in group["params"]]}
+        for group in optimizer.param_groups
+    ]
 
 
 def prune_checkpoints(run: str, written: Marker, keep: int) -> None:

@@ -9,7 +9,7 @@ from apdist.config import Config, config_hash
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.catalogue.selection import training_images
-from apdist.model.pretrained import build_model
+from apdist.training.freezing import build_trainable
 from apdist.training.run_folder.checkpoint import (
     FOLDER,
     Found,
@@ -80,10 +80,12 @@ def _found(parent: Run, config: Config, *, with_state: bool) -> Found:
 
 def _refuse_other_network(found: Found, config: Config) -> None:
     state = torch.load(io.BytesIO(found.state), map_location="cpu", weights_only=True)["model"]
-    for name, value in build_model(config.model).state_dict().items():
+    for name, value in (
+        build_trainable(config.model, config.lora, config.training).state_dict().items()
+    ):
         there = tuple(state[name].shape) if name in state else "nothing"
         if there != tuple(value.shape):
             raise ValueError(
                 f"the checkpoint has another network: {name} is {there} there and "
-                f"{tuple(value.shape)} here; leave the options of the model as they are"
+                f"{tuple(value.shape)} here; leave the options of model and lora as they are"
             )

@@ -109,20 +109,32 @@ def storages_of(model: nn.Module) -> set[int]:
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
     """Memory that the graph of ``images`` (c, 3, h, w) holds beyond the model's own."""
-    weights = storages_of(model)
-    found: dict[int, int] = {}
-
-    def note(saved: Tensor) -> Tensor:
-        storage = saved.untyped_storage()
-        if storage.data_ptr() not in weights:
-            found[storage.data_ptr()] = storage.nbytes()
-        return saved.detach()
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+    saved = SavedTensors(model)
+    with torch.enable_grad(), saved:
         descriptors = model(images)  # held until the sum is taken, so that no address is used twice
-    total = sum(found.values())
+    total = saved.num_bytes
     del descriptors
     return total
+
+
+class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
+    """Counts what autograd saves within the block, but for the parameters of ``model``."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.weights = storages_of(model)
+        self.found: dict[int, int] = {}
+        super().__init__(self._note, lambda saved: saved)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all of it."""
+        return sum(self.found.values())
+
+    def _note(self, saved: Tensor) -> Tensor:
+        storage = saved.untyped_storage()
+        if storage.data_ptr() not in self.weights:
+            self.found[storage.data_ptr()] = storage.nbytes()
+        return saved.detach()
 
 
 def _local(tensor: Tensor) -> Tensor:

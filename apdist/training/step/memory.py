@@ -19,6 +19,7 @@ from apdist.training.step.collectives import Workers
 from apdist.training.step.failures import ShortageError, shortage_advice
 from apdist.training.step.guard import Guard
 from apdist.training.step.randomness import seeded
+from apdist.training.step.recomputing import largest_block_bytes
 from apdist.training.step.sharding import is_sharded, whole_bytes
 
 # Gradients, the workspace of convolutions and the reader want their part.
@@ -146,7 +147,8 @@ class Trials:
     def _pass_bytes(self, network: nn.Module, images: Tensor) -> int:
         """Memory that ``images`` (c, 3, s, s) take on their way through ``network`` and back."""
         if self.device.type != "cuda":
-            return _PASS_OVER_GRAPH * saved_bytes(network, images)
+            graph = saved_bytes(network, images) + largest_block_bytes(network, images)
+            return _PASS_OVER_GRAPH * graph
         before = torch.cuda.memory_allocated(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apdist.config import TrackingConfig
+from apdist.config.values import shown
 from apdist.training.tracking.database import identity, make_database, patient, sqlite_path
 
 MAX_BATCH = 1000
@@ -62,7 +63,7 @@ class MlflowRun:
         """Log options."""
         from mlflow.entities import Param
 
-        entries = [Param(name, str(value)) for name, value in params.items()]
+        entries = [Param(name, shown(value)) for name, value in params.items()]
         self.client.log_batch(self.run_id, params=entries)
 
     def log_points(self, points: Sequence[Point]) -> None:

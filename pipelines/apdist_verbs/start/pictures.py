@@ -37,7 +37,7 @@ CACHE = "APDIST_CACHE"
 TABLES = (".csv", ".tsv", ".parquet")
 
 
-def with_images(options: Options, config: Config, before: Callable[[], None]) -> Config:
+def with_images(options: Options, config: Config, before: Callable[[], object]) -> Config:
     """``config``, on the shards of the pictures where some are named.
 
     Args:
@@ -71,7 +71,7 @@ def refuse_unused(options: Options) -> None:
             )
 
 
-def shards_of(options: Options, before: Callable[[], None] = lambda: None) -> str:
+def shards_of(options: Options, before: Callable[[], object] = lambda: None) -> str:
     """The folder with the shards of ``options.images``, prepared if it is not there.
 
     ``before`` is called once there are pictures, before they are prepared.

@@ -4,6 +4,7 @@ A field becomes
     steps: int = 240                              --steps INT
     compile: bool = False                         --compile, --no-compile
     kind: Literal["auto", "exact"] = "auto"       --kind {auto,exact}
+    freeze: tuple[str, ...] = ()                  --freeze STR ..., or --freeze= for none
     query: Annotated[Path, positional("QUERY")]   QUERY, required
     training: TrainingConfig                      --training.steps INT and the others of it
 """
@@ -87,6 +88,7 @@ class Option:
             ValueError: a text is none of its kind.
         """
         if self.takes_many:
+            texts = [] if texts == [""] else texts  # as a shell has no other way to say none
             return tuple(_read(self.name, text, get_args(self.kind)[0]) for text in texts)
         return _read(self.name, texts[0], self.kind)
 

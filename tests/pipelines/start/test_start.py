@@ -1,5 +1,6 @@
 """Where a training starts from: presets, files of options, and options on top."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from apdist.config import Config, flatten, override, to_json
 from apdist.training.run_folder.runs import create_run
 from apdist_verbs.presets import preset
 from apdist_verbs.start.start import Options, read_start
+from apdist_verbs.train import check_model
+from tests.places import ROOT
 
 
 def test_any_run_can_be_repeated_from_its_folder(small_config: Config) -> None:
@@ -35,10 +38,28 @@ def test_toml_names_what_differs_from_a_preset(tmp_path: Path) -> None:
 
 
 def test_json_and_toml_of_the_same_options_start_the_same(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(to_json(override(Config(), {"loss.num_bins": 30})))
-    (tmp_path / "a.toml").write_text("loss.num_bins = 30\n")
+    changes = {"loss.num_bins": 30, "training.freeze": ("backbone.*", "pooling")}
+    (tmp_path / "a.json").write_text(to_json(override(Config(), changes)))
+    (tmp_path / "a.toml").write_text(
+        'loss.num_bins = 30\ntraining.freeze = ["backbone.*", "pooling"]\n'
+    )
     found = [read_start(["--config", str(tmp_path / f"a.{kind}")])[1] for kind in ("json", "toml")]
-    assert found[0].config == found[1].config
+    assert found[0].config == found[1].config == override(Config(), changes)
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """What stands after `apdist train` in the commands of a page of docs."""
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    return [shlex.split(line)[2:] for line in lines if line.startswith("apdist train ")]
+
+
+def test_the_commands_about_fine_tuning_are_accepted_and_name_parts_of_the_network() -> None:
+    commands = commands_of("fine-tuning.md")
+    assert len(commands) == 7
+    for words in commands:
+        _, options = read_start(words)
+        if "hub:" not in " ".join(words):  # nothing is fetched here
+            check_model(options.config)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +67,7 @@ def test_json_and_toml_of_the_same_options_start_the_same(tmp_path: Path) -> Non
     [
         ("a.toml", "[training]\nstepz = 3\n", r"a.toml: unknown option 'training.stepz'; did you"),
         ("a.toml", "[training]\nsteps = true\n", "a.toml: training.steps must be of type int"),
+        ("a.toml", "training.freeze = 'a'\n", r'training.freeze must be a list, .* write \["a"\]'),
         ("a.toml", "steps = 3\n", "a.toml: expected sections with options"),
         ("a.toml", "steps", "a.toml is no TOML"),
         ("a.json", "{", r"a.json is no JSON \(TOML ends with .toml\)"),

@@ -67,6 +67,24 @@ def test_training_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
     assert torch.equal(model.weight, other.weight)  # type: ignore[arg-type]
 
 
+def test_groups_are_those_of_the_options_and_the_state_of_each_parameter_its_own(
+    tmp_path: Path,
+) -> None:
+    model, optimizer = trained()
+    del optimizer.state[model.bias]  # type: ignore[arg-type]
+    save_checkpoint(str(tmp_path), whole_state(model, optimizer), Marker(step=7, **ORIGIN))
+    other = nn.Linear(3, 2)
+    groups = [{"params": [other.bias], "factor": 3.0}, {"params": [other.weight], "lr": 0.5}]
+    again = torch.optim.Adam(groups, lr=0.25, weight_decay=0.125)
+    load_state(newest(tmp_path), other, again, **ORIGIN)
+    assert [group["lr"] for group in again.param_groups] == [0.25, 0.5]
+    assert [group["weight_decay"] for group in again.param_groups] == [0.125] * 2
+    assert again.param_groups[0]["factor"] == 3.0
+    assert set(again.state) == {other.weight}
+    moments = optimizer.state[model.weight]["exp_avg"]  # type: ignore[index]
+    assert torch.equal(again.state[other.weight]["exp_avg"], moments)
+
+
 def test_a_state_that_waits_to_be_written_does_not_change_with_the_next_step() -> None:
     model, optimizer = trained()
     state = whole_state(model, optimizer)

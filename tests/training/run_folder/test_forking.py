@@ -25,6 +25,13 @@ def test_another_run_begins_at_the_checkpoint_and_notes_its_parent(
     assert fork.info["parent"] == {"run": run.uri, "step": done}
     assert steps(fork) == list(range(done + 1, 7))
     assert steps(run) == list(range(1, done + 1))
+    groups = ["--training.rates", "linear=0.5", "--training.layer-decay", "0.9"]
+    frozen = ["--training.freeze", "pooling", "--training.decay-norms", "--run.name", "d"]
+    assert resume([run.uri, "--fork", *groups, *frozen]) == 0
+    with pytest.raises(
+        ValueError, match="another network: .*; leave the options of model and lora"
+    ):
+        resume([run.uri, "--fork", "--lora.rank", "2", "--run.name", "c"])
     with pytest.raises(ValueError, match="another network: linear.weight is"):
         resume([run.uri, "--fork", "--model.dim", "8", "--run.name", "c"])
     with pytest.raises(ValueError, match="the state of adamw, not of sgd"):

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from apdist.config import TrainingConfig
+from apdist.config import ModelConfig, TrainingConfig
+from apdist.model.descriptor import DescriptorNet
 from apdist.training.step import memory
 from apdist.training.step.collectives import Workers
 from apdist.training.step.memory import Trials
+from apdist.training.step.recomputing import checkpoint_blocks
 from tests.workers import on_workers
 
 CONFIG = TrainingConfig(batch_size=8, chunk_size=2)
@@ -66,6 +68,17 @@ def test_the_largest_chunk_that_fits_is_found(
     assert found == size
     assert "an image takes 0.0 MiB in a pass" in reason
     assert network.scale.grad is None
+
+
+def test_larger_chunks_fit_where_blocks_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device, num_workers: 256 << 20)
+    config, found = TrainingConfig(batch_size=512, chunk_size="auto"), []
+    for is_checkpointed in (False, True):
+        network = DescriptorNet(ModelConfig(backbone="resnet18", dim=8))
+        if is_checkpointed:
+            checkpoint_blocks(network)
+        found.append(Trials(network, 64, config, Workers()).choose_chunk_size()[0])
+    assert found[0] < found[1] < 2 * found[0]  # of a block the whole graph is there for a while
 
 
 def least_of_both() -> int:

@@ -31,6 +31,16 @@ def test_what_was_sent_without_an_answer_is_there_once_when_sent_again(
     assert len(rows(config, first.run_id, "loss")) == 3
 
 
+def test_a_list_is_logged_as_it_is_written_on_the_command_line(config: TrackingConfig) -> None:
+    run = MlflowRun(config, "lists", "", {"apdist.identity": "lists"})
+    run.log_params({"training.freeze": ("a.*", "b"), "training.rates": (), "training.steps": 3})
+    assert run.client.get_run(run.run_id).data.params == {
+        "training.freeze": "a.* b",
+        "training.rates": "none",
+        "training.steps": "3",
+    }
+
+
 def test_the_figures_of_an_event_are_never_divided_over_two_requests(
     config: TrackingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
