@@ -9,7 +9,7 @@ from apdist.config import ModelConfig
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.step.activations import saved_bytes
 from apdist.training.step.recomputing import checkpoint_blocks, largest_block_bytes
-from tests.toy import error_of, one_graph, run_step
+from tests.toy import error_of, gradients, one_graph, run_step
 from tests.training.step.steps import (
     Blocks,
     assert_kinds_are_one_graph,
