@@ -13,7 +13,7 @@ import argparse
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from measuring import finish
@@ -81,7 +81,9 @@ def update(
     update_weights(optimizer, 0, config)
 
 
-def medians(works: dict[str, Callable[[], object]], repeats: int, device: str) -> dict[str, float]:
+def medians(
+    works: Mapping[str, Callable[[], object]], repeats: int, device: str
+) -> dict[str, float]:
     """Median seconds of each; in each round every work once."""
     clock = time.process_time if device == "cpu" else time.perf_counter
     rounds: dict[str, list[float]] = {name: [] for name in works}

@@ -13,7 +13,7 @@ from apdist.model.adapters import add_adapters, merged
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.names import is_adapter, plain_name
 from apdist.model.pretrained import load_model
-from apdist.training.freezing import build_trainable
+from apdist.training.freezing import Freezing, build_trainable
 from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.parameter_groups import rate_factors
@@ -109,6 +109,10 @@ def test_freezing_leaves_adapters_alone_and_unfreezes_no_weight_below_them() -> 
         *("pooling.p", "linear.weight", "linear.bias")
     }
     assert len(learning) == 3 + 2 * 4
+    Freezing(network, options).at(0)
+    learning = {name for name, p in network.named_parameters() if p.requires_grad}
+    assert {name for name in learning if not is_adapter(name)} == {"pooling.p"}
+    assert len(learning) == 1 + 2 * 4
 
 
 def test_what_no_layer_is_named_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

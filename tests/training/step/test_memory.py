@@ -78,7 +78,11 @@ def test_larger_chunks_fit_where_blocks_are_computed_again(monkeypatch: pytest.M
         if is_checkpointed:
             checkpoint_blocks(network)
         found.append(Trials(network, 64, config, Workers()).choose_chunk_size()[0])
-    assert found[0] < found[1] < 2 * found[0]  # of a block the whole graph is there for a while
+    assert found[0] < found[1]
+    # Of a block the whole graph is there for a while.
+    images = torch.zeros(2, 3, 64, 64)
+    taken = Trials(network, 64, config, Workers())._pass_bytes(network, images)
+    assert taken > 2.1 * memory.saved_bytes(network, images)
 
 
 def least_of_both() -> int:
