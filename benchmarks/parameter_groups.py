@@ -3,10 +3,10 @@
     python benchmarks/parameter_groups.py groups
     python benchmarks/parameter_groups.py checkpoints --backbone resnet50 --side 96 --batch 16
 
-groups: an update of the weights with several groups less one with a single group, in parts of a
-step. checkpoints: memory of the graphs of stage 3, and the time of a step in that of the same step
-without checkpoints. All ways are run in turns; on a CPU processor time counts, of one thread: it
-does not grow while others compute.
+groups: an update of the weights with several groups less one with a single group, and that of the
+weights' running mean, in parts of a step. checkpoints: memory of the graphs of stage 3, and the
+time of a step in that of the same step without checkpoints. All ways are run in turns; on a CPU
+processor time counts, of one thread: it does not grow while others compute.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from torch import nn
 
 from apdist.config import Config, LoraConfig, ModelConfig, TrainingConfig, override
 from apdist.loss.listwise import AveragePrecisionLoss
+from apdist.training.averaging import RunningMean
 from apdist.training.freezing import build_trainable
 from apdist.training.optimizers import build_optimizer, update_weights
 from apdist.training.parameter_groups import ParameterGroup, parameter_groups
@@ -57,17 +58,22 @@ def groups(args: argparse.Namespace) -> None:
     ways |= {name: parameter_groups(network, config.training) for name, config in options.items()}
     step()
     gradients = [p.grad for p in parameters]
+    mean = RunningMean(network, 0.99)
+    mean.follow()
     updates: dict[str, Callable[[], object]] = {}
     for name, found in ways.items():
         optimizer = build_optimizer(found, base.training)
         updates[name] = functools.partial(update, optimizer, base, parameters, gradients)
-    seconds = medians(updates, 10 * args.repeats, args.device)
+    averaging = {"running mean": functools.partial(mean.after_step, 100)}
+    seconds = medians(updates | averaging, 10 * args.repeats, args.device)
     whole = medians({"step": step}, args.repeats, args.device)["step"]
     print(f"{args.backbone}, {args.batch} images of {args.side} pixels: a step takes {whole:.3f} s")
     print("| groups | number | update, ms | more, of a step |\n|---|---|---|---|")
     for name, found in ways.items():
         more = (seconds[name] - seconds["one group"]) / whole
         print(f"| {name} | {len(found)} | {1e3 * seconds[name]:.2f} | {100 * more:+.2f} % |")
+    spent = seconds["running mean"]
+    print(f"| running mean (training.ema) | | {1e3 * spent:.2f} | {100 * spent / whole:+.2f} % |")
 
 
 def update(
