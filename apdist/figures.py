@@ -102,7 +102,9 @@ class MeasuredStep:
     @property
     def binned_map(self) -> float | None:
         """Mean over the batches; None without bins."""
-        return None if self.bins is None else 1 - self.loss
+        if self.bins is None:
+            return None
+        return 1 - self.mean(lambda result: result.listwise_loss or 0.0)
 
     @property
     def num_lone_queries(self) -> float:

@@ -22,6 +22,10 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
         return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a list, got {value!r}")
+        return tuple(checked(name, one, get_args(kind)[0]) for one in value)
     if get_origin(kind) is Union:
         number, words = get_args(kind)
         if not isinstance(value, str):

@@ -15,17 +15,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from apdist.config import Config, config_hash, override
-from apdist.config.loss import LossOptions
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, total
 from apdist.data.plan.batch_sampler import Plan
 from apdist.figures import EVALUATION, STEP, MeasuredStep, logged
-from apdist.loss.batch_loss import build_loss
-from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.loss.precision import bin_centres
 from apdist.loss.results import Diagnostics
+from apdist.loss.weighted import options_of
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import save_model
 from apdist.retrieval.scores_file import write_scores
@@ -41,6 +39,7 @@ from apdist.training.events import (
     WorkersFailed,
 )
 from apdist.training.judging import Judge
+from apdist.training.loss_parameters import LossParameters
 from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
 from apdist.training.optimizers import learning_rate_at, update_weights
@@ -104,6 +103,7 @@ class Loop:
         keeper: Keeper,
         network: DescriptorNet,
         optimizer: torch.optim.Optimizer,
+        loss: LossParameters,
         catalogue: Catalogue,
         images: Images,
         sizing: Sizing,
@@ -113,10 +113,7 @@ class Loop:
         self.catalogue, self.images = catalogue, images
         self.workers = keeper.workers
         self.device = next(network.parameters()).device
-        self.loss = build_loss(self.config.loss)
-        self.bins: LossOptions | None = (
-            self.loss.options if isinstance(self.loss, AveragePrecisionLoss) else None
-        )
+        self.loss, self.bins = loss, options_of(loss.loss)
         self.diagnostics: Diagnostics | None = None
         self.stalled_s = 0.0
         """Since the last step."""
@@ -130,7 +127,7 @@ class Loop:
         self.origin = self.images.origin(self.config, sizing)
         options = self.config.training
         self.step_options = StepOptions(
-            loss=self.loss,
+            loss=self.loss.loss,
             chunk_size=size,
             seed=options.seed,
             activations=sizing.activations,
@@ -179,6 +176,7 @@ class Loop:
     def shrink(self, step: int) -> None:
         """Halve the chunks, once: what the trial found to fit did not, beside all else."""
         self.optimizer.zero_grad()
+        self.loss.zero_grad()
         size = self.sizing.chunk_size
         reason = f"{size} did not fit in the first step"
         # No reason: the next shortage is a person's to solve.
@@ -231,7 +229,7 @@ class Loop:
         if done % self.config.checkpoint.every_steps == 0 or self.is_last(done) or stop:
             # First: an evaluation that fails must not cost the steps before it.
             began = time.perf_counter()
-            self.keeper.save(done, self.network, self.optimizer, self.origin)
+            self.keeper.save(done, self.network, self.optimizer, self.origin, self.loss.parts)
             self.stalled_s = time.perf_counter() - began
         if self.is_due(done):
             self.evaluate(done)
@@ -260,7 +258,9 @@ class Loop:
             streamed.append(batch.figures)
             results.append(self.add_gradient(batch))
         self.diagnostics = results[-1].diagnostics
-        update_weights(self.network, self.optimizer, step, self.config)
+        if update_weights(self.network, self.optimizer, step, self.config):
+            self.loss.update(learning_rate_at(step, self.config))
+        self.loss.zero_grad()
         seconds = time.perf_counter() - started
         own = total(streamed)
         stalled_s, self.stalled_s = self.stalled_s, 0.0

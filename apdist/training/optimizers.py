@@ -14,8 +14,12 @@ logger = logging.getLogger(__name__)
 
 def build_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
     """The optimiser over the trainable parameters."""
+    return optimizer_of([p for p in network.parameters() if p.requires_grad], config)
+
+
+def optimizer_of(parameters: list[nn.Parameter], config: Config) -> torch.optim.Optimizer:
+    """The update rule of a run, for ``parameters``."""
     options = config.training
-    parameters = [p for p in network.parameters() if p.requires_grad]
     rate, decay = options.learning_rate, options.weight_decay
     # One kernel for all parameters in place of several for each.
     fused = all(p.device.type == "cuda" for p in parameters)
@@ -41,8 +45,11 @@ def learning_rate_at(step: int, config: Config) -> float:
 
 def update_weights(
     network: nn.Module, optimizer: torch.optim.Optimizer, step: int, config: Config
-) -> None:
-    """Move the weights by the mean gradient of the batches of ``step``, clipped."""
+) -> bool:
+    """Move the weights by the mean gradient of the batches of ``step``, clipped; whether they were.
+
+    They are left where they are by a gradient that is not finite.
+    """
     options, parameters = config.training, list(network.parameters())
     if options.accumulate > 1:
         for parameter in parameters:
@@ -50,10 +57,12 @@ def update_weights(
                 parameter.grad.div_(options.accumulate)
     # Gradients are reduced already, so every worker finds the same norm and decides alike.
     norm = whole(nn.utils.clip_grad_norm_(parameters, options.clip_norm or math.inf))
-    if torch.isfinite(norm):
+    is_finite = bool(torch.isfinite(norm))
+    if is_finite:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
         optimizer.step()
     else:
         logger.warning("step %d has a gradient that is not finite; skipped", step)
     optimizer.zero_grad()
+    return is_finite

@@ -133,11 +133,23 @@ def check_model(config: Config) -> None:
 @lru_cache(maxsize=1)
 @phase("building the network")
 def _build(model: ModelConfig, loss: LossConfig) -> None:
-    from apdist.loss.batch_loss import build_loss
     from apdist.model.pretrained import build_model
 
     build_model(model)
-    build_loss(loss)
+    check_loss(loss, model.dim)
+
+
+def check_loss(loss: LossConfig, dim: int) -> None:
+    """Build the loss once here, with a few classes in place of those of the data.
+
+    Raises:
+        ValueError: a package is not there, or pytorch-metric-learning refuses name or arguments.
+    """
+    import numpy as np
+
+    from apdist.loss.building import build_loss
+
+    build_loss(loss, np.arange(2), dim)
 
 
 def with_absolute_paths(config: Config) -> Config:

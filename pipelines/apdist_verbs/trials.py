@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apdist.config import Config, override
+from apdist.config.loss_section import fitting
 from apdist.data import storage
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.launch import Interrupted, build_trainer
@@ -50,6 +51,7 @@ def run_trial(
     from apdist.training.loop import Job
 
     trial = tune.get_context().get_trial_id()
+    params = fitting(params, config.loss)
     run = create_run(trial_config(config, sweep, trial, params), preset_name)
     link = TrialLink(mailbox, trial)
     link.post(TrialStarted(params=params))

@@ -16,9 +16,9 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -68,8 +68,20 @@ class Found:
     """Content of its file with the tensors; empty where only the marker was asked for."""
 
 
-def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Model and optimiser on the CPU, by name, as copies; all workers must call it.
+class Part(Protocol):
+    """What is kept beside model and optimiser; whole on every worker."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies on the CPU."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; empty where the checkpoint has nothing of it."""
+
+
+def whole_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, parts: Mapping[str, Part] | None = None
+) -> dict[str, Any]:
+    """Model, optimiser and ``parts`` on the CPU, by name, as copies; all workers must call it.
 
     The same whether parameters are sharded or not, so a run may change that between checkpoints.
     On workers other than 0 it is empty if they are sharded.
@@ -78,7 +90,8 @@ def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
     model_state, optimizer_state = get_state_dict(model, optimizer, options=options)
     state = {"model": model_state, "optimizer": optimizer_state}
     # Off a GPU they are copies already; on the CPU the next step would write into them.
-    return _copied(state) if next(model.parameters()).device.type == "cpu" else state
+    state = _copied(state) if next(model.parameters()).device.type == "cpu" else state
+    return state | {name: part.state_dict() for name, part in (parts or {}).items()}
 
 
 def _copied(state: Any) -> Any:
@@ -216,8 +229,9 @@ def load_state(
     *,
     config_hash: str,
     data_hash: str,
+    parts: Mapping[str, Part] | None = None,
 ) -> None:
-    """Restore model and optimiser. All workers must call it.
+    """Restore model, optimiser and ``parts``. All workers must call it.
 
     Raises:
         ValueError: the checkpoint was written with other options or images.
@@ -241,6 +255,8 @@ def load_state(
     # Not strict: the optimiser has nothing to say of a parameter that was never used.
     lenient = StateDictOptions(full_state_dict=True, strict=False)
     set_optimizer_state_dict(model, optimizer, state["optimizer"], options=lenient)
+    for name, part in (parts or {}).items():
+        part.load_state_dict(state.get(name, {}))
 
 
 def prune_checkpoints(run: str, written: Marker, keep: int) -> None:

@@ -1,6 +1,6 @@
 """What a worker keeps of a run: events and checkpoints, written by worker 0 alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -19,6 +19,7 @@ from apdist.training.mailbox import Link
 from apdist.training.run_folder.checkpoint import (
     Found,
     Marker,
+    Part,
     load_state,
     newest_sound,
     sound,
@@ -65,6 +66,7 @@ class Keeper:
         optimizer: torch.optim.Optimizer,
         origin: Origin,
         device: torch.device,
+        parts: Mapping[str, Part] | None = None,
     ) -> int:
         """Go on from the newest sound checkpoint; returns the steps done. All must call it.
 
@@ -73,7 +75,7 @@ class Keeper:
         """
         found = self._chosen(device)
         if found is not None:
-            load_state(found, network, optimizer, **vars(origin))
+            load_state(found, network, optimizer, **vars(origin), parts=parts)
             self.pages = found.marker.history
         if self.workers.rank == 0:
             self.history = read_pages(self.run, self.pages)
@@ -128,11 +130,16 @@ class Keeper:
         self.begin("")
 
     def save(
-        self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, origin: Origin
+        self,
+        step: int,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        origin: Origin,
+        parts: Mapping[str, Part] | None = None,
     ) -> None:
         """Begin to write a checkpoint; waits for a copy of the state. All must call it."""
         with self.during("writing the checkpoint"):
-            state = whole_state(network, optimizer)
+            state = whole_state(network, optimizer, parts)
             if self._saver is not None:
                 self._saver.save(state, Marker(step=step, **vars(origin)))
 

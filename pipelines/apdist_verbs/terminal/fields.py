@@ -87,6 +87,7 @@ class Option:
             ValueError: a text is none of its kind.
         """
         if self.takes_many:
+            texts = [] if texts == [""] else texts  # the only way to say none
             return tuple(_read(self.name, text, get_args(self.kind)[0]) for text in texts)
         return _read(self.name, texts[0], self.kind)
 
