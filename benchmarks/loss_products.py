@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn.functional import conv1d, normalize
 
 from apdist.config.loss import Backend
-from apdist.loss.metric_learning import metric_learning
 from apdist.loss.batch_loss import BatchLoss
 from apdist.loss.gradient import score_own_rows
 from apdist.loss.listwise import AveragePrecisionLoss
+from apdist.loss.metric_learning import metric_learning
 
 # A part of the n x n scores that is enough to time a product by.
 UNIT_BYTES = 2**32

@@ -26,15 +26,15 @@ class LossKind:
     kind: str = "ap"
     """ap, tie_aware or tie_aware_simplified (listwise, any batch size); one to compare with, as
     triplet, contrastive or smooth_ap (a wrong name lists them all); or pml:NAME, a loss of
-    pytorch-metric-learning (extra `metric-learning`). Each has options of its own, named below."""
+    pytorch-metric-learning (extra `metric-learning`). An option that is auto has that loss's own
+    default, which its text names."""
     terms: tuple[str, ...] = ()
     """A weighted sum in place of kind, as NAME=WEIGHT: ap=1 calibration=0.1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig(TiledOptions, LossKind):
-    """Listwise average-precision loss (Revaud et al., 2019), or one to compare with: what is auto is
-    that loss's own default."""
+    """Average-precision loss (Revaud et al., 2019), or one to compare with."""
 
     section: ClassVar[str] = "loss."
     """Its name in the configuration."""
@@ -157,7 +157,7 @@ class LossConfig(TiledOptions, LossKind):
 _KINDS = frozenset(option.name for option in dataclasses.fields(LossKind))
 """Options that say which loss."""
 _TILED = frozenset(option.name for option in dataclasses.fields(TiledOptions))
-"""Options that have a value whatever the loss: a preset may set them, and another loss be chosen."""
+"""Options that have a value whatever the loss: a preset may set them for another one."""
 
 
 def _chosen(config: LossConfig) -> list[str]:

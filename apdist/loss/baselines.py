@@ -65,11 +65,9 @@ class Contrastive(ContrastiveOptions):
 class Calibration(CalibrationOptions):
     """Absolute similarities, which a ranking leaves open: the second loss of ROADMAP.
 
-        mean over positive pairs below it of  positive_margin - similarity
-      + mean over negative pairs above it of  similarity - negative_margin
-
-    Ramzi et al., NeurIPS 2021, as in the published code: pairs that keep their margin are not in
-    the mean.
+    The mean over positive pairs below it of positive_margin - similarity, and the mean over
+    negative pairs above it of similarity - negative_margin. Ramzi et al., NeurIPS 2021, as in the
+    published code: pairs that keep their margin are not in the mean.
     """
 
     def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
@@ -182,7 +180,7 @@ def _log_one_plus_sum_exp(values: Tensor, kept: Tensor) -> Tensor:
 
 
 def _mean_of_positive(values: Tensor) -> Tensor:
-    """() mean of those ``values`` (n, n) that are above 0, none of which is below; 0 without any."""
+    """() mean of those ``values`` (n, n) that are above 0, the others being 0; 0 without any."""
     # Divided by 1 where there is none: zero that still belongs to the graph.
     return values.sum() / (values.detach() > 0).sum().clamp(min=1)
 

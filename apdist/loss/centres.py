@@ -3,8 +3,9 @@
 Images are compared with C centres in place of each other. A loss knows its classes by their labels,
 so the same image has the same centre on every worker and after every resume.
 
-They would hold all n C cosines several times over; a part of `_MOST` is computed at a time, and again
-in the backward pass. What stays is C d numbers: centres, their gradient, and what the optimiser keeps.
+All n C cosines would be held several times over: a part of `_MOST` is computed at a time, and
+again in the backward pass. What stays is C d numbers: centres, their gradient, what an optimiser
+keeps.
 
 Shapes: n images in the batch, d descriptor size, C classes.
 """
@@ -114,9 +115,8 @@ class _Softmax(CentresLoss):
 class ArcFace(_Softmax):
     """Softmax with a margin of the angle to the own centre (Deng et al., CVPR 2019).
 
-        logits = scale * cos(angle), for the own class scale * cos(angle + margin)
-
-    where the sum exceeds a half turn, scale * (cos(angle) - margin * sin(margin)), which falls on.
+    The logits are scale * cos(angle), and scale * cos(angle + margin) for the own class; where that
+    sum exceeds a half turn scale * (cos(angle) - margin * sin(margin)), which goes on to fall.
     """
 
     def __init__(self, classes: Tensor, dim: int, **options: Any) -> None:
@@ -138,7 +138,7 @@ class ArcFace(_Softmax):
 class CosFace(_Softmax):
     """Softmax with a margin of the cosine to the own centre (Wang et al., CVPR 2018).
 
-    logits = scale * cosine, for the own class scale * (cosine - margin)
+    The logits are scale * cosine, and scale * (cosine - margin) for the own class.
     """
 
     def __init__(self, classes: Tensor, dim: int, **options: Any) -> None:
@@ -166,8 +166,8 @@ class NormalisedSoftmax(_Softmax):
 class ProxyAnchor(CentresLoss):
     """Each centre against the images of its class and all others (Kim et al., CVPR 2020).
 
-      mean over the classes in the batch of  log(1 + sum exp(-alpha (s+ - margin)))
-    + mean over all classes of               log(1 + sum exp(alpha (s- + margin)))
+    The mean over the classes in the batch of log(1 + sum exp(-alpha (s+ - margin))), and the mean
+    over all classes of log(1 + sum exp(alpha (s- + margin))).
     """
 
     def __init__(self, classes: Tensor, dim: int, **options: Any) -> None:

@@ -1,7 +1,7 @@
 """What a loss learns itself, as the centres of classes: moved, and kept in checkpoints.
 
-It is no part of the network: not of its clipped norm, of what FSDP2 divides, nor of the saved model.
-Every worker holds all of it.
+It is no part of the network: not of its clipped norm, not of what FSDP2 divides, not of the saved
+model. Every worker holds all of it.
 """
 
 import copy
