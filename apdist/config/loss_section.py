@@ -144,7 +144,8 @@ class LossConfig(TiledOptions, LossKind):
             return
         if self.kind not in (LossKind.kind, *self.weights):
             raise ValueError(
-                f"give loss.kind ({self.kind}) or loss.terms ({' '.join(self.terms)}), not both"
+                f"give loss.kind ({self.kind}) or loss.terms ({' '.join(self.terms)}), not both; "
+                f"with terms leave kind as {LossKind.kind}"
             )
         listwise = [kind for kind in self.weights if loss_of(kind).is_listwise]
         if len(listwise) > 1:

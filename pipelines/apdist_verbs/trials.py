@@ -51,18 +51,18 @@ def run_trial(
     from apdist.training.loop import Job
 
     trial = tune.get_context().get_trial_id()
-    params = fitting(params, config.loss)
     run = create_run(trial_config(config, sweep, trial, params), preset_name)
     link = TrialLink(mailbox, trial)
-    link.post(TrialStarted(params=params))
+    link.post(TrialStarted(params=fitting(params, config.loss)))
     with held(run.uri, logger.warning) as lease:
         job = Job(run.config, run.uri, report_metrics, lease)
         build_trainer(job, link, callbacks=[TuneReportCallback()]).fit()
 
 
 def trial_config(config: Config, sweep: str, trial: str, params: dict[str, Any]) -> Config:
-    """The options of a trial."""
-    return override(config, {**params, "run.output": sweep, "run.name": trial})
+    """The options of a trial: those of ``params`` that its loss has."""
+    own = fitting(params, config.loss)
+    return override(config, {**own, "run.output": sweep, "run.name": trial})
 
 
 def report_metrics(metrics: dict[str, float]) -> None:

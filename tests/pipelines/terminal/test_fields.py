@@ -42,6 +42,7 @@ def test_what_is_given_is_changed_and_all_else_stays() -> None:
         ("--share", ["1e-3"], 0.001),
         ("--kind", ["slow"], "slow"),
         ("--names", ["a", "b"], ("a", "b")),
+        ("--names", [""], ()),
     ],
 )
 def test_a_text_becomes_a_value_of_the_field(name: str, texts: list[str], expected: object) -> None:
