@@ -115,7 +115,10 @@ def _within_50(value: float) -> float:
 
 
 def calibration(
-    similarity: list[list[float]], classes: list[int], positive_margin: float, negative_margin: float
+    similarity: list[list[float]],
+    classes: list[int],
+    positive_margin: float,
+    negative_margin: float,
 ) -> float:
     """Mean shortfall of the positive pairs that have one, and mean excess of the negative ones."""
     short, over = [], []
@@ -169,7 +172,9 @@ def proxy_anchor(
     pulls, pushes = [], []
     for number in range(len(cosines[0])):
         own = [row[number] for row, place in zip(cosines, places, strict=True) if place == number]
-        others = [row[number] for row, place in zip(cosines, places, strict=True) if place != number]
+        others = [
+            row[number] for row, place in zip(cosines, places, strict=True) if place != number
+        ]
         if own:
             pulls.append(math.log(1 + sum(math.exp(-alpha * (s - margin)) for s in own)))
         pushes.append(math.log(1 + sum(math.exp(alpha * (s + margin)) for s in others)))

@@ -32,6 +32,7 @@ STREAM = StreamFigures(
 def result(loss: float, positive: list[float]) -> StepResult:
     return StepResult(
         loss=loss,
+        listwise_loss=loss,
         average_precision=torch.zeros(0),
         diagnostics=Diagnostics(
             num_queries=4,
@@ -95,6 +96,12 @@ def test_a_step_is_logged_by_these_keys_with_means_and_sums_over_its_batches() -
         "cache_misses": 8,
     }
     assert logged(STEP, step()) == expected
+
+
+def test_the_binned_map_of_a_sum_is_that_of_its_listwise_term() -> None:
+    results = [replace(found, loss=9.0) for found in step().results]
+    found = logged(STEP, replace(step(), results=results))
+    assert (found["loss"], found["binned_map"]) == (9.0, 0.5)
 
 
 def test_another_loss_has_no_figures_of_bins() -> None:

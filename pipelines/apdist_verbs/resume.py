@@ -10,8 +10,7 @@ from apdist.data.decoders import resolved, with_versions
 from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.run_folder.lease import refuse_if_held
 from apdist.training.run_folder.runs import Run, open_run
-from apdist_verbs.start.checks import check_new_run, check_surroundings
-from apdist_verbs.start.useless import refuse_useless
+from apdist_verbs.start.checks import check_new_run, check_surroundings, refuse_useless
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.track import settle_if_behind

@@ -13,6 +13,15 @@ from apdist.config.losses import LOSSES, loss_of
 from apdist_verbs.terminal.help import texts_of
 
 
+def shown(default: object) -> str:
+    """As a text for people has it."""
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    if isinstance(default, tuple):
+        return " ".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
 @pytest.mark.parametrize("kind", LOSSES)
 def test_every_loss_is_there_and_has_the_options_that_the_table_says(kind: str) -> None:
     constructor: Any = pkgutil.resolve_name(loss_of(kind).constructor)
@@ -35,12 +44,9 @@ def test_the_help_of_an_option_names_each_loss_that_has_it_with_its_default() ->
             text = " ".join(texts[name].split())
             if name in ("num_bins", "min_score", "max_score", "cache_mib", "precision"):
                 continue  # the same default for all that have it, which the help shows
-            shown = {True: "yes", False: "no"}.get(default, default) if isinstance(default, bool) else default  # fmt: skip
-            shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown
-            shown = f"{shown:g}" if isinstance(shown, float) else shown
             found = re.search(rf"\b{kind}\b[^()]*?\(([^()]*?)\)", text)
             assert found, f"{name} does not name {kind}"
-            assert found[1].split(";")[0] == str(shown), (kind, name)
+            assert found[1].split(";")[0] == shown(default), (kind, name)
 
 
 def test_a_loss_of_pytorch_metric_learning_has_arguments() -> None:

@@ -41,7 +41,11 @@ def test_a_loss_gets_its_arguments() -> None:
             ["swp=True"],
             r"no argument 'swp'; did you mean 'swap'\?; it is TripletMarginLoss\(margin=0.05, swap",
         ),
-        ("CosFaceLoss", ["temperature=1"], r"no argument .*; it is CosFaceLoss\(margin=0.35, scale=64"),
+        (
+            "CosFaceLoss",
+            ["temperature=1"],
+            r"no argument .*; it is CosFaceLoss\(margin=0.35, scale=64",
+        ),
         ("TripletMarginLoss", ["margin='wide'"], r"loss.arguments: .*; it is TripletMarginLoss"),
         ("RankedListLoss", ["margin=1"], "missing 1 required positional argument: 'Tn'"),
         ("ArcFaceLoss", ["num_classes=3"], "num_classes of pml:ArcFaceLoss is known from the data"),
