@@ -22,6 +22,7 @@ from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.runs import Run, create_run, open_run
 from apdist_verbs.start.start import read_start
 from apdist_verbs.train import check_data, check_model, new_run, train_run
+from tests.config.test_losses import shown
 from tests.pictures import write_small_set
 from tests.places import ROOT
 from tests.reference import unit_rows
@@ -180,18 +181,14 @@ def test_the_manual_of_losses_names_each_with_its_options_and_defaults() -> None
             if name not in shared:
                 found = re.search(rf"`{spelt}` \(([^),]*)", rows[kind])
                 assert found, (kind, name)
-                shown = (
-                    {True: "yes", False: "no"}[default] if isinstance(default, bool) else default
-                )
-                shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown
-                assert found[1] == (f"{shown:g}" if isinstance(shown, float) else str(shown))
+                assert found[1] == shown(default)
 
 
 def test_the_refusal_in_the_manual_is_the_one_that_is_shown() -> None:
-    typed, shown = re.findall(r"^\$ apdist train (.*)\napdist: (.*)$", MANUAL, re.MULTILINE)[0]
+    typed, expected = re.findall(r"^\$ apdist train (.*)\napdist: (.*)$", MANUAL, re.MULTILINE)[0]
     with pytest.raises(ValueError, match="margin") as refused:
         read_start(shlex.split(typed))
-    assert str(refused.value) == shown
+    assert str(refused.value) == expected
 
 
 @pytest.mark.parametrize(

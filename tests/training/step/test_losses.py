@@ -1,4 +1,4 @@
-"""Every kind of loss in the step: W workers and chunks of any size have the gradients of one graph."""
+"""Every kind of loss in the step: any W and chunk size have the gradients of one graph."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
