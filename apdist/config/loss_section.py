@@ -137,6 +137,7 @@ class LossConfig(TiledOptions, LossKind):
         raise ValueError(
             f"{said} is no option of {self.shown}, which has {', '.join(own)} (those that have it: "
             f"{', '.join(having) or METRIC_LEARNING + 'NAME'}); leave it out"
+            f"{', or give auto' if value != () and name not in _TILED else ''}"
         )
 
     def _refuse_impossible_sums(self) -> None:

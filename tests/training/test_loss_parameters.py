@@ -169,13 +169,12 @@ def on_worker(config: Config) -> None:
     train(Job(config, config.run.output), Mailbox[Event](), torch.device("cpu"))
 
 
-@pytest.mark.parametrize("parameters", ["replicated", "sharded"])
-def test_workers_learn_the_centres_that_one_does(
-    small_config: Config, tmp_path: Path, parameters: str
+def test_workers_that_share_a_network_learn_the_centres_that_one_does(
+    small_config: Config, tmp_path: Path
 ) -> None:
     changes = CENTRES | {"training.optimizer": "sgd", "data.eval_split": "", "training.steps": 2}
     alone, _ = trained(override(small_config, changes), "alone")
-    changes |= {"training.parameters": parameters, "ray.num_workers": 2}
+    changes |= {"training.parameters": "sharded", "ray.num_workers": 2}
     config = override(small_config, changes | {"run.output": str(tmp_path / "both")})
     on_workers(2, on_worker, config)
     both = Run(config.run.output, config, "test")
