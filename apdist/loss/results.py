@@ -65,6 +65,9 @@ class RowScores:
     listwise_loss: Tensor | None = None
     """() float64 of the listwise loss, alone or as a term without its weight; None without one."""
 
+    term_losses: tuple[Tensor, ...] = ()
+    """() float64 of each term of a sum, without its weight."""
+
 
 def warn_of_no_positives(num_images: int) -> None:
     """Say why the loss is 0."""

@@ -64,6 +64,7 @@ class WeightedSum(nn.Module):
             told.diagnostics,
             tuple(by_parameter[parameter] for parameter in parameters_of(self)),
             told.listwise_loss,
+            tuple(scores.loss for scores in found),
         )
 
 

@@ -218,7 +218,8 @@ class Loop:
                 done += 1
                 stop, replaced = self.agree(measured.num_replaced)
                 measured = replace(measured, num_replaced=replaced)
-                self.tell(StepDone(step=done, figures=logged(STEP, measured)))
+                figures = logged(STEP, measured) | measured.terms(self.config.loss.weights)
+                self.tell(StepDone(step=done, figures=figures))
                 self.after_step(done, stop)
         return done
 

@@ -54,6 +54,7 @@ def test_what_is_told_of_a_sum_is_that_of_its_listwise_term() -> None:
     alone = scored(AveragePrecisionLoss(num_bins=9))
     found = scored(WeightedSum([(Calibration(), 3.0), (AveragePrecisionLoss(num_bins=9), 0.5)]))
     assert found.listwise_loss == alone.loss
+    assert found.term_losses == (scored(Calibration()).loss, alone.loss)
     assert torch.equal(found.average_precision, alone.average_precision)
     told = found.diagnostics.positive_histogram
     assert torch.equal(told, alone.diagnostics.positive_histogram)

@@ -349,7 +349,11 @@ def test_a_sum_of_losses_trains_and_tells_the_binned_map_of_its_listwise_term(
     _, events = trained(override(config, {"loss.terms": terms, "loss.scale": 8.0}), "sum")
     (listwise,), (step,) = of_kind(alone, StepDone), of_kind(events, StepDone)
     assert step.figures["binned_map"] == listwise.figures["binned_map"]
-    assert step.figures["loss"] > 0.5 * listwise.figures["loss"]
+    assert step.figures["loss_ap"] == listwise.figures["loss"]
+    weights = {"ap": 0.5, "calibration": 0.1, "arcface": 0.01}
+    summed = sum(weight * step.figures[f"loss_{kind}"] for kind, weight in weights.items())
+    assert step.figures["loss"] == pytest.approx(summed, rel=1e-6)
+    assert "loss_ap" not in listwise.figures
     assert len(of_kind(events, Similarities)[0].positive) == 20
 
 

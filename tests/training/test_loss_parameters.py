@@ -115,11 +115,6 @@ def of_worker() -> Tensor:
     return parameters.parameters[0].detach()
 
 
-def test_every_worker_begins_with_the_centres_of_the_first() -> None:
-    first, second = on_workers(2, of_worker)
-    assert torch.equal(first, second)
-
-
 CENTRES = {"loss.kind": "proxy_anchor", "loss.centres_rate": 5.0, "training.accumulate": 2}
 
 
@@ -165,18 +160,21 @@ def test_the_centres_change_no_clip_of_the_network(
     assert not [shapes for shapes in clipped if (8, 16) in shapes]
 
 
-def on_worker(config: Config) -> None:
+def on_worker(config: Config) -> Tensor:
+    began = of_worker()
     train(Job(config, config.run.output), Mailbox[Event](), torch.device("cpu"))
+    return began
 
 
-def test_workers_that_share_a_network_learn_the_centres_that_one_does(
+def test_workers_begin_with_the_same_centres_and_learn_those_that_one_does(
     small_config: Config, tmp_path: Path
 ) -> None:
     changes = CENTRES | {"training.optimizer": "sgd", "data.eval_split": "", "training.steps": 2}
     alone, _ = trained(override(small_config, changes), "alone")
     changes |= {"training.parameters": "sharded", "ray.num_workers": 2}
     config = override(small_config, changes | {"run.output": str(tmp_path / "both")})
-    on_workers(2, on_worker, config)
+    first, second = on_workers(2, on_worker, config)
+    assert torch.equal(first, second)  # those of worker 0
     both = Run(config.run.output, config, "test")
     torch.testing.assert_close(
         centres_of(both)["centres"], centres_of(alone)["centres"], rtol=1e-4, atol=1e-5

@@ -120,6 +120,7 @@ def global_step(
     return StepResult(
         loss=float(scores.loss),
         listwise_loss=None if scores.listwise_loss is None else float(scores.listwise_loss),
+        term_losses=tuple(map(float, scores.term_losses)),
         average_precision=scores.average_precision,
         diagnostics=scores.diagnostics,
         seconds=StageSeconds(*watch.laps()),
