@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from apdist.config.loss import Bins
@@ -40,6 +41,8 @@ class Seen(enum.Flag):
 FOLLOWED = Seen.LOG | Seen.LIVE
 SHOWN = Seen.CONSOLE | Seen.REPORT
 SCORE = Seen.LOG | SHOWN
+TERM = "loss_"
+"""Begins the key of a term of a sum of losses."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,17 @@ class MeasuredStep:
     @property
     def binned_map(self) -> float | None:
         """Mean over the batches; None without bins."""
-        return None if self.bins is None else 1 - self.loss
+        if self.bins is None:
+            return None
+        return 1 - self.mean(lambda result: result.listwise_loss or 0.0)
+
+    def terms(self, names: Iterable[str]) -> dict[str, float]:
+        """Mean over the batches of each term of a sum, with keys of the ``names`` of the terms."""
+        batches = [result.term_losses for result in self.results]
+        means = [fmean(losses) for losses in zip(*batches, strict=True)]
+        # Without a sum there are names, and no terms.
+        pairs = zip(names, means, strict=False)
+        return {TERM + name.replace(":", "_"): mean for name, mean in pairs}
 
     @property
     def num_lone_queries(self) -> float:

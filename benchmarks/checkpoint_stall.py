@@ -18,7 +18,6 @@ from torch import nn
 
 from apdist.config import ModelConfig
 from apdist.model.pretrained import build_model
-from apdist.training.averaging import RunningMean
 from apdist.training.events import Event
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.keeper import Keeper, Origin
@@ -35,15 +34,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     network = build_model(ModelConfig(backbone=options.backbone, dim=2048))
-    optimizer, mean = trained(network), RunningMean(network, 0)
+    optimizer = trained(network)
     with tempfile.TemporaryDirectory() as folder:
         keeper = Keeper(folder, None, Mailbox[Event](), Workers(), keep=1)
-        keeper.restore(network, optimizer, mean, ORIGIN, torch.device("cpu"))
+        keeper.restore(network, optimizer, ORIGIN, torch.device("cpu"))
         copies, waits = [], []
         for step in range(1, options.repeats + 1):
             copies.append(seconds(lambda: [tensor.clone() for tensor in tensors(optimizer)]))
             with keeper.written_at_the_end():
-                save = functools.partial(keeper.save, step, network, optimizer, mean, ORIGIN)
+                save = functools.partial(keeper.save, step, network, optimizer, ORIGIN)
                 waits.append(seconds(save))
     size = sum(tensor.nbytes for tensor in tensors(optimizer)) / 2**20
     copy, wait = statistics.median(copies), statistics.median(waits)

@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn.functional import conv1d, normalize
 
 from apdist.config.loss import Backend
-from apdist.loss.baselines import metric_learning
 from apdist.loss.batch_loss import BatchLoss
 from apdist.loss.gradient import score_own_rows
 from apdist.loss.listwise import AveragePrecisionLoss
+from apdist.loss.metric_learning import metric_learning
 
 # A part of the n x n scores that is enough to time a product by.
 UNIT_BYTES = 2**32
@@ -117,7 +117,9 @@ def losses(num_images: int, arguments: argparse.Namespace) -> dict[str, BatchLos
     if arguments.dense:
         found["definition"] = AveragePrecisionLoss(backend="dense")
     if arguments.peers and importlib.util.find_spec("pytorch_metric_learning"):
-        found["FastAPLoss"] = metric_learning("FastAPLoss", num_bins=19)
+        found["FastAPLoss"] = metric_learning(
+            "FastAPLoss", torch.arange(1), 1, arguments=("num_bins=19",)
+        )
     return found
 
 

@@ -114,6 +114,73 @@ def _within_50(value: float) -> float:
     return min(max(value, -50.0), 50.0)
 
 
+def calibration(
+    similarity: list[list[float]],
+    classes: list[int],
+    positive_margin: float,
+    negative_margin: float,
+) -> float:
+    """Mean shortfall of the positive pairs that have one, and mean excess of the negative ones."""
+    short, over = [], []
+    for i, row in enumerate(similarity):
+        for j, score in enumerate(row):
+            if i != j and classes[i] == classes[j]:
+                short.append(positive_margin - score)
+            elif i != j:
+                over.append(score - negative_margin)
+    means = []
+    for values in (short, over):
+        counted = [value for value in values if value > 0]
+        means.append(sum(counted) / len(counted) if counted else 0.0)
+    return sum(means)
+
+
+def softmax_with_centres(logits: list[list[float]], places: list[int]) -> float:
+    """Mean cross-entropy of the rows of ``logits`` with their ``places``."""
+    losses = []
+    for row, place in zip(logits, places, strict=True):
+        most = max(row)
+        losses.append(math.log(sum(math.exp(x - most) for x in row)) + most - row[place])
+    return sum(losses) / len(losses)
+
+
+def arcface(cosines: list[list[float]], places: list[int], margin: float, scale: float) -> float:
+    """The angle to the own centre grows by the margin, as far as a half turn."""
+    rows = [list(row) for row in cosines]
+    for row, place in zip(rows, places, strict=True):
+        angle = math.acos(row[place])
+        if angle + margin <= math.pi:
+            row[place] = math.cos(angle + margin)
+        else:
+            row[place] -= margin * math.sin(margin)
+    return softmax_with_centres([[scale * x for x in row] for row in rows], places)
+
+
+def cosface(cosines: list[list[float]], places: list[int], margin: float, scale: float) -> float:
+    """The cosine of the own centre falls by the margin."""
+    rows = [
+        [scale * (x - margin * (number == place)) for number, x in enumerate(row)]
+        for row, place in zip(cosines, places, strict=True)
+    ]
+    return softmax_with_centres(rows, places)
+
+
+def proxy_anchor(
+    cosines: list[list[float]], places: list[int], margin: float, alpha: float
+) -> float:
+    """Each centre with the images of its class, in the batch; and with all others."""
+    pulls, pushes = [], []
+    for number in range(len(cosines[0])):
+        own = [row[number] for row, place in zip(cosines, places, strict=True) if place == number]
+        others = [
+            row[number] for row, place in zip(cosines, places, strict=True) if place != number
+        ]
+        if own:
+            pulls.append(math.log(1 + sum(math.exp(-alpha * (s - margin)) for s in own)))
+        pushes.append(math.log(1 + sum(math.exp(alpha * (s + margin)) for s in others)))
+    return sum(pulls) / len(pulls) + sum(pushes) / len(pushes)
+
+
 def unit_rows(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     """Random unit vectors."""
     generator = torch.Generator().manual_seed(seed)

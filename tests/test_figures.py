@@ -32,6 +32,8 @@ STREAM = StreamFigures(
 def result(loss: float, positive: list[float]) -> StepResult:
     return StepResult(
         loss=loss,
+        listwise_loss=loss,
+        term_losses=(),
         average_precision=torch.zeros(0),
         diagnostics=Diagnostics(
             num_queries=4,
@@ -95,6 +97,15 @@ def test_a_step_is_logged_by_these_keys_with_means_and_sums_over_its_batches() -
         "cache_misses": 8,
     }
     assert logged(STEP, step()) == expected
+
+
+def test_the_binned_map_of_a_sum_is_that_of_its_listwise_term() -> None:
+    results = [replace(r, loss=9.0, term_losses=(r.loss, 2.0)) for r in step().results]
+    found = replace(step(), results=results)
+    figures = logged(STEP, found)
+    assert (figures["loss"], figures["binned_map"]) == (9.0, 0.5)
+    assert found.terms(["ap", "pml:X"]) == {"loss_ap": 0.5, "loss_pml_X": 2.0}
+    assert step().terms(["ap"]) == {}
 
 
 def test_another_loss_has_no_figures_of_bins() -> None:

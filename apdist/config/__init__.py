@@ -14,7 +14,7 @@ from apdist.config.config import (
 )
 from apdist.config.data import AugmentConfig, DataConfig
 from apdist.config.lora import LoraConfig
-from apdist.config.loss import LossConfig
+from apdist.config.loss_section import LossConfig
 from apdist.config.model import ModelConfig
 from apdist.config.run import RayConfig, RunConfig, TrackingConfig
 from apdist.config.training import CheckpointConfig, EvaluationConfig, TrainingConfig

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from apdist.config.data import AugmentConfig, DataConfig
 from apdist.config.lora import LoraConfig
-from apdist.config.loss import LossConfig
+from apdist.config.loss_section import LossConfig
 from apdist.config.model import ModelConfig
 from apdist.config.run import RayConfig, RunConfig, TrackingConfig
 from apdist.config.training import CheckpointConfig, EvaluationConfig, TrainingConfig

@@ -1,4 +1,4 @@
-"""Options of the loss, each written once: Python, the command line and a run's files have them."""
+"""Options of the listwise loss, each written once: Python, the command line and a run have them."""
 
 import dataclasses
 import functools
@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_type_hints
 
-from apdist.config.values import at_least, checked, suggestion
-from apdist.loss.losses import LOSSES
+from apdist.config.values import at_least, checked
 
 Variant = Literal["ap", "tie_aware", "tie_aware_simplified"]
 Precision = Literal["float32", "bf16x3"]
@@ -42,7 +41,7 @@ class Bins:
 
 @dataclass(frozen=True, kw_only=True)
 class TiledOptions(Bins):
-    """What a run can choose of the listwise loss."""
+    """What decides time and memory of the tiles, beside the bins."""
 
     cache_mib: int | Literal["auto"] = "auto"
     """Memory in MiB for one byte a pair of images that saves up to a third of the loss's time;
@@ -58,13 +57,19 @@ class TiledOptions(Bins):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossOptions(TiledOptions):
+class ListwiseOptions(TiledOptions):
+    """What a run can choose, where its loss is listwise."""
+
+    include_self: bool = False
+    """A query is also its own positive, as in the published code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions(ListwiseOptions):
     """Everything about the listwise loss except the batch."""
 
     variant: Variant = "ap"
     """How images that share a bin are ranked among each other, see `average_precision_of_bins`."""
-    include_self: bool = False
-    """A query is also its own positive, as in the published code."""
     tile_size: int | Literal["auto"] = "auto"
     """Rows and columns of similarities held at once; auto chooses by device. On a GPU a multiple of
     128, the next one if need be."""
@@ -78,32 +83,6 @@ class LossOptions(TiledOptions):
         super().__post_init__()
         if self.tile_size != "auto":
             at_least("tile_size", self.tile_size, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossKind:
-    """Which loss."""
-
-    kind: str = "ap"
-    """ap, tie_aware or tie_aware_simplified (listwise, any batch size); one to compare with, as
-    triplet, contrastive or smooth_ap (a wrong name lists them all); or pml:NAME, a loss of
-    pytorch-metric-learning (extra `metric-learning`)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig(TiledOptions, LossKind):
-    """Listwise average-precision loss (Revaud et al., 2019), or one to compare with."""
-
-    section: ClassVar[str] = "loss."
-    """Its name in the configuration."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kind not in LOSSES and not self.kind.startswith("pml:"):
-            raise ValueError(
-                f"loss.kind must be one of {', '.join(LOSSES)} or pml:NAME, got {self.kind!r}"
-                f"{suggestion(self.kind, list(LOSSES))}"
-            )
 
 
 @functools.cache

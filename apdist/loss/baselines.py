@@ -9,28 +9,29 @@ Shapes: n images in the batch, d descriptor size, p ordered pairs (query, positi
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from apdist.loss.batch import check_labels, check_lengths, upcast
-from apdist.loss.batch_loss import BatchLoss
+from apdist.config.rivals import (
+    CalibrationOptions,
+    ContrastiveOptions,
+    MultiSimilarityOptions,
+    RecallAtKOptions,
+    SmoothAveragePrecisionOptions,
+    TripletOptions,
+)
+from apdist.loss.batch import checked_descriptors
 from apdist.loss.results import warn_of_no_positives
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchHardTriplet:
+class BatchHardTriplet(TripletOptions):
     """Mean over queries of max(0, margin + hardest negative - hardest positive similarity).
 
     Hermans et al., 2017, in cosine similarity.
     """
-
-    margin: float = 0.1
-    """Of cosine similarity."""
 
     def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
@@ -42,16 +43,13 @@ class BatchHardTriplet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contrastive:
+class Contrastive(ContrastiveOptions):
     """Sum over pairs, per query, of squared distance or squared shortfall; mean over queries.
 
         positive: |f_i - f_j|^2 / 2        negative: max(0, margin - |f_i - f_j|)^2 / 2
 
     Radenovic et al., TPAMI 2019.
     """
-
-    margin: float = 0.7
-    """A Euclidean distance of unit vectors."""
 
     def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
@@ -64,7 +62,24 @@ class Contrastive:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiSimilarity:
+class Calibration(CalibrationOptions):
+    """Absolute similarities, which a ranking leaves open: the second loss of ROADMAP.
+
+    The mean over positive pairs below it of positive_margin - similarity, and the mean over
+    negative pairs above it of similarity - negative_margin. Ramzi et al., NeurIPS 2021, as in the
+    published code: pairs that keep their margin are not in the mean.
+    """
+
+    def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
+        scores, positive, negative = _scores(descriptors, labels)
+        short = (self.positive_margin - scores).clamp(min=0) * positive  # (n, n)
+        over = (scores - self.negative_margin).clamp(min=0) * negative
+        return _mean_of_positive(short) + _mean_of_positive(over)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiSimilarity(MultiSimilarityOptions):
     """Multi-similarity loss with its pair mining (Wang et al., CVPR 2019).
 
         mean over queries of  log(1 + sum exp(-alpha (s+ - base))) / alpha
@@ -73,15 +88,6 @@ class MultiSimilarity:
     over the positives less similar than the hardest negative plus ``epsilon``, and the negatives
     more similar than the hardest positive minus ``epsilon``.
     """
-
-    alpha: float = 2.0
-    """Sharpness for positives."""
-    beta: float = 50.0
-    """Sharpness for negatives."""
-    base: float = 0.5
-    """Similarity that divides them."""
-    epsilon: float = 0.1
-    """Margin of the mining."""
 
     def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
@@ -97,16 +103,11 @@ class MultiSimilarity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmoothAveragePrecision:
+class SmoothAveragePrecision(SmoothAveragePrecisionOptions):
     """1 - mean Smooth-AP: ranks count the images above through a sigmoid.
 
     Brown et al., ECCV 2020.
     """
-
-    temperature: float = 0.01
-    """Of the sigmoid."""
-    include_self: bool = True
-    """Each query is also one of its own positives, as in the published code."""
 
     def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
@@ -124,7 +125,7 @@ class SmoothAveragePrecision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecallAtK:
+class RecallAtK(RecallAtKOptions):
     """1 - mean over k of the soft recall@k (Patel et al., CVPR 2022).
 
         recall@k = sum over positives of sigmoid((k - rank) / temperature) / min(k, positives)
@@ -132,13 +133,6 @@ class RecallAtK:
     with soft ranks as in Smooth-AP; the query itself is not in its list. The sigmoid is 1/2 where
     the rank is k, so a perfect ranking does not reach 0.
     """
-
-    ks: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """The mean is over these."""
-    rank_temperature: float = 0.01
-    """Of the sigmoid that counts the images above."""
-    recall_temperature: float = 1.0
-    """Of the sigmoid of the formula."""
 
     def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
         """() loss of ``descriptors`` (n, d) with ``labels`` (n,)."""
@@ -154,36 +148,9 @@ class RecallAtK:
         return _mean(losses, num_positives > 0)
 
 
-def metric_learning(name: str, **settings: Any) -> BatchLoss:
-    """A loss of pytorch-metric-learning by its class name, "TripletMarginLoss" for example.
-
-    Needs the extra ``metric-learning``. Its 2.9.0 SmoothAPLoss is wrong unless there are as many
-    classes in the batch as images of each: use `smooth_average_precision`.
-
-    Raises:
-        ValueError: the package is not installed, or has no such loss.
-    """
-    if importlib.util.find_spec("pytorch_metric_learning") is None:
-        raise ValueError(
-            f"the loss {name!r} needs pytorch-metric-learning, which is not installed; "
-            "use pip install 'apdist[metric-learning]'"
-        )
-    losses = importlib.import_module("pytorch_metric_learning.losses")
-    found = getattr(losses, name, None)
-    if found is None or not name.endswith("Loss"):
-        known = ", ".join(sorted(loss for loss in dir(losses) if loss.endswith("Loss")))
-        raise ValueError(f"pytorch-metric-learning has no loss {name!r}; it has {known}")
-    loss: BatchLoss = found(**settings)
-    return loss
-
-
 def _scores(descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(n, n) similarities, which pairs are positive, and which negative."""
-    descriptors, tolerance = upcast(descriptors)
-    check_lengths(descriptors.detach(), tolerance)
-    check_labels("labels", labels, descriptors)
-    if not len(labels):
-        raise ValueError("the batch is empty; a loss needs images")
+    descriptors = checked_descriptors(descriptors, labels)
     with torch.autocast(descriptors.device.type, enabled=False):
         scores = descriptors @ descriptors.T
     same = labels[:, None] == labels[None, :]
@@ -210,6 +177,12 @@ def _log_one_plus_sum_exp(values: Tensor, kept: Tensor) -> Tensor:
     """(n,) log(1 + sum over the kept pairs of exp(value)), without overflow."""
     values = values.masked_fill(~kept, -torch.inf)
     return torch.cat((torch.zeros_like(values[:, :1]), values), dim=1).logsumexp(dim=1)
+
+
+def _mean_of_positive(values: Tensor) -> Tensor:
+    """() mean of those ``values`` (n, n) that are above 0, the others being 0; 0 without any."""
+    # Divided by 1 where there is none: zero that still belongs to the graph.
+    return values.sum() / (values.detach() > 0).sum().clamp(min=1)
 
 
 def _mean(losses: Tensor, counted: Tensor) -> Tensor:

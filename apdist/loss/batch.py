@@ -128,6 +128,20 @@ def chosen_backend(options: LossOptions, descriptors: Tensor) -> Backend:
     return "triton"
 
 
+def checked_descriptors(descriptors: Tensor, labels: Tensor) -> Tensor:
+    """``descriptors`` (n, d) in float32 or float64, for a loss that is no listwise one.
+
+    Raises:
+        ValueError: there are none, they are no unit vectors, or ``labels`` are not n integers.
+    """
+    descriptors, tolerance = upcast(descriptors)
+    check_lengths(descriptors.detach(), tolerance)
+    check_labels("labels", labels, descriptors)
+    if not len(labels):
+        raise ValueError("the batch is empty; a loss needs images")
+    return descriptors
+
+
 def upcast(descriptors: Tensor) -> tuple[Tensor, float]:
     """``descriptors`` (n, d) in float32 or float64, and how far their lengths may be from 1.
 

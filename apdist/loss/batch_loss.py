@@ -1,18 +1,13 @@
-"""Any loss of a batch: built by its name, and its gradient where each worker computes all of it.
+"""Any loss of a batch: its gradient where each worker computes all of it.
 
 Shapes: n images in the global batch, b of them rows of this worker, d descriptor size.
 """
 
-import inspect
-import pkgutil
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from apdist.config.loss import LossConfig
-from apdist.loss.losses import LOSSES, METRIC_LEARNING
 from apdist.loss.results import Diagnostics, RowScores
 
 
@@ -23,25 +18,17 @@ class BatchLoss(Protocol):
         """() loss of ``descriptors`` (n, d), unit vectors, with ``labels`` (n,)."""
 
 
-def build_loss(config: LossConfig) -> BatchLoss:
-    """The loss that ``config`` names, with the options that both of them have.
-
-    Raises:
-        ValueError: a loss of pytorch-metric-learning that is not there.
-    """
-    constructor: Callable[..., BatchLoss]
-    if config.kind.startswith("pml:"):
-        constructor = pkgutil.resolve_name(METRIC_LEARNING)
-        return constructor(config.kind.removeprefix("pml:"))
-    constructor = pkgutil.resolve_name(LOSSES[config.kind])
-    known = inspect.signature(constructor).parameters
-    return constructor(**{name: value for name, value in vars(config).items() if name in known})
+def parameters_of(loss: BatchLoss) -> list[nn.Parameter]:
+    """What ``loss`` learns itself, in an order that stays."""
+    return [p for p in loss.parameters() if p.requires_grad] if isinstance(loss, nn.Module) else []
 
 
 def score_whole_batch(
     loss: BatchLoss, descriptors: Tensor, labels: Tensor, rows: slice
 ) -> RowScores:
     """The loss of all ``descriptors`` (n, d), and the part of its gradient for the own ``rows``.
+
+    The gradient by parameters of the loss is whole: every worker sees the whole batch.
 
     Raises:
         ValueError: the batch is refused, or the loss is not one finite number.
@@ -53,12 +40,16 @@ def score_whole_batch(
             raise ValueError(
                 f"a loss must return one finite number as a tensor, got {_shown(value)}"
             )
-        (gradient,) = torch.autograd.grad(value, leaf)
+        gradient, *of_parameters = torch.autograd.grad(
+            value, [leaf, *parameters_of(loss)], allow_unused=True
+        )
+    assert gradient is not None, "the value is no function of the descriptors"
     return RowScores(
         value.detach().double(),
         leaf.new_full((rows.stop - rows.start,), torch.nan, dtype=torch.float64),
         gradient[rows],
         _counts(leaf.detach(), labels),
+        tuple(of_parameters),
     )
 
 

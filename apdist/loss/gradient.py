@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from apdist.loss.kernels.backends import kernels_of
 from apdist.loss.precision import NUM_SCALARS
 from apdist.loss.results import Diagnostics, RowScores, warn_of_no_positives
 from apdist.loss.tiles import Codes, Histograms, cut_of, new_buffer, new_codes, tiles_of, within
+from apdist.loss.weighted import WeightedSum
 
 
 def score_own_rows(
@@ -43,7 +45,8 @@ def score_own_rows(
     """Loss of the global batch and its gradient by the descriptors of the own ``rows``, no graph.
 
     The listwise loss shares the work between the workers, and calls both collectives exactly once,
-    in this order, whatever the batch. Any other is evaluated by each worker on the whole batch.
+    in this order, whatever the batch. Any other is evaluated by each worker on the whole batch. In
+    a `WeightedSum` each term is computed as it would be alone.
 
     Args:
         loss: an `AveragePrecisionLoss`, or any function of (descriptors, labels).
@@ -59,6 +62,18 @@ def score_own_rows(
         ValueError: as `average_precision_loss`, on all workers alike; backend "dense"; ``ignore``
             or ``query_weights`` with a loss that does not know them.
     """
+    if isinstance(loss, WeightedSum):
+        score_term = partial(
+            score_own_rows,
+            descriptors=descriptors,
+            labels=labels,
+            rows=rows,
+            sum_over_workers=sum_over_workers,
+            gather_rows=gather_rows,
+            ignore=ignore,
+            query_weights=query_weights,
+        )
+        return loss.score(score_term)
     options = getattr(loss, "options", None)
     if not isinstance(options, LossOptions):
         if ignore is not None or query_weights is not None:
@@ -105,7 +120,7 @@ def score_rows(
     slopes = gather_rows(found.slopes)  # (n, 2, M-1)
     gradient = second_pass(batch, rows, slopes, found.codes)
     loss, diagnostics = read_sums(batch, found.sums)
-    return RowScores(loss, found.average_precision, gradient, diagnostics)
+    return RowScores(loss, found.average_precision, gradient, diagnostics, listwise_loss=loss)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,15 @@ class RowScores:
     diagnostics: Diagnostics
     """By-products, the same on every worker."""
 
+    parameter_gradients: tuple[Tensor | None, ...] = ()
+    """Derivatives of the loss of the global batch by its own parameters, whole on every worker."""
+
+    listwise_loss: Tensor | None = None
+    """() float64 of the listwise loss, alone or as a term without its weight; None without one."""
+
+    term_losses: tuple[Tensor, ...] = ()
+    """() float64 of each term of a sum, without its weight."""
+
 
 def warn_of_no_positives(num_images: int) -> None:
     """Say why the loss is 0."""

@@ -7,9 +7,15 @@ are.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    set_model_state_dict,
+)
 from torch.distributed.tensor import DTensor
 
 from apdist.training.step.sharding import divide_again
@@ -51,16 +57,31 @@ class RunningMean:
         with _exchanged(self.network, self._means):
             yield
 
+    def state_dict(self) -> dict[str, Any]:
+        """The network's state with the mean for its weights, whole; all workers must call it."""
+        if not self._means:
+            return {}
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        with self.shown():
+            found: dict[str, Any] = {**get_model_state_dict(self.network, options=options)}
+            return {name: value.detach().clone() for name, value in found.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; the network keeps its own."""
+        if not self.ema or not state:
+            return
+        own = {name: part.clone() for name, part in own_parts(self.network).items()}
+        options = StateDictOptions(full_state_dict=True)
+        set_model_state_dict(self.network, state, options=options)
+        self.follow()
+        for name, part in own_parts(self.network).items():
+            part.copy_(own[name])
+
     def follow(self) -> None:
         """Begin anew with the weights that the network has now."""
         if self.ema:
             parts = own_parts(self.network).items()
             self._means = {name: part.clone() for name, part in parts if name in self._names}
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the mean differs from the weights."""
-        return bool(self._means)
 
 
 class Ways:

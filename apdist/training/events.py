@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin
 
-from apdist.figures import EVALUATION, STEP, logged_keys
+from apdist.figures import EVALUATION, STEP, TERM, logged_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class _Checked:
     kind: ClassVar[str]
     known: ClassVar[frozenset[str]] = frozenset()
     """Keys that ``figures`` may have."""
+    families: ClassVar[tuple[str, ...]] = ()
+    """How further keys may begin."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -35,7 +37,8 @@ class _Checked:
                     f"{field.name} of the event {self.kind!r}: expected "
                     f"{inspect.formatannotation(field.type)}, got {value!r:.40}"
                 )
-        if unknown := getattr(self, "figures", {}).keys() - self.known:
+        further = getattr(self, "figures", {}).keys() - self.known
+        if unknown := [key for key in further if not key.startswith(self.families)]:
             raise ValueError(
                 f"the event {self.kind!r} has no figure {min(unknown)!r}; known are: "
                 f"{', '.join(sorted(self.known))}"
@@ -107,6 +110,7 @@ class StepDone(_Kept):
 
     kind = "step"
     known = logged_keys(STEP)
+    families = (TERM,)
     figures: dict[str, float]
 
 

@@ -202,7 +202,7 @@ class Judge:
 
     def of_batch(self, labels: Sequence[int], summary: PlanSummary) -> list[Noticed]:
         """What the first batch says, before a step is done."""
-        if self.config.loss.kind not in LISTWISE:
+        if LISTWISE.isdisjoint(self.config.loss.weights):
             return []
         size = min(256, summary.num_images // 2 * 2)
         class_size = summary.num_images / summary.num_classes
@@ -225,8 +225,8 @@ class Judge:
         """What the curves say after ``event`` that they did not say before."""
         self.curve.add(event)
         rate = f"--training.learning-rate (now {self.config.training.learning_rate:g})"
-        kind = self.config.loss.kind
-        other = "" if kind in LISTWISE else f", or the listwise loss: --loss.kind ap (now {kind})"
+        now, others = self.config.loss.shown, LISTWISE.isdisjoint(self.config.loss.weights)
+        other = f", or the listwise loss: --loss.kind ap (now {now})" if others else ""
         lower = f"use a lower {rate}{other}"
         rules = {
             "one_point": (lambda: is_one_point(self.curve), lower),

@@ -15,20 +15,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from apdist.config import Config, config_hash, override
-from apdist.config.loss import LossOptions
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.loading.stream import Batch, TrainingStream
 from apdist.data.loading.telemetry import Waiting, total
 from apdist.data.plan.batch_sampler import Plan
 from apdist.figures import STEP, MeasuredStep, logged
-from apdist.loss.batch_loss import build_loss
-from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.loss.precision import bin_centres
 from apdist.loss.results import Diagnostics
+from apdist.loss.weighted import options_of
 from apdist.model.adapters import merged
-from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import save_model
-from apdist.training.averaging import RunningMean
 from apdist.training.choosing import ChosenWeights
 from apdist.training.events import (
     ChunksResized,
@@ -41,6 +37,7 @@ from apdist.training.events import (
 )
 from apdist.training.freezing import Freezing
 from apdist.training.judging import Judge
+from apdist.training.learner import Learner
 from apdist.training.measuring import Measuring
 from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
@@ -102,28 +99,23 @@ class Loop:
         self,
         job: Job,
         keeper: Keeper,
-        network: DescriptorNet,
-        optimizer: torch.optim.Optimizer,
-        mean: RunningMean,
+        learner: Learner,
         catalogue: Catalogue,
         images: Images,
         sizing: Sizing,
     ) -> None:
-        self.job, self.keeper, self.network, self.optimizer = job, keeper, network, optimizer
-        self.config, self.images, self.mean = job.config, images, mean
+        self.job, self.keeper, self.learner = job, keeper, learner
+        self.config, self.images, self.network = job.config, images, learner.network
         self.workers = keeper.workers
-        self.device = next(network.parameters()).device
-        self.loss = build_loss(self.config.loss)
-        self.bins: LossOptions | None = (
-            self.loss.options if isinstance(self.loss, AveragePrecisionLoss) else None
-        )
+        self.device = next(self.network.parameters()).device
+        self.bins = options_of(learner.loss.loss)
         self.diagnostics: Diagnostics | None = None
         self.stalled_s = 0.0
         """Since the last step."""
-        self.freezing = Freezing(network, self.config.training)
+        self.freezing = Freezing(self.network, self.config.training)
         self.use(sizing)
         self.measuring = Measuring(
-            *(self.config, keeper, network, mean, catalogue, self.tell, job.report)
+            *(self.config, keeper, self.network, learner.mean, catalogue, self.tell, job.report)
         )
         self.judge = Judge(self.config, keeper.history, self.measuring.watched)
 
@@ -134,7 +126,7 @@ class Loop:
         self.origin = self.images.origin(self.config, sizing)
         options = self.config.training
         self.step_options = StepOptions(
-            loss=self.loss,
+            loss=self.learner.loss.loss,
             chunk_size=size,
             seed=options.seed,
             activations=sizing.activations,
@@ -182,7 +174,8 @@ class Loop:
 
     def shrink(self, step: int) -> None:
         """Halve the chunks, once: what the trial found to fit did not, beside all else."""
-        self.optimizer.zero_grad()
+        self.learner.optimizer.zero_grad()
+        self.learner.loss.zero_grad()
         size = self.sizing.chunk_size
         reason = f"{size} did not fit in the first step"
         # No reason: the next shortage is a person's to solve.
@@ -224,7 +217,8 @@ class Loop:
                 done += 1
                 stop, replaced = self.agree(measured.num_replaced)
                 measured = replace(measured, num_replaced=replaced)
-                self.tell(StepDone(step=done, figures=logged(STEP, measured)))
+                figures = logged(STEP, measured) | measured.terms(self.config.loss.weights)
+                self.tell(StepDone(step=done, figures=figures))
                 self.after_step(done, stop)
         return done
 
@@ -244,7 +238,8 @@ class Loop:
     def save(self, step: int) -> None:
         """Begin to write a checkpoint."""
         began = time.perf_counter()
-        self.keeper.save(step, self.network, self.optimizer, self.mean, self.origin)
+        learner = self.learner
+        self.keeper.save(step, learner.network, learner.optimizer, self.origin, learner.parts)
         self.stalled_s = time.perf_counter() - began
 
     def is_last(self, step: int) -> bool:
@@ -265,8 +260,11 @@ class Loop:
             streamed.append(batch.figures)
             results.append(self.add_gradient(batch))
         self.diagnostics = results[-1].diagnostics
-        update_weights(self.optimizer, step, self.config)
-        self.mean.after_step(step + 1)
+        learner = self.learner
+        if update_weights(learner.optimizer, step, self.config):
+            learner.loss.update(learning_rate_at(step, self.config))
+        learner.loss.zero_grad()
+        learner.mean.after_step(step + 1)
         seconds = time.perf_counter() - started
         own = total(streamed)
         stalled_s, self.stalled_s = self.stalled_s, 0.0

@@ -68,8 +68,11 @@ def _cosine(share: float) -> float:
     return (1 + math.cos(math.pi * share)) / 2
 
 
-def update_weights(optimizer: torch.optim.Optimizer, step: int, config: Config) -> None:
-    """Move the weights by the mean gradient of the batches of ``step``, clipped."""
+def update_weights(optimizer: torch.optim.Optimizer, step: int, config: Config) -> bool:
+    """Move the weights by the mean gradient of the batches of ``step``, clipped; whether they were.
+
+    They are left where they are by a gradient that is not finite.
+    """
     options = config.training
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if options.accumulate > 1:
@@ -78,7 +81,8 @@ def update_weights(optimizer: torch.optim.Optimizer, step: int, config: Config) 
                 parameter.grad.div_(options.accumulate)
     # Gradients are reduced already, so every worker finds the same norm and decides alike.
     norm = whole(nn.utils.clip_grad_norm_(parameters, options.clip_norm or math.inf))
-    if torch.isfinite(norm):
+    is_finite = bool(torch.isfinite(norm))
+    if is_finite:
         rate = learning_rate_at(step, config)
         for group in optimizer.param_groups:
             group["lr"] = rate * group[FACTOR]
@@ -86,3 +90,4 @@ def update_weights(optimizer: torch.optim.Optimizer, step: int, config: Config) 
     else:
         logger.warning("step %d has a gradient that is not finite; skipped", step)
     optimizer.zero_grad()
+    return is_finite

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apdist.config import Config, flatten, override, suggestion
+from apdist.config import Config, LossConfig, flatten, override, suggestion
 from apdist.data.text import decoded
 
 if sys.version_info >= (3, 11):
@@ -26,6 +26,8 @@ else:
 
 FIXED = ("run", "ray", "tracking", "checkpoint", "evaluation")
 """Sections that are the same for all trials."""
+LOSSES = ("loss.kind", "loss.terms")
+"""Options that say which loss; others that a trial's loss does not have are left out of it."""
 BOUNDS = {"distribution", "low", "high"}
 DISTRIBUTIONS = {
     "uniform": BOUNDS,
@@ -75,7 +77,15 @@ def read_space(path: Path, config: Config) -> list[Dimension]:
         raise ValueError(
             f'--space {path} is empty; expected tables like ["training.learning_rate"]'
         )
-    return [_dimension(f"--space {path}", name, entry, config) for name, entry in entries.items()]
+    where = f"--space {path}"
+    dimensions = [_dimension(where, name, entry, config) for name, entry in entries.items()]
+    try:
+        configs = with_losses(dimensions, config)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    for dimension in dimensions:
+        _check_values(where, dimension, [config] if dimension.name in LOSSES else configs)
+    return dimensions
 
 
 def _dimension(where: str, name: str, entry: Any, config: Config) -> Dimension:
@@ -98,12 +108,63 @@ def _dimension(where: str, name: str, entry: Any, config: Config) -> Dimension:
         )
     dimension = Dimension(name, **{**entry, "values": tuple(entry.get("values", ()))})
     _check_bounds(where, dimension)
-    for value in dimension.corners():
-        try:
-            override(config, {name: value})
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
     return dimension
+
+
+def _check_values(where: str, dimension: Dimension, configs: list[Config]) -> None:
+    """Refuse a value that the option does not take, in any of the ``configs`` that have it."""
+    option = dimension.name.removeprefix("loss.")
+    if option != dimension.name:
+        having = [config for config in configs if config.loss.has(option)]
+        if not having:
+            raise ValueError(f"{where}: {_nowhere(option, configs)}")
+        configs = having
+    for value in dimension.corners():
+        for config in configs:
+            try:
+                override(config, {dimension.name: value})
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+
+
+def _nowhere(option: str, configs: list[Config]) -> str:
+    try:
+        for config in configs:
+            config.loss.refuse_without(option)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError(f"{option} is one of the losses'")
+
+
+def with_losses(dimensions: list[Dimension], config: Config) -> list[Config]:
+    """``config`` with each loss that a trial may have, its other options left as they are.
+
+    Raises:
+        ValueError: a loss is unknown, or lacks an option that is set for all trials.
+    """
+    losses = [d for d in dimensions if d.name in LOSSES]
+    if len(losses) > 1:
+        raise ValueError(
+            f"{' and '.join(LOSSES)} cannot both vary; a single loss is a sum as well: "
+            'loss.terms with values = [["ap=1"], ["triplet=1"]]'
+        )
+    if not losses:
+        return [config]
+    return [override(config, {losses[0].name: value}) for value in losses[0].corners()]
+
+
+def losses_of(dimensions: list[Dimension], config: Config) -> list[LossConfig]:
+    """What can be built otherwise in one trial than in another: losses and their arguments."""
+    arguments = [v for d in dimensions if d.name == "loss.arguments" for v in d.corners()]
+    return [
+        loss
+        for changed in with_losses(dimensions, config)
+        for loss in (
+            [override(changed, {"loss.arguments": value}).loss for value in arguments]
+            if arguments and changed.loss.has("arguments")
+            else [changed.loss]
+        )
+    ]
 
 
 def _check_bounds(where: str, dimension: Dimension) -> None:

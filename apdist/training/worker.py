@@ -3,21 +3,26 @@
 import socket
 
 import torch
+from torch import nn
 
 from apdist.config import Config
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.catalogue.selection import training_images
 from apdist.data.decoders import resolved
 from apdist.data.plan.batch_sampler import build_plan
+from apdist.loss.building import build_loss
 from apdist.training.averaging import RunningMean
 from apdist.training.freezing import build_trainable
+from apdist.training.learner import Learner
 from apdist.training.loop import Images, Job, Loop
+from apdist.training.loss_parameters import LossParameters
 from apdist.training.mailbox import Link
 from apdist.training.optimizers import build_optimizer
 from apdist.training.parameter_groups import parameter_groups
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.sizing import sized
 from apdist.training.step.collectives import Workers
+from apdist.training.step.randomness import seeded
 from apdist.training.step.sharding import compile_blocks, shard_parameters
 
 
@@ -38,17 +43,23 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     if options.parameters == "sharded":
         shard_parameters(network, device, workers.size, bf16=_is_always_bf16(config))
     optimizer = build_optimizer(parameter_groups(network, options), options)
-    mean = RunningMean(network, options.ema)
     keeper.begin("reading the catalogue")
     catalogue = read_catalogue(config.data.shards)
     training_catalogue = training_images(catalogue, config.data, options.seed)
     plan = build_plan(training_catalogue.labels, config)
+    with seeded(options.seed, device):
+        built = build_loss(config.loss, training_catalogue.labels, config.model.dim)
+    if isinstance(built, nn.Module):
+        built.to(device)
+    loss = LossParameters(built, config, workers)
     keeper.begin("measuring memory")
     sizing = sized(config, job.run, network, workers)
     images = Images(training_catalogue, plan, training_catalogue.fingerprint())
     keeper.begin("looking for a checkpoint")
-    start = keeper.restore(network, optimizer, mean, images.origin(config, sizing), device)
-    loop = Loop(job, keeper, network, optimizer, mean, catalogue, images, sizing)
+    learner = Learner(network, optimizer, RunningMean(network, options.ema), loss)
+    origin = images.origin(config, sizing)
+    start = keeper.restore(network, optimizer, origin, device, learner.parts)
+    loop = Loop(job, keeper, learner, catalogue, images, sizing)
     loop.start(start)
     if start == 0:
         for notice in loop.judge.of_batch(

@@ -161,7 +161,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         summary=(
             f"{config.model.backbone} network, {config.model.dim}-d descriptors, "
             f"{len(steps)} steps of {batch} images on {workers or 1} "
-            f"worker{'s' if workers > 1 else ''}, loss {config.loss.kind}; "
+            f"worker{'s' if workers > 1 else ''}, loss {config.loss.shown}; "
             f"measured on {after.num_queries} images of the split {split_name(run)!r}"
         ),
         settings={name: without_secrets(shown(value)) for name, value in flatten(config).items()},

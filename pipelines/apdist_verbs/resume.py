@@ -11,7 +11,7 @@ from apdist.data.decoders import resolved, with_versions
 from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.run_folder.lease import refuse_if_held
 from apdist.training.run_folder.runs import Run, open_run
-from apdist_verbs.start.checks import check_new_run, check_surroundings
+from apdist_verbs.start.checks import check_new_run, check_surroundings, refuse_useless
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.track import settle_if_behind
@@ -34,6 +34,7 @@ def resume(argv: list[str]) -> int:
     run = open_run(storage.absolute(uri))
     prog = f"apdist train --resume {shlex.quote(uri)}"
     config = with_absolute_paths(parse(Config, given, prog, default=run.config))
+    refuse_useless(given, config.loss)
     if config.data.decoder != run.config.data.decoder:
         config = with_versions(config)
     if FORK in argv:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from apdist.config import Config, flatten, override
+from apdist.config.loss_section import fitting
 from apdist.data import storage
 from apdist.data.decoders import resolved
 from apdist.training.cluster.launch import (
@@ -22,16 +23,22 @@ from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.events import FromTrial, now_ms
 from apdist.training.run_folder.runs import SWEEP, Run, create_run
-from apdist.training.space import Dimension, read_space
+from apdist.training.space import Dimension, losses_of, read_space
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset_help
-from apdist_verbs.start.checks import check_new_run
+from apdist_verbs.start.checks import check_new_run, refuse_useless
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import Progress, phase, shown
-from apdist_verbs.train import check_data, check_model, discarded_if_refused, with_absolute_paths
+from apdist_verbs.train import (
+    check_data,
+    check_loss,
+    check_model,
+    discarded_if_refused,
+    with_absolute_paths,
+)
 from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
 
 
@@ -66,7 +73,7 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(usage())
         return 0
     options, start = read_options(argv)
-    return sweep(options, start)
+    return sweep(options, start, argv)
 
 
 def usage() -> str:
@@ -100,8 +107,14 @@ def read_options(argv: list[str]) -> tuple[Options, Start]:
     return options, start
 
 
-def sweep(options: Options, start: Start) -> int:
-    """Check everything, search, show the trials and the command that trains the best one."""
+def sweep(options: Options, start: Start, argv: list[str]) -> int:
+    """Check everything, search, show the trials and the command that trains the best one.
+
+    Args:
+        options: those of ``argv``.
+        start: what they are on top of.
+        argv: what stands after the verb.
+    """
     from apdist_verbs.terminal.devices import say_if_idle
 
     config = with_absolute_paths(options.config)
@@ -110,10 +123,14 @@ def sweep(options: Options, start: Start) -> int:
     if config.ray.num_workers == 0:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
     dimensions = read_space(options.space, config)
+    losses = losses_of(dimensions, config)
+    refuse_useless(argv, *losses)
     check_new_run(config)
     say(check_data(config))
     for changes in [{}, *named_parts(dimensions)]:
         check_model(override(config, changes))
+    for loss in losses:
+        check_loss(loss, config.model.dim)
     say_if_idle(config.ray, "apdist sweep with --ray.use-gpu")
     name = config.run.name or f"sweep-{start.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     config = override(config, {"run.name": name})
@@ -234,7 +251,7 @@ def show(board: Board, results: Any, start: Start) -> None:
     rows = [
         [
             r.metrics["trial_id"],
-            *(short(r.config[name]) for name in names),
+            *(short(fitting(r.config, board.config.loss).get(name, "-")) for name in names),
             f"{r.metrics['step']:.0f}",
             f"{r.metrics[OBJECTIVE]:.4f}",
         ]
@@ -245,13 +262,15 @@ def show(board: Board, results: Any, start: Start) -> None:
     board.parent.log_metrics({"best_map": best.metrics[OBJECTIVE]}, 0, now_ms())
     board.parent.set_tag("apdist.best_trial", best.metrics["trial_id"])
     say("train the best one:")
-    say("  " + training_command(start, board.config, best.config))
+    params = fitting(best.config, board.config.loss)
+    say("  " + training_command(start, board.config, params))
 
 
 def training_command(start: Start, config: Config, params: dict[str, Any]) -> str:
     """The `apdist train` command with the sweep's own changes to its start and ``params``."""
     before = flatten(with_absolute_paths(start.config))
-    after = flatten(override(config, params))
+    config = override(config, params)
+    after = flatten(config)
     if before["data.decoder"] == "auto" and after["data.decoder"] == resolved("auto"):
         after["data.decoder"] = "auto"  # it was resolved when the sweep began
     changes = {
@@ -263,7 +282,7 @@ def training_command(start: Start, config: Config, params: dict[str, Any]) -> st
         [
             *("apdist", "train"),
             *(shlex.quote(word) for word in start.words),
-            *(_option(k, v) for k, v in changes.items()),
+            *(_option(k, v) for k, v in fitting(changes, config.loss).items()),
         ]
     )
 

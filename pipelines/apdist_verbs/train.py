@@ -170,16 +170,28 @@ def check_model(config: Config) -> str:
 @lru_cache(maxsize=1)
 @phase("building the network")
 def _build(model: ModelConfig, lora: LoraConfig, training: TrainingConfig, loss: LossConfig) -> str:
-    from apdist.loss.batch_loss import build_loss
     from apdist.training.freezing import build_trainable, trained_share
     from apdist.training.parameter_groups import parameter_groups
 
     network = build_trainable(model, lora, training)
     parameter_groups(network, training)
-    build_loss(loss)
+    check_loss(loss, model.dim)
     trained, there = trained_share(network, training)
     until = f", more from step {training.unfreeze_at} on" if training.unfreeze_at else ""
     return f"{trained:,} of {there:,} parameters are trained{until}" if trained < there else ""
+
+
+def check_loss(loss: LossConfig, dim: int) -> None:
+    """Build the loss once here, with a few classes in place of those of the data.
+
+    Raises:
+        ValueError: a package is not there, or pytorch-metric-learning refuses name or arguments.
+    """
+    import numpy as np
+
+    from apdist.loss.building import build_loss
+
+    build_loss(loss, np.arange(2), dim)
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apdist.config import Config, override
+from apdist.config.loss_section import fitting
 from apdist.config.values import shown as shown_value
 from apdist.data import storage
 from apdist.training.cluster.background import Background
@@ -53,15 +54,16 @@ def run_trial(
     trial = tune.get_context().get_trial_id()
     run = create_run(trial_config(config, sweep, trial, params), preset_name)
     link = TrialLink(mailbox, trial)
-    link.post(TrialStarted(params=params))
+    link.post(TrialStarted(params=fitting(params, config.loss)))
     with held(run.uri, logger.warning) as lease:
         job = Job(run.config, run.uri, report_metrics, lease)
         build_trainer(job, link, callbacks=[TuneReportCallback()]).fit()
 
 
 def trial_config(config: Config, sweep: str, trial: str, params: dict[str, Any]) -> Config:
-    """The options of a trial."""
-    return override(config, {**params, "run.output": sweep, "run.name": trial})
+    """The options of a trial: those of ``params`` that its loss has."""
+    own = fitting(params, config.loss)
+    return override(config, {**own, "run.output": sweep, "run.name": trial})
 
 
 def report_metrics(metrics: dict[str, float]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ CASES = json.loads((ROOT / "tests/cases/average_precision.json").read_text())
 LOSSES: list[Callable[..., Tensor]] = [
     baselines.BatchHardTriplet(),
     baselines.Contrastive(),
+    baselines.Calibration(),
     baselines.MultiSimilarity(),
     baselines.SmoothAveragePrecision(),
     baselines.RecallAtK(),
@@ -86,6 +86,27 @@ def test_contrastive_sums_half_squared_distances() -> None:
     )
     found = baselines.Contrastive(margin=1.2)(descriptors, labels)
     assert found.item() == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("margins", [(0.9, 0.6), (0.2, -0.5), (-1.0, 1.0)])
+def test_calibration_is_the_mean_excess_of_the_pairs_that_have_one(
+    margins: tuple[float, float],
+) -> None:
+    descriptors, labels, s, classes = batch()
+    loss = baselines.Calibration(positive_margin=margins[0], negative_margin=margins[1])
+    expected = reference.calibration(s, classes, *margins)
+    assert loss(descriptors, labels).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_calibration_is_that_of_the_published_code_of_roadmap() -> None:
+    """That extends the contrastive loss of pytorch-metric-learning, with products for distances."""
+    pytest.importorskip("pytorch_metric_learning")
+    from pytorch_metric_learning import distances, losses
+
+    published = losses.ContrastiveLoss(0.9, 0.6, distance=distances.DotProductSimilarity())
+    descriptors, labels, *_ = batch()
+    found = baselines.Calibration()(descriptors, labels)
+    assert found.item() == pytest.approx(published(descriptors, labels).item(), abs=1e-12)
 
 
 def test_multi_similarity_is_its_formula_over_mined_pairs() -> None:
@@ -196,19 +217,6 @@ def test_loss_of_equal_descriptors_has_a_finite_gradient() -> None:
         assert rows.grad.isfinite().all()
 
 
-def test_metric_learning_losses_plug_in() -> None:
-    pytest.importorskip("pytorch_metric_learning")
-    descriptors, labels, *_ = batch()
-    loss = baselines.metric_learning("FastAPLoss", num_bins=19)
-    ours = functools.partial(_listwise, num_bins=20)
-    assert loss(descriptors, labels).item() == pytest.approx(ours(descriptors, labels), abs=1e-9)
-
-
-def _listwise(descriptors: Tensor, labels: Tensor, num_bins: int) -> float:
-    averages = reference.average_precision_of_batch(descriptors, labels, num_bins=num_bins)
-    return reference.mean_loss(averages)
-
-
 def test_multi_similarity_is_that_of_pytorch_metric_learning() -> None:
     pytest.importorskip("pytorch_metric_learning")
     from pytorch_metric_learning import losses, miners
@@ -219,12 +227,6 @@ def test_multi_similarity_is_that_of_pytorch_metric_learning() -> None:
     pairs = miners.MultiSimilarityMiner(epsilon=0.1)(descriptors, labels)
     found = baselines.MultiSimilarity()(descriptors, labels)
     assert found.item() == pytest.approx(theirs(descriptors, labels, pairs).item(), abs=1e-9)
-
-
-def test_unknown_loss_of_metric_learning_is_refused_with_those_there_are() -> None:
-    pytest.importorskip("pytorch_metric_learning")
-    with pytest.raises(ValueError, match=r"no loss 'QuadrupletLoss'; it has .*TripletMarginLoss"):
-        baselines.metric_learning("QuadrupletLoss")
 
 
 def test_bad_input_is_refused() -> None:

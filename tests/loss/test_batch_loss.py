@@ -1,54 +1,15 @@
-"""Losses by their names, and any loss scored for a part of a batch."""
-
-from dataclasses import dataclass
+"""Any loss scored for a part of a batch."""
 
 import pytest
 import torch
-from torch import Tensor
 
-from apdist.config import LossConfig
-from apdist.config.loss import Bins, LossOptions
+from apdist.config.loss import Bins
 from apdist.loss.baselines import Contrastive
-from apdist.loss.batch_loss import build_loss
+from apdist.loss.centres import ArcFace
 from apdist.loss.gradient import score_own_rows
-from apdist.loss.listwise import AveragePrecisionLoss
-from apdist.loss.losses import LOSSES
 from tests.reference import unit_rows
 
 DESCRIPTORS, LABELS = unit_rows(12, 4, seed=0), torch.arange(12) // 3
-
-
-@pytest.mark.parametrize("kind", LOSSES)
-def test_every_loss_of_the_table_is_a_function_of_a_batch(kind: str) -> None:
-    assert build_loss(LossConfig(kind=kind))(DESCRIPTORS, LABELS).isfinite()
-
-
-@pytest.mark.parametrize("kind", ["ap", "tie_aware", "tie_aware_simplified"])
-def test_a_listwise_loss_has_every_option_of_its_section(kind: str) -> None:
-    shared = {"num_bins": 9, "min_score": -0.5, "max_score": 0.9, "cache_mib": 3}
-    config = LossConfig(kind=kind, precision="bf16x3", **shared)  # type: ignore[arg-type]
-    loss = build_loss(config)
-    assert isinstance(loss, AveragePrecisionLoss)
-    assert loss.options == LossOptions(variant=kind, precision="bf16x3", **shared)  # type: ignore[arg-type]
-    assert loss.options != LossOptions(variant=kind)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mine:
-    """A loss of somebody else, with an option of the section and one of its own."""
-
-    max_score: float = 1.0
-    sharpness: float = 2.0
-
-    def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
-        return (self.max_score - descriptors).square().sum() * self.sharpness
-
-
-def test_a_new_loss_is_a_line_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="must be one of ap, .* got 'mine'"):
-        LossConfig(kind="mine")
-    monkeypatch.setitem(LOSSES, "mine", f"{__name__}:Mine")
-    assert build_loss(LossConfig(kind="mine", max_score=0.5)) == Mine(max_score=0.5)
 
 
 @pytest.mark.parametrize("rows", [slice(0, 12), slice(4, 9), slice(12, 12)])
@@ -97,3 +58,20 @@ def test_the_mean_similarity_of_pairs_is_known_of_any_loss() -> None:
         assert found.mean_score(kind, Bins(num_bins=2)) == pytest.approx(expected, abs=1e-6)  # type: ignore[arg-type]
     assert float(found.positive_histogram.sum()) == 8
     assert float(found.negative_histogram.sum()) == 22
+
+
+@pytest.mark.parametrize("rows", [slice(0, 12), slice(4, 9), slice(12, 12)])
+def test_every_worker_gets_the_whole_gradient_of_the_parameters_of_a_loss(rows: slice) -> None:
+    torch.manual_seed(0)
+    loss = ArcFace(LABELS, 4, scale=5.0)
+    loss(DESCRIPTORS, LABELS).backward()
+    found = score_own_rows(
+        loss,
+        *(DESCRIPTORS, LABELS, rows),
+        sum_over_workers=lambda x: x,
+        gather_rows=lambda x: x,
+    )
+    (gradient,) = found.parameter_gradients
+    assert gradient is not None
+    assert torch.equal(gradient, loss.centres.grad)  # type: ignore[arg-type]
+    assert found.listwise_loss is None

@@ -95,6 +95,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "glyphs", "--images", "x"], "; IMAGES is given without a name before it"),
         (["train", "."], "a preset comes first: apdist train folder ."),
         (["train", "glyphs", "more", "most"], "unexpected argument: most"),
+        (
+            ["train", "glyphs", "--loss.margin", "0.2"],
+            "apdist: loss.margin 0.2 is no option of ap,",
+        ),
+        (["sweep", "glyphs", "--loss.terms", "ap"], "apdist: loss.terms must be NAME=WEIGHT"),
         (["train", "glyphs", "--loss.num-bins", "1"], "apdist: loss.num_bins must be at least 2"),
         (["train", "glyphs", "--data.group-size", "900"], "900 exceeds training.batch_size 512"),
         (["train", "glyphs", "--ray.use-gpu", "--ray.num-workers", "0"], "ray.use_gpu needs"),

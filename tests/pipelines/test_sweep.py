@@ -16,7 +16,7 @@ from apdist.training.run_folder.runs import SWEEP, create_run, open_run
 from apdist.training.space import read_space
 from apdist_verbs.presets import preset
 from apdist_verbs.start.start import Start, read_start, start_of
-from apdist_verbs.sweep import named_parts, read_options, training_command
+from apdist_verbs.sweep import main, named_parts, read_options, training_command
 from apdist_verbs.train import check_model, with_absolute_paths
 
 SMALL = [
@@ -78,6 +78,47 @@ def test_a_space_that_names_nothing_in_the_network_is_seen_before_it_is_searched
     assert named_parts(dimensions) == [{"training.freeze": v} for v in ([], ["backbon"])]
     with pytest.raises(ValueError, match="named 'backbon'"):
         check_model(override(preset("glyphs"), named_parts(dimensions)[1]))
+
+
+def test_the_command_of_the_best_trial_has_the_options_of_its_loss_alone() -> None:
+    preset_ = with_absolute_paths(preset("glyphs"))
+    config = override(preset_, {"loss.num_bins": 9})
+    start = Start("glyphs", preset_, ("glyphs",), "apdist sweep glyphs")
+    params = {"loss.kind": "triplet", "loss.margin": 0.2}
+    command = training_command(start, config, params)
+    assert command == "apdist train glyphs --loss.kind triplet --loss.margin 0.2"
+    sums = {"loss.terms": ["ap=1", "recall_at_k=0.5"], "loss.ks": [1, 4]}
+    command = training_command(start, config, sums)
+    expected = "--loss.terms ap=1 recall_at_k=0.5 --loss.num-bins 9 --loss.ks 1 4"
+    assert command == f"apdist train glyphs {expected}"
+    typed = read_start(shlex.split(command)[2:])[1].config.loss
+    assert typed == override(config, sums).loss
+    begun = Start("glyphs", override(config, sums), ("glyphs",), "apdist sweep glyphs")
+    command = training_command(begun, begun.config, {"loss.terms": ["ap=1"], "loss.ks": []})
+    assert command == "apdist train glyphs --loss.terms ap=1"
+    begun = Start("glyphs", override(config, {"loss.terms": ["ap=1"]}), ("glyphs",), "")
+    command = training_command(begun, begun.config, {"loss.terms": []})
+    assert command == "apdist train glyphs --loss.terms="
+
+
+def test_what_a_sweep_cannot_build_is_refused_before_ray_starts(
+    small_config: Config, tmp_path: Path
+) -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    run = create_run(override(small_config, {"run.name": "first", "ray.num_workers": 1}), "glyphs")
+    space = tmp_path / "space.toml"
+    argv = ["--config", run.uri, "--space", str(space)]
+    kinds = '["loss.kind"]\ndistribution = "choice"\nvalues = ["ap", "pml:NoneLoss"]\n'
+    space.write_text(kinds)
+    with pytest.raises(ValueError, match="pytorch-metric-learning has no loss 'NoneLoss'"):
+        main(argv)
+    arguments = '["loss.arguments"]\ndistribution = "choice"\nvalues = [["margn=1"]]\n'
+    space.write_text(kinds.replace("NoneLoss", "TripletMarginLoss") + arguments)
+    with pytest.raises(ValueError, match="no argument 'margn'; did you mean 'margin'"):
+        main(argv)
+    space.write_text(kinds.replace("pml:NoneLoss", "triplet").replace('"ap", ', ""))
+    with pytest.raises(ValueError, match="loss.num_bins 9 is no option of triplet"):
+        main([*argv, "--loss.num-bins", "9"])
 
 
 def test_a_sweep_starts_from_a_file_as_a_training_does(

@@ -25,6 +25,14 @@ from apdist_verbs.terminal.progress import Progress
 from apdist_verbs.trials import Board, TrialLink, trial_config
 
 
+def test_a_trial_leaves_out_options_that_its_loss_does_not_have(small_config: Config) -> None:
+    margin = {"loss.margin": 0.2, "loss.num_bins": 9}
+    triplet = trial_config(small_config, "a", "t1", {"loss.kind": "triplet", **margin}).loss
+    listwise = trial_config(small_config, "a", "t2", {"loss.kind": "ap", **margin}).loss
+    assert (triplet.margin, triplet.num_bins) == (0.2, small_config.loss.num_bins)
+    assert (listwise.margin, listwise.num_bins) == ("auto", 9)
+
+
 def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
     small_config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:

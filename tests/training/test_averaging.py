@@ -72,7 +72,7 @@ def test_without_a_share_there_is_no_mean() -> None:
     mean, weights = RunningMean(net, 0), copies(net)
     mean.after_step(1)
     mean.follow()
-    assert not mean.is_there
+    assert mean.state_dict() == {}
     with mean.shown():
         same(copies(net), weights)
 

@@ -185,3 +185,12 @@ def test_a_failure_and_what_it_led_to_are_told_in_a_line() -> None:
     assert str(restarted) == (
         "workers 0 and 2 on a: it stopped; went on from step 10, 12 s lost, 2 attempts left"
     )
+
+
+def test_a_step_may_have_figures_of_the_terms_of_its_loss() -> None:
+    step = StepDone(step=1, figures={"loss": 0.5, "loss_ap": 0.25})
+    assert from_json(to_json(step)) == step
+    with pytest.raises(ValueError, match="no figure 'losses'"):
+        StepDone(step=1, figures={"loss": 0.5, "losses": 0.25})
+    with pytest.raises(ValueError, match="no figure 'loss_ap'"):
+        Evaluated(step=1, figures={"loss_ap": 0.5}, seconds=1.0)

@@ -340,6 +340,23 @@ def test_other_losses_train(small_config: Config, kind: str) -> None:
     assert weights(run)
 
 
+def test_a_sum_of_losses_trains_and_tells_the_binned_map_of_its_listwise_term(
+    small_config: Config,
+) -> None:
+    config = override(small_config, {"training.steps": 1, "data.eval_split": ""})
+    _, alone = trained(config, "alone")
+    terms = ["ap=0.5", "calibration=0.1", "arcface=0.01"]
+    _, events = trained(override(config, {"loss.terms": terms, "loss.scale": 8.0}), "sum")
+    (listwise,), (step,) = of_kind(alone, StepDone), of_kind(events, StepDone)
+    assert step.figures["binned_map"] == listwise.figures["binned_map"]
+    assert step.figures["loss_ap"] == listwise.figures["loss"]
+    weights = {"ap": 0.5, "calibration": 0.1, "arcface": 0.01}
+    summed = sum(weight * step.figures[f"loss_{kind}"] for kind, weight in weights.items())
+    assert step.figures["loss"] == pytest.approx(summed, rel=1e-6)
+    assert "loss_ap" not in listwise.figures
+    assert len(of_kind(events, Similarities)[0].positive) == 20
+
+
 def test_a_step_tells_what_the_loss_saw(small_config: Config) -> None:
     _, events = trained(small_config, "a")
     step = of_kind(events, StepDone)[0].figures

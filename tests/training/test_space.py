@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from apdist.config import Config
-from apdist.training.space import read_space
+from apdist.config import Config, override
+from apdist.training.space import losses_of, read_space
 
 GOOD = """
 ["training.learning_rate"]
@@ -22,9 +22,14 @@ high = 8
 """
 
 
-def read(tmp_path: Path, text: str) -> list[object]:
+def read(tmp_path: Path, text: str, **loss: object) -> list[object]:
     (tmp_path / "space.toml").write_text(text)
-    return list(read_space(tmp_path / "space.toml", Config()))
+    config = override(Config(), {f"loss.{name}": value for name, value in loss.items()})
+    return list(read_space(tmp_path / "space.toml", config))
+
+
+def choice(name: str, *values: object) -> str:
+    return f'["{name}"]\ndistribution = "choice"\nvalues = {list(values)!r}\n'.replace("'", '"')
 
 
 def test_a_space_has_its_dimensions_in_order(tmp_path: Path) -> None:
@@ -69,3 +74,47 @@ def test_a_bad_space_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         read(tmp_path, text)
+
+
+KINDS = choice("loss.kind", "ap", "triplet", "arcface")
+
+
+def test_options_of_one_of_the_losses_may_vary_with_the_loss(tmp_path: Path) -> None:
+    text = KINDS + choice("loss.margin", 0.1, 0.2) + choice("loss.num_bins", 9)
+    assert len(read(tmp_path, text)) == 3
+    assert read(tmp_path, choice("loss.margin", 0.1), kind="triplet")
+    sums = choice("loss.terms", ["ap=1"], ["ap=1", "calibration=0.1"])
+    assert len(read(tmp_path, sums + choice("loss.positive_margin", 0.8, "auto"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "loss", "message"),
+    [
+        (choice("loss.margin", 0.1), {}, r"loss.margin is no option of ap, .*: triplet, contr"),
+        (choice("loss.num_bins", 9), {"kind": "triplet"}, "is no option of triplet"),
+        (KINDS + choice("loss.ks", [1, 2]), {}, "loss.ks is no option of ap"),
+        (KINDS + choice("loss.margin", 2.5), {}, r"must lie in \[0, 2\], got 2.5 \(triplet\)"),
+        (choice("loss.kind", "tripel"), {}, "did you mean 'triplet'"),
+        (KINDS, {"kind": "triplet", "margin": 0.2}, "loss.margin 0.2 is no option of ap"),
+        (KINDS + choice("loss.terms", ["ap=1"]), {}, "loss.kind and loss.terms cannot both vary"),
+        (choice("loss.terms", ["ap"]), {}, "must be NAME=WEIGHT"),
+        (choice("loss.terms", "ap=1"), {}, "loss.terms must be a list, got 'ap=1'"),
+    ],
+)
+def test_what_no_loss_of_the_space_has_is_refused(
+    tmp_path: Path, text: str, loss: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, text, **loss)
+
+
+def test_every_loss_of_a_space_is_known_with_its_arguments(tmp_path: Path) -> None:
+    text = choice("loss.kind", "ap", "pml:TripletMarginLoss")
+    text += choice("loss.arguments", ["margin=0.1"], ["margin=0.2"])
+    found = losses_of(read(tmp_path, text), Config())  # type: ignore[arg-type]
+    assert [(loss.kind, loss.arguments) for loss in found] == [
+        ("ap", ()),
+        ("pml:TripletMarginLoss", ("margin=0.1",)),
+        ("pml:TripletMarginLoss", ("margin=0.2",)),
+    ]
+    assert losses_of([], Config()) == [Config().loss]

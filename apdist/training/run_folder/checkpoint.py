@@ -16,15 +16,14 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
-    get_model_state_dict,
     get_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
@@ -32,7 +31,6 @@ from torch.distributed.checkpoint.state_dict import (
 
 from apdist.data import storage
 from apdist.data.storage.errors import MissingError
-from apdist.training.averaging import RunningMean
 from apdist.training.run_folder.kept_weights import prune_weights
 from apdist.training.run_folder.pages import prune_pages, read_page
 from apdist.training.run_folder.versions import FORMAT, refuse_other_format
@@ -73,10 +71,20 @@ class Found:
     """Content of its file with the tensors; empty where only the marker was asked for."""
 
 
+class Part(Protocol):
+    """What is kept beside model and optimiser; whole on every worker."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies on the CPU."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; empty where the checkpoint has nothing of it."""
+
+
 def whole_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer, mean: RunningMean | None = None
+    model: nn.Module, optimizer: torch.optim.Optimizer, parts: Mapping[str, Part] | None = None
 ) -> dict[str, Any]:
-    """Model, optimiser and the model's ``mean`` on the CPU, by name, as copies; all must call it.
+    """Model, optimiser and ``parts`` on the CPU, by name, as copies; all workers must call it.
 
     The same whether parameters are sharded or not, so a run may change that between checkpoints.
     On workers other than 0 it is empty if they are sharded.
@@ -85,13 +93,8 @@ def whole_state(
     model_state, optimizer_state = get_state_dict(model, optimizer, options=options)
     state = {"model": model_state, "optimizer": optimizer_state}
     # Off a GPU they are copies already; on the CPU the next step would write into them.
-    is_shared = next(model.parameters()).device.type == "cpu"
-    state = _copied(state) if is_shared else state
-    if mean is not None and mean.is_there:
-        with mean.shown():
-            found = get_model_state_dict(model, options=options)
-            state["mean"] = _copied(found) if is_shared else found
-    return state
+    state = _copied(state) if next(model.parameters()).device.type == "cpu" else state
+    return state | {name: part.state_dict() for name, part in (parts or {}).items()}
 
 
 def _copied(state: Any) -> Any:
@@ -227,12 +230,12 @@ def load_state(
     found: Found,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    mean: RunningMean | None = None,
     *,
     config_hash: str,
     data_hash: str,
+    parts: Mapping[str, Part] | None = None,
 ) -> None:
-    """Restore model, optimiser and the model's ``mean``. All workers must call it.
+    """Restore model, optimiser and ``parts``. All workers must call it.
 
     Raises:
         ValueError: the checkpoint was written with other options or images.
@@ -252,9 +255,6 @@ def load_state(
         io.BytesIO(found.state), map_location="cpu", weights_only=True
     )
     whole = StateDictOptions(full_state_dict=True)
-    if mean is not None and "mean" in state:
-        set_model_state_dict(model, state["mean"], options=whole)
-        mean.follow()
     set_model_state_dict(model, state["model"], options=whole)
     # Not strict: the optimiser has nothing to say of a parameter that was never used.
     lenient = StateDictOptions(full_state_dict=True, strict=False)
@@ -266,6 +266,8 @@ def load_state(
     set_optimizer_state_dict(model, optimizer, state["optimizer"], options=lenient)
     for parameter in [p for p in optimizer.state if names[p] not in known]:
         del optimizer.state[parameter]  # torch has counted a step of what has made none
+    for name, part in (parts or {}).items():
+        part.load_state_dict(state.get(name, {}))
 
 
 def _groups(

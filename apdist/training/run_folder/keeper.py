@@ -1,13 +1,12 @@
 """What a worker keeps of a run: events and checkpoints, written by worker 0 alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from apdist.training.averaging import RunningMean
 from apdist.training.events import (
     CheckpointWritten,
     Event,
@@ -20,6 +19,7 @@ from apdist.training.mailbox import Link
 from apdist.training.run_folder.checkpoint import (
     Found,
     Marker,
+    Part,
     load_state,
     newest_sound,
     sound,
@@ -66,9 +66,9 @@ class Keeper:
         self,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        mean: RunningMean,
         origin: Origin,
         device: torch.device,
+        parts: Mapping[str, Part] | None = None,
     ) -> int:
         """Go on from the newest sound checkpoint; returns the steps done. All must call it.
 
@@ -77,7 +77,7 @@ class Keeper:
         """
         found = self._chosen(device)
         if found is not None:
-            load_state(found, network, optimizer, mean, **vars(origin))
+            load_state(found, network, optimizer, **vars(origin), parts=parts)
             self.pages, self._saved_step = found.marker.history, found.marker.step
         if self.workers.rank == 0:
             self.history = read_pages(self.run, self.pages)
@@ -137,12 +137,12 @@ class Keeper:
         step: int,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        mean: RunningMean,
         origin: Origin,
+        parts: Mapping[str, Part] | None = None,
     ) -> None:
         """Begin to write a checkpoint; waits for a copy of the state. All must call it."""
         with self.during("writing the checkpoint"):
-            state = whole_state(network, optimizer, mean)
+            state = whole_state(network, optimizer, parts)
             if self._saver is not None:
                 self._saver.save(state, Marker(step=step, **vars(origin)))
         self._saved_step = step

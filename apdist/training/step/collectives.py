@@ -94,6 +94,14 @@ class Workers:
         parts = self.gather_rows(data, sizes).split(sizes)
         return [bytes(part.tolist()).decode().strip() for part in parts]
 
+    def of_first(self, values: Tensor) -> Tensor:
+        """``values`` of worker 0, on every worker."""
+        if self.size > 1:
+            values = values.contiguous()
+            dist.broadcast(values, group=self.group, group_src=0)
+            self.num_bytes += values.nbytes if self.rank else 0
+        return values
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum ``.grad`` over the workers in one coalesced all-reduce per dtype.
 

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from apdist.loss.batch_loss import BatchLoss, parameters_of
+from apdist.training.step.collectives import Workers
+
 _BITS = 62  # of a number that the workers tell each other
 
 
@@ -46,3 +49,16 @@ def add_gradients(model: nn.Module, earlier: list[Tensor | None]) -> None:
             parameter.grad = gradient
         else:
             parameter.grad.add_(gradient)
+
+
+def add_to_loss(loss: BatchLoss, gradients: Sequence[Tensor | None], workers: Workers) -> None:
+    """Add ``gradients`` by the parameters of ``loss`` to their ``.grad``: those of worker 0.
+
+    Each worker has computed the same; a GPU's sums may differ in the last bits, and parameters that
+    nobody compares would drift apart.
+    """
+    for parameter, gradient in zip(parameters_of(loss), gradients, strict=True):
+        if gradient is None:
+            continue
+        gradient = workers.of_first(gradient)
+        parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

@@ -37,6 +37,10 @@ class StepResult:
 
     loss: float
     """Of the global batch, the same on every worker; 1 - binned mAP."""
+    listwise_loss: float | None
+    """Of the listwise loss, alone or as a term of a sum; None without one."""
+    term_losses: tuple[float, ...]
+    """Of each term of a sum, without its weight."""
     average_precision: Tensor
     """(b,) binned AP of the own queries; NaN where undefined, and for any other loss."""
     diagnostics: Diagnostics

@@ -22,7 +22,13 @@ from apdist.training.step.chunks import chunk_counts, numbered_chunks, padded
 from apdist.training.step.collectives import Workers
 from apdist.training.step.descriptors import BatchDescriptors
 from apdist.training.step.failures import check_arguments, check_plans, check_sizes, shortage_advice
-from apdist.training.step.gradients import add_gradients, take_gradients, used_anywhere, used_flags
+from apdist.training.step.gradients import (
+    add_gradients,
+    add_to_loss,
+    take_gradients,
+    used_anywhere,
+    used_flags,
+)
 from apdist.training.step.guard import Guard, LossCollectives
 from apdist.training.step.options import StepOptions
 from apdist.training.step.passes import Passes
@@ -41,6 +47,8 @@ def global_step(
     ignore: Tensor | None = None,
 ) -> StepResult:
     """Add the gradient of the global loss, summed over the workers, to ``.grad``.
+
+    If the loss is a module with parameters, theirs as well, which must be equal on all workers.
 
     Args:
         model: maps (c, 3, h, w) to unit-length descriptors (c, d); not wrapped in DDP.
@@ -106,10 +114,13 @@ def global_step(
     if statistics.layers:
         statistics.apply(workers.gather_rows(statistics.table(), counts))
     add_gradients(model, earlier)
-    watch.lap()
     assert scores
+    add_to_loss(options.loss, scores.parameter_gradients, workers)
+    watch.lap()
     return StepResult(
         loss=float(scores.loss),
+        listwise_loss=None if scores.listwise_loss is None else float(scores.listwise_loss),
+        term_losses=tuple(map(float, scores.term_losses)),
         average_precision=scores.average_precision,
         diagnostics=scores.diagnostics,
         seconds=StageSeconds(*watch.laps()),

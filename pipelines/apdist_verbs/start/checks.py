@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from apdist.config import Config
+from apdist.config import Config, LossConfig
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.storage import MissingError
@@ -21,6 +21,8 @@ LARGEST_NODE_BYTES = 1 << 43
 FLOAT_BYTES = 4
 HIGH_CHANCE = 0.25
 """mAP of random order from which on a split tells little."""
+LOSS_NAMED = "--loss."
+"""Begins the name of an option of the loss on the command line."""
 _GIB = 1 << 30
 
 
@@ -168,3 +170,20 @@ def refuse_unwritable(name: str, folder: str | Path) -> None:
 def _above(path: Path) -> Iterable[Path]:
     whole = Path(os.path.abspath(path))
     return (whole, *whole.parents)
+
+
+def refuse_useless(argv: list[str], *losses: LossConfig) -> None:
+    """Refuse an option of a loss in ``argv`` that none of ``losses`` has.
+
+    A preset may set the bins of the listwise loss and another loss be chosen. Who types them for
+    another loss expects them to do something.
+
+    Raises:
+        ValueError: says which options it has.
+    """
+    for word in argv:
+        if word.startswith(LOSS_NAMED):
+            name = word.partition("=")[0].removeprefix(LOSS_NAMED).replace("-", "_")
+            if any(loss.has(name) or getattr(loss, name) == "auto" for loss in losses):
+                continue
+            losses[0].refuse_without(name)

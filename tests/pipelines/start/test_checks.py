@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apdist.config import Config, override
+from apdist.config import Config, LossConfig, override
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist_verbs.start.checks import (
     check_evaluation_split,
     check_memory,
     check_training_split,
     refuse_unwritable,
+    refuse_useless,
 )
+from apdist_verbs.start.start import read_start
 
 
 @pytest.fixture
@@ -68,3 +70,21 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_place_that_takes_nothing_is_refused_whatever_its_permissions_say() -> None:
     with pytest.raises(ValueError, match=r"nothing can be made in /proc \(.*\); give another"):
         refuse_unwritable("data.cache_dir", "/proc/x/y")
+
+
+def test_bins_are_no_option_of_another_loss_where_they_are_typed() -> None:
+    _, options = read_start(["glyphs", "--loss.kind", "triplet"])
+    assert options.config.loss.num_bins == 40  # the preset's, for the loss that it begins with
+    for word in ("--loss.num-bins=40", "--loss.num_bins", "--loss.cache-mib"):
+        typed = [word] if "=" in word else [word, "40"]
+        with pytest.raises(ValueError, match=r"is no option of triplet, which has margin"):
+            read_start(["glyphs", "--loss.kind", "triplet", *typed])
+
+
+def test_an_option_of_one_of_the_losses_is_welcome() -> None:
+    triplet, listwise = LossConfig(kind="triplet", margin=0.3), LossConfig(num_bins=7)
+    argv = ["glyphs", "--loss.kind", "ap", "--loss.num-bins", "7", "--loss.margin", "0.3", "--x"]
+    refuse_useless(argv, triplet, listwise)
+    with pytest.raises(ValueError, match="num_bins 20 is no option of triplet"):
+        refuse_useless(argv, triplet)
+    refuse_useless(["--loss.margin", "auto"], listwise)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from apdist.training.averaging import RunningMean
 from apdist.training.events import Event, Restarted, StepDone, WorkersFailed, now_ms
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
@@ -19,9 +18,9 @@ ORIGIN = Origin("a", "b")
 CPU = torch.device("cpu")
 
 
-def learner() -> tuple[nn.Module, torch.optim.Optimizer, RunningMean]:
+def learner() -> tuple[nn.Module, torch.optim.Optimizer]:
     model = nn.Linear(2, 2)
-    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), RunningMean(model, 0)
+    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
 
 def kept(run: Path, until: int, lease: Lease | None = None) -> Keeper:
