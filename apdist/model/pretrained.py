@@ -16,6 +16,7 @@ from torch import Tensor
 from apdist.config import Config, ModelConfig, override
 from apdist.data import storage
 from apdist.model.descriptor import DescriptorNet
+from apdist.model.hub import HubBackbone
 
 WEIGHTS_NAME = "model.safetensors"
 DESCRIPTION_NAME = "model.json"
@@ -27,6 +28,8 @@ class TrainedModel:
 
     network: DescriptorNet
     image_size: int
+    interpolation: str
+    """Pillow's name of the filter that images were resized with for its backbone."""
     model_id: str
     """Short hash of the weights: an index built with other weights is refused."""
 
@@ -85,15 +88,22 @@ def read_weights(uri: str) -> dict[str, Tensor]:
     return {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
 
 
-def save_model(config: ModelConfig, state: dict[str, Tensor], image_size: int, folder: str) -> str:
-    """Write weights (``state``) and description under ``folder``; returns the model's id."""
+def save_model(
+    network: DescriptorNet, state: dict[str, Tensor], image_size: int, folder: str
+) -> str:
+    """Write weights (``state``) and description of ``network``; returns the model's id.
+
+    ``folder`` then holds all that loading needs: of a backbone of the hub its architecture, too.
+    """
     data = save({k: v.detach().cpu().contiguous() for k, v in state.items()})
     model_id = hashlib.sha256(data).hexdigest()[:12]
+    backbone, config = network.backbone, dataclasses.asdict(network.config)
     description = {
-        "format": 1,
+        "format": 2,
         "model_id": model_id,
         "image_size": image_size,
-        "model": dataclasses.asdict(config) | {"weights": ""},
+        "model": config | {"weights": "", "pooling": network.pooling_name},
+        "backbone": backbone.description() if isinstance(backbone, HubBackbone) else None,
     }
     storage.write_bytes(storage.join(folder, WEIGHTS_NAME), data)
     storage.write_bytes(
@@ -116,7 +126,7 @@ def load_model(folder: str) -> TrainedModel:
         description = json.loads(storage.read_bytes(uri))
         options = {f"model.{name}": value for name, value in description["model"].items()}
         told = str(description["model_id"])
-        network = DescriptorNet(override(Config(), options).model)
+        network = DescriptorNet(override(Config(), options).model, description["backbone"])
         network.load_state_dict(load(data))
         image_size = int(description["image_size"])
     except Exception as error:  # both files may hold anything
@@ -130,4 +140,9 @@ def load_model(folder: str) -> TrainedModel:
             f"{folder} mixes two models: {DESCRIPTION_NAME} describes {told}, {WEIGHTS_NAME} holds "
             f"{model_id}; bring both files of one model there"
         )
-    return TrainedModel(network=network.eval(), image_size=image_size, model_id=model_id)
+    return TrainedModel(
+        network=network.eval(),
+        image_size=image_size,
+        interpolation=network.traits.interpolation,
+        model_id=model_id,
+    )

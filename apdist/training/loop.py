@@ -328,7 +328,7 @@ class Loop:
         if self.workers.rank == 0:
             self.keeper.refuse_if_lost()
             size = self.config.data.image_size
-            model_id = save_model(self.network.config, state, size, self.job.run)
+            model_id = save_model(self.network, state, size, self.job.run)
             self.keeper.post(Ended(step=step, model_id=model_id))
             self.keeper.save_history()
 
