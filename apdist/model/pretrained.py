@@ -35,8 +35,19 @@ class TrainedModel:
 
 
 def build_model(config: ModelConfig) -> DescriptorNet:
-    """A network for training, with backbone weights from ``config.weights`` if given."""
+    """A network for training, with backbone weights from ``config.weights`` if given.
+
+    Raises:
+        ValueError: a package, a model or a file is missing, or options do not fit the backbone.
+    """
     network = DescriptorNet(config)
+    width = getattr(network.linear, "in_features", config.dim)
+    if config.init != "random" and config.dim > width:
+        raise ValueError(
+            f"model.init {config.init} gives at most the {width} dimensions that "
+            f"{config.backbone} has before the linear layer, got model.dim {config.dim}; use "
+            f"{width} or fewer"
+        )
     if config.weights:
         load_backbone(network, config.weights)
     return network

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from apdist.model.moments import Moments
+
 _FORMAT = "apdist.whitening"
-# Rows at a time through float64: 2,048 dimensions then take 128 MB.
-_ROWS_PER_TILE = 8192
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,12 +63,21 @@ def learn_pca_whitening(
     Raises:
         ValueError: the descriptors do not vary along as many axes as are kept.
     """
-    _check_finite(descriptors)
-    mean = _mean(descriptors)
-    variance, axes = _principal_axes(_scatter(descriptors, mean))
-    kept = num_components or descriptors.shape[1]
-    _check_rank(variance, kept, len(descriptors))
-    return pca_whitening(mean, axes[:kept], variance[:kept], power=power)
+    moments = Moments(descriptors.shape[-1], descriptors.device)
+    moments.add(descriptors)
+    return pca_whitening_of(moments, num_components=num_components, power=power)
+
+
+def pca_whitening_of(moments: Moments, *, num_components: int = 0, power: float = 0.5) -> Whitening:
+    """`learn_pca_whitening` of descriptors that came block by block.
+
+    Raises:
+        ValueError: they do not vary along as many axes as are kept.
+    """
+    variance, axes = _principal_axes(moments.covariance())
+    kept = num_components or len(moments.mean)
+    _check_rank(variance, kept, moments.count)
+    return pca_whitening(moments.mean, axes[:kept], variance[:kept], power=power)
 
 
 def pca_whitening(
@@ -97,15 +106,33 @@ def learn_supervised_whitening(
     Raises:
         ValueError: the pairs' differences do not span all d dimensions.
     """
-    _check_finite(descriptors)
+    moments = Moments(descriptors.shape[-1], descriptors.device)
+    moments.add(descriptors)
     _check_pairs(pairs, len(descriptors))
-    mean = _mean(descriptors[pairs[:, 0]])
-    differences = descriptors[pairs[:, 0]].double() - descriptors[pairs[:, 1]].double()
-    spread = _scatter(differences, torch.zeros_like(mean))
+    mean = descriptors[pairs[:, 0]].mean(dim=0, dtype=torch.float64)
+    differences = Moments(len(mean), descriptors.device)
+    differences.add(descriptors[pairs[:, 0]].double() - descriptors[pairs[:, 1]].double())
+    spread = differences.covariance(around=torch.zeros_like(mean))
     _check_rank(torch.linalg.eigvalsh(spread).flip(0), len(mean), len(pairs))
+    return _whitened(mean, spread, moments.covariance(around=mean), num_components)
+
+
+def supervised_whitening_of(moments: Moments, *, num_components: int = 0) -> Whitening:
+    """`learn_supervised_whitening` with all pairs in the blocks that ``moments`` took.
+
+    Raises:
+        ValueError: the pairs' differences do not span all d dimensions.
+    """
+    mean, spread = moments.mean_of_pairs, moments.spread
+    _check_rank(torch.linalg.eigvalsh(spread).flip(0), len(mean), moments.num_pairs)
+    return _whitened(mean, spread, moments.covariance(around=mean), num_components)
+
+
+def _whitened(mean: Tensor, spread: Tensor, covariance: Tensor, num_components: int) -> Whitening:
+    """Whitening of differences of covariance ``spread`` (d, d), rotated by ``covariance``."""
     factor = torch.linalg.cholesky(spread)  # (d, d)
     whitener = torch.linalg.solve_triangular(factor, torch.eye(len(mean)).to(factor), upper=False)
-    _, axes = _principal_axes(whitener @ _scatter(descriptors, mean) @ whitener.T)
+    _, axes = _principal_axes(whitener @ covariance @ whitener.T)
     kept = num_components or len(mean)
     return Whitening(mean=mean, projection=(axes @ whitener)[:kept])
 
@@ -144,20 +171,6 @@ def load_whitening(path: Path | str) -> Whitening:
     return Whitening(**tensors)
 
 
-def _mean(descriptors: Tensor) -> Tensor:
-    """Mean (d,) in float64 of ``descriptors`` (n, d)."""
-    return descriptors.mean(dim=0, dtype=torch.float64)
-
-
-def _scatter(descriptors: Tensor, mean: Tensor) -> Tensor:
-    """Mean (d, d) of (x - mean)(x - mean)^T, in float64, over ``descriptors`` (n, d)."""
-    total = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
-    for start in range(0, len(descriptors), _ROWS_PER_TILE):
-        centred = descriptors[start : start + _ROWS_PER_TILE].double() - mean  # (t, d)
-        total += centred.T @ centred
-    return total / len(descriptors)
-
-
 def _principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Variances (d,), falling, and unit axes (d, d), one a row, of a covariance (d, d)."""
     variance, axes = torch.linalg.eigh(covariance)
@@ -165,13 +178,6 @@ def _principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
     # An axis has no sign of its own: make its largest entry positive on every machine.
     largest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
     return variance, axes * largest.sign()
-
-
-def _check_finite(descriptors: Tensor) -> None:
-    if descriptors.dim() != 2 or not len(descriptors):
-        raise ValueError(f"expected descriptors (n, d), n >= 1, got {tuple(descriptors.shape)}")
-    if not torch.isfinite(descriptors).all():
-        raise ValueError("descriptors hold NaN or infinity; check the model that made them")
 
 
 def _check_rank(variance: Tensor, kept: int, count: int) -> None:

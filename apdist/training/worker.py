@@ -4,12 +4,13 @@ import socket
 
 import torch
 
-from apdist.config import Config
+from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.catalogue.selection import training_images
 from apdist.data.decoders import resolved
 from apdist.data.plan.batch_sampler import build_plan
 from apdist.model.pretrained import build_model
+from apdist.training.linear_start import start_linear
 from apdist.training.loop import Images, Job, Loop
 from apdist.training.mailbox import Link
 from apdist.training.optimizers import build_optimizer
@@ -45,6 +46,12 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     images = Images(training_catalogue, plan, training_catalogue.fingerprint())
     keeper.begin("looking for a checkpoint")
     start = keeper.restore(network, optimizer, images.origin(config, sizing), device)
+    if start == 0 and config.model.init != "random":
+        keeper.begin("learning the start of the linear layer")
+        sized_config = override(config, {"training.chunk_size": sizing.chunk_size})
+        stopped = link.stop_requested
+        if not start_linear(network, training_catalogue, plan, sized_config, workers, stopped):
+            return
     loop = Loop(job, keeper, network, optimizer, catalogue, images, sizing)
     loop.start(start)
     if start == 0:
