@@ -37,8 +37,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "siglip": _BOTH,
     "clip": _BOTH,
     "swin": {
-        "image_size": 32,
-        "patch_size": 4,
+        "image_size": SIDE,
+        "patch_size": 2,
         "embed_dim": 8,
         "window_size": 4,
         "depths": [1, 1],

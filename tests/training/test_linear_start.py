@@ -1,4 +1,4 @@
-"""The linear layer is learned before the first step: alike on all workers, once, without a store."""
+"""The linear layer is learned before the first step, alike on all workers, once a run."""
 
 import pytest
 import torch
@@ -97,9 +97,7 @@ def test_whitening_makes_differences_within_classes_white_up_to_a_scale() -> Non
 def test_too_few_images_are_refused_with_what_to_do() -> None:
     moments = Moments(8)
     moments.add(torch.randn(5, 8))
-    with pytest.raises(
-        ValueError, match=r"model.init pca cannot start model.dim 8 from 5 .*; raise"
-    ):
+    with pytest.raises(ValueError, match=r"pca cannot start model.dim 8 from 5 .*; raise"):
         learned(moments, "pca", 8)
 
 
