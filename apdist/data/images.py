@@ -196,10 +196,10 @@ def _draft_size(size: tuple[int, int], min_side: int) -> tuple[int, int]:
     return (math.ceil(size[0] * scale), math.ceil(size[1] * scale))
 
 
-def evaluation_image(data: bytes, side: int) -> NDArray[np.uint8]:
-    """The centred square of the image, (3, s, s) uint8."""
+def evaluation_image(data: bytes, side: int, interpolation: str = "bicubic") -> NDArray[np.uint8]:
+    """The centred square of the image, (3, s, s) uint8; ``interpolation`` by a name of Pillow's."""
     image = open_image(data, min_side=side)
-    return to_array(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
+    return to_array(ImageOps.fit(image, (side, side), Image.Resampling[interpolation.upper()]))
 
 
 def to_array(image: Image.Image) -> NDArray[np.uint8]:

@@ -52,6 +52,7 @@ class HubBackbone(nn.Module):
         self._drop_what_is_not_used()
         self.traits = traits or self._found(pixels)
         self.attends = self.traits.has_attention
+        self.tells_pixels = bool(pixels.mean)
 
     def forward(self, images: Tensor) -> Features:
         """Features of ``images`` (b, 3, h, w)."""
@@ -109,17 +110,7 @@ class HubBackbone(nn.Module):
         """
         config: Any = self.net.config
         side = pixels.side or _first(getattr(config, "image_size", 0)) or 224
-        noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-        self.net.eval()
-        try:
-            with torch.no_grad():
-                hidden = self.net(pixel_values=noise, **self.options).last_hidden_state
-            stride = 0 if hidden.dim() == 4 else self._stride(hidden.shape[1], side)
-        except Exception as error:  # of the model's own code
-            raise ValueError(
-                f"model.backbone {PREFIX}{self.name} gives no features of an image of {side} x "
-                f"{side} pixels ({_first_line(error)}); use a vision model that takes plain images"
-            ) from error
+        hidden, stride = self._tried(side)
         return Traits(
             num_channels=hidden.shape[1 if hidden.dim() == 4 else 2],
             **pixels.of_traits(self.kind),
@@ -130,6 +121,36 @@ class HubBackbone(nn.Module):
             has_cls=self.num_before > 0 and not getattr(config, "use_mean_pooling", False),
             has_attention=_has_attention(self.net),
         )
+
+    def refuse_what_fails(self, side: int) -> None:
+        """Return where the model gives features of images of ``side`` pixels.
+
+        Raises:
+            ValueError: its own code fails on them.
+        """
+        self._tried(side)
+
+    def _tried(self, side: int) -> tuple[Tensor, int]:
+        """Last hidden state of an image of noise, and the pixels from patch to patch.
+
+        Raises:
+            ValueError: the model fails on it, or gives none of each patch.
+        """
+        noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+        was_training = self.net.training
+        self.net.eval()
+        try:
+            with torch.no_grad():
+                hidden = self.net(pixel_values=noise, **self.options).last_hidden_state
+            return hidden, 0 if hidden.dim() == 4 else self._stride(hidden.shape[1], side)
+        except Exception as error:  # of the model's own code
+            raise ValueError(
+                f"model.backbone {PREFIX}{self.name} gives no features of an image of {side} x "
+                f"{side} pixels ({_first_line(error)}); use another side, or a vision model that "
+                "takes plain images"
+            ) from error
+        finally:
+            self.net.train(was_training)
 
     def _stride(self, num_tokens: int, side: int) -> int:
         """Pixels from patch to patch of a model that finds ``num_tokens`` in a square image."""

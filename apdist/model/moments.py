@@ -19,14 +19,17 @@ class Moments:
     """
 
     def __init__(self, dim: int, device: torch.device | str = "cpu") -> None:
-        zeros = {"dtype": torch.float64, "device": device}
+
+        def zeros(*size: int) -> Tensor:
+            return torch.zeros(size, dtype=torch.float64, device=device)
+
         self.count = 0
-        self.mean = torch.zeros(dim, **zeros)  # type: ignore[call-overload]
-        self._scatter = torch.zeros(dim, dim, **zeros)  # type: ignore[call-overload]
+        self.mean = zeros(dim)
+        self._scatter = zeros(dim, dim)
         self.num_pairs = 0
         """Ordered pairs of two images of a class in a block."""
-        self._first = torch.zeros(dim, **zeros)  # type: ignore[call-overload]
-        self._spread = torch.zeros(dim, dim, **zeros)  # type: ignore[call-overload]
+        self._first = zeros(dim)
+        self._spread = zeros(dim, dim)
 
     def add(self, descriptors: Tensor, labels: Tensor | None = None) -> None:
         """Take a block (t, d), and the pairs of equal ``labels`` (t,) in it.

@@ -53,7 +53,7 @@ def refuse_side(backbone: str, traits: Traits, side: int) -> None:
     Raises:
         ValueError: the side is no multiple, with the two nearest that are.
     """
-    if not traits.stride or side % traits.stride == 0:
+    if not traits.stride or (side and side % traits.stride == 0):
         return
     below = side - side % traits.stride
     nearest = [str(near) for near in (below, below + traits.stride) if near]

@@ -29,6 +29,7 @@ def describe_images(
     shards: Iterable[str] | None = None,
     min_passes: int = 0,
     bf16: bool = False,
+    interpolation: str = "bicubic",
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[NDArray[np.int64], Tensor]:
     """Describe the images of ``catalogue``; the network's mode is left as it was found.
@@ -43,6 +44,7 @@ def describe_images(
         min_passes: at least so often images go through the network: the workers of one with
             sharded parameters wait for each other in every pass.
         bf16: run the network under bf16 autocast; descriptors are float32 nevertheless.
+        interpolation: how images are resized, a name of Pillow's filters.
         progress: called with the number of images done.
 
     Returns:
@@ -61,6 +63,7 @@ def describe_images(
             batch_size=batch_size,
             num_threads=num_threads,
             shards=names,
+            interpolation=interpolation,
         )
         with (
             torch.no_grad(),
@@ -112,11 +115,20 @@ def num_batches(catalogue: Catalogue, shards: list[str], batch_size: int) -> int
 
 
 def describe_split(
-    network: nn.Module, catalogue: Catalogue, *, image_size: int, progress: Callable[[int], None]
+    network: nn.Module,
+    catalogue: Catalogue,
+    *,
+    image_size: int,
+    interpolation: str = "bicubic",
+    progress: Callable[[int], None],
 ) -> Tensor:
     """Descriptors (n, d) of all images of ``catalogue``, in its order."""
     rows, descriptors = describe_images(
-        network, catalogue, image_size=image_size, progress=progress
+        network,
+        catalogue,
+        image_size=image_size,
+        interpolation=interpolation,
+        progress=progress,
     )
     ordered = torch.empty_like(descriptors)
     ordered[torch.from_numpy(rows)] = descriptors

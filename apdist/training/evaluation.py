@@ -55,6 +55,7 @@ def _describe_together(
         network,
         split,
         image_size=config.data.image_size,
+        interpolation=network.traits.interpolation,
         batch_size=size,
         num_threads=config.data.num_decoders,
         shards=own,

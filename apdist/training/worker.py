@@ -10,6 +10,7 @@ from apdist.data.catalogue.selection import training_images
 from apdist.data.decoders import resolved
 from apdist.data.plan.batch_sampler import build_plan
 from apdist.model.pretrained import build_model
+from apdist.model.traits import refuse_side
 from apdist.training.linear_start import start_linear
 from apdist.training.loop import Images, Job, Loop
 from apdist.training.mailbox import Link
@@ -33,6 +34,7 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     keeper.begin("loading weights")
     torch.manual_seed(options.seed)
     network = build_model(config.model).to(device).train()
+    refuse_side(config.model.backbone, network.traits, config.data.image_size)
     workers.broadcast_state(network)
     if options.parameters == "sharded":
         shard_parameters(network, device, workers.size, bf16=_is_always_bf16(config))

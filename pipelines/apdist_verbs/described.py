@@ -99,6 +99,7 @@ def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
             model.network.to(best_device()),
             catalogue,
             image_size=model.image_size,
+            interpolation=model.interpolation,
             progress=update,
         )
     return Described(catalogue, descriptors)

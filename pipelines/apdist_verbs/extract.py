@@ -194,6 +194,7 @@ class Describer:
             self.model.network,
             self.catalogue,
             image_size=self.model.image_size,
+            interpolation=self.model.interpolation,
             batch_size=self.batch_size,
             shards=[name],
         )

@@ -72,7 +72,8 @@ def search(run: Run, options: Options) -> None:
         index = load_index(folder, model_id=model.model_id)
     query = options.query.read_bytes()
     try:
-        image = torch.from_numpy(evaluation_image(query, model.image_size))
+        pixels = evaluation_image(query, model.image_size, model.interpolation)
+        image = torch.from_numpy(pixels)
     except ImageError as error:
         raise ValueError(f"the query image {options.query} {error}") from error
     device = best_device()

@@ -31,7 +31,13 @@ from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import Progress, phase, shown
-from apdist_verbs.train import check_data, check_model, discarded_if_refused, with_absolute_paths
+from apdist_verbs.train import (
+    check_data,
+    check_model,
+    discarded_if_refused,
+    with_absolute_paths,
+    with_own_side,
+)
 from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
 
 
@@ -104,7 +110,7 @@ def sweep(options: Options, start: Start) -> int:
     """Check everything, search, show the trials and the command that trains the best one."""
     from apdist_verbs.terminal.devices import say_if_idle
 
-    config = with_absolute_paths(options.config)
+    config = with_own_side(with_absolute_paths(options.config))
     if not config.data.eval_split:
         raise ValueError("a sweep needs data.eval_split: its objective is mAP on held-out classes")
     if config.ray.num_workers == 0:

@@ -1,6 +1,7 @@
 """``apdist train PRESET`` or ``apdist train --resume RUN``."""
 
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from apdist_verbs.presets import preset_help
 from apdist_verbs.resume import resume
 from apdist_verbs.start.checks import (
     check_evaluation_split,
+    check_images,
     check_new_run,
+    check_start,
     check_training_split,
 )
 from apdist_verbs.start.pictures import with_images
@@ -55,7 +58,7 @@ def main(argv: list[str]) -> int:
     if argv[0] == "--resume":
         return resume(argv[1:])
     name, options = read_start(argv)
-    config = with_absolute_paths(options.config)
+    config = with_own_side(with_absolute_paths(options.config))
     check_new_run(config)
     # The network before pictures are prepared, which may take hours.
     config = with_images(options, config, lambda: check_model(config))
@@ -110,6 +113,7 @@ def check_data(config: Config) -> str:
     images = training_images(catalogue, config.data, seed)
     check_training_split(images, config.data.train_split)
     facts = build_plan(images.labels, config).summary
+    check_start(config.model, facts.num_images)
     lone = f", {counted(facts.num_lone_classes, 'class', 'classes')} with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (
@@ -124,20 +128,41 @@ def check_model(config: Config) -> None:
     """Build network and loss once here, ask for the decoder: a cluster should not find it missing.
 
     Raises:
-        ValueError: a package or a file with weights is not there.
+        ValueError: a package or a file with weights is not there, or the network takes no such
+            images.
     """
     resolved(config.data.decoder)
-    _build(config.model, config.loss)
+    _build(config.model, config.loss, config.data.image_size)
 
 
 @lru_cache(maxsize=1)
 @phase("building the network")
-def _build(model: ModelConfig, loss: LossConfig) -> None:
+def _build(model: ModelConfig, loss: LossConfig, side: int) -> None:
     from apdist.loss.batch_loss import build_loss
     from apdist.model.pretrained import build_model
 
-    build_model(model)
     build_loss(loss)
+    check_images(build_model(model), side)
+
+
+def with_own_side(config: Config) -> Config:
+    """``config`` with the side of its backbone where ``data.image_size`` is 0.
+
+    Raises:
+        ValueError: the backbone has none, or is not there.
+    """
+    if config.data.image_size:
+        return config
+    from apdist.model.backbones import build_backbone
+
+    with phase("building the network"):
+        side = build_backbone(config.model.backbone)[1].side
+    if not side:
+        raise ValueError(
+            f"data.image_size 0 is the side that model.backbone was trained with, and "
+            f"{config.model.backbone} is trained from nothing; give one, such as 64"
+        )
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=side))
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -151,9 +176,18 @@ def with_absolute_paths(config: Config) -> Config:
         ),
         run=dataclasses.replace(config.run, output=storage.absolute(config.run.output)),
         model=dataclasses.replace(
-            config.model, weights=config.model.weights and storage.absolute(config.model.weights)
+            config.model,
+            backbone=_absolute_backbone(config.model.backbone),
+            weights=config.model.weights and storage.absolute(config.model.weights),
         ),
     )
+
+
+def _absolute_backbone(name: str) -> str:
+    """The same backbone, of which a folder is named from the root."""
+    kind, _, folder = name.partition(":")
+    path = os.path.expanduser(folder)
+    return f"{kind}:{os.path.abspath(path)}" if folder and os.path.isdir(path) else name
 
 
 def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:

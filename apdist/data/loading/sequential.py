@@ -21,7 +21,13 @@ from apdist.data.loading.reader import ImageReader, ReadRequest
 
 
 def evaluation_batches(
-    catalogue: Catalogue, *, side: int, batch_size: int, num_threads: int, shards: Iterable[str]
+    catalogue: Catalogue,
+    *,
+    side: int,
+    batch_size: int,
+    num_threads: int,
+    shards: Iterable[str],
+    interpolation: str = "bicubic",
 ) -> Generator[tuple[NDArray[np.int64], Tensor], None, None]:
     """Rows (b,) and images (b, 3, s, s) of ``catalogue``, shard after shard, front to back.
 
@@ -31,6 +37,7 @@ def evaluation_batches(
         batch_size: most images at once.
         num_threads: threads that decode.
         shards: names of the shards to read.
+        interpolation: how images are resized, a name of Pillow's filters.
 
     Raises:
         ImageError: an image is corrupt or missing from its shard.
@@ -42,7 +49,7 @@ def evaluation_batches(
         futures: list[Future[NDArray[np.uint8]]] = []
         for request, row, data in _shard_samples(reader, sorted(shards)):
             rows.append(row)
-            futures.append(pool.submit(_decode_checked, request, data, side))
+            futures.append(pool.submit(_decode_checked, request, data, side, interpolation))
             if len(rows) == batch_size:
                 yield _collect(rows, futures)
                 rows, futures = [], []
@@ -100,10 +107,12 @@ def _image_member(sample: dict[str, Any], request: ReadRequest) -> bytes:
     return (alike or members or [b""])[0]
 
 
-def _decode_checked(request: ReadRequest, data: bytes, side: int) -> NDArray[np.uint8]:
+def _decode_checked(
+    request: ReadRequest, data: bytes, side: int, interpolation: str
+) -> NDArray[np.uint8]:
     try:
         request.check(0, data)
-        return evaluation_image(data, side)
+        return evaluation_image(data, side, interpolation)
     except ImageError as error:
         raise ImageError(explain(request.describe(0), error)) from error
 
