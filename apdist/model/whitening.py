@@ -95,8 +95,7 @@ def learn_supervised_whitening(
     """Whiten the differences of matching pairs, then rotate to the axes of largest variance.
 
     Radenovic, Tolias, Chum, 2018, arXiv:1711.02512. C = mean over pairs of (a - b)(a - b)^T is
-    whitened by the inverse of its Cholesky factor; PCA of what all descriptors become gives the
-    rotation. The mean is that of the pairs' first images.
+    whitened along the axes that it has; PCA of what all descriptors become gives the rotation. The mean is that of the pairs' first images.
 
     Args:
         descriptors: (n, d).
@@ -104,7 +103,7 @@ def learn_supervised_whitening(
         num_components: axes to keep; 0 keeps all d.
 
     Raises:
-        ValueError: the pairs' differences do not span all d dimensions.
+        ValueError: the pairs' differences span fewer dimensions than are kept.
     """
     moments = Moments(descriptors.shape[-1], descriptors.device)
     moments.add(descriptors)
@@ -113,28 +112,32 @@ def learn_supervised_whitening(
     differences = Moments(len(mean), descriptors.device)
     differences.add(descriptors[pairs[:, 0]].double() - descriptors[pairs[:, 1]].double())
     spread = differences.covariance(around=torch.zeros_like(mean))
-    _check_rank(torch.linalg.eigvalsh(spread).flip(0), len(mean), len(pairs))
-    return _whitened(mean, spread, moments.covariance(around=mean), num_components)
+    covariance = moments.covariance(around=mean)
+    return _whitened(mean, spread, covariance, num_components, len(pairs))
 
 
 def supervised_whitening_of(moments: Moments, *, num_components: int = 0) -> Whitening:
     """`learn_supervised_whitening` with all pairs in the blocks that ``moments`` took.
 
     Raises:
-        ValueError: the pairs' differences do not span all d dimensions.
+        ValueError: the pairs' differences span fewer dimensions than are kept.
     """
     mean, spread = moments.mean_of_pairs, moments.spread
-    _check_rank(torch.linalg.eigvalsh(spread).flip(0), len(mean), moments.num_pairs)
-    return _whitened(mean, spread, moments.covariance(around=mean), num_components)
+    covariance = moments.covariance(around=mean)
+    return _whitened(mean, spread, covariance, num_components, moments.num_pairs)
 
 
-def _whitened(mean: Tensor, spread: Tensor, covariance: Tensor, num_components: int) -> Whitening:
+def _whitened(
+    mean: Tensor, spread: Tensor, covariance: Tensor, num_components: int, num_pairs: int
+) -> Whitening:
     """Whitening of differences of covariance ``spread`` (d, d), rotated by ``covariance``."""
-    factor = torch.linalg.cholesky(spread)  # (d, d)
-    whitener = torch.linalg.solve_triangular(factor, torch.eye(len(mean)).to(factor), upper=False)
-    _, axes = _principal_axes(whitener @ covariance @ whitener.T)
+    variance, axes = _principal_axes(spread)
     kept = num_components or len(mean)
-    return Whitening(mean=mean, projection=(axes @ whitener)[:kept])
+    # Behind a layer norm descriptors lie in a plane, and differ along all axes but one.
+    rank = _check_rank(variance, kept, num_pairs)
+    whitener = axes[:rank] / variance[:rank].sqrt()[:, None]  # (r, d)
+    _, rotation = _principal_axes(whitener @ covariance @ whitener.T)
+    return Whitening(mean=mean, projection=(rotation @ whitener)[:kept])
 
 
 def save_whitening(whitening: Whitening, path: Path | str) -> None:
@@ -180,14 +183,15 @@ def _principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
     return variance, axes * largest.sign()
 
 
-def _check_rank(variance: Tensor, kept: int, count: int) -> None:
-    """Refuse to divide by a variance (d,), falling, that is zero but for rounding."""
+def _check_rank(variance: Tensor, kept: int, count: int) -> int:
+    """The number of a variance (d,), falling, that are not zero but for rounding; at least kept."""
     rank = int((variance > variance[0].clamp(min=1e-300) * 1e-10).sum())
     if not 0 < kept <= rank:
         raise ValueError(
             f"{count} samples vary along {rank} of {len(variance)} dimensions, too few for {kept} "
             f"whitened ones; use more samples or num_components from 1 to {rank}"
         )
+    return rank
 
 
 def _check_pairs(pairs: Tensor, count: int) -> None:

@@ -78,6 +78,16 @@ def test_classes_of_several_sizes_weigh_as_many_as_their_pairs() -> None:
     torch.testing.assert_close(moments.spread, differences.T @ differences / len(pairs))
 
 
+def test_descriptors_behind_a_layer_norm_are_whitened_in_their_plane() -> None:
+    rows = torch.nn.functional.layer_norm((data() - 1e3).float(), (5,))
+    moments = Moments(5)
+    moments.add(rows, LABELS)
+    weight = supervised_whitening_of(moments, num_components=4).projection
+    torch.testing.assert_close(weight @ moments.spread @ weight.T, torch.eye(4).double())
+    with pytest.raises(ValueError, match="vary along 4 of 5 dimensions, too few for 5"):
+        supervised_whitening_of(moments)
+
+
 def test_descriptors_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ValueError, match="NaN or infinity"):
         Moments(2).add(torch.tensor([[1.0, float("nan")]]))
