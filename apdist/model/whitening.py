@@ -95,7 +95,8 @@ def learn_supervised_whitening(
     """Whiten the differences of matching pairs, then rotate to the axes of largest variance.
 
     Radenovic, Tolias, Chum, 2018, arXiv:1711.02512. C = mean over pairs of (a - b)(a - b)^T is
-    whitened along the axes that it has; PCA of what all descriptors become gives the rotation. The mean is that of the pairs' first images.
+    made the identity along the axes that it has; PCA of what all descriptors become gives the
+    rotation. The mean is that of the pairs' first images.
 
     Args:
         descriptors: (n, d).

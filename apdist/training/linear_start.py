@@ -87,6 +87,12 @@ def learned(moments: Moments, init: str, dim: int) -> Whitening:
     return Whitening(mean=found.mean, projection=found.projection / length)
 
 
+def batches_of_start(config: Config, num_batches: int) -> int:
+    """Batches that are learned from, of the ``num_batches`` of an epoch."""
+    wanted = config.model.init_images // config.training.batch_size
+    return max(1, min(num_batches, wanted))
+
+
 def _described(
     network: DescriptorNet, catalogue: Catalogue, plan: Plan, config: Config, workers: Workers
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
@@ -101,7 +107,7 @@ def _described(
         config.augment,
         lambda rows: rows[own_rows(len(rows), chunk, workers.rank, workers.size)],
     )
-    count = max(1, min(plan.summary.steps_per_epoch, config.model.init_images // size))
+    count = batches_of_start(config, plan.summary.steps_per_epoch)
     bf16 = config.training.precision == "bf16"
     with closing(stream.batches(0, count)) as batches:
         for batch in batches:

@@ -113,7 +113,7 @@ def check_data(config: Config) -> str:
     images = training_images(catalogue, config.data, seed)
     check_training_split(images, config.data.train_split)
     facts = build_plan(images.labels, config).summary
-    check_start(config.model, facts.num_images)
+    check_start(config, facts.steps_per_epoch)
     lone = f", {counted(facts.num_lone_classes, 'class', 'classes')} with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (

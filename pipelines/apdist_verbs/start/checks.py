@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apdist.config import Config, ModelConfig
+from apdist.config import Config
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.storage import MissingError
 from apdist.training.cluster.room import refuse_at_once
 from apdist.training.run_folder.runs import refuse_taken
 from apdist.training.tracking.database import refuse_unusable, sqlite_path
-from apdist_verbs.terminal.console import warn
+from apdist_verbs.terminal.console import say, warn
 
 if TYPE_CHECKING:
     from apdist.model.descriptor import DescriptorNet
@@ -115,6 +115,10 @@ def check_images(network: DescriptorNet, side: int) -> None:
     refuse_side(name, traits, side)
     if not isinstance(backbone, HubBackbone):
         return
+    say(
+        f"{name}: {traits.num_channels} channels pooled by {network.pooling_name}, trained at "
+        f"{traits.side} pixels ({traits.interpolation})"
+    )
     if not backbone.tells_pixels:
         warn(
             f"{name} has no preprocessor_config.json, so its pixels are normalised with a mean of "
@@ -129,18 +133,23 @@ def check_images(network: DescriptorNet, side: int) -> None:
         )
 
 
-def check_start(model: ModelConfig, num_images: int) -> None:
+def check_start(config: Config, num_batches: int) -> None:
     """Refuse to learn the linear layer's start from fewer images than it has axes.
+
+    ``num_batches``: of an epoch.
 
     Raises:
         ValueError: there are too few.
     """
-    used = min(num_images, model.init_images)
+    from apdist.training.linear_start import batches_of_start
+
+    model, size = config.model, config.training.batch_size
+    used = size * batches_of_start(config, num_batches)
     if model.init != "random" and used <= model.dim:
         raise ValueError(
             f"model.init {model.init} learns model.dim {model.dim} axes from more images than "
-            f"that, and takes {used} of {num_images}; use a smaller dim, more images "
-            f"(model.init_images {model.init_images}), or model.init random"
+            f"that, and takes {used}, in whole batches of an epoch and at most model.init_images "
+            f"{model.init_images}; use a smaller dim, more images, or model.init random"
         )
 
 

@@ -91,11 +91,13 @@ def test_pixels_that_a_network_was_not_trained_with_are_said(
 
 
 def test_fewer_images_than_axes_are_refused() -> None:
-    model = ModelConfig(dim=128, init="pca")
-    with pytest.raises(ValueError, match="learns model.dim 128 axes .* takes 128 of 128; use a s"):
-        check_start(model, 128)
-    check_start(model, 129)
-    check_start(ModelConfig(dim=128), 5)
+    config = override(Config(), {"model.init": "pca", "training.batch_size": 64})
+    with pytest.raises(ValueError, match="learns model.dim 128 axes .* takes 128, in whole batch"):
+        check_start(config, 2)
+    check_start(config, 3)
+    with pytest.raises(ValueError, match="takes 64, .* at most model.init_images 100; use a small"):
+        check_start(override(config, {"model.init_images": 100}), 3)
+    check_start(override(config, {"model.init": "random"}), 1)
 
 
 def test_a_side_that_no_memory_holds_is_refused_with_its_option() -> None:
