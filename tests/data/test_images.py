@@ -215,3 +215,12 @@ def test_an_image_with_too_many_pixels_is_refused_before_decoding(
     monkeypatch.setattr(images, "MAX_PIXELS", 100)
     with pytest.raises(ImageError, match="over 100"):
         open_image(encoded(picture(0, 0)))
+
+
+def test_images_are_resized_with_the_filter_that_is_asked_for() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8))
+    kinds = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    for name, kind in kinds.items():
+        expected = np.asarray(image.resize((32, 32), kind)).transpose(2, 0, 1)
+        np.testing.assert_array_equal(evaluation_image(encoded(image), 32, name), expected)
+    np.testing.assert_array_equal(evaluation_image(encoded(image), 32), expected)

@@ -42,6 +42,19 @@ def test_descriptors_come_in_the_order_of_the_images_and_the_mode_stays(tmp_path
         torch.testing.assert_close(found[row], expected)
 
 
+def test_images_are_resized_with_the_filter_of_the_network(tmp_path: Path) -> None:
+    images = write_small_set(tmp_path).select("test")
+    nearest, bicubic = (
+        describe_split(Mean(), images, image_size=9, interpolation=name, progress=lambda _: None)
+        for name in ("nearest", "bicubic")
+    )
+    assert not torch.allclose(nearest, bicubic)
+    source = images.table["source"].to_pylist()[0]
+    label, number = source.removeprefix("class ").removesuffix(".png").split("/picture ")
+    pixels = evaluation_image(encoded(picture(int(label), int(number))), 9, "nearest")
+    torch.testing.assert_close(nearest[0], torch.from_numpy(pixels).float().mean(dim=(-2, -1)))
+
+
 def test_workers_that_wait_for_each_other_make_equally_many_passes(tmp_path: Path) -> None:
     images = write_small_set(tmp_path).select("test")
     (shard, *others) = sorted(set(images.table["shard"].to_pylist()))

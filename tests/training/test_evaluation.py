@@ -1,6 +1,7 @@
 """Evaluation by one and by several workers."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.catalogue.selection import evaluation_images
 from apdist.model.pretrained import build_model
-from apdist.retrieval.describe import describe_split
+from apdist.retrieval.describe import describe_images, describe_split
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
+from apdist.training import evaluation
 from apdist.training.evaluation import evaluate
 from apdist.training.step.collectives import Workers
 from apdist.training.step.sharding import shard_parameters
@@ -49,3 +51,18 @@ def test_workers_find_together_what_one_finds_alone_and_the_first_knows_it(
     for field in dataclasses.fields(RetrievalScores):
         found, wanted = (getattr(s, field.name) for s in (first, expected))
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9, equal_nan=True)
+
+
+def test_an_evaluation_resizes_as_the_backbone_was_trained(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, asked = build_model(small_config.model), []
+
+    def noted(*arguments: Any, interpolation: str, **options: Any) -> Any:
+        asked.append(interpolation)
+        return describe_images(*arguments, interpolation=interpolation, **options)
+
+    monkeypatch.setattr(evaluation, "describe_images", noted)
+    network.traits = dataclasses.replace(network.traits, interpolation="nearest")
+    evaluate(network, read_catalogue(small_config.data.shards), small_config, Workers())
+    assert asked == ["nearest"]
