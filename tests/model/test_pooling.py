@@ -150,6 +150,15 @@ def test_regions_lie_inside_the_map_and_cover_it(size: tuple[int, int], expected
     assert covered.all()
 
 
+def test_regions_of_a_level_have_the_side_of_the_definition() -> None:
+    # 2 x 14 / (l + 1), along 14 from one end to the other.
+    assert regions_of(14, 14, 3) == [
+        (0, 0, 14),
+        *[(top, left, 9) for top in (0, 5) for left in (0, 5)],
+        *[(top, left, 7) for top in (0, 3, 7) for left in (0, 3, 7)],
+    ]
+
+
 @pytest.mark.parametrize(
     ("traits", "auto"),
     [

@@ -62,6 +62,14 @@ def pooled(config: Config) -> Tensor:
         )
 
 
+def test_it_is_learned_without_dropout_and_leaves_the_mode_as_it_was(config: Config) -> None:
+    network, modes = build_model(config.model).train(), set[bool]()
+    network.register_forward_pre_hook(lambda module, _: modes.add(module.training))
+    images = training_images(read_catalogue(config.data.shards), config.data, 0)
+    assert start_linear(network, images, build_plan(images.labels, config), config, Workers())
+    assert (modes, network.training) == ({False}, True)
+
+
 def test_pca_is_that_of_all_descriptors_of_the_epoch(config: Config) -> None:
     weight, bias = started(config)
     descriptors = pooled(config)
