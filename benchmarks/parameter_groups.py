@@ -21,10 +21,10 @@ from torch import nn
 
 from apdist.config import Config, LoraConfig, ModelConfig, TrainingConfig, override
 from apdist.loss.listwise import AveragePrecisionLoss
-from apdist.training.averaging import RunningMean
-from apdist.training.freezing import build_trainable
-from apdist.training.optimizers import build_optimizer, update_weights
-from apdist.training.parameter_groups import ParameterGroup, parameter_groups
+from apdist.training.learning.averaging import RunningMean
+from apdist.training.learning.freezing import build_trainable
+from apdist.training.learning.optimizers import build_optimizer, update_weights
+from apdist.training.learning.parameter_groups import ParameterGroup, parameter_groups
 from apdist.training.step.activations import Activations, saved_bytes
 from apdist.training.step.options import StepOptions
 from apdist.training.step.recomputing import largest_block_bytes

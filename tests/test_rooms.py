@@ -54,7 +54,7 @@ WITHOUT_TESTS = {
         )
     },
     "apdist/training/step/results.py": DATA,
-    "apdist/training/learner.py": DATA,
+    "apdist/training/learning/learner.py": DATA,
     "apdist/retrieval/positives.py": "a data class and a product: test_rank_kernels, test_ranks",
     "apdist/training/cluster/remote.py": "test_launch and tests/pipelines/test_cluster.py run it",
     **{

@@ -28,7 +28,8 @@ class DataConfig:
     """Split that is measured as training goes on, and by which weights are chosen. Empty: what is
     held out of the training split."""
     image_size: int = 64
-    """Side in pixels of the square crop that the network sees."""
+    """Side in pixels of the square crop that the network sees; 0: the side that its backbone was
+    trained with, which the run then notes here."""
     holdout_share: float | Literal["auto"] = "auto"
     """Share of the training split that is kept out of it, to choose weights by. auto: a tenth, none
     where that is less than five classes. 0: none."""
@@ -69,7 +70,8 @@ class DataConfig:
     """Size at which the cache drops the shards that were used longest ago."""
 
     def __post_init__(self) -> None:
-        in_range("data.image_size", self.image_size, 8, MOST_PIXELS)
+        if self.image_size:
+            in_range("data.image_size", self.image_size, 8, MOST_PIXELS)
         at_least("data.group_size", self.group_size, 2)
         at_least("data.classes_per_batch", self.classes_per_batch, 0)
         at_least("data.max_groups_per_class", self.max_groups_per_class, 0)

@@ -205,6 +205,8 @@ class Fit:
     """In pixels: of the square, or the longer side."""
     resize: Literal["crop", "longest"] = "crop"
     """The square in the middle, or all of the image in its own shape."""
+    interpolation: str = "bicubic"
+    """A name of Pillow's filters."""
     multiple: int = 1
     """Of which height and width are multiples: the patches of a transformer."""
 
@@ -220,7 +222,7 @@ class Fit:
 def evaluation_image(data: bytes, fit: Fit) -> NDArray[np.uint8]:
     """The image as a network sees it at evaluation, (3, h, w) uint8."""
     image = open_image(data, min_side=fit.side)
-    size, resample = fit.size(*image.size), Image.Resampling.BICUBIC
+    size, resample = fit.size(*image.size), Image.Resampling[fit.interpolation.upper()]
     if fit.resize == "crop":
         return to_array(ImageOps.fit(image, size, resample))
     return to_array(image.resize(size, resample))

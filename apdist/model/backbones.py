@@ -6,23 +6,32 @@ Shapes: b images, c channels, h x w positions.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from apdist.model.hub import PREFIX, from_description, from_hub
+from apdist.model.traits import Traits
 
 
-def build_backbone(name: str) -> tuple[nn.Module, int]:
-    """The backbone and its number of channels.
+def build_backbone(name: str, described: dict[str, Any] | None = None) -> tuple[nn.Module, Traits]:
+    """The backbone and what it gives.
+
+    Args:
+        name: as `ModelConfig` has it.
+        described: what a trained model tells of a backbone of the hub: it is built from that alone.
 
     Raises:
         ValueError: the package or the model that holds it is not there.
     """
-    if name.startswith("hub:"):
-        return _counted(lambda: HubBackbone(name.removeprefix("hub:")))()
-    return _BUILDERS[name]()
+    if name.startswith(PREFIX):
+        model = name.removeprefix(PREFIX)
+        backbone = from_description(model, described) if described else from_hub(model)
+        return backbone, backbone.traits
+    network = _BUILDERS[name]()
+    traits: Traits = network.traits  # type: ignore[assignment]
+    return network, traits
 
 
 class SmallNet(nn.Module):
@@ -37,7 +46,7 @@ class SmallNet(nn.Module):
             *_convolution(b, c, kernel=3, stride=2),
             *_convolution(c, d, kernel=3, stride=1),
         )
-        self.num_channels = d
+        self.traits = Traits(num_channels=d, mean=(0.5,) * 3, std=(0.5,) * 3, side=0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) to features (b, c, h / 8, w / 8)."""
@@ -123,7 +132,7 @@ class ResNet(nn.Module):
                 blocks.append(block(num_in, width, stride=2 if stage and i == 0 else 1))
                 num_in = width * block.expansion
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.num_channels = num_in
+        self.traits = Traits(num_channels=num_in)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -143,7 +152,7 @@ class ResNet(nn.Module):
 class EfficientNetLite0(nn.Module):
     """EfficientNet-lite0 with the ImageNet weights of its package (extra ``lite0``)."""
 
-    num_channels = 1280
+    traits = Traits(num_channels=1280, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,71 +175,10 @@ class EfficientNetLite0(nn.Module):
         return features
 
 
-class HubBackbone(nn.Module):
-    """A vision model of `transformers` (ViT, DINOv2, DINOv3, SigLIP, ResNet, ...; extra ``hub``).
-
-    Args:
-        name: repository on the hub, or a folder that `save_pretrained` wrote.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        try:
-            from transformers import AutoModel
-        except Exception as error:  # its lazy imports fail with RuntimeError, too
-            raise ValueError(
-                f"model.backbone hub:{name} needs transformers: .venv/bin/pip install '.[hub]'"
-            ) from error
-        try:
-            # Only tensors: safetensors, and no code from the repository.
-            model = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
-            # A model of pictures and texts keeps its half for pictures under this name.
-            self.net = getattr(model, "vision_model", model)
-            config = self.net.config
-            self.patch_size = int(getattr(config, "patch_size", 0))
-            self.num_channels = int(getattr(config, "hidden_size", 0) or config.hidden_sizes[-1])
-        except Exception as error:  # of huggingface_hub, safetensors, httpx or the model's own code
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ValueError(
-                f"model.backbone hub:{name} is neither a folder nor a vision model that can be "
-                f"fetched ({reason}); check the name, or save it with save_pretrained where the "
-                "network is and give that folder"
-            ) from error
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (b, 3, h, w) to features (b, c, h', w'); for transformers those of the patches."""
-        if not self.patch_size:
-            maps: Tensor = self.net(pixel_values=images).last_hidden_state
-            return maps
-        output = self.net(pixel_values=images, interpolate_pos_encoding=True)
-        rows, columns = (side // self.patch_size for side in images.shape[-2:])
-        # Class and register tokens come before those of the patches.
-        patches = output.last_hidden_state[:, -rows * columns :]  # (b, h' w', c)
-        features: Tensor = patches.transpose(1, 2).unflatten(2, (rows, columns))
-        return features
-
-
-def pixel_statistics(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of pixels in [0, 1] that ``backbone`` was trained with."""
-    if backbone == "efficientnet_lite0":
-        return (127 / 255,) * 3, (128 / 255,) * 3
-    if backbone == "small":
-        return (0.5,) * 3, (0.5,) * 3
-    return IMAGENET_MEAN, IMAGENET_STD
-
-
-def _counted(build: Callable[[], nn.Module]) -> Callable[[], tuple[nn.Module, int]]:
-    def counted() -> tuple[nn.Module, int]:
-        backbone = build()
-        return backbone, int(backbone.num_channels)  # type: ignore[arg-type]
-
-    return counted
-
-
-_BUILDERS: dict[str, Callable[[], tuple[nn.Module, int]]] = {
-    "small": _counted(SmallNet),
-    "resnet18": _counted(lambda: ResNet(BasicBlock, (2, 2, 2, 2))),
-    "resnet50": _counted(lambda: ResNet(Bottleneck, (3, 4, 6, 3))),
-    "resnet101": _counted(lambda: ResNet(Bottleneck, (3, 4, 23, 3))),
-    "efficientnet_lite0": _counted(EfficientNetLite0),
+_BUILDERS: dict[str, Callable[[], nn.Module]] = {
+    "small": SmallNet,
+    "resnet18": lambda: ResNet(BasicBlock, (2, 2, 2, 2)),
+    "resnet50": lambda: ResNet(Bottleneck, (3, 4, 6, 3)),
+    "resnet101": lambda: ResNet(Bottleneck, (3, 4, 23, 3)),
+    "efficientnet_lite0": EfficientNetLite0,
 }

@@ -1,9 +1,9 @@
-"""The descriptor network: pixels -> backbone -> GeM -> (L2) -> linear -> L2.
+"""The descriptor network: pixels -> backbone -> pooling -> (L2) -> (linear) -> L2.
 
-Shapes: b images, h x w pixels, d descriptor size.
+Shapes: b images, h x w pixels, c' pooled features, d descriptor size.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,48 +11,65 @@ from torch import Tensor, nn
 
 from apdist.config import ModelConfig
 from apdist.data.images import Fit
-from apdist.model.backbones import build_backbone, pixel_statistics
-from apdist.model.pooling import GeM
+from apdist.model.backbones import build_backbone
+from apdist.model.hub import HubBackbone
+from apdist.model.pooling import build_pooling, choose_pooling
+from apdist.model.traits import Features
 
 
 class DescriptorNet(nn.Module):
     """Unit-length descriptors of images.
 
     Args:
-        config: backbone, descriptor size, pooling exponent, norm before the linear layer.
+        config: backbone, pooling, norm before the linear layer, descriptor size.
+        described: of a backbone of the hub what a trained model tells; None: ask the hub.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, described: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.config = config
-        self.backbone, num_channels = build_backbone(config.backbone)
-        self.pooling = GeM(config.gem_p)
-        self.linear = nn.Linear(num_channels, config.dim)
-        mean, std = pixel_statistics(config.backbone)
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.backbone, self.traits = build_backbone(config.backbone, described)
+        self.pooling_name = choose_pooling(config, self.traits)
+        if isinstance(self.backbone, HubBackbone):
+            self.backbone.keep_for(self.pooling_name)
+        num_channels = self.traits.num_channels
+        self.pooling, num_pooled = build_pooling(self.pooling_name, config, num_channels)
+        self.linear = nn.Linear(num_pooled, config.dim) if config.dim else nn.Identity()
+        self.dim = config.dim or num_pooled
+        for name, values in (("mean", self.traits.mean), ("std", self.traits.std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
         # Convolutions with channels last are 1.5 times faster on CPUs and needed by tensor cores.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Describe ``images`` (b, 3, h, w), uint8 or in [0, 1], as (b, d), float32 or wider."""
+    def forward(self, images: Tensor, before_linear: bool = False) -> Tensor:
+        """Describe ``images`` (b, 3, h, w), uint8 or in [0, 1], as (b, d), float32 or wider.
+
+        ``before_linear``: what the linear layer would get instead, (b, c').
+        """
         pixels = images.to(self.mean.dtype, memory_format=torch.channels_last)
         if not images.is_floating_point():
             pixels = pixels / 255
-        pooled = self.pooling(self.backbone((pixels - self.mean) / self.std))  # (b, c)
+        found = self.backbone((pixels - self.mean) / self.std)
+        pooled = self.pooling(found if isinstance(found, Features) else Features(found))  # (b, c')
         if self.config.norm_before_linear:
             pooled = F.normalize(pooled, dim=1)
         # Half precision would cost the loss 3 to 10 % of its gradient: leave autocast here.
         with torch.autocast(pooled.device.type, enabled=False):
-            return F.normalize(self.linear(pooled.to(self.linear.weight.dtype)), dim=1)
+            pooled = pooled.to(self.mean.dtype)
+            return pooled if before_linear else F.normalize(self.linear(pooled), dim=1)
 
     def fit(self, side: int, resize: Literal["crop", "longest"]) -> Fit:
         """How images are brought to this network."""
-        multiple = int(getattr(self.backbone, "patch_size", 0)) or 1
-        return Fit(side=side, resize=resize, multiple=multiple)
+        traits = self.traits
+        return Fit(
+            side=side,
+            resize=resize,
+            interpolation=traits.interpolation,
+            multiple=traits.stride or 1,
+        )
 
     def train(self, mode: bool = True) -> "DescriptorNet":
         """Training mode; frozen batch norm keeps its statistics (`ModelConfig.batch_norm`).

@@ -1,10 +1,62 @@
-"""Pooling: one vector from a feature map.
+"""Pooling: one vector from what a backbone finds in an image.
 
-Shapes: b images, c channels, h x w positions.
+Shapes: b images, c channels, h x w positions, r regions.
 """
+
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+from apdist.config import ModelConfig
+from apdist.model.traits import Features, Traits
+
+
+def choose_pooling(config: ModelConfig, traits: Traits) -> str:
+    """The name of the pooling that ``config`` asks for; ``auto`` is what the backbone is made for.
+
+    Raises:
+        ValueError: the backbone does not give what it pools.
+    """
+    if config.pooling == "auto":
+        own = "cls" if traits.has_cls else "mean" if traits.is_signed else "gem"
+        chosen = "attention" if traits.has_attention else own
+    else:
+        chosen = config.pooling
+        _refuse_unfit(chosen, config, traits)
+    if config.gem_per_channel and chosen != "gem":
+        raise ValueError(
+            f"model.gem_per_channel belongs to GeM, and model.pooling {config.pooling} is {chosen} "
+            f"for {config.backbone}; leave it out"
+        )
+    return chosen
+
+
+def _refuse_unfit(pooling: str, config: ModelConfig, traits: Traits) -> None:
+    instead = choose_pooling(ModelConfig(backbone=config.backbone), traits)
+    if pooling == "gem" and traits.is_signed:
+        raise ValueError(
+            f"model.pooling gem takes powers of features, and those of {config.backbone} are "
+            f"signed: half of them would have no gradient; use {instead} (auto), mean or max"
+        )
+    if pooling in ("cls", "cls+mean") and not traits.has_cls:
+        raise ValueError(
+            f"model.pooling {pooling} needs a backbone that was trained with a class token, and "
+            f"{config.backbone} was not; use {instead} (auto), mean or max"
+        )
+    if pooling == "attention" and not traits.has_attention:
+        raise ValueError(
+            f"model.pooling attention needs a backbone with an attention pooling of its own, and "
+            f"{config.backbone} has none; use {instead} (auto), mean or max"
+        )
+
+
+def build_pooling(name: str, config: ModelConfig, num_channels: int) -> tuple[nn.Module, int]:
+    """The pooling of that ``name``, `Features` to (b, c'), and c'."""
+    if name == "gem":
+        return GeM(config.gem_p, num_channels if config.gem_per_channel else 1), num_channels
+    return _Pooling(_POOLINGS[name]), num_channels * (2 if name == "cls+mean" else 1)
 
 
 class GeM(nn.Module):
@@ -12,20 +64,104 @@ class GeM(nn.Module):
 
     Args:
         p: start of the exponent; 1 is the mean, infinity the maximum.
+        num_exponents: 1, or one for each channel.
         eps: features are clamped to at least this.
     """
 
-    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+    def __init__(self, p: float = 3.0, num_exponents: int = 1, eps: float = 1e-6) -> None:
         super().__init__()
-        self.p = nn.Parameter(torch.tensor([float(p)]))
+        self.p = nn.Parameter(torch.full((num_exponents,), float(p)))
         self.eps = eps
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Pool ``features`` (b, c, h, w) to (b, c)."""
+    def forward(self, features: Features) -> Tensor:
+        """Pool the maps (b, c, h, w) of ``features`` to (b, c)."""
         # The gradient of x**p is infinite at 0 for p < 1. The power overflows in half precision.
-        powered = features.float() if features.dtype in _HALF else features
-        powered = powered.clamp(min=self.eps).pow(self.p)  # (b, c, h, w)
+        powered = _wide(features.maps).clamp(min=self.eps).pow(self.p[:, None, None])
         return powered.mean(dim=(-2, -1)).pow(1 / self.p)  # (b, c)
 
 
-_HALF = (torch.float16, torch.bfloat16)
+def rmac(maps: Tensor, num_levels: int = 3, eps: float = 1e-6) -> Tensor:
+    """Sum (b, c) of the unit maxima of square regions of ``maps`` (b, c, h, w).
+
+    R-MAC of Tolias, Sicre, Jegou, 2016, arXiv:1511.05879, section 3.3: the whole map, and regions
+    of ``num_levels`` sizes.
+    """
+    height, width = maps.shape[-2:]
+    maxima = [maps.amax(dim=(-2, -1))]
+    maxima += [
+        maps[..., top : top + size, left : left + size].amax(dim=(-2, -1))
+        for top, left, size in regions_of(height, width, num_levels)
+    ]
+    regions = torch.stack(maxima)  # (r, b, c)
+    unit: Tensor = regions / (regions.norm(dim=2, keepdim=True) + eps)
+    return unit.sum(dim=0)
+
+
+def regions_of(height: int, width: int, num_levels: int) -> list[tuple[int, int, int]]:
+    """Top, left and side of the square regions of R-MAC, level by level.
+
+    A region of level l has the side 2 min(h, w) / (l + 1). Along the shorter side of the map lie l
+    of them, along the longer one as many more as let neighbours overlap by nearly 40 %.
+    """
+    short, long = sorted((height, width))
+    overlap = [abs(1 - (long - short) / more / short - _OVERLAP) for more in range(1, 7)]
+    more = 1 + overlap.index(min(overlap)) if long > short else 0
+    regions = []
+    for level in range(1, num_levels + 1):
+        size = 2 * short // (level + 1)
+        tops = _starts(height, size, level + (more if height > width else 0))
+        lefts = _starts(width, size, level + (more if width > height else 0))
+        regions += [(top, left, size) for top in tops for left in lefts if size]
+    return regions
+
+
+def _starts(length: int, size: int, count: int) -> list[int]:
+    """Where ``count`` regions of ``size`` begin, evenly from end to end of ``length``."""
+    step = (length - size) / (count - 1) if count > 1 else 0.0
+    # Published code rounds down the centres: of regions of 1 they lie at -1, of odd ones at halves.
+    half = math.floor(size / 2 - 1)
+    return [math.floor(half + i * step) - half for i in range(count)]
+
+
+class _Pooling(nn.Module):
+    """A pooling without parameters, of features in full precision."""
+
+    def __init__(self, pool: Callable[[Features], Tensor]) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, features: Features) -> Tensor:
+        """Pool ``features`` to (b, c')."""
+        cls, attended = (
+            None if part is None else _wide(part) for part in (features.cls, features.attended)
+        )
+        return self.pool(Features(_wide(features.maps), cls, attended))
+
+
+def _mean(features: Features) -> Tensor:
+    return features.maps.mean(dim=(-2, -1))
+
+
+def _cls(features: Features) -> Tensor:
+    assert features.cls is not None
+    return features.cls
+
+
+def _attended(features: Features) -> Tensor:
+    assert features.attended is not None
+    return features.attended
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+_OVERLAP = 0.4
+_POOLINGS: dict[str, Callable[[Features], Tensor]] = {
+    "mean": _mean,
+    "max": lambda features: features.maps.amax(dim=(-2, -1)),
+    "cls": _cls,
+    "cls+mean": lambda features: torch.cat([_cls(features), _mean(features)], dim=1),
+    "attention": _attended,
+    "rmac": lambda features: rmac(features.maps),
+}

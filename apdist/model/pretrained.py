@@ -17,6 +17,7 @@ from apdist.config import Config, ModelConfig, override
 from apdist.data import storage
 from apdist.data.images import Fit
 from apdist.model.descriptor import DescriptorNet
+from apdist.model.hub import HubBackbone
 
 WEIGHTS_NAME = "model.safetensors"
 DESCRIPTION_NAME = "model.json"
@@ -34,8 +35,19 @@ class TrainedModel:
 
 
 def build_model(config: ModelConfig) -> DescriptorNet:
-    """A network for training, with backbone weights from ``config.weights`` if given."""
+    """A network for training, with backbone weights from ``config.weights`` if given.
+
+    Raises:
+        ValueError: a package, a model or a file is missing, or options do not fit the backbone.
+    """
     network = DescriptorNet(config)
+    width = getattr(network.linear, "in_features", config.dim)
+    if config.init != "random" and config.dim > width:
+        raise ValueError(
+            f"model.init {config.init} gives at most the {width} dimensions that "
+            f"{config.backbone} has before the linear layer, got model.dim {config.dim}; use "
+            f"{width} or fewer"
+        )
     if config.weights:
         load_backbone(network, config.weights)
     return network
@@ -88,29 +100,33 @@ def read_weights(uri: str) -> dict[str, Tensor]:
 
 
 def save_model(
-    config: ModelConfig,
+    network: DescriptorNet,
     state: dict[str, Tensor],
     fit: Fit,
     folder: str,
     about: dict[str, float | str] | None = None,
 ) -> str:
-    """Write weights and description under ``folder``; returns the model's id.
+    """Write weights and description of ``network``; returns the model's id.
+
+    ``folder`` then holds all that loading needs: of a backbone of the hub its architecture, too.
 
     Args:
-        config: of the network.
-        state: its weights.
+        network: whose weights these are.
+        state: its weights, adapters merged into them.
         fit: how images are brought to it.
         folder: URI.
         about: which weights these are, for a person who reads the description.
     """
     data = save({k: v.detach().cpu().contiguous() for k, v in state.items()})
     model_id = hashlib.sha256(data).hexdigest()[:12]
+    backbone, config = network.backbone, dataclasses.asdict(network.config)
     description = {
-        "format": 1,
+        "format": 2,
         "model_id": model_id,
         "image_size": fit.side,
         "resize": fit.resize,
-        "model": dataclasses.asdict(config) | {"weights": ""},
+        "model": config | {"weights": "", "pooling": network.pooling_name},
+        "backbone": backbone.description() if isinstance(backbone, HubBackbone) else None,
         "weights": about or {},
     }
     storage.write_bytes(storage.join(folder, WEIGHTS_NAME), data)
@@ -134,7 +150,7 @@ def load_model(folder: str) -> TrainedModel:
         description = json.loads(storage.read_bytes(uri))
         options = {f"model.{name}": value for name, value in description["model"].items()}
         told = str(description["model_id"])
-        network = DescriptorNet(override(Config(), options).model)
+        network = DescriptorNet(override(Config(), options).model, description["backbone"])
         network.load_state_dict(load(data))
         fit = network.fit(int(description["image_size"]), description["resize"])
     except Exception as error:  # both files may hold anything

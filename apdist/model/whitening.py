@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from apdist.model.moments import Moments
+
 _FORMAT = "apdist.whitening"
-# Rows at a time through float64: 2,048 dimensions then take 128 MB.
-_ROWS_PER_TILE = 8192
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,12 +63,21 @@ def learn_pca_whitening(
     Raises:
         ValueError: the descriptors do not vary along as many axes as are kept.
     """
-    _check_finite(descriptors)
-    mean = _mean(descriptors)
-    variance, axes = _principal_axes(_scatter(descriptors, mean))
-    kept = num_components or descriptors.shape[1]
-    _check_rank(variance, kept, len(descriptors))
-    return pca_whitening(mean, axes[:kept], variance[:kept], power=power)
+    moments = Moments(descriptors.shape[-1], descriptors.device)
+    moments.add(descriptors)
+    return pca_whitening_of(moments, num_components=num_components, power=power)
+
+
+def pca_whitening_of(moments: Moments, *, num_components: int = 0, power: float = 0.5) -> Whitening:
+    """`learn_pca_whitening` of descriptors that came block by block.
+
+    Raises:
+        ValueError: they do not vary along as many axes as are kept.
+    """
+    variance, axes = _principal_axes(moments.covariance())
+    kept = num_components or len(moments.mean)
+    _check_rank(variance, kept, moments.count)
+    return pca_whitening(moments.mean, axes[:kept], variance[:kept], power=power)
 
 
 def pca_whitening(
@@ -86,7 +95,7 @@ def learn_supervised_whitening(
     """Whiten the differences of matching pairs, then rotate to the axes of largest variance.
 
     Radenovic, Tolias, Chum, 2018, arXiv:1711.02512. C = mean over pairs of (a - b)(a - b)^T is
-    whitened by the inverse of its Cholesky factor; PCA of what all descriptors become gives the
+    made the identity along the axes that it has; PCA of what all descriptors become gives the
     rotation. The mean is that of the pairs' first images.
 
     Args:
@@ -95,19 +104,41 @@ def learn_supervised_whitening(
         num_components: axes to keep; 0 keeps all d.
 
     Raises:
-        ValueError: the pairs' differences do not span all d dimensions.
+        ValueError: the pairs' differences span fewer dimensions than are kept.
     """
-    _check_finite(descriptors)
+    moments = Moments(descriptors.shape[-1], descriptors.device)
+    moments.add(descriptors)
     _check_pairs(pairs, len(descriptors))
-    mean = _mean(descriptors[pairs[:, 0]])
-    differences = descriptors[pairs[:, 0]].double() - descriptors[pairs[:, 1]].double()
-    spread = _scatter(differences, torch.zeros_like(mean))
-    _check_rank(torch.linalg.eigvalsh(spread).flip(0), len(mean), len(pairs))
-    factor = torch.linalg.cholesky(spread)  # (d, d)
-    whitener = torch.linalg.solve_triangular(factor, torch.eye(len(mean)).to(factor), upper=False)
-    _, axes = _principal_axes(whitener @ _scatter(descriptors, mean) @ whitener.T)
+    mean = descriptors[pairs[:, 0]].mean(dim=0, dtype=torch.float64)
+    differences = Moments(len(mean), descriptors.device)
+    differences.add(descriptors[pairs[:, 0]].double() - descriptors[pairs[:, 1]].double())
+    spread = differences.covariance(around=torch.zeros_like(mean))
+    covariance = moments.covariance(around=mean)
+    return _whitened(mean, spread, covariance, num_components, len(pairs))
+
+
+def supervised_whitening_of(moments: Moments, *, num_components: int = 0) -> Whitening:
+    """`learn_supervised_whitening` with all pairs in the blocks that ``moments`` took.
+
+    Raises:
+        ValueError: the pairs' differences span fewer dimensions than are kept.
+    """
+    mean, spread = moments.mean_of_pairs, moments.spread
+    covariance = moments.covariance(around=mean)
+    return _whitened(mean, spread, covariance, num_components, moments.num_pairs)
+
+
+def _whitened(
+    mean: Tensor, spread: Tensor, covariance: Tensor, num_components: int, num_pairs: int
+) -> Whitening:
+    """Whitening of differences of covariance ``spread`` (d, d), rotated by ``covariance``."""
+    variance, axes = _principal_axes(spread)
     kept = num_components or len(mean)
-    return Whitening(mean=mean, projection=(axes @ whitener)[:kept])
+    # Behind a layer norm descriptors lie in a plane, and differ along all axes but one.
+    rank = _check_rank(variance, kept, num_pairs)
+    whitener = axes[:rank] / variance[:rank].sqrt()[:, None]  # (r, d)
+    _, rotation = _principal_axes(whitener @ covariance @ whitener.T)
+    return Whitening(mean=mean, projection=(rotation @ whitener)[:kept])
 
 
 def save_whitening(whitening: Whitening, path: Path | str) -> None:
@@ -144,20 +175,6 @@ def load_whitening(path: Path | str) -> Whitening:
     return Whitening(**tensors)
 
 
-def _mean(descriptors: Tensor) -> Tensor:
-    """Mean (d,) in float64 of ``descriptors`` (n, d)."""
-    return descriptors.mean(dim=0, dtype=torch.float64)
-
-
-def _scatter(descriptors: Tensor, mean: Tensor) -> Tensor:
-    """Mean (d, d) of (x - mean)(x - mean)^T, in float64, over ``descriptors`` (n, d)."""
-    total = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
-    for start in range(0, len(descriptors), _ROWS_PER_TILE):
-        centred = descriptors[start : start + _ROWS_PER_TILE].double() - mean  # (t, d)
-        total += centred.T @ centred
-    return total / len(descriptors)
-
-
 def _principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Variances (d,), falling, and unit axes (d, d), one a row, of a covariance (d, d)."""
     variance, axes = torch.linalg.eigh(covariance)
@@ -167,21 +184,15 @@ def _principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
     return variance, axes * largest.sign()
 
 
-def _check_finite(descriptors: Tensor) -> None:
-    if descriptors.dim() != 2 or not len(descriptors):
-        raise ValueError(f"expected descriptors (n, d), n >= 1, got {tuple(descriptors.shape)}")
-    if not torch.isfinite(descriptors).all():
-        raise ValueError("descriptors hold NaN or infinity; check the model that made them")
-
-
-def _check_rank(variance: Tensor, kept: int, count: int) -> None:
-    """Refuse to divide by a variance (d,), falling, that is zero but for rounding."""
+def _check_rank(variance: Tensor, kept: int, count: int) -> int:
+    """The number of a variance (d,), falling, that are not zero but for rounding; at least kept."""
     rank = int((variance > variance[0].clamp(min=1e-300) * 1e-10).sum())
     if not 0 < kept <= rank:
         raise ValueError(
             f"{count} samples vary along {rank} of {len(variance)} dimensions, too few for {kept} "
             f"whitened ones; use more samples or num_components from 1 to {rank}"
         )
+    return rank
 
 
 def _check_pairs(pairs: Tensor, count: int) -> None:

@@ -35,13 +35,13 @@ from apdist.training.events import (
     StepDone,
     WorkersFailed,
 )
-from apdist.training.freezing import Freezing
 from apdist.training.judging import Judge
-from apdist.training.learner import Learner
+from apdist.training.learning.freezing import Freezing
+from apdist.training.learning.learner import Learner
+from apdist.training.learning.optimizers import learning_rate_at, update_weights
 from apdist.training.measuring import Measuring
 from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
-from apdist.training.optimizers import learning_rate_at, update_weights
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease
@@ -319,9 +319,9 @@ class Loop:
         state = {name: whole(value) for name, value in self.network.state_dict().items()}
         if self.workers.rank == 0:
             self.keeper.refuse_if_lost()
-            config, fit = self.network.config, self.measuring.fit
-            plain = merged(self.network, state)
-            model_id = save_model(config, plain, fit, self.job.run, weights.as_json())
+            network, fit = self.network, self.measuring.fit
+            plain = merged(network, state)
+            model_id = save_model(network, plain, fit, self.job.run, weights.as_json())
             is_early = not self.is_last(step)
             self.keeper.post(
                 Ended(step=step, model_id=model_id, weights=str(weights), is_early=is_early)

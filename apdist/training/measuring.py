@@ -24,10 +24,10 @@ from apdist.figures import EVALUATION, logged
 from apdist.model.descriptor import DescriptorNet
 from apdist.retrieval.metrics import RetrievalScores
 from apdist.retrieval.scores_file import write_scores
-from apdist.training.averaging import RunningMean, Ways, own_parts
 from apdist.training.choosing import Choice, ChosenWeights, refuse_unchoosable
 from apdist.training.evaluation import evaluate
 from apdist.training.events import Evaluated, StepDone
+from apdist.training.learning.averaging import RunningMean, Ways, own_parts
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.run_folder.kept_weights import BEST, START

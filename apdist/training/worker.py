@@ -5,20 +5,22 @@ import socket
 import torch
 from torch import nn
 
-from apdist.config import Config
+from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.catalogue.selection import training_images
 from apdist.data.decoders import resolved
 from apdist.data.plan.batch_sampler import build_plan
 from apdist.loss.building import build_loss
-from apdist.training.averaging import RunningMean
-from apdist.training.freezing import build_trainable
-from apdist.training.learner import Learner
+from apdist.model.traits import refuse_side
+from apdist.training.learning.averaging import RunningMean
+from apdist.training.learning.freezing import build_trainable
+from apdist.training.learning.learner import Learner
+from apdist.training.learning.linear_start import start_linear
+from apdist.training.learning.loss_parameters import LossParameters
+from apdist.training.learning.optimizers import build_optimizer
+from apdist.training.learning.parameter_groups import parameter_groups
 from apdist.training.loop import Images, Job, Loop
-from apdist.training.loss_parameters import LossParameters
 from apdist.training.mailbox import Link
-from apdist.training.optimizers import build_optimizer
-from apdist.training.parameter_groups import parameter_groups
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.sizing import sized
 from apdist.training.step.collectives import Workers
@@ -39,6 +41,7 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     keeper.begin("loading weights")
     torch.manual_seed(options.seed)
     network = build_trainable(config.model, config.lora, config.training).to(device).train()
+    refuse_side(config.model.backbone, network.traits, config.data.image_size)
     workers.broadcast_state(network)
     if options.parameters == "sharded":
         shard_parameters(network, device, workers.size, bf16=_is_always_bf16(config))
@@ -48,7 +51,7 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     training_catalogue = training_images(catalogue, config.data, options.seed)
     plan = build_plan(training_catalogue.labels, config)
     with seeded(options.seed, device):
-        built = build_loss(config.loss, training_catalogue.labels, config.model.dim)
+        built = build_loss(config.loss, training_catalogue.labels, network.dim)
     if isinstance(built, nn.Module):
         built.to(device)
     loss = LossParameters(built, config, workers)
@@ -59,6 +62,12 @@ def train(job: Job, link: Link, device: torch.device) -> None:
     learner = Learner(network, optimizer, RunningMean(network, options.ema), loss)
     origin = images.origin(config, sizing)
     start = keeper.restore(network, optimizer, origin, device, learner.parts)
+    if start == 0 and config.model.init != "random":
+        keeper.begin("learning the start of the linear layer")
+        sized_config = override(config, {"training.chunk_size": sizing.chunk_size})
+        stopped = link.stop_requested
+        if not start_linear(network, training_catalogue, plan, sized_config, workers, stopped):
+            return
     loop = Loop(job, keeper, learner, catalogue, images, sizing)
     loop.start(start)
     if start == 0:

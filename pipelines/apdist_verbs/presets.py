@@ -79,6 +79,45 @@ PRESETS: dict[str, tuple[str, Config]] = {
 }
 
 
+def _fine_tuned(backbone: str, rate: float) -> Config:
+    """All layers of a pretrained transformer, by what it pools itself, at a rate that keeps it."""
+    return Config(
+        data=DataConfig(
+            shards="data/folder", image_size=224, group_size=4, loader_processes=2, loader_threads=1
+        ),
+        augment=AugmentConfig(min_scale=0.6, rotation_degrees=0, flip_probability=0.5),
+        # A random linear layer would need a rate that the others do not bear.
+        model=ModelConfig(backbone=f"hub:{backbone}", dim=0),
+        training=TrainingConfig(
+            batch_size=512,
+            steps=200,
+            optimizer="adamw",
+            learning_rate=rate,
+            weight_decay=1e-4,
+            schedule="one_cycle",
+            clip_norm=1.0,
+        ),
+        evaluation=EvaluationConfig(every_steps=25, batch_size=64),
+        checkpoint=CheckpointConfig(every_steps=25),
+    )
+
+
+PRESETS |= {
+    "dinov2_small": (
+        "DINOv2 ViT-S/14 by its class token, 384 numbers (extra hub; a GPU helps)",
+        _fine_tuned("facebook/dinov2-small", 1e-5),
+    ),
+    "dinov3_small": (
+        "DINOv3 ViT-S/16, as above; its terms are to be accepted on the hub first",
+        _fine_tuned("facebook/dinov3-vits16-pretrain-lvd1689m", 1e-5),
+    ),
+    "siglip2_base": (
+        "SigLIP2 ViT-B/16 by its attention pooling, 768 numbers (extra hub; a GPU helps)",
+        _fine_tuned("google/siglip2-base-patch16-224", 5e-6),
+    ),
+}
+
+
 def preset(name: str) -> Config:
     """The configuration called ``name``.
 

@@ -159,7 +159,8 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
     return Report(
         title=run.name,
         summary=(
-            f"{config.model.backbone} network, {config.model.dim}-d descriptors, "
+            f"{config.model.backbone} network, "
+            f"{f'{config.model.dim}-d' if config.model.dim else 'pooled'} descriptors, "
             f"{len(steps)} steps of {batch} images on {workers or 1} "
             f"worker{'s' if workers > 1 else ''}, loss {config.loss.shown}; "
             f"measured on {after.num_queries} images of the split {split_name(run)!r}"

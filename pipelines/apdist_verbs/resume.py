@@ -105,8 +105,9 @@ def how_it_ended(run: Run, changed: dict[str, str]) -> WorkersFailed:
 def forked(run: Run, config: Config) -> Run:
     """A new run that begins at the newest checkpoint of ``run`` and notes where it comes from."""
     from apdist.training.run_folder.forking import fork, refuse_unforkable
-    from apdist_verbs.train import check_data, check_model
+    from apdist_verbs.train import check_data, check_model, with_own_side
 
+    config = with_own_side(config)
     if config.run == run.config.run:
         name = f"{run.name}-fork-{time.strftime('%Y%m%d-%H%M%S')}"
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=name))

@@ -38,6 +38,7 @@ from apdist_verbs.train import (
     check_model,
     discarded_if_refused,
     with_absolute_paths,
+    with_own_side,
 )
 from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
 
@@ -117,7 +118,7 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     """
     from apdist_verbs.terminal.devices import say_if_idle
 
-    config = with_absolute_paths(options.config)
+    config = with_own_side(with_absolute_paths(options.config))
     if not config.data.eval_split:
         raise ValueError("a sweep needs data.eval_split: its objective is mAP on held-out classes")
     if config.ray.num_workers == 0:
@@ -130,7 +131,7 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     for changes in [{}, *named_parts(dimensions)]:
         check_model(override(config, changes))
     for loss in losses:
-        check_loss(loss, config.model.dim)
+        check_loss(loss, config.model.dim or 64)
     say_if_idle(config.ray, "apdist sweep with --ray.use-gpu")
     name = config.run.name or f"sweep-{start.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     config = override(config, {"run.name": name})

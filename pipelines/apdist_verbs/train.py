@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,9 @@ from apdist_verbs.presets import preset_help
 from apdist_verbs.resume import resume
 from apdist_verbs.start.checks import (
     check_evaluation_split,
+    check_images,
     check_new_run,
+    check_start,
     check_training_split,
 )
 from apdist_verbs.start.pictures import with_images
@@ -68,7 +71,7 @@ def main(argv: list[str]) -> int:
     if argv[0] == "--resume":
         return resume(argv[1:])
     name, options = read_start(argv)
-    config = with_absolute_paths(options.config)
+    config = with_own_side(with_absolute_paths(options.config))
     check_new_run(config)
     # The network before pictures are prepared, which may take hours.
     config = with_images(options, config, lambda: check_model(config))
@@ -134,6 +137,7 @@ def check_data(config: Config) -> str:
     images = training_images(catalogue, config.data, seed)
     check_training_split(images, config.data.train_split)
     facts = build_plan(images.labels, config).summary
+    check_start(config, facts.steps_per_epoch)
     lone = f", {counted(facts.num_lone_classes, 'class', 'classes')} with one image left out"
     capped = f", {facts.num_capped_classes} classes rarer than their weight"
     return (
@@ -161,21 +165,26 @@ def check_model(config: Config) -> str:
         How much of the network is trained, in a line; empty where all of it is.
 
     Raises:
-        ValueError: a package or a file with weights is not there, or a pattern fits nothing.
+        ValueError: a package or a file with weights is not there, a pattern fits nothing, or the
+            network takes no such images.
     """
     resolved(config.data.decoder)
-    return _build(config.model, config.lora, config.training, config.loss)
+    side = config.data.image_size
+    return _build(config.model, config.lora, config.training, config.loss, side)
 
 
 @lru_cache(maxsize=1)
 @phase("building the network")
-def _build(model: ModelConfig, lora: LoraConfig, training: TrainingConfig, loss: LossConfig) -> str:
-    from apdist.training.freezing import build_trainable, trained_share
-    from apdist.training.parameter_groups import parameter_groups
+def _build(
+    model: ModelConfig, lora: LoraConfig, training: TrainingConfig, loss: LossConfig, side: int
+) -> str:
+    from apdist.training.learning.freezing import build_trainable, trained_share
+    from apdist.training.learning.parameter_groups import parameter_groups
 
     network = build_trainable(model, lora, training)
     parameter_groups(network, training)
-    check_loss(loss, model.dim)
+    check_loss(loss, network.dim)
+    check_images(network, side)
     trained, there = trained_share(network, training)
     until = f", more from step {training.unfreeze_at} on" if training.unfreeze_at else ""
     return f"{trained:,} of {there:,} parameters are trained{until}" if trained < there else ""
@@ -194,6 +203,26 @@ def check_loss(loss: LossConfig, dim: int) -> None:
     build_loss(loss, np.arange(2), dim)
 
 
+def with_own_side(config: Config) -> Config:
+    """``config`` with the side of its backbone where ``data.image_size`` is 0.
+
+    Raises:
+        ValueError: the backbone has none, or is not there.
+    """
+    if config.data.image_size:
+        return config
+    from apdist.model.backbones import build_backbone
+
+    with phase("building the network"):
+        side = build_backbone(config.model.backbone)[1].side
+    if not side:
+        raise ValueError(
+            f"data.image_size 0 is the side that model.backbone was trained with, and "
+            f"{config.model.backbone} is trained from nothing; give one, such as 64"
+        )
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=side))
+
+
 def with_absolute_paths(config: Config) -> Config:
     """Workers run in other folders, perhaps on other machines."""
     return dataclasses.replace(
@@ -205,9 +234,18 @@ def with_absolute_paths(config: Config) -> Config:
         ),
         run=dataclasses.replace(config.run, output=storage.absolute(config.run.output)),
         model=dataclasses.replace(
-            config.model, weights=config.model.weights and storage.absolute(config.model.weights)
+            config.model,
+            backbone=_absolute_backbone(config.model.backbone),
+            weights=config.model.weights and storage.absolute(config.model.weights),
         ),
     )
+
+
+def _absolute_backbone(name: str) -> str:
+    """The same backbone, of which a folder is named from the root."""
+    kind, _, folder = name.partition(":")
+    path = os.path.expanduser(folder)
+    return f"{kind}:{os.path.abspath(path)}" if folder and os.path.isdir(path) else name
 
 
 def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:

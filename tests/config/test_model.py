@@ -11,6 +11,12 @@ from apdist.config import Config, override
         ({"model.backbone": "resnet51"}, "model.backbone must be one of small, "),
         ({"model.dim": 1}, "model.dim must lie in .2, 65536."),
         ({"model.gem_p": 0.0}, "model.gem_p must lie in"),
+        ({"model.backbone": "resnet51"}, "did you mean 'resnet50'"),
+        ({"model.pooling": "avg"}, "model.pooling must be one of auto, gem, mean, max, cls, "),
+        ({"model.pooling": "cls"}, "model.pooling cls needs a transformer, and small is conv"),
+        ({"model.gem_per_channel": True, "model.pooling": "max"}, "gem_per_channel belongs to GeM"),
+        ({"model.init": "pca", "model.dim": 0}, "with model.dim 0 there is none"),
+        ({"model.init_images": 3}, "model.init_images must be at least 4"),
     ],
 )
 def test_a_bad_option_is_refused_with_its_name(change: dict[str, object], message: str) -> None:

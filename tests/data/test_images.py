@@ -235,3 +235,13 @@ def test_the_longer_side_is_as_asked_and_both_are_multiples(
     found = evaluation_image(encoded(Image.new("RGB", size, (9, 99, 199))), fit)
     assert found.shape == (3, expected[1], expected[0])
     assert np.unique(found).tolist() == [9, 99, 199]
+
+
+def test_images_are_resized_with_the_filter_that_is_asked_for() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8))
+    kinds = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    for name, kind in kinds.items():
+        expected = np.asarray(image.resize((32, 32), kind)).transpose(2, 0, 1)
+        found = evaluation_image(encoded(image), Fit(side=32, interpolation=name))
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(evaluation_image(encoded(image), Fit(side=32)), expected)

@@ -13,19 +13,19 @@ from apdist.model.adapters import add_adapters, merged
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.names import is_adapter, plain_name
 from apdist.model.pretrained import load_model
-from apdist.training.freezing import Freezing, build_trainable
+from apdist.training.learning.freezing import Freezing, build_trainable
+from apdist.training.learning.parameter_groups import rate_factors
 from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
-from apdist.training.parameter_groups import rate_factors
 from apdist.training.run_folder.runs import create_run
 from apdist.training.step.collectives import Workers
 from apdist.training.step.recomputing import checkpoint_blocks
 from apdist.training.step.sharding import shard_parameters
 from apdist.training.worker import train
 from tests.toy import Answer, error_of, one_graph, run_step
+from tests.training.learning.test_parameter_groups import saved_vit
 from tests.training.step.steps import Blocks
 from tests.training.test_loop import StopAfter, gone_on, trained, weights
-from tests.training.test_parameter_groups import saved_vit
 from tests.workers import on_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::peft")

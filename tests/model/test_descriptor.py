@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from apdist.config import ModelConfig
 from apdist.model.descriptor import DescriptorNet
@@ -39,6 +40,22 @@ def test_the_norm_before_the_linear_layer_is_there_only_when_asked() -> None:
     normed.load_state_dict(plain.state_dict())
     images = torch.rand(2, 3, 32, 32)
     assert not torch.allclose(plain(images), normed(images))
+
+
+def test_without_a_linear_layer_the_descriptor_is_what_was_pooled() -> None:
+    network = DescriptorNet(ModelConfig(dim=0)).eval()
+    images = torch.rand(2, 3, 32, 32)
+    pooled = network(images, before_linear=True)
+    assert pooled.shape == (2, network.traits.num_channels)
+    torch.testing.assert_close(network(images), F.normalize(pooled, dim=1))
+
+
+def test_what_comes_before_the_linear_layer_is_what_it_gets() -> None:
+    network = DescriptorNet(ModelConfig(dim=8, norm_before_linear=True)).eval()
+    images = torch.rand(2, 3, 32, 32)
+    pooled = network(images, before_linear=True)
+    torch.testing.assert_close(pooled.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(network(images), F.normalize(network.linear(pooled), dim=1))
 
 
 def test_frozen_batch_norm_keeps_its_statistics() -> None:

@@ -1,7 +1,9 @@
 """Weights from files, and models that are saved and loaded again."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,36 +16,42 @@ from apdist.model.backbones import BasicBlock, ResNet
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import build_model, load_model, read_weights, save_model
 
+FIT = Fit(side=32, resize="longest")
+
 
 def test_a_saved_model_describes_as_before(tmp_path: Path) -> None:
     network = DescriptorNet(ModelConfig(dim=8)).eval()
-    model_id = save_model(
-        network.config, network.state_dict(), Fit(side=32, resize="longest"), str(tmp_path)
-    )
+    model_id = save_model(network, network.state_dict(), FIT, str(tmp_path))
     again = load_model(str(tmp_path))
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(network(images), again.network(images))
-    assert (again.model_id, again.fit) == (model_id, Fit(side=32, resize="longest"))
+    assert (again.model_id, again.fit) == (model_id, FIT)
 
 
 def test_other_weights_have_another_id(tmp_path: Path) -> None:
     network = DescriptorNet(ModelConfig(dim=8))
-    first = save_model(
-        network.config, network.state_dict(), Fit(side=32, resize="longest"), str(tmp_path)
-    )
+    first = save_model(network, network.state_dict(), FIT, str(tmp_path))
     with torch.no_grad():
         network.linear.bias += 1e-3
-    assert (
-        save_model(
-            network.config, network.state_dict(), Fit(side=32, resize="longest"), str(tmp_path)
-        )
-        != first
-    )
+    assert save_model(network, network.state_dict(), FIT, str(tmp_path)) != first
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dim": 0}, {"gem_per_channel": True}, {"pooling": "rmac"}, {"pooling": "max", "dim": 0}],
+)
+def test_a_saved_model_pools_as_before(tmp_path: Path, options: dict[str, Any]) -> None:
+    network = DescriptorNet(ModelConfig(**{"dim": 8, **options})).eval()
+    save_model(network, network.state_dict(), FIT, str(tmp_path))
+    images = torch.rand(2, 3, 48, 32)
+    assert torch.equal(network(images), load_model(str(tmp_path)).network(images))
+    told = json.loads((tmp_path / "model.json").read_text())["model"]["pooling"]
+    assert told == options.get("pooling", "gem")
 
 
 def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
     network = DescriptorNet(ModelConfig(dim=8))
-    save_model(network.config, network.state_dict(), Fit(side=32, resize="longest"), str(tmp_path))
+    save_model(network, network.state_dict(), FIT, str(tmp_path))
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(ValueError, match="is damaged"):
@@ -79,14 +87,7 @@ def test_a_folder_with_the_files_of_two_models_is_refused_with_both_names(tmp_pa
     for seed in (1, 2):
         torch.manual_seed(seed)
         network = DescriptorNet(ModelConfig(dim=8))
-        ids.append(
-            save_model(
-                network.config,
-                network.state_dict(),
-                Fit(side=32, resize="longest"),
-                str(tmp_path / str(seed)),
-            )
-        )
+        ids.append(save_model(network, network.state_dict(), FIT, str(tmp_path / str(seed))))
     (tmp_path / "2" / "model.json").replace(tmp_path / "1" / "model.json")
     with pytest.raises(ValueError, match=f"mixes two models: .* describes {ids[1]}, .* {ids[0]}"):
         load_model(str(tmp_path / "1"))

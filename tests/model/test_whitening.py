@@ -129,7 +129,7 @@ def test_whitened_descriptors_have_unit_length_and_the_dtype_of_the_input() -> N
 def test_whitening_learned_in_tiles_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     data = correlated(100, 5)
     whole = learn_pca_whitening(data)
-    monkeypatch.setattr("apdist.model.whitening._ROWS_PER_TILE", 7)
+    monkeypatch.setattr("apdist.model.moments._ROWS_AT_ONCE", 7)
     torch.testing.assert_close(learn_pca_whitening(data).projection, whole.projection)
 
 

@@ -21,11 +21,19 @@ from apdist.training.loop import Job
 from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.runs import Run, create_run, open_run
 from apdist_verbs.start.start import read_start
-from apdist_verbs.train import check_data, check_model, new_run, train_run
+from apdist_verbs.train import (
+    check_data,
+    check_model,
+    new_run,
+    train_run,
+    with_absolute_paths,
+    with_own_side,
+)
 from tests.config.test_losses import shown
 from tests.pictures import write_small_set
 from tests.places import ROOT
 from tests.reference import unit_rows
+from tests.tiny_models import save_preprocessor, save_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
 
@@ -208,3 +216,24 @@ def test_a_loss_that_cannot_be_built_is_refused_before_a_run_is_made(
     with pytest.raises(ValueError, match=message):
         new_run(override(small_config, loss), "test")
     assert not Path(small_config.run.output).exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_side_of_0_is_that_of_the_backbone(small_config: Config, tmp_path: Path) -> None:
+    save_tiny("vit", tmp_path)
+    save_preprocessor(tmp_path, crop_size=24)
+    changes = {"data.image_size": 0, "model.backbone": f"hub:{tmp_path}"}
+    assert with_own_side(override(small_config, changes)).data.image_size == 24
+    assert with_own_side(small_config) == small_config
+    with pytest.raises(ValueError, match="small is trained from nothing; give one"):
+        with_own_side(override(small_config, {"data.image_size": 0}))
+
+
+def test_a_folder_with_a_backbone_is_named_from_the_root(
+    small_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for given, expected in (("mine", f"{tmp_path}/mine"), ("a/b", "a/b"), ("./no", "./no")):
+        config = override(small_config, {"model.backbone": f"hub:{given}"})
+        assert with_absolute_paths(config).model.backbone == f"hub:{expected}"

@@ -45,6 +45,21 @@ def test_descriptors_come_in_the_order_of_the_images_and_the_mode_stays(tmp_path
         torch.testing.assert_close(found[row], expected)
 
 
+def test_images_are_resized_with_the_filter_of_the_network(tmp_path: Path) -> None:
+    images = write_small_set(tmp_path).select("test")
+    nearest, bicubic = (
+        describe_split(Mean(), images, fit=Fit(side=9, interpolation=name), progress=lambda _: None)
+        for name in ("nearest", "bicubic")
+    )
+    assert not torch.allclose(nearest, bicubic)
+    source = images.table["source"].to_pylist()[0]
+    label, number = source.removeprefix("class ").removesuffix(".png").split("/picture ")
+    pixels = evaluation_image(
+        encoded(picture(int(label), int(number))), Fit(side=9, interpolation="nearest")
+    )
+    torch.testing.assert_close(nearest[0], torch.from_numpy(pixels).float().mean(dim=(-2, -1)))
+
+
 class Others:
     """Workers that have images for some passes more, or fewer, than this one."""
 

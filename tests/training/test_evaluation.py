@@ -72,3 +72,11 @@ def test_workers_find_together_what_one_finds_alone_and_the_first_knows_it(
     for field in dataclasses.fields(RetrievalScores):
         found, wanted = (getattr(s, field.name) for s in (first, expected))
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9, equal_nan=True)
+
+
+def test_a_network_is_shown_images_as_its_backbone_was_trained(small_config: Config) -> None:
+    network = build_model(small_config.model)
+    traits = {"interpolation": "nearest", "stride": 14}
+    network.traits = dataclasses.replace(network.traits, **traits)
+    fit = network.fit(28, "longest")
+    assert (fit.interpolation, fit.multiple, fit.size(40, 22)) == ("nearest", 14, (28, 14))

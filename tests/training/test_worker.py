@@ -1,5 +1,6 @@
 """A worker gets ready: the network, its images, the checkpoint that it goes on from."""
 
+import shutil
 import socket
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.history import Kept
 from apdist.training.step.collectives import Workers
 from tests.pictures import write_small_set
+from tests.tiny_models import save_tiny
 from tests.training.test_loop import StopAfter, gone_on, losses, trained
 from tests.workers import on_workers
 
@@ -77,6 +79,28 @@ def test_other_images_are_refused_when_a_run_goes_on(small_config: Config, tmp_p
     shards.rename(tmp_path / "second")
     first.rename(shards)
     assert len(losses(gone_on(run))) == 3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_finished_run_needs_neither_the_hub_nor_the_folder_that_it_started_from(
+    small_config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "vit"
+    save_tiny("vit", folder)
+    changes = {"model.backbone": f"hub:{folder}", "model.init": "whitening", "model.dim": 8}
+    config = override(small_config, changes | {"training.steps": 1, "data.image_size": 16})
+    run, _ = trained(config, "a")
+    shutil.rmtree(folder)
+    assert load_model(run.uri).network(torch.rand(1, 3, 24, 24)).shape == (1, 8)
+
+
+def test_a_side_that_patches_do_not_fill_is_refused_on_the_workers_too(
+    small_config: Config, tmp_path: Path
+) -> None:
+    save_tiny("vit", tmp_path)
+    config = override(small_config, {"model.backbone": f"hub:{tmp_path}", "data.image_size": 20})
+    with pytest.raises(ValueError, match="data.image_size 20 is no multiple of 8"):
+        worker.train(Job(config, config.run.output), Mailbox[Event](), torch.device("cpu"))
 
 
 def test_a_compiled_network_trains_the_same(

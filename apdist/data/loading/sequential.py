@@ -37,6 +37,7 @@ def evaluation_batches(
         batch_size: most images at once.
         num_threads: threads that decode.
         shards: names of the shards to read.
+        interpolation: how images are resized, a name of Pillow's filters.
 
     Raises:
         ImageError: an image is corrupt or missing from its shard.

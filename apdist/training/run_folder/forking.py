@@ -9,7 +9,7 @@ from apdist.config import Config, config_hash
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.catalogue.selection import training_images
-from apdist.training.freezing import build_trainable
+from apdist.training.learning.freezing import build_trainable
 from apdist.training.run_folder.checkpoint import (
     FOLDER,
     Found,

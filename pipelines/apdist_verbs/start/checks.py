@@ -1,9 +1,12 @@
 """What would fail or mean nothing late in a training, refused before it begins."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +17,10 @@ from apdist.data.storage import MissingError
 from apdist.training.cluster.room import refuse_at_once
 from apdist.training.run_folder.runs import refuse_taken
 from apdist.training.tracking.database import refuse_unusable, sqlite_path
-from apdist_verbs.terminal.console import warn
+from apdist_verbs.terminal.console import say, warn
+
+if TYPE_CHECKING:
+    from apdist.model.descriptor import DescriptorNet
 
 LARGEST_NODE_BYTES = 1 << 43
 """More memory than a machine of a cluster has; one that is not looked at."""
@@ -95,6 +101,57 @@ def check_evaluation_split(images: Catalogue, split: str) -> None:
             f"the split {split!r} has only {len(sizes)} classes: a random order of its "
             f"{len(images)} images has mAP {chance:.2f} already, so its figures tell little; hold "
             "out more classes"
+        )
+
+
+def check_images(network: DescriptorNet, side: int) -> None:
+    """Refuse a side that the network does not take; warn of pixels that it was not trained with.
+
+    Raises:
+        ValueError: patches do not fill it, or the model's own code fails on it.
+    """
+    from apdist.model.hub import HubBackbone
+    from apdist.model.traits import refuse_side
+
+    name, traits, backbone = network.config.backbone, network.traits, network.backbone
+    refuse_side(name, traits, side)
+    if not isinstance(backbone, HubBackbone):
+        return
+    say(
+        f"{name}: {traits.num_channels} channels pooled by {network.pooling_name}, trained at "
+        f"{traits.side} pixels ({traits.interpolation})"
+    )
+    if not backbone.tells_pixels:
+        warn(
+            f"{name} has no preprocessor_config.json, so its pixels are normalised with a mean of "
+            f"{tuple(round(m, 3) for m in traits.mean)}; if it was trained with others, save its "
+            "image processor beside it"
+        )
+    if traits.stride and side != traits.side:
+        backbone.refuse_what_fails(side)
+        warn(
+            f"data.image_size {side}: {name} was trained at {traits.side}, and its positions are "
+            "interpolated; --data.image-size 0 takes its own"
+        )
+
+
+def check_start(config: Config, num_batches: int) -> None:
+    """Refuse to learn the linear layer's start from fewer images than it has axes.
+
+    ``num_batches``: of an epoch.
+
+    Raises:
+        ValueError: there are too few.
+    """
+    from apdist.training.learning.linear_start import batches_of_start
+
+    model, size = config.model, config.training.batch_size
+    used = size * batches_of_start(config, num_batches)
+    if model.init != "random" and used <= model.dim:
+        raise ValueError(
+            f"model.init {model.init} learns model.dim {model.dim} axes from more images than "
+            f"that, and takes {used}, in whole batches of an epoch and at most model.init_images "
+            f"{model.init_images}; use a smaller dim, more images, or model.init random"
         )
 
 

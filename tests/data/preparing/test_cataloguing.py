@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.images import Fit
 from apdist.data.loading.reader import ImageReader
 from apdist.data.loading.sequential import evaluation_batches, shard_names
 from apdist.data.preparing import cataloguing
@@ -119,7 +120,7 @@ def test_evaluation_streams_what_was_catalogued(tmp_path: Path) -> None:
     found = catalogue(root).catalogue
     names = shard_names(found)
     assert names == ["b.tar", "below/a.tar"]
-    batches = evaluation_batches(found, side=24, batch_size=5, num_threads=1, shards=names)
+    batches = evaluation_batches(found, fit=Fit(side=24), batch_size=5, num_threads=1, shards=names)
     rows = [row for rows, _ in batches for row in rows.tolist()]
     assert sorted(rows) == list(range(18))
 

@@ -5,16 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apdist.config import Config, LossConfig, override
+from apdist.config import Config, LossConfig, ModelConfig, override
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
+from apdist.model.descriptor import DescriptorNet
 from apdist_verbs.start.checks import (
     check_evaluation_split,
+    check_images,
     check_memory,
+    check_start,
     check_training_split,
     refuse_unwritable,
     refuse_useless,
 )
 from apdist_verbs.start.start import read_start
+from tests.tiny_models import SIDE as TINY_SIDE
+from tests.tiny_models import save_preprocessor, save_tiny
 
 
 @pytest.fixture
@@ -49,6 +54,52 @@ def test_a_split_whose_figures_tell_little_is_said_with_a_number(
     assert "only 2 classes: a random order of its 10 images has mAP 0.44 already" in told
     check_evaluation_split(of_classes(catalogue, *[5] * 8), "test")
     assert not capsys.readouterr().err
+
+
+def hub_network(folder: Path, kind: str) -> DescriptorNet:
+    save_tiny(kind, folder)
+    return DescriptorNet(ModelConfig(backbone=f"hub:{folder}"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_side_that_patches_do_not_fill_is_refused_before_the_training(tmp_path: Path) -> None:
+    network = hub_network(tmp_path, "dinov2")
+    with pytest.raises(ValueError, match="data.image_size 30 is no multiple of 8, .* 24 and 32"):
+        check_images(network, 30)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_side_that_the_models_own_code_fails_on_is_refused(tmp_path: Path) -> None:
+    network = hub_network(tmp_path, "vit")
+    network.backbone.options = {}  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="gives no features of an image of 24 x 24 .*another side"):
+        check_images(network, 24)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pixels_that_a_network_was_not_trained_with_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_images(hub_network(tmp_path / "a", "vit"), 24)
+    told = capsys.readouterr().err
+    assert "has no preprocessor_config.json, so its pixels are normalised with a mean of" in told
+    assert f"was trained at {TINY_SIDE}, and its positions are interpolated" in told
+    save_tiny("vit", tmp_path / "b")
+    save_preprocessor(tmp_path / "b")
+    capsys.readouterr()
+    check_images(DescriptorNet(ModelConfig(backbone=f"hub:{tmp_path / 'b'}")), TINY_SIDE)
+    check_images(DescriptorNet(ModelConfig()), 37)
+    assert not capsys.readouterr().err
+
+
+def test_fewer_images_than_axes_are_refused() -> None:
+    config = override(Config(), {"model.init": "pca", "training.batch_size": 64})
+    with pytest.raises(ValueError, match="learns model.dim 128 axes .* takes 128, in whole batch"):
+        check_start(config, 2)
+    check_start(config, 3)
+    with pytest.raises(ValueError, match="takes 64, .* at most model.init_images 100; use a small"):
+        check_start(override(config, {"model.init_images": 100}), 3)
+    check_start(override(config, {"model.init": "random"}), 1)
 
 
 def test_a_side_that_no_memory_holds_is_refused_with_its_option() -> None:

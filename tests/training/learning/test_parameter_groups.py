@@ -8,7 +8,7 @@ from torch import nn
 
 from apdist.config import Config, ModelConfig, TrainingConfig
 from apdist.model.descriptor import DescriptorNet
-from apdist.training.parameter_groups import depths, parameter_groups, rate_factors
+from apdist.training.learning.parameter_groups import depths, parameter_groups, rate_factors
 
 
 def network(backbone: str) -> DescriptorNet:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from apdist.config import Config, override
-from apdist.training.optimizers import build_optimizer, learning_rate_at, update_weights
-from apdist.training.parameter_groups import ParameterGroup, parameter_groups
+from apdist.training.learning.optimizers import build_optimizer, learning_rate_at, update_weights
+from apdist.training.learning.parameter_groups import ParameterGroup, parameter_groups
 
 
 def test_the_learning_rate_rises_falls_and_depends_on_the_step_alone(small_config: Config) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from apdist.config import Config, LoraConfig, ModelConfig, TrainingConfig, override
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.events import Event
-from apdist.training.freezing import Freezing, build_trainable, trained_share
+from apdist.training.learning.freezing import Freezing, build_trainable, trained_share
 from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.checkpoint import newest_sound

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from apdist.model.descriptor import DescriptorNet
-from apdist.training.averaging import RunningMean
-from apdist.training.loss_parameters import LossParameters
+from apdist.training.learning.averaging import RunningMean
+from apdist.training.learning.loss_parameters import LossParameters
 from apdist.training.run_folder.checkpoint import Part
 
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from apdist.config import Config
 from apdist.loss.batch_loss import BatchLoss, parameters_of
-from apdist.training.optimizers import FACTOR, build_optimizer
-from apdist.training.parameter_groups import ParameterGroup
+from apdist.training.learning.optimizers import FACTOR, build_optimizer
+from apdist.training.learning.parameter_groups import ParameterGroup
 from apdist.training.step.collectives import Workers
 
 logger = logging.getLogger(__name__)

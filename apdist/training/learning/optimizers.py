@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from apdist.config import Config, TrainingConfig
-from apdist.training.parameter_groups import ParameterGroup
+from apdist.training.learning.parameter_groups import ParameterGroup
 from apdist.training.step.sharding import whole
 
 logger = logging.getLogger(__name__)

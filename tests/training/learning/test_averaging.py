@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from apdist.training.averaging import RunningMean, Ways, own_parts
+from apdist.training.learning.averaging import RunningMean, Ways, own_parts
 
 
 def network() -> nn.Linear:

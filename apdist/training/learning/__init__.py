@@ -1,0 +1,1 @@
+"""What moves while a training goes on, and by which rules."""
