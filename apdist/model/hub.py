@@ -6,6 +6,7 @@ Shapes: b images, c channels, h x w positions, t tokens of an image.
 import inspect
 import math
 from dataclasses import asdict, replace
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,7 @@ def _first_line(error: Exception) -> str:
 
 
 class _Quiet:
-    """No bars and tables of transformers inside the block."""
+    """No bars and tables of transformers inside the block, and no word of each try to fetch."""
 
     def __enter__(self) -> None:
         from transformers.utils import logging
@@ -278,8 +279,12 @@ class _Quiet:
         self.had_bars = logging.is_progress_bar_enabled()
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+        self.fetching = getLogger("huggingface_hub")
+        self.level_of_fetching = self.fetching.level
+        self.fetching.setLevel(ERROR)
 
     def __exit__(self, *_: object) -> None:
         self.logging.set_verbosity(self.level)
+        self.fetching.setLevel(self.level_of_fetching)
         if self.had_bars:
             self.logging.enable_progress_bar()
