@@ -193,4 +193,4 @@ def test_a_step_may_have_figures_of_the_terms_of_its_loss() -> None:
     with pytest.raises(ValueError, match="no figure 'losses'"):
         StepDone(step=1, figures={"loss": 0.5, "losses": 0.25})
     with pytest.raises(ValueError, match="no figure 'loss_ap'"):
-        Evaluated(step=1, figures={"loss_ap": 0.5}, seconds=1.0)
+        Evaluated(step=1, split="test", figures={"loss_ap": 0.5}, seconds=1.0)

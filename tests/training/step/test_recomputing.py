@@ -17,7 +17,7 @@ from tests.training.step.steps import (
     run_kinds,
     whole_below,
 )
-from tests.training.test_parameter_groups import saved_vit
+from tests.training.learning.test_parameter_groups import saved_vit
 from tests.workers import on_workers
 
 
