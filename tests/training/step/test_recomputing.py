@@ -10,6 +10,7 @@ from apdist.model.descriptor import DescriptorNet
 from apdist.training.step.activations import saved_bytes
 from apdist.training.step.recomputing import checkpoint_blocks, largest_block_bytes
 from tests.toy import error_of, gradients, one_graph, run_step
+from tests.training.learning.test_parameter_groups import saved_vit
 from tests.training.step.steps import (
     Blocks,
     assert_kinds_are_one_graph,
@@ -17,7 +18,6 @@ from tests.training.step.steps import (
     run_kinds,
     whole_below,
 )
-from tests.training.learning.test_parameter_groups import saved_vit
 from tests.workers import on_workers
 
 
