@@ -122,11 +122,11 @@ def test_workers_unfreeze_together_sharded_or_not(small_config: Config) -> None:
     changes |= {"training.activations": "recompute", "training.clip_norm": 0.5}
     alone, _ = trained(override(small_config, changes), "alone")
     expected = weights(alone)
-    for parameters, stop in (("replicated", 0), ("sharded", 1), ("sharded", 3)):
+    for parameters, stop in (("replicated", 0), ("sharded", 1)):
         more = {"training.parameters": parameters, "ray.num_workers": 2}
         more |= {"run.name": f"{parameters}-{stop}"}
         run = create_run(override(alone.config, more), "test")
-        for last in {stop, 0}:
+        for last in [*([stop] if stop else []), 0]:
             on_workers(2, train_together, run.config, run.uri, last)
         found = weights(run)
         for name, value in expected.items():
