@@ -11,7 +11,7 @@ import pytest
 from tests.places import ROOT
 
 FLOORS = [
-    {"config"},
+    {"config", "arrays"},
     {"data.storage"},
     {
         "data.images",

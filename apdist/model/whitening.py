@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from apdist.arrays import Array, count_of, descriptors_of, number_of, shape_of, tensor_of
 from apdist.model.moments import Moments
 
 _FORMAT = "apdist.whitening"
@@ -35,12 +36,13 @@ class Whitening:
                 f"got {tuple(self.projection.shape)} and {tuple(self.mean.shape)}"
             )
 
-    def __call__(self, descriptors: Tensor) -> Tensor:
+    def __call__(self, descriptors: Array) -> Tensor:
         """Whiten ``descriptors`` (n, d) to (n, k) of unit length, in their dtype."""
-        if descriptors.shape[-1] != len(self.mean):
+        descriptors = descriptors_of("descriptors", descriptors)
+        if descriptors.shape[1] != len(self.mean):
             raise ValueError(
                 f"whitening was learned on {len(self.mean)} dimensions, "
-                f"the descriptors have {descriptors.shape[-1]}"
+                f"the descriptors have {descriptors.shape[1]}"
             )
         mean, projection = self.mean.to(descriptors), self.projection.to(descriptors)
         return F.normalize((descriptors - mean) @ projection.T, dim=-1)
@@ -51,7 +53,7 @@ class Whitening:
 
 
 def learn_pca_whitening(
-    descriptors: Tensor, *, num_components: int = 0, power: float = 0.5
+    descriptors: Array, *, num_components: int = 0, power: float = 0.5
 ) -> Whitening:
     """PCA whitening of ``descriptors`` (n, d): axes of largest variance, each over variance^power.
 
@@ -63,7 +65,10 @@ def learn_pca_whitening(
     Raises:
         ValueError: the descriptors do not vary along as many axes as are kept.
     """
-    moments = Moments(descriptors.shape[-1], descriptors.device)
+    descriptors = descriptors_of("descriptors", descriptors, least=2)
+    num_components = count_of("num_components", num_components, 0, descriptors.shape[1])
+    power = number_of("power", power, 0, 1)
+    moments = Moments(descriptors.shape[1], descriptors.device)
     moments.add(descriptors)
     return pca_whitening_of(moments, num_components=num_components, power=power)
 
@@ -90,7 +95,7 @@ def pca_whitening(
 
 
 def learn_supervised_whitening(
-    descriptors: Tensor, pairs: Tensor, *, num_components: int = 0
+    descriptors: Array, pairs: Array, *, num_components: int = 0
 ) -> Whitening:
     """Whiten the differences of matching pairs, then rotate to the axes of largest variance.
 
@@ -106,9 +111,11 @@ def learn_supervised_whitening(
     Raises:
         ValueError: the pairs' differences span fewer dimensions than are kept.
     """
-    moments = Moments(descriptors.shape[-1], descriptors.device)
+    descriptors = descriptors_of("descriptors", descriptors, least=2)
+    num_components = count_of("num_components", num_components, 0, descriptors.shape[1])
+    pairs = _checked_pairs(pairs, len(descriptors)).to(descriptors.device)
+    moments = Moments(descriptors.shape[1], descriptors.device)
     moments.add(descriptors)
-    _check_pairs(pairs, len(descriptors))
     mean = descriptors[pairs[:, 0]].mean(dim=0, dtype=torch.float64)
     differences = Moments(len(mean), descriptors.device)
     differences.add(descriptors[pairs[:, 0]].double() - descriptors[pairs[:, 1]].double())
@@ -195,11 +202,16 @@ def _check_rank(variance: Tensor, kept: int, count: int) -> int:
     return rank
 
 
-def _check_pairs(pairs: Tensor, count: int) -> None:
-    if pairs.dim() != 2 or pairs.shape[1] != 2 or not len(pairs):
-        raise ValueError(f"expected pairs (m, 2), m >= 1, got {tuple(pairs.shape)}")
-    if pairs.min() < 0 or pairs.max() >= count:
+def _checked_pairs(pairs: Array, count: int) -> Tensor:
+    """(m, 2) rows of ``count`` descriptors, as int64."""
+    found = tensor_of("pairs", pairs)
+    if found.dim() != 2 or found.shape[1] != 2 or not len(found):
+        raise ValueError(f"expected pairs (m, 2), m >= 1, got {shape_of(found)}")
+    if found.is_floating_point() or found.dtype == torch.bool:
+        raise ValueError(f"pairs must be rows, whole numbers, got {found.dtype}")
+    if found.min() < 0 or found.max() >= count:
         raise ValueError(
-            f"pairs name rows {int(pairs.min())} to {int(pairs.max())}; "
+            f"pairs name rows {int(found.min())} to {int(found.max())}; "
             f"the descriptors have rows 0 to {count - 1}"
         )
+    return found.long()

@@ -9,10 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from apdist.arrays import (
+    Array,
+    count_of,
+    descriptors_of,
+    number_of,
+    same_width,
+    shape_of,
+    tensor_of,
+)
 from apdist.retrieval.ranking import nearest_rows, query_tiles
 
+_SMALLEST_POWER, _LARGEST_POWER = 0.01, 100.0
+"""Of a mean over scales: beyond, powers of small numbers are 0 in float32."""
 
-def expand_queries(queries: Tensor, database: Tensor, *, k: int, alpha: float) -> Tensor:
+
+def expand_queries(queries: Array, database: Array, *, k: int, alpha: float) -> Tensor:
     """Alpha query expansion: each query plus its ``k`` nearest images, weighted, of unit length.
 
         l2(query + sum over the k nearest of max(similarity, 0)^alpha image)
@@ -28,16 +40,21 @@ def expand_queries(queries: Tensor, database: Tensor, *, k: int, alpha: float) -
     Raises:
         ValueError: shapes differ, k exceeds n, or alpha is negative.
     """
-    _check(queries, database, k, len(database), alpha)
+    queries = descriptors_of("queries", queries, unit=True)
+    database = descriptors_of("database", database, unit=True)
+    same_width(("queries", "the database"), queries, database)
+    k, alpha = count_of("k", k, 0, len(database)), number_of("alpha", alpha, 0)
     if not k:
         return queries
     scores, rows = nearest_rows(queries, database, k)
     return _add_neighbours(queries, database, scores, rows, alpha)
 
 
-def augment_database(database: Tensor, *, k: int, alpha: float) -> Tensor:
+def augment_database(database: Array, *, k: int, alpha: float) -> Tensor:
     """Database augmentation: `expand_queries` of every image (n, d) by its k nearest others."""
-    _check(database, database, k, len(database) - 1, alpha)
+    database = descriptors_of("database", database, unit=True)
+    k = count_of("k", k, 0, max(0, len(database) - 1))
+    alpha = number_of("alpha", alpha, 0)
     if not k:
         return database
     scores, rows = nearest_rows(database, database, k + 1)  # (n, k + 1)
@@ -50,19 +67,22 @@ def augment_database(database: Tensor, *, k: int, alpha: float) -> Tensor:
     )
 
 
-def pool_scales(descriptors: Tensor, *, p: float = 3.0) -> Tensor:
+def pool_scales(descriptors: Array, *, p: float = 3.0) -> Tensor:
     """Signed power mean over scales, (s, n, d) to (n, d) of unit length.
 
         l2(signed_root(mean over scales of sign(x) |x|^p))      signed_root(y) = sign(y) |y|^(1/p)
 
     ``p`` = 1 is the mean. The signs keep negative components from turning into NaN.
     """
-    if descriptors.dim() != 3 or not len(descriptors) or p <= 0:
+    scales = tensor_of("descriptors", descriptors)
+    if scales.dim() != 3 or not len(scales):
         raise ValueError(
-            f"expected descriptors (s, n, d), s >= 1, and p > 0, "
-            f"got {tuple(descriptors.shape)} and p = {p}"
+            f"descriptors: expected one set for each scale, (s, n, d), s >= 1, got "
+            f"{shape_of(scales)}"
         )
-    powered = (descriptors.sign() * descriptors.abs().pow(p)).mean(dim=0)  # (n, d)
+    p = number_of("p", p, _SMALLEST_POWER, _LARGEST_POWER)
+    whole = descriptors_of("descriptors", scales.flatten(0, 1), unit=True).view_as(scales)
+    powered = (whole.sign() * whole.abs().pow(p)).mean(dim=0)  # (n, d)
     return F.normalize(powered.sign() * powered.abs().pow(1 / p), dim=-1)
 
 
@@ -77,15 +97,3 @@ def _add_neighbours(
         added = (weights[start:stop, None] @ neighbours)[:, 0]  # (t, d)
         sums.append(queries[start:stop] + added)
     return F.normalize(torch.cat(sums), dim=-1)
-
-
-def _check(queries: Tensor, database: Tensor, k: int, largest_k: int, alpha: float) -> None:
-    if queries.dim() != 2 or database.dim() != 2 or queries.shape[1] != database.shape[1]:
-        raise ValueError(
-            f"expected descriptors (q, d) and (n, d), "
-            f"got {tuple(queries.shape)} and {tuple(database.shape)}"
-        )
-    if not 0 <= k <= largest_k:
-        raise ValueError(f"k neighbours must lie in 0 to {largest_k}, got {k}")
-    if alpha < 0:
-        raise ValueError(f"alpha must be at least 0, got {alpha}")

@@ -7,12 +7,13 @@ query's label.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from apdist.arrays import Array, count_of, counts_of, descriptors_of, labels_of, same_width
 from apdist.retrieval.ranks import ranks_of_positives
 
 NUM_RECALL_LEVELS = 101
@@ -89,11 +90,11 @@ class QueryScores:
 
 
 def score_labelled(
-    descriptors: Tensor,
-    labels: Tensor,
+    descriptors: Array,
+    labels: Array,
     *,
-    recall_at: tuple[int, ...] = RECALL_AT,
-    map_at: tuple[int, ...] = MAP_AT,
+    recall_at: Sequence[int] = RECALL_AT,
+    map_at: Sequence[int] = MAP_AT,
     tile_size: int = 0,
 ) -> RetrievalScores:
     """Score every image as a query against all the others, where the descriptors lie.
@@ -116,18 +117,18 @@ def score_labelled(
 
 
 def score_rows(
-    descriptors: Tensor,
-    labels: Tensor,
+    descriptors: Array,
+    labels: Array,
     rows: slice,
     *,
-    recall_at: tuple[int, ...] = RECALL_AT,
-    map_at: tuple[int, ...] = MAP_AT,
+    recall_at: Sequence[int] = RECALL_AT,
+    map_at: Sequence[int] = MAP_AT,
     tile_size: int = 0,
 ) -> QueryScores:
     """`score_labelled` for the queries ``rows`` alone; the parts of several workers add up."""
-    _check_labelled(descriptors, labels, "descriptors")
-    _check_depths(recall_at, map_at)
-    descriptors, labels = descriptors.detach().float(), labels.to(descriptors.device)
+    descriptors, labels = _labelled("descriptors", descriptors, "labels", labels)
+    recall_at, map_at = counts_of("recall_at", recall_at), counts_of("map_at", map_at)
+    tile_size = count_of("tile_size", tile_size, 0)
     ranked = ranks_of_positives(
         descriptors[rows],
         labels[rows],
@@ -140,52 +141,33 @@ def score_rows(
 
 
 def score_queries(
-    queries: Tensor,
-    query_labels: Tensor,
-    database: Tensor,
-    database_labels: Tensor,
+    queries: Array,
+    query_labels: Array,
+    database: Array,
+    database_labels: Array,
     *,
-    recall_at: tuple[int, ...] = RECALL_AT,
-    map_at: tuple[int, ...] = MAP_AT,
+    recall_at: Sequence[int] = RECALL_AT,
+    map_at: Sequence[int] = MAP_AT,
 ) -> RetrievalScores:
     """Score queries (q, d) with labels (q,) against another set, (n, d) with labels (n,).
 
     Options and refusals are those of `score_labelled`.
     """
-    _check_labelled(queries, query_labels, "queries")
-    _check_labelled(database, database_labels, "database")
-    _check_depths(recall_at, map_at)
-    if queries.shape[1] != database.shape[1]:
-        raise ValueError(
-            f"queries have {queries.shape[1]} dimensions, the database {database.shape[1]}; "
-            "describe both with one model"
-        )
-    ranked = ranks_of_positives(
-        queries.detach().float(), query_labels, database.detach().float(), database_labels
-    )
+    queries, query_labels = _labelled("queries", queries, "query_labels", query_labels)
+    database, database_labels = _labelled("database", database, "database_labels", database_labels)
+    recall_at, map_at = counts_of("recall_at", recall_at), counts_of("map_at", map_at)
+    same_width(("queries", "the database"), queries, database)
+    queries, query_labels = queries.to(database.device), query_labels.to(database.device)
+    ranked = ranks_of_positives(queries, query_labels, database, database_labels)
     return _score_queries(ranked, recall_at, map_at).summary()
 
 
-def _check_labelled(descriptors: Tensor, labels: Tensor, name: str) -> None:
-    if descriptors.dim() != 2 or labels.shape != descriptors.shape[:1] or not len(labels):
-        raise ValueError(
-            f"{name}: expected descriptors (n, d) and labels (n,) with n >= 1, "
-            f"got {tuple(descriptors.shape)} and {tuple(labels.shape)}"
-        )
-    if labels.is_floating_point():
-        raise ValueError(f"{name}: labels must be integers, got {labels.dtype}")
-    broken = (~torch.isfinite(descriptors).all(dim=1)).nonzero()
-    if len(broken):
-        raise ValueError(
-            f"{name}: {len(broken)} of {len(labels)} descriptors hold NaN or infinity (first row: "
-            f"{int(broken[0])}); nothing can rank them, check the model that made them"
-        )
-
-
-def _check_depths(recall_at: tuple[int, ...], map_at: tuple[int, ...]) -> None:
-    for k in (*recall_at, *map_at):
-        if k < 1:
-            raise ValueError(f"recall_at and map_at count results, at least 1; got {k}")
+def _labelled(
+    name: str, descriptors: Array, name_of_labels: str, labels: Array
+) -> tuple[Tensor, Tensor]:
+    """Descriptors (n, d) as float32 and labels (n,) where they lie, n at least 1."""
+    found = descriptors_of(name, descriptors, least=1)
+    return found.float(), labels_of(name_of_labels, labels, len(found)).to(found.device)
 
 
 def _score_queries(

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from apdist.arrays import count_of, same_width
+
 # Scores in flight at a time; each takes about 40 bytes on its way to a rank.
 SCORES_PER_TILE = 1 << 22
 
@@ -22,7 +24,13 @@ def nearest_rows(queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Ten
         queries: (q, d) descriptors, compared by float32 inner product.
         database: (n, d) with n >= k.
         k: results per query.
+
+    Raises:
+        ValueError: they are not of one size, or k is not from 0 to n. Numbers are not looked at:
+            that would cost as much as a query.
     """
+    same_width(("queries", "the database"), queries, database)
+    k = count_of("k", k, 0, len(database))
     scores, rows = [], []
     for start, stop in query_tiles(len(queries), len(database)):
         tile = inner_products(queries[start:stop], database)  # (t, n)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from apdist.arrays import Array, count_of, counts_of, rows_of, shown
 from apdist.retrieval.ground_truth import (
     GroundTruth,
     RevisitedQuery,
@@ -57,7 +58,7 @@ def score_revisited(
     ground_truth: GroundTruth,
     *,
     queries_are_cropped: bool,
-    precision_at: tuple[int, ...] = (1, 5, 10),
+    precision_at: Sequence[int] = (1, 5, 10),
 ) -> dict[str, RevisitedScores]:
     """Scores of each difficulty, "easy", "medium" and "hard".
 
@@ -81,14 +82,16 @@ def score_revisited(
             "the queries were described from whole images, which inflates the results; "
             "crop each query to its box (RevisitedQuery.box) and describe it again"
         )
-    if len(rankings) != len(ground_truth.queries):
+    precision_at = counts_of("precision_at", precision_at)
+    num_queries, num_images = len(ground_truth.queries), len(ground_truth.database)
+    if not hasattr(rankings, "__len__") or len(rankings) != num_queries:
+        is_turned = tuple(getattr(rankings, "shape", ()))[1:] == (num_queries,)
+        got = len(rankings) if hasattr(rankings, "__len__") else shown(rankings)
         raise ValueError(
-            f"expected a ranking for each of {len(ground_truth.queries)} queries, "
-            f"got {len(rankings)}"
+            f"expected a ranking for each of {num_queries} queries, got {got}"
+            f"{'; they look turned round: pass rankings.T' if is_turned else ''}"
         )
-    lists = [np.asarray(ranking, dtype=np.int64) for ranking in rankings]
-    for number, rows in enumerate(lists):
-        _check_list(rows, number, len(ground_truth.database))
+    lists = [rows_of(f"ranking {i}", rows, num_images) for i, rows in enumerate(rankings)]
     return {
         difficulty: _score_difficulty(lists, ground_truth.queries, difficulty, precision_at)
         for difficulty in DIFFICULTIES
@@ -96,12 +99,16 @@ def score_revisited(
 
 
 def score_list(
-    rows: NDArray[np.int64],
-    positives: Sequence[int],
-    junk: Sequence[int],
-    precision_at: tuple[int, ...],
+    rows: Array, positives: Array, junk: Array, precision_at: Sequence[int]
 ) -> tuple[float, list[float]]:
-    """AP and P@k of one ranked list, (k,) database rows; NaN for a query without a positive."""
+    """AP and P@k of one ranked list, (k,) database rows; NaN for a query without a positive.
+
+    Raises:
+        ValueError: they are no lists of rows, or one names a row twice.
+    """
+    most = np.iinfo(np.int64).max
+    rows, precision_at = rows_of("rows", rows, most), counts_of("precision_at", precision_at)
+    positives, junk = rows_of("positives", positives, most), rows_of("junk", junk, most)
     if not len(positives):
         return float("nan"), [float("nan")] * len(precision_at)
     kept = rows[~np.isin(rows, junk)]
@@ -112,14 +119,21 @@ def score_list(
     )
 
 
-def trapezoid_average_precision(ranks: NDArray[np.integer], num_positives: int) -> float:
+def trapezoid_average_precision(ranks: Array, num_positives: int) -> float:
     """Area under the precision-recall curve by the trapezoid rule, from ascending ``ranks``.
 
         mean over positives of the precision before it and at it, halved:
             (i / rank_i + (i + 1) / (rank_i + 1)) / 2       with i / rank_i = 1 at rank 0
 
     A single positive at rank 1 scores 0.25, where the sum rule says 0.5.
+
+    Raises:
+        ValueError: the ranks do not rise, or there are more of them than positives.
     """
+    ranks = rows_of("ranks", ranks, np.iinfo(np.int64).max)
+    if np.any(np.diff(ranks) < 0):
+        raise ValueError(f"ranks must rise, got {shown(ranks.tolist())}")
+    num_positives = count_of("num_positives", num_positives, max(1, len(ranks)))
     found = np.arange(len(ranks))
     before = np.where(ranks == 0, 1.0, found / np.maximum(ranks, 1))
     at = (found + 1) / (ranks + 1)
@@ -168,12 +182,3 @@ def _judge(query: RevisitedQuery, difficulty: str) -> tuple[tuple[int, ...], tup
     if difficulty == "medium":
         return query.easy + query.hard, query.junk
     return query.hard, query.junk + query.easy
-
-
-def _check_list(rows: NDArray[np.int64], number: int, num_images: int) -> None:
-    if rows.ndim != 1 or (len(rows) and (rows.min() < 0 or rows.max() >= num_images)):
-        raise ValueError(
-            f"ranking {number} must list database rows 0 to {num_images - 1}, got {rows.tolist()}"
-        )
-    if len(np.unique(rows)) != len(rows):
-        raise ValueError(f"ranking {number} names an image twice: {rows.tolist()}")

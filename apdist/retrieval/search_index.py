@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from apdist.arrays import Array, count_of, descriptors_of
 from apdist.retrieval.faiss_index import FaissIndex
 from apdist.retrieval.ranking import nearest_rows
 
-# Half precision keeps three digits of a unit vector's length.
-_UNIT_TOLERANCE = 1e-2
 _RECALL_SAMPLE = 200
 # Scores of one pair differ by rounding between two ways to multiply.
 _SCORE_TOLERANCE = 1e-5
@@ -49,7 +46,7 @@ class SearchIndex:
     def __len__(self) -> int:
         return len(self.descriptors)
 
-    def search(self, queries: Tensor | NDArray[Any], k: int) -> tuple[Tensor, Tensor]:
+    def search(self, queries: Array, k: int) -> tuple[Tensor, Tensor]:
         """Cosine scores (q, k), falling, and rows (q, k) of the images nearest to each query.
 
         Args:
@@ -59,8 +56,7 @@ class SearchIndex:
         Raises:
             ValueError: the queries are no unit descriptors of the index's dimension, or k < 1.
         """
-        if k < 1:
-            raise ValueError(f"k counts results, at least 1; got {k}")
+        k = count_of("k", k, 1)
         vectors = unit_descriptors(queries, "queries").to(self.descriptors.device)
         if vectors.shape[1] != self.descriptors.shape[1]:
             raise ValueError(
@@ -80,27 +76,13 @@ class SearchIndex:
         return scores, rows
 
 
-def unit_descriptors(descriptors: Tensor | NDArray[Any], name: str) -> Tensor:
+def unit_descriptors(descriptors: Array, name: str) -> Tensor:
     """``descriptors`` (n, d) as float32 of exactly unit length.
 
     Raises:
         ValueError: another shape, a number that is not finite, or a length that is not near 1.
     """
-    if isinstance(descriptors, np.ndarray):
-        # Arrow hands out read-only arrays, which torch does not wrap.
-        descriptors = torch.from_numpy(np.require(descriptors, requirements=["C", "W"]))
-    if descriptors.dim() != 2:
-        raise ValueError(f"expected {name} (n, d), got {tuple(descriptors.shape)}")
-    vectors = descriptors.detach().float()
-    lengths = vectors.norm(dim=1)
-    wrong = (~((lengths - 1).abs() <= _UNIT_TOLERANCE)).nonzero()  # also where it is NaN
-    if len(wrong):
-        row = int(wrong[0])
-        raise ValueError(
-            f"{len(wrong)} of {len(vectors)} {name} are not of unit length, the first in row {row} "
-            f"({float(lengths[row]):.4g}); L2-normalise them and look for NaN"
-        )
-    return F.normalize(vectors, dim=1)
+    return F.normalize(descriptors_of(name, descriptors, unit=True).float(), dim=1)
 
 
 def measure_recall(index: SearchIndex, *, depth: int = 10) -> float | None:

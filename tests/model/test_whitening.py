@@ -215,7 +215,7 @@ def test_bad_descriptors_powers_and_shapes_are_refused() -> None:
         learn_pca_whitening(torch.full((3, 2), torch.nan))
     with pytest.raises(ValueError, match=r"got \(3,\)"):
         learn_pca_whitening(torch.ones(3))
-    with pytest.raises(ValueError, match="power must lie in"):
+    with pytest.raises(ValueError, match="power must be from"):
         learn_pca_whitening(correlated(9, 2), power=-0.5)
     with pytest.raises(ValueError, match="learned on 2 dimensions, the descriptors have 3"):
         learn_pca_whitening(correlated(9, 2))(torch.ones(1, 3))

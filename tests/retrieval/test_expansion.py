@@ -129,9 +129,9 @@ def test_scales_pool_to_their_direction_of_mean_with_p_1() -> None:
 
 def test_impossible_requests_are_refused() -> None:
     queries, database = tensor(QUERIES), tensor(DATABASE)
-    with pytest.raises(ValueError, match="must lie in 0 to 6, got 7"):
+    with pytest.raises(ValueError, match="must be from 0 to 6, got 7"):
         expand_queries(queries, database, k=7, alpha=1)
-    with pytest.raises(ValueError, match="must lie in 0 to 5, got 6"):
+    with pytest.raises(ValueError, match="k must be from 0 to 5, got 6"):
         augment_database(database, k=6, alpha=1)
     with pytest.raises(ValueError, match="alpha must be at least 0, got -1"):
         expand_queries(queries, database, k=1, alpha=-1)

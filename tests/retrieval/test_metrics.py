@@ -159,7 +159,7 @@ def test_a_perfect_ranking_scores_one_everywhere() -> None:
 @pytest.mark.parametrize(
     ("descriptors", "labels", "message"),
     [
-        (torch.ones(3, 2), torch.tensor([0, 0]), "expected descriptors"),
+        (torch.ones(3, 2), torch.tensor([0, 0]), r"labels: expected \(3,\)"),
         (torch.ones(3), torch.tensor([0, 0, 0]), "expected descriptors"),
         (torch.ones(0, 2), torch.zeros(0, dtype=torch.int64), "n >= 1"),
         (torch.ones(2, 2), torch.tensor([0.0, 0.0]), "labels must be integers"),
@@ -175,7 +175,7 @@ def test_bad_descriptors_and_labels_are_refused(
 
 
 def test_a_depth_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1; got 0"):
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
         score_labelled(torch.ones(2, 2), torch.tensor([0, 0]), recall_at=(0,))
 
 

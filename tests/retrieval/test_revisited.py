@@ -105,9 +105,9 @@ def test_uncropped_queries_are_refused() -> None:
     ("rankings", "message"),
     [
         ([[0, 1]], "a ranking for each of 2 queries, got 1"),
-        ([[0, 1], [0, 0]], "ranking 1 names an image twice"),
-        ([[0, 6], [0, 1]], "ranking 0 must list database rows 0 to 5"),
-        ([[0, -1], [0, 1]], "ranking 0 must list database rows 0 to 5"),
+        ([[0, 1], [0, 0]], "ranking 1: names row 0 twice"),
+        ([[0, 6], [0, 1]], "ranking 0: there are rows 0 to 5, got 6"),
+        ([[-1, 0], [0, 1]], "ranking 0: there are rows 0 to 5, got -1"),
     ],
 )
 def test_impossible_rankings_are_refused(rankings: list[list[int]], message: str) -> None:
