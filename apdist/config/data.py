@@ -77,6 +77,13 @@ class DataConfig:
         at_least("data.max_groups_per_class", self.max_groups_per_class, 0)
         if self.holdout_share != "auto" and not 0 <= self.holdout_share < 1:
             raise ValueError(f"data.holdout_share must lie in [0, 1), got {self.holdout_share}")
+        if self.validation_split and self.validation_split in (self.train_split, self.eval_split):
+            raise ValueError(
+                f"data.validation_split {self.validation_split!r} is also what is "
+                f"{'trained on' if self.validation_split == self.train_split else 'reported on'}: "
+                "weights that are chosen by it flatter themselves; name another split, or leave it "
+                "out"
+            )
         if self.validation_split and self.holdout_share not in ("auto", 0):
             raise ValueError(
                 f"data.validation_split {self.validation_split!r} and data.holdout_share "

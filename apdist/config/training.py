@@ -5,6 +5,8 @@ from typing import Literal
 
 from apdist.config.values import at_least, in_range, pattern_factors
 
+Resize = Literal["crop", "longest"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -155,7 +157,7 @@ class EvaluationConfig:
     """Steps between two evaluations."""
     batch_size: int = 256
     """Images described at once."""
-    resize: Literal["crop", "longest"] = "crop"
+    resize: Resize = "crop"
     """crop: the square in the middle of an image; longest: all of it, in its own shape, the longer
     side data.image_size. A trained model keeps it for all verbs."""
     precision: Literal["float32", "bf16"] = "float32"

@@ -7,12 +7,12 @@ import io
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from apdist.config.training import Resize
 from apdist.data.endings import reaches_its_end
 from apdist.data.pixels import PixelError, moves_colours, to_rgb
 from apdist.data.png import scale_transparent_value, without_metadata
@@ -197,13 +197,17 @@ def _draft_size(size: tuple[int, int], min_side: int) -> tuple[int, int]:
     return (math.ceil(size[0] * scale), math.ceil(size[1] * scale))
 
 
+LEAST_SIDE = 32
+"""What networks commonly divide sides by; a thinner image is stretched to it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """How an image is brought to the size that a network sees at evaluation."""
 
     side: int
     """In pixels: of the square, or the longer side."""
-    resize: Literal["crop", "longest"] = "crop"
+    resize: Resize = "crop"
     """The square in the middle, or all of the image in its own shape."""
     interpolation: str = "bicubic"
     """A name of Pillow's filters."""
@@ -214,9 +218,15 @@ class Fit:
         """Width and height of what a network sees of an image of that width and height."""
         if self.resize == "crop":
             return self.side, self.side
-        scale = self.side / max(width, height) / self.multiple
-        sides = (max(1, round(length * scale)) * self.multiple for length in (width, height))
+        scale = self.side / max(width, height)
+        lengths = (max(length * scale, self.least) for length in (width, height))
+        sides = (max(1, round(length / self.multiple)) * self.multiple for length in lengths)
         return next(sides), next(sides)
+
+    @property
+    def least(self) -> int:
+        """Smallest side: of a thin image a network would have less than one position left."""
+        return min(self.side, LEAST_SIDE)
 
 
 def evaluation_image(data: bytes, fit: Fit) -> NDArray[np.uint8]:

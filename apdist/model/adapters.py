@@ -67,7 +67,7 @@ def merged(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _targets(network: nn.Module, config: LoraConfig) -> list[str]:
     """Names of the layers that get an adapter."""
     layers = [name for name, module in network.named_modules() if _takes_adapter(module)]
-    refuse_unknown("lora.targets", config.targets, layers)
+    refuse_unknown("lora.targets", config.targets, layers, "no linear layer or convolution")
     return [name for name in layers if any(fits(pattern, name) for pattern in config.targets)]
 
 

@@ -3,13 +3,14 @@
 Shapes: b images, h x w pixels, c' pooled features, d descriptor size.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apdist.config import ModelConfig
+from apdist.config.training import Resize
 from apdist.data.images import Fit
 from apdist.model.backbones import build_backbone
 from apdist.model.hub import HubBackbone
@@ -61,7 +62,7 @@ class DescriptorNet(nn.Module):
             pooled = pooled.to(self.mean.dtype)
             return pooled if before_linear else F.normalize(self.linear(pooled), dim=1)
 
-    def fit(self, side: int, resize: Literal["crop", "longest"]) -> Fit:
+    def fit(self, side: int, resize: Resize) -> Fit:
         """How images are brought to this network."""
         traits = self.traits
         return Fit(

@@ -131,6 +131,21 @@ class HubBackbone(nn.Module):
         """
         self._tried(side)
 
+    def refuse_shape(self, height: int, width: int) -> None:
+        """Return where the model gives features of images of that shape.
+
+        Raises:
+            ValueError: its own code fails on them.
+        """
+        try:
+            with torch.no_grad():
+                self.net(pixel_values=torch.zeros(1, 3, height, width), **self.options)
+        except Exception as error:  # of the model's own code
+            raise ValueError(
+                f"evaluation.resize longest: model.backbone {PREFIX}{self.name} takes no image of "
+                f"{width} x {height} pixels ({_first_line(error)}); leave it at crop"
+            ) from error
+
     def _tried(self, side: int) -> tuple[Tensor, int]:
         """Last hidden state of an image of noise, and the pixels from patch to patch.
 

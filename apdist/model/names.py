@@ -27,8 +27,10 @@ def fits(pattern: str, name: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-def refuse_unknown(option: str, patterns: Sequence[str], names: Iterable[str]) -> None:
-    """Return where each of ``patterns`` fits one of ``names``.
+def refuse_unknown(
+    option: str, patterns: Sequence[str], names: Iterable[str], what: str = "nothing in the network"
+) -> None:
+    """Return where each of ``patterns`` fits one of ``names``, which are of ``what``.
 
     Raises:
         ValueError: one fits none.
@@ -41,9 +43,7 @@ def refuse_unknown(option: str, patterns: Sequence[str], names: Iterable[str]) -
         first = sorted({path[0] for path in _paths(known)})
         ends = {f"*.{path[-1]}" for path in _paths(known)}
         close = suggestion(pattern, [*sorted(parts), *sorted(ends), *known])
-        raise ValueError(
-            f"{option}: nothing in the network is named {pattern!r}{close or _begins(first)}"
-        )
+        raise ValueError(f"{option}: {what} is named {pattern!r}{close or _begins(first)}")
 
 
 def _paths(names: Sequence[str]) -> list[list[str]]:

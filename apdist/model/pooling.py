@@ -34,21 +34,23 @@ def choose_pooling(config: ModelConfig, traits: Traits) -> str:
 
 
 def _refuse_unfit(pooling: str, config: ModelConfig, traits: Traits) -> None:
-    instead = choose_pooling(ModelConfig(backbone=config.backbone), traits)
+    auto = choose_pooling(ModelConfig(backbone=config.backbone), traits)
+    others = [name for name in ("mean", "max", "rmac") if name != auto]
+    instead = f"{auto} (auto), {others[0]}, {' or '.join(others[1:])}"
     if pooling == "gem" and traits.is_signed:
         raise ValueError(
             f"model.pooling gem takes powers of features, and those of {config.backbone} are "
-            f"signed: half of them would have no gradient; use {instead} (auto), mean or max"
+            f"signed: half of them would have no gradient; use {instead}"
         )
     if pooling in ("cls", "cls+mean") and not traits.has_cls:
         raise ValueError(
             f"model.pooling {pooling} needs a backbone that was trained with a class token, and "
-            f"{config.backbone} was not; use {instead} (auto), mean or max"
+            f"{config.backbone} was not; use {instead}"
         )
     if pooling == "attention" and not traits.has_attention:
         raise ValueError(
             f"model.pooling attention needs a backbone with an attention pooling of its own, and "
-            f"{config.backbone} has none; use {instead} (auto), mean or max"
+            f"{config.backbone} has none; use {instead}"
         )
 
 

@@ -123,6 +123,8 @@ class Evaluated(_Kept):
     split: str
     figures: dict[str, float]
     seconds: float
+    of_step: int = -1
+    """Steps after which the network had the measured weights; -1: those done by then."""
     blend: float = 1.0
     """How far the weights lay on the way from the start to the trained ones."""
     weights: str = ""

@@ -111,7 +111,7 @@ class Measuring:
         split = self.config.data.eval_split
         if split and split != self.watched and not self._was_measured(split, step):
             with self.keeper.during(f"evaluating {split} at the end"):
-                self._tell(split, step, self._scores(split), choice.blend)
+                self._tell(split, step, self._scores(split), choice.blend, of_step=choice.step)
         return choice
 
     def _measure(self, split: str, step: int) -> None:
@@ -143,6 +143,7 @@ class Measuring:
         blend: float,
         weights: str = "",
         seconds: float = 0.0,
+        of_step: int = -1,
     ) -> dict[str, float]:
         """Keep and tell what worker 0 found; returns its figures."""
         if scores is None:
@@ -155,6 +156,7 @@ class Measuring:
             split=split,
             figures=figures,
             seconds=seconds,
+            of_step=-1 if of_step == step else of_step,
             blend=blend,
             weights=weights,
         )

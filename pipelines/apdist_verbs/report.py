@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from apdist.config import flatten
 from apdist.config.values import shown
@@ -142,6 +142,12 @@ def _image(
     )
 
 
+def measured(event: Evaluated) -> dict[str, Any]:
+    """An evaluation at the step whose weights it measured."""
+    plain = to_json(event)
+    return plain if event.of_step < 0 else plain | {"step": event.of_step}
+
+
 def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) -> Report:
     """Everything the page shows."""
     from apdist.report.report import Report
@@ -169,7 +175,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         before=scores_before(run),
         after=after,
         history=[to_json(step) for step in steps],
-        evaluations=[to_json(event) for event in run.of_kind(Evaluated)],
+        evaluations=[measured(event) for event in run.of_kind(Evaluated)],
         similarities=[to_json(event) for event in run.of_kind(Similarities)],
         notices=tuple(f"Step {event.step}: {event.text}" for event in run.of_kind(Noticed)),
         gallery=gallery,

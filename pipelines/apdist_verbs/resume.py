@@ -12,7 +12,7 @@ from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.run_folder.lease import refuse_if_held
 from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.start.checks import check_new_run, check_surroundings, refuse_useless
-from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.track import settle_if_behind
 
@@ -56,6 +56,30 @@ def resume(argv: list[str]) -> int:
         check_model(config)
         run.config = config  # kept in its folder once the workers have begun
     return told_next(run, train_run(run, how_it_ended(run, changed)))
+
+
+def warn_of_fork(parent: Run, config: Config) -> None:
+    """Warn of held-out images that the parent was trained on, and of a start that is past."""
+    from apdist.data.catalogue.catalogue import read_catalogue
+    from apdist.data.catalogue.selection import training_images, validation_images
+
+    if config.model.init != parent.config.model.init:
+        warn(f"model.init {config.model.init}: a fork goes on with the weights that it begins at")
+    held_out = validation_images(
+        read_catalogue(config.data.shards), config.data, config.training.seed
+    )
+    if held_out is None:
+        return
+    before = training_images(
+        read_catalogue(parent.config.data.shards), parent.config.data, parent.config.training.seed
+    )
+    known = set(before.column("source").to_pylist())
+    seen = sum(source in known for source in held_out.column("source").to_pylist())
+    if seen:
+        warn(
+            f"{parent.name} was trained on {seen} of the {len(held_out)} images that weights are "
+            "chosen by: their figures flatter; keep its --training.seed and --data.holdout-share"
+        )
 
 
 def run_and_options(argv: list[str]) -> tuple[str, list[str]]:
@@ -115,6 +139,7 @@ def forked(run: Run, config: Config) -> Run:
     refuse_unforkable(run, config)
     say(check_data(config))
     check_model(config)
+    warn_of_fork(run, config)
     new, step = fork(run, config)
     say(f"{new.uri} begins at step {step} of {run.uri}")
     return new

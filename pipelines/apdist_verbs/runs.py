@@ -37,9 +37,10 @@ def main(argv: list[str]) -> int:
     for *_, hint in rows:
         if hint:
             say(hint)
-    finished = [uri for uri, row in zip(uris, rows, strict=True) if row[1] == "finished"]
+    finished = {uri for uri, row in zip(uris, rows, strict=True) if row[1] == "finished"}
     if finished:
-        say_next("measure the last finished one", "evaluate", "--run", near(finished[-1]))
+        last = max(finished, key=lambda uri: open_run(uri).history[-1].time_ms)
+        say_next("measure the last finished one", "evaluate", "--run", near(last))
     return 0
 
 
@@ -52,16 +53,26 @@ def row_of(uri: str) -> list[str]:
         if " is a sweep;" in str(error):
             return [name, "sweep", "", "", "", f"its trials: apdist runs {shlex.quote(uri)}"]
         return [name, "damaged", "", "", "", str(error)]
-    scores = run.of_kind(Evaluated)
     state, hint = state_of(run)
     return [
         name,
         state,
         f"{run.steps_done}/{run.config.training.steps}",
-        f"{scores[-1].figures['map']:.4f}" if scores else "-",
+        score_of(run),
         age_of(run),
         hint,
     ]
+
+
+def score_of(run: Run) -> str:
+    """MAP of the evaluation split at the end; before it, of what was measured last."""
+    scores, split = run.of_kind(Evaluated), run.config.data.eval_split
+    if run.of_kind(Ended):
+        scores = [event for event in scores if event.split == split] or scores
+    if not scores:
+        return "-"
+    figure = f"{scores[-1].figures['map']:.4f}"
+    return figure if scores[-1].split == split else f"{figure} {scores[-1].split}"
 
 
 def state_of(run: Run) -> tuple[str, str]:

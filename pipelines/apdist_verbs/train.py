@@ -33,6 +33,7 @@ from apdist_verbs.start.checks import (
     check_new_run,
     check_start,
     check_training_split,
+    warn_of_no_effect,
 )
 from apdist_verbs.start.pictures import with_images
 from apdist_verbs.start.start import read_start
@@ -42,7 +43,9 @@ from apdist_verbs.terminal.progress import phase, progress_bar
 from apdist_verbs.terminal.screen import Screen
 
 if TYPE_CHECKING:
+    from apdist.config.training import Resize
     from apdist.data.catalogue.catalogue import Catalogue
+    from apdist.loss.batch_loss import BatchLoss
 
 
 def usage() -> str:
@@ -107,6 +110,7 @@ def new_run(config: Config, preset_name: str) -> Run:
     say(check_data(config))
     if told := check_model(config):
         say(told)
+    warn_of_no_effect(config)
     return create_run(config, preset_name)
 
 
@@ -154,8 +158,11 @@ def chosen_by(data: DataConfig, held_out: Catalogue | None) -> str:
         why = ", too few classes to hold any out" if data.holdout_share == "auto" else ""
         return f"the last weights are saved{why}"
     num = counted(len(set(held_out.labels.tolist())), "class", "classes")
-    where = f"the split {data.validation_split!r}" if data.validation_split else "held-out images"
-    return f"the best weights are chosen by {len(held_out)} {where} of {num}"
+    if data.validation_split:
+        where = f"{len(held_out)} images of the split {data.validation_split!r}, of {num}"
+    else:
+        where = f"{len(held_out)} held-out images of {num}"
+    return f"the best weights are chosen by {where}"
 
 
 def check_model(config: Config) -> str:
@@ -169,14 +176,18 @@ def check_model(config: Config) -> str:
             network takes no such images.
     """
     resolved(config.data.decoder)
-    side = config.data.image_size
-    return _build(config.model, config.lora, config.training, config.loss, side)
+    images = config.data.image_size, config.evaluation.resize
+    return _build(config.model, config.lora, config.training, config.loss, images)
 
 
 @lru_cache(maxsize=1)
 @phase("building the network")
 def _build(
-    model: ModelConfig, lora: LoraConfig, training: TrainingConfig, loss: LossConfig, side: int
+    model: ModelConfig,
+    lora: LoraConfig,
+    training: TrainingConfig,
+    loss: LossConfig,
+    images: tuple[int, Resize],
 ) -> str:
     from apdist.training.learning.freezing import build_trainable, trained_share
     from apdist.training.learning.parameter_groups import parameter_groups
@@ -184,7 +195,7 @@ def _build(
     network = build_trainable(model, lora, training)
     parameter_groups(network, training)
     check_loss(loss, network.dim)
-    check_images(network, side)
+    check_images(network, *images)
     trained, there = trained_share(network, training)
     until = f", more from step {training.unfreeze_at} on" if training.unfreeze_at else ""
     return f"{trained:,} of {there:,} parameters are trained{until}" if trained < there else ""
@@ -198,9 +209,32 @@ def check_loss(loss: LossConfig, dim: int) -> None:
     """
     import numpy as np
 
+    from apdist.config.losses import METRIC_LEARNING
     from apdist.loss.building import build_loss
 
-    build_loss(loss, np.arange(2), dim)
+    built = build_loss(loss, np.arange(2), dim)
+    if any(kind.startswith(METRIC_LEARNING) for kind in (loss.kind, *loss.terms)):
+        try_loss(built, dim)
+
+
+def try_loss(loss: BatchLoss, dim: int) -> None:
+    """Compute a loss of others once: some take no descriptors with labels, or no such argument.
+
+    Raises:
+        ValueError: it fails.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    noise = torch.randn(8, dim, generator=torch.Generator().manual_seed(0))
+    try:
+        loss(normalize(noise, dim=1), torch.arange(8) % 2)
+    except Exception as error:  # of another package's code
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(
+            f"loss: {type(loss).__name__} cannot be computed of descriptors and labels with these "
+            f"arguments ({reason}); change them, or take another loss"
+        ) from error
 
 
 def with_own_side(config: Config) -> Config:

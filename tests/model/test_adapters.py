@@ -118,7 +118,9 @@ def test_freezing_leaves_adapters_alone_and_unfreezes_no_weight_below_them() -> 
 def test_what_no_layer_is_named_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     network = DescriptorNet(ModelConfig())
     for pattern, message in (("backbone.layer.*", "did you mean 'backbone.layers"), ("*.norm", "")):
-        with pytest.raises(ValueError, match=f"lora.targets: nothing in the network.*{message}"):
+        with pytest.raises(
+            ValueError, match=f"lora.targets: no linear layer or convolution.*{message}"
+        ):
             add_adapters(network, LoraConfig(rank=2, targets=(pattern,)))
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ValueError, match=r"lora.rank 2 needs peft: .*\[lora\]"):

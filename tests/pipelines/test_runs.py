@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from apdist.config import Config, override
+from apdist.training.events import Ended, Evaluated
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import create_run
 from apdist_verbs import runs
@@ -39,3 +40,21 @@ def test_runs_are_listed_with_what_to_do_next(
     assert f"apdist train --resume {run.uri}" in joined
     assert "has format 1 of an older apdist" in said.replace("\n", " ")
     assert f"apdist runs {Path(run.uri).parent}/search" in joined
+
+
+def test_the_figure_of_a_run_says_of_which_split_it_is_unless_of_the_reported_one(
+    small_config: Config,
+) -> None:
+    run = create_run(small_config, "glyphs")
+    assert runs.score_of(run) == "-"
+
+    def measured(split: str, step: int, value: float) -> Evaluated:
+        return Evaluated(step=step, split=split, figures={"map": value}, seconds=1)
+
+    run.history = [measured("holdout", 0, 0.1), measured("test", 0, 0.2)]
+    assert runs.score_of(run) == "0.2000"
+    run.history.append(measured("holdout", 3, 0.3))
+    assert runs.score_of(run) == "0.3000 holdout"
+    run.history += [measured("test", 6, 0.4), measured("holdout", 6, 0.5)]
+    run.history.append(Ended(step=6, model_id="m", weights="the last"))
+    assert runs.score_of(run) == "0.4000"

@@ -204,6 +204,10 @@ def test_the_refusal_in_the_manual_is_the_one_that_is_shown() -> None:
     [
         ({"loss.kind": "pml:NoneLoss"}, "no loss 'NoneLoss'"),
         (
+            {"loss.kind": "pml:VICRegLoss"},
+            "VICRegLoss cannot be computed of descriptors and labels",
+        ),
+        (
             {"loss.kind": "pml:TripletMarginLoss", "loss.arguments": ["margn=1"]},
             r"no argument 'margn'; did you mean 'margin'\?; it is TripletMarginLoss\(margin=0.05",
         ),

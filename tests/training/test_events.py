@@ -73,11 +73,11 @@ SAMPLES: list[Event] = [
 ]
 """One of each kind."""
 
-MEASURED = {"split": "test", "blend": 1.0, "weights": ""}
+MEASURED = {"split": "test", "of_step": -1, "blend": 1.0, "weights": ""}
 OLD_LINES = [
     '{"kind": "evaluation", "step": 0, "time_ms": 17, "split": "test", "map": 0.48, '
     '"r_precision": 0.36, "num_queries": 24.0, "recall_at_1": 0.58, "recall_at_5": 0.83, '
-    '"recall_at_10": 0.95, "seconds": 0.14, "blend": 1.0, "weights": "ab12"}',
+    '"recall_at_10": 0.95, "seconds": 0.14, "of_step": -1, "blend": 1.0, "weights": "ab12"}',
     '{"kind": "similarities", "step": 1, "time_ms": 17, "centres": [1.0, -1.0], '
     '"positive": [0.25, 0.75], "negative": [0.0, 1.0]}',
     '{"kind": "step", "step": 1, "time_ms": 17, "seconds": 22.6, "loss": 0.82, '
@@ -113,6 +113,7 @@ def test_figures_lie_beside_the_other_fields() -> None:
         "split": "test",
         "map": 0.5,
         "seconds": 0.1,
+        "of_step": -1,
         "blend": 1.0,
         "weights": "",
     }

@@ -20,6 +20,7 @@ from apdist.training.tracking.database import refuse_unusable, sqlite_path
 from apdist_verbs.terminal.console import say, warn
 
 if TYPE_CHECKING:
+    from apdist.config.training import Resize
     from apdist.model.descriptor import DescriptorNet
 
 LARGEST_NODE_BYTES = 1 << 43
@@ -46,6 +47,35 @@ def check_new_run(config: Config) -> None:
         if (database := sqlite_path(config.tracking.uri)) is not None:
             refuse_unwritable("tracking.uri", database.parent)
     check_surroundings(config)
+
+
+def warn_of_no_effect(config: Config) -> None:
+    """Warn of options that change nothing beside the others."""
+    options, usual = config.training, Config()
+    idle = {
+        **{
+            f"lora.{name}": "without lora.rank"
+            for name in ("targets", "alpha", "dropout")
+            if not config.lora.rank and getattr(config.lora, name) != getattr(usual.lora, name)
+        },
+        **(
+            {"training.warmup_steps": "with the schedule one_cycle, which rises by warmup_share"}
+            if options.warmup_steps and options.schedule == "one_cycle"
+            else {}
+        ),
+        **(
+            {"training.final_share": f"with the schedule {options.schedule}"}
+            if options.final_share and options.schedule not in ("linear", "cosine")
+            else {}
+        ),
+        **(
+            {"training.unfreeze_at": f"in {options.steps} steps"}
+            if options.unfreeze_at >= options.steps
+            else {}
+        ),
+    }
+    for name, why in idle.items():
+        warn(f"{name} has no effect {why}")
 
 
 def check_surroundings(config: Config) -> None:
@@ -104,8 +134,8 @@ def check_evaluation_split(images: Catalogue, split: str) -> None:
         )
 
 
-def check_images(network: DescriptorNet, side: int) -> None:
-    """Refuse a side that the network does not take; warn of pixels that it was not trained with.
+def check_images(network: DescriptorNet, side: int, resize: Resize) -> None:
+    """Refuse images that the network does not take; warn of pixels that it was not trained with.
 
     Raises:
         ValueError: patches do not fill it, or the model's own code fails on it.
@@ -127,6 +157,10 @@ def check_images(network: DescriptorNet, side: int) -> None:
             f"{tuple(round(m, 3) for m in traits.mean)}; if it was trained with others, save its "
             "image processor beside it"
         )
+    if resize == "longest":
+        thin, _ = network.fit(side, resize).size(1, side)
+        for height, width in ((side, thin), (thin, side)):
+            backbone.refuse_shape(height, width)
     if traits.stride and side != traits.side:
         backbone.refuse_what_fails(side)
         warn(

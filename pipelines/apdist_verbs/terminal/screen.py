@@ -98,4 +98,5 @@ def measured(event: Evaluated | Ended | Restarted) -> str:
     found = ", ".join(texts(EVALUATION, event.figures))
     blend = f" (blend {event.blend:g})" if event.blend != 1 else ""
     best = ", the best so far" if event.weights and event.step else ""
-    return f"step {event.step}: {event.split} {found}{blend}{best}"
+    when = f"step {event.step}" if event.of_step < 0 else f"weights of step {event.of_step}"
+    return f"{when}: {event.split} {found}{blend}{best}"

@@ -137,11 +137,14 @@ def chosen_by(catalogue: Catalogue, data: DataConfig, seed: int) -> Catalogue:
 def test_a_split_of_its_own_to_choose_by_takes_nothing_from_the_training(
     tmp_path: Path, catalogue: Catalogue
 ) -> None:
-    data = DataConfig(validation_split="test")
+    data = DataConfig(validation_split="test", eval_split="")
     assert keys(training_images(catalogue, data, 0)) == keys(catalogue.select("train"))
     assert keys(chosen_by(catalogue, data, 0)) == keys(catalogue.select("test"))
     with pytest.raises(ValueError, match="two ways to choose weights; give one of them"):
-        DataConfig(validation_split="test", holdout_share=0.1)
+        DataConfig(validation_split="val", holdout_share=0.1)
+    for own, what in (("train", "trained on"), ("test", "reported on")):
+        with pytest.raises(ValueError, match=f"{own}' is also what is {what}"):
+            DataConfig(validation_split=own)
     with pytest.raises(ValueError, match="split 'tset' is not in"):
         validation_images(catalogue, DataConfig(validation_split="tset"), 0)
 

@@ -16,6 +16,7 @@ from apdist_verbs.start.checks import (
     check_training_split,
     refuse_unwritable,
     refuse_useless,
+    warn_of_no_effect,
 )
 from apdist_verbs.start.start import read_start
 from tests.tiny_models import SIDE as TINY_SIDE
@@ -65,7 +66,7 @@ def hub_network(folder: Path, kind: str) -> DescriptorNet:
 def test_a_side_that_patches_do_not_fill_is_refused_before_the_training(tmp_path: Path) -> None:
     network = hub_network(tmp_path, "dinov2")
     with pytest.raises(ValueError, match="data.image_size 30 is no multiple of 8, .* 24 and 32"):
-        check_images(network, 30)
+        check_images(network, 30, "crop")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -73,22 +74,22 @@ def test_a_side_that_the_models_own_code_fails_on_is_refused(tmp_path: Path) -> 
     network = hub_network(tmp_path, "vit")
     network.backbone.options = {}  # type: ignore[assignment]
     with pytest.raises(ValueError, match="gives no features of an image of 24 x 24 .*another side"):
-        check_images(network, 24)
+        check_images(network, 24, "crop")
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_pixels_that_a_network_was_not_trained_with_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    check_images(hub_network(tmp_path / "a", "vit"), 24)
+    check_images(hub_network(tmp_path / "a", "vit"), 24, "crop")
     told = capsys.readouterr().err
     assert "has no preprocessor_config.json, so its pixels are normalised with a mean of" in told
     assert f"was trained at {TINY_SIDE}, and its positions are interpolated" in told
     save_tiny("vit", tmp_path / "b")
     save_preprocessor(tmp_path / "b")
     capsys.readouterr()
-    check_images(DescriptorNet(ModelConfig(backbone=f"hub:{tmp_path / 'b'}")), TINY_SIDE)
-    check_images(DescriptorNet(ModelConfig()), 37)
+    check_images(DescriptorNet(ModelConfig(backbone=f"hub:{tmp_path / 'b'}")), TINY_SIDE, "crop")
+    check_images(DescriptorNet(ModelConfig()), 37, "crop")
     assert not capsys.readouterr().err
 
 
@@ -139,3 +140,33 @@ def test_an_option_of_one_of_the_losses_is_welcome() -> None:
     with pytest.raises(ValueError, match="num_bins 20 is no option of triplet"):
         refuse_useless(argv, triplet)
     refuse_useless(["--loss.margin", "auto"], listwise)
+
+
+def test_options_without_effect_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    warn_of_no_effect(Config())
+    assert capsys.readouterr().err == ""
+    changes = {"lora.targets": ["*.query"], "training.warmup_steps": 3, "training.final_share": 0.1}
+    changes |= {"training.freeze": ["backbone"], "training.unfreeze_at": 240}
+    warn_of_no_effect(override(Config(), changes))
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: lora.targets has no effect without lora.rank",
+        "warning: training.warmup_steps has no effect with the schedule one_cycle, which rises by "
+        "warmup_share",
+        "warning: training.final_share has no effect with the schedule one_cycle",
+        "warning: training.unfreeze_at has no effect in 240 steps",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_backbone_that_takes_squares_alone_is_refused_for_whole_images(tmp_path: Path) -> None:
+    save_tiny("vit", tmp_path)
+    save_preprocessor(tmp_path)
+    network = DescriptorNet(ModelConfig(backbone=f"hub:{tmp_path}", dim=4))
+    check_images(network, 4 * TINY_SIDE, "longest")
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("no such window")
+
+    network.backbone.net.forward = fail
+    with pytest.raises(ValueError, match=r"takes no image of .* \(no such window\); leave it at"):
+        check_images(network, 4 * TINY_SIDE, "longest")

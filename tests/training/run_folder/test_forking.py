@@ -39,6 +39,20 @@ def test_another_run_begins_at_the_checkpoint_and_notes_its_parent(
     assert not Path(run.uri).with_name("c").exists()
 
 
+def test_held_out_images_that_the_parent_was_trained_on_are_told(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"loss.kind": "triplet", "training.batch_size": 16}
+    run = stopped(override(small_config, changes), monkeypatch, 2)
+    more = ["--data.holdout-share", "0.25", "--model.init", "pca", "--run.name", "b"]
+    assert resume([run.uri, "--fork", *more]) == 0
+    told = capsys.readouterr().err
+    assert f"{run.name} was trained on 12 of the 12 images that weights are chosen by" in told
+    assert "model.init pca: a fork goes on with the weights" in told
+    assert resume([run.uri, "--fork", "--run.name", "c"]) == 0
+    assert "was trained on" not in capsys.readouterr().err
+
+
 def test_the_ways_of_a_blend_begin_where_the_parent_began(
     small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
