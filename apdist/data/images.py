@@ -198,7 +198,7 @@ def _draft_size(size: tuple[int, int], min_side: int) -> tuple[int, int]:
 
 
 LEAST_SIDE = 32
-"""What networks commonly divide sides by; a thinner image is stretched to it."""
+"""What networks commonly divide sides by; thinner images are stretched to it, or to half the side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,7 @@ class Fit:
     @property
     def least(self) -> int:
         """Smallest side: of a thin image a network would have less than one position left."""
-        return min(self.side, LEAST_SIDE)
+        return min(self.side // 2, LEAST_SIDE)
 
 
 def evaluation_image(data: bytes, fit: Fit) -> NDArray[np.uint8]:

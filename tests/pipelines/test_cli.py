@@ -169,7 +169,10 @@ def test_a_catalogue_that_is_cut_short_is_refused_by_train(
     [
         (["--training.freeze", "backbon.*"], "'backbon.*'; did you mean 'backbone.*'?"),
         (["--training.rates", "linear=2", "poolin=3"], "'poolin'; did you mean 'pooling."),
-        (["--lora.rank", "2", "--lora.targets", "*.query"], "lora.targets: nothing in the network"),
+        (
+            ["--lora.rank", "2", "--lora.targets", "*.query"],
+            "lora.targets: no linear layer or convolution",
+        ),
     ],
 )
 def test_a_pattern_that_names_nothing_is_refused_before_anything_starts(

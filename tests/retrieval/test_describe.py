@@ -116,7 +116,7 @@ def test_images_of_any_shape_are_described_as_each_alone(tmp_path: Path) -> None
     for row, source in enumerate(images.table["source"].to_pylist()):
         alone = torch.from_numpy(evaluation_image(encoded(pictures[int(source)]), fit))
         torch.testing.assert_close(found[row], alone.float().mean(dim=(-2, -1)))
-    assert sorted(network.sizes) == [6, 6, 6, 12]  # 24 x 23 and 24 x 24 are one shape, in fours
+    assert sorted(network.sizes) == [6, 6, 6, 12]  # 32 x 31 and 32 x 32 are one shape, in fours
 
 
 def test_under_bf16_the_network_rounds_and_its_descriptors_are_float32(tmp_path: Path) -> None:

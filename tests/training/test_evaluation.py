@@ -79,4 +79,4 @@ def test_a_network_is_shown_images_as_its_backbone_was_trained(small_config: Con
     traits = {"interpolation": "nearest", "stride": 14}
     network.traits = dataclasses.replace(network.traits, **traits)
     fit = network.fit(28, "longest")
-    assert (fit.interpolation, fit.multiple, fit.size(40, 22)) == ("nearest", 14, (28, 28))
+    assert (fit.interpolation, fit.multiple, fit.size(40, 22)) == ("nearest", 14, (28, 14))
