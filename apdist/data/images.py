@@ -198,7 +198,7 @@ def _draft_size(size: tuple[int, int], min_side: int) -> tuple[int, int]:
 
 
 LEAST_SIDE = 32
-"""What networks commonly divide sides by; thinner images are stretched to it, or to half the side."""
+"""What networks commonly divide sides by; thinner images are stretched to it (or half the side)."""
 
 
 @dataclass(frozen=True, kw_only=True)
