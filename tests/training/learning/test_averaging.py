@@ -104,3 +104,20 @@ def test_descriptors_on_all_ways_are_those_of_the_weights_between() -> None:
             expected.append(net(images))
     torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=0, atol=0)
     assert Ways(net, (), {}).network_on_all() is net
+
+
+def test_the_product_of_an_adapter_is_on_its_way_from_nothing() -> None:
+    torch.manual_seed(0)
+    net = nn.ModuleDict({"a": nn.ModuleDict()})
+    for side, shape in (("lora_A", (2, 5)), ("lora_B", (4, 2))):
+        net["a"][side] = nn.ModuleDict({"default": nn.Linear(shape[1], shape[0], bias=False)})
+    inner, outer = net["a"]["lora_A"]["default"], net["a"]["lora_B"]["default"]
+    nn.init.zeros_(outer.weight)
+    ways = Ways(net, (0.25,), copies(net))
+    with torch.no_grad():
+        inner.weight += 1
+        outer.weight += torch.randn(4, 2)
+    product = outer.weight @ inner.weight
+    with ways.shown(0.25):
+        torch.testing.assert_close(outer.weight @ inner.weight, product / 4)
+    torch.testing.assert_close(outer.weight @ inner.weight, product)
