@@ -33,7 +33,7 @@ from apdist.training.tracking.following import Follower
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.progress import Progress
-from apdist_verbs.terminal.screen import Screen
+from apdist_verbs.terminal.screen import Screen, measured
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +105,8 @@ class TrialScreen(Screen):
 
     def __call__(self, event: Event) -> None:
         """Show one event of the trial."""
-        if isinstance(event, Evaluated):
-            score = f"{event.split} mAP {event.figures[OBJECTIVE]:.4f}"
-            say(f"trial {self.trial}: step {event.step}, {score}")
+        if isinstance(event, Evaluated | Ended):
+            say(f"trial {self.trial}: {measured(event)}")
         elif isinstance(event, Failed):
             warn(f"trial {self.trial}: {event.text}")
         elif isinstance(event, Noticed):

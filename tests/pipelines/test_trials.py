@@ -66,7 +66,7 @@ def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
         "trial t1: training.learning_rate 0.25",
-        "trial t1: step 1, test mAP 0.5000",
+        "trial t1: step 1: test mAP 0.5000, R@1 0.5000, R-precision 0.0000",
     ]
     assert shown.err.splitlines() == [
         "warning: trial t1: step 1: the loss has not moved",

@@ -73,6 +73,8 @@ def test_the_best_weights_are_saved_and_the_test_split_is_read_at_both_ends_only
     assert measured(history) == expected
     of_test = [e.figures for e in history if isinstance(e, Evaluated) and e.split == "test"]
     assert of_test[0] == of_test[1]  # the start was best, and is what the end measures
+    of_step = [e.of_step for e in history if isinstance(e, Evaluated)]
+    assert of_step == [-1, -1, -1, -1, 0]  # the last one measures other weights than those of then
     held_out = [e for e in history if isinstance(e, Evaluated) and e.split == "holdout"]
     assert held_out[0].figures["map"] > held_out[-1].figures["map"]
     (end,) = (e for e in history if isinstance(e, Ended))
