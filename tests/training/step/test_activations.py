@@ -1,10 +1,12 @@
 """What stage 1 keeps for stage 3."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from apdist.training.step import activations
+from apdist.training.step import activations, offloading
 from apdist.training.step.activations import Activations, saved_bytes
 from tests.toy import (
     Toy,
@@ -24,17 +26,20 @@ def test_weights_do_not_count_as_saved_memory() -> None:
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """What travels to the host."""
-    monkeypatch.setattr(activations, "_SMALLEST_OFFLOADED_BYTES", 1)
-    found, right = list[Tensor](), activations._on_host
-    monkeypatch.setattr(
-        activations, "_on_host", lambda saved: (found.append(saved.detach()), right(saved))[1]
-    )
+    monkeypatch.setattr(offloading, "_SMALLEST_OFFLOADED_BYTES", 1)
+    found, right = list[Tensor](), offloading.Offloading._sent_away
+
+    def sent_away(self: Any, saved: Tensor, *storage: Any) -> Any:
+        found.append(saved.detach())
+        return right(self, saved, *storage)
+
+    monkeypatch.setattr(offloading.Offloading, "_sent_away", sent_away)
     return found
 
 
 def test_offloading_moves_activations_but_no_weights(copied: list[Tensor]) -> None:
     model = Toy()
-    addresses = activations.storages_of(model)
+    addresses = offloading.storages_of(model)
     expected, _, _ = one_graph(Toy(), 6)
     assert error_of(run_step(model, 6, activations="offload").gradients, expected) < 1e-10
     assert copied
@@ -52,11 +57,10 @@ def gradients_of(
 ) -> list[Tensor]:
     """All chunks forward, and then backwards chunk by chunk."""
     found = []
-    with activations.keeping(mode, model), torch.autocast("cpu", torch.bfloat16, bf16):
-        for chunk in chunks:
+    kept = activations.keeping(mode, model)
+    for chunk in chunks:
+        with kept, torch.autocast("cpu", torch.bfloat16, bf16):
             found.append(model(chunk).float().square().sum())
-            if bf16:
-                torch.clear_autocast_cache()  # as at the end of a chunk's own block
     for loss in found:
         loss.backward()
     return [p.grad for p in model.parameters() if p.grad is not None]
@@ -86,10 +90,10 @@ def test_each_tensor_travels_once_and_one_that_was_overwritten_again(copied: lis
 
 
 def test_a_tensor_at_the_address_of_one_that_is_gone_is_another(copied: list[Tensor]) -> None:
-    offloading = activations._Offloading(nn.Linear(1, 1))
+    keeping = offloading.Offloading(nn.Linear(1, 1))
     kept = []
     for number in range(50):  # each takes the memory of the one before
-        kept.append(offloading._pack(torch.full((64, 64), float(number))))
+        kept.append(keeping._pack(torch.full((64, 64), float(number))))
     assert [packed.place[0, 0].item() for packed in kept] == list(range(50))
 
 
