@@ -4,11 +4,17 @@ import json
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from apdist.config import RayConfig
 from apdist.data import storage
-from apdist.training.cluster.launch import arrival, loss_explained, ray_cluster
+from apdist.training.cluster.launch import (
+    arrival,
+    loss_explained,
+    ray_cluster,
+    resources_of_nodes,
+)
+from apdist.training.cluster.room import uses_gpus
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
@@ -39,8 +45,8 @@ class Options:
     """`local` starts Ray on this machine; `auto` or host:port joins a running cluster."""
     num_workers: int = 2
     """Actors that each hold the model."""
-    use_gpu: bool = False
-    """One GPU for each actor."""
+    use_gpu: Literal["auto", "yes", "no"] = "auto"
+    """A GPU for each actor, or none. auto: where the machine, or the cluster, has that many."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.num_workers < 1:
@@ -78,7 +84,7 @@ def extract(options: Options) -> None:
     config = RayConfig(
         address=options.address, num_workers=options.num_workers, use_gpu=options.use_gpu
     )
-    say_if_idle(config, "apdist extract with --use-gpu")
+    say_if_idle(config, "apdist extract with --num-workers")
     going_on = "the same command goes on with the shards that are missing"
     with ExitStack() as stack:
         with phase(arrival(config)):
@@ -87,7 +93,8 @@ def extract(options: Options) -> None:
         if not storage.create(storage.join(out, CONTENTS), json.dumps(contents).encode()):
             refuse_others(out, contents)  # another process may have begun meanwhile
         try:
-            _extract(options, run.uri, shards, out, waiting)
+            with_gpus = uses_gpus(config, resources_of_nodes())
+            _extract(options, with_gpus, run.uri, shards, out, waiting)
         except BaseException:
             if not any(storage.exists(_target(out, name)) for name in names):
                 storage.remove(storage.join(out, CONTENTS))  # nothing came of it
@@ -129,7 +136,9 @@ def refuse_others(out: str, contents: dict[str, str]) -> None:
         )
 
 
-def _extract(options: Options, run: str, shards: str, out: str, names: list[str]) -> None:
+def _extract(
+    options: Options, with_gpus: bool, run: str, shards: str, out: str, names: list[str]
+) -> None:
     with phase("loading Ray Data"):
         import ray.data
 
@@ -144,7 +153,7 @@ def _extract(options: Options, run: str, shards: str, out: str, names: list[str]
             fn_constructor_args=(run, shards, out, options.batch_size),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(options.num_workers, len(names))),
-            num_gpus=1 if options.use_gpu else None,
+            num_gpus=1 if with_gpus else None,
         )
         for row in described.iter_rows():
             if row["refused"]:
