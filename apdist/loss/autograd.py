@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from apdist.loss.batch import Batch
-from apdist.loss.gradient import Reading, first_pass, read_sums, score_rows
+from apdist.loss.gradient import first_pass, read_sums, score_rows
 from apdist.loss.results import Diagnostics, RowScores
 
 
@@ -36,8 +36,7 @@ class _TiledLoss(torch.autograd.Function):
             options = dataclasses.replace(batch.options, cache_mib=0)
             batch = dataclasses.replace(batch, options=options)
             every = slice(0, len(descriptors))
-            sums = Reading(first_pass(batch, every, _same).sums)
-            loss, diagnostics = read_sums(batch, sums)
+            loss, diagnostics = read_sums(batch, first_pass(batch, every, _same).sums)
         else:
             scores = _scored(batch)
             loss, diagnostics, ctx.gradient = scores.loss, scores.diagnostics, scores.gradient

@@ -7,8 +7,7 @@
 No more than one tile of similarities exists at a time. The second pass computes it again, unless
 the first could keep one byte a pair: the interval between two bin centres that its score is in.
 
-A GPU is given all its work before anything is read from it: one wait for a loss and its gradient,
-and only for the first pass: what comes after the gradient is prepared while it is computed.
+A GPU is given all its work before anything is read from it: one wait for a loss and its gradient.
 
 Shapes: n images in the global batch, b of them rows of this worker, d descriptor size, M bins.
 """
@@ -118,10 +117,9 @@ def score_rows(
         ValueError: a descriptor is not finite or not of unit length.
     """
     found = first_pass(batch, rows, sum_over_workers)
-    sums = Reading(found.sums)
     slopes = gather_rows(found.slopes)  # (n, 2, M-1)
     gradient = second_pass(batch, rows, slopes, found.codes)
-    loss, diagnostics = read_sums(batch, sums)
+    loss, diagnostics = read_sums(batch, found.sums)
     return RowScores(loss, found.average_precision, gradient, diagnostics, listwise_loss=loss)
 
 
@@ -201,31 +199,13 @@ def second_pass(batch: Batch, rows: slice, slopes: Tensor, codes: Codes) -> Tens
     return gradient
 
 
-class Reading:
-    """Numbers on their way to the host: a GPU goes on with what comes after them."""
-
-    def __init__(self, numbers: Tensor) -> None:
-        self.there = numbers
-        self._here = numbers.to("cpu", non_blocking=True)  # page-locked, when it comes from a GPU
-        self._arrived = torch.cuda.Event() if numbers.is_cuda else None
-        if self._arrived:
-            self._arrived.record(torch.cuda.current_stream(numbers.device))
-
-    def numbers(self) -> list[float]:
-        """All of them: waits for those, not for what was asked of the GPU since."""
-        if self._arrived:
-            self._arrived.synchronize()
-        found: list[float] = self._here.tolist()
-        return found
-
-
-def read_sums(batch: Batch, reading: Reading) -> tuple[Tensor, Diagnostics]:
-    """() float64 loss, and its by-products, from the global sums: waits for the device.
+def read_sums(batch: Batch, sums: Tensor) -> tuple[Tensor, Diagnostics]:
+    """() float64 loss, and its by-products, from the global ``sums``: waits for the device.
 
     Raises:
         ValueError: a descriptor is not finite or not of unit length, if that was left to check.
     """
-    sums, numbers = reading.there, reading.numbers()[:NUM_SCALARS]
+    numbers = sums[:NUM_SCALARS].tolist()
     total, weight, num_queries, num_lone, num_positives, num_wrong, num_off_length = numbers
     if num_off_length > 0:
         check_lengths(batch.descriptors, batch.tolerance)
