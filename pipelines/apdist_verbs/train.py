@@ -162,7 +162,7 @@ def chosen_by(data: DataConfig, held_out: Catalogue | None) -> str:
         where = f"{len(held_out)} images of the split {data.validation_split!r}, of {num}"
     else:
         where = f"{len(held_out)} held-out images of {num}"
-    return f"the best weights are chosen by {where}"
+    return f"weights are chosen by {where}"
 
 
 def check_model(config: Config) -> str:
