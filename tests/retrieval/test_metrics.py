@@ -36,6 +36,8 @@ def slow_scores(hits: list[bool], k: int) -> dict[str, float]:
         "recall": float(places[0] <= k),
         "map": sum(p for p, place in zip(precisions, places, strict=True) if place <= k)
         / min(k, len(places)),
+        "map_at_r": sum(p for p, at in zip(precisions, places, strict=True) if at <= len(places))
+        / len(places),
         "r_precision": sum(hits[: len(places)]) / len(places),
         "mrr": 1 / places[0],
         **{f"curve{level}": value for level, value in enumerate(curve)},
@@ -50,6 +52,7 @@ def assert_equals_slow(
     assert scores.mean_average_precision == pytest.approx(mean["ap"], abs=1e-12)
     assert scores.recall_at[k] == pytest.approx(mean["recall"], abs=1e-12)
     assert scores.map_at[k] == pytest.approx(mean["map"], abs=1e-12)
+    assert scores.map_at_r == pytest.approx(mean["map_at_r"], abs=1e-12)
     assert scores.r_precision == pytest.approx(mean["r_precision"], abs=1e-12)
     assert scores.mean_reciprocal_rank == pytest.approx(mean["mrr"], abs=1e-12)
     curve = [mean[f"curve{level}"] for level in range(101)]
@@ -106,6 +109,7 @@ def test_metrics_equal_those_of_pytorch_metric_learning() -> None:
     scores = score_labelled(descriptors, labels)
     assert scores.mean_average_precision == pytest.approx(0.511227726501, abs=1e-6)
     assert scores.recall_at[1] == pytest.approx(0.613333333333, abs=1e-6)
+    assert scores.map_at_r == pytest.approx(0.357144586602, abs=1e-6)
     assert scores.r_precision == pytest.approx(0.45531000481, abs=1e-6)
     assert scores.mean_reciprocal_rank == pytest.approx(0.733285069466, abs=1e-6)
 
