@@ -201,7 +201,7 @@ def _map_at(k: int) -> str:
 
 
 def _recall_at(k: int) -> str:
-    return f"1 where a positive is among the first {k}, not the share of positives found"
+    return f"share of queries with a positive among the first {k}; not of positives found"
 
 
 def recall_figure(k: int, seen: Seen = SHOWN) -> Figure[RetrievalScores]:

@@ -5,7 +5,8 @@ Shapes: q queries, d descriptor size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from apdist.arrays import Array
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, codes_and_names, read_catalogue
+from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth, JudgedQuery
 from apdist.retrieval.protocols.distractors import DescriptorTables, open_tables
 from apdist.retrieval.protocols.judging import refuse_missing, rows_of_keys
 from apdist.retrieval.protocols.searching import score_judged
@@ -25,7 +27,6 @@ from apdist_verbs.terminal.devices import best_device
 from apdist_verbs.terminal.progress import phase, progress_bar
 
 if TYPE_CHECKING:
-    from apdist.data.ground_truth.ground_truth import GroundTruth
     from apdist.data.images import Box
     from apdist.model.pretrained import TrainedModel
     from apdist.training.run_folder.runs import Run
@@ -52,6 +53,7 @@ def measure_judged(
     """
     with phase("reading the catalogue"):
         catalogue = read_catalogue(shards)
+        ground_truth = by_keys(ground_truth, catalogue)
         rows = query_rows(ground_truth, catalogue, (query_split, gallery_split))
         check_boxes(ground_truth, catalogue, rows)
         gallery = split_of(run.config, shards, gallery_split)
@@ -110,6 +112,27 @@ def _told(tables: DescriptorTables, update: object) -> Iterator[Array]:
         done += len(part)
         assert callable(update)
         update(done)
+
+
+def by_keys(ground_truth: GroundTruth, catalogue: Catalogue) -> GroundTruth:
+    """``ground_truth`` with the keys of images that it names as their source, as persons do."""
+    names = {name for query in ground_truth.queries for name in (query.key, *query.judged())}
+    keys = catalogue.column("key")
+    known = pc.filter(keys, pc.is_in(keys, pa.array(names, pa.string()))).to_pylist()
+    sources = catalogue.column("source")
+    rows = np.flatnonzero(pc.is_in(sources, pa.array(names - {*known}, pa.string())).to_numpy())
+    pairs = zip(sources.take(rows).to_pylist(), keys.take(rows).to_pylist(), strict=True)
+    found = dict(pairs)
+    if len(found) < len(rows):
+        return ground_truth  # one name for several images is none
+    return dataclasses.replace(
+        ground_truth, queries=tuple(_renamed(query, found) for query in ground_truth.queries)
+    )
+
+
+def _renamed(query: JudgedQuery, keys: Mapping[str, str]) -> JudgedQuery:
+    lists = {name: tuple(keys.get(n, n) for n in getattr(query, name)) for name in JUDGEMENTS}
+    return dataclasses.replace(query, key=keys.get(query.key, query.key), **lists)
 
 
 def query_rows(ground_truth: GroundTruth, catalogue: Catalogue, splits: Sequence[str]) -> list[int]:
