@@ -19,8 +19,8 @@ class ModelConfig:
     (pretrained; extra `lite0`), or hub:NAME, a vision model of transformers on the hub or in a
     folder (extra `hub`)."""
     weights: str = ""
-    """File with backbone weights (.safetensors or .pth), or model.safetensors of a run, whose pooling
-    and linear layer are taken, too; empty: the backbone's own start."""
+    """File with backbone weights (.safetensors or .pth), or the model.safetensors of a run, whose
+    pooling and linear layer are taken, too; empty: the backbone's own start."""
     pixel_mean: tuple[float, ...] = ()
     """Means of red, green and blue in [0, 1] that are subtracted; empty: the backbone's own."""
     pixel_std: tuple[float, ...] = ()
@@ -28,7 +28,7 @@ class ModelConfig:
     local_whitening: bool = False
     """A linear layer on each position of the features before they are pooled, as in cirtorch."""
     centre_bias: float = 0.0
-    """Weigh features in the middle of the map by up to 1 + this before they are pooled (dirtorch)."""
+    """Weigh features in the middle of the map by up to 1 + this before pooling, as in dirtorch."""
     pooling: Literal["auto", "gem", "mean", "max", "cls", "cls+mean", "rmac", "attention"] = "auto"
     """From the backbone's features to one vector: gem, mean, max or rmac of its map, the class
     token (cls), both beside each other (cls+mean), or the model's own attention pooling. auto: gem
@@ -38,8 +38,8 @@ class ModelConfig:
     gem_per_channel: bool = False
     """A GeM exponent for each channel, in place of one for all."""
     regional: bool = False
-    """Pool each of R-MAC's regions by itself, with a linear layer on its unit vector, and add up what
-    it gives, of unit length again (cirtorch)."""
+    """Pool each of R-MAC's regions by itself, with a linear layer on its unit vector, and add up
+    what it gives, of unit length again, as in cirtorch."""
     dim: int = 128
     """Size of the descriptor; 0: no linear layer, the descriptor is what was pooled."""
     norm_before_linear: bool = False

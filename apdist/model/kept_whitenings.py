@@ -42,8 +42,8 @@ def find_whitening(run: str, name: str, dim: int) -> Whitening:
     else:
         has = f"it has {', '.join(names)}" if names else "it has none"
         raise ValueError(
-            f"{run} has no whitening {name!r}: {has}{suggestion(name, names)}; give one of its own, "
-            f"or a file that ends with {_SUFFIX}"
+            f"{run} has no whitening {name!r}: {has}{suggestion(name, names)}; give one of its "
+            f"own, or a file that ends with {_SUFFIX}"
         )
     found = load_whitening(uri)
     if len(found.mean) != dim:

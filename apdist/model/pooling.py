@@ -28,8 +28,8 @@ def choose_pooling(config: ModelConfig, traits: Traits) -> str:
         _refuse_unfit(chosen, config, traits)
     if config.regional and chosen not in ("gem", "mean", "max"):
         raise ValueError(
-            f"model.regional pools regions by gem, mean or max, and model.pooling {config.pooling} is "
-            f"{chosen} for {config.backbone}; name one of these, or leave it out"
+            f"model.regional pools regions by gem, mean or max, and model.pooling {config.pooling} "
+            f"is {chosen} for {config.backbone}; name one of these, or leave it out"
         )
     if config.gem_per_channel and chosen != "gem":
         raise ValueError(
@@ -116,13 +116,13 @@ class Regional(nn.Module):
     def forward(self, features: Features) -> Tensor:
         """Pool the maps (b, c, h, w) of ``features`` to (b, c)."""
         maps = features.maps
-        regions = regions_of(*maps.shape[-2:], self.num_levels)
+        regions = regions_of(maps.shape[-2], maps.shape[-1], self.num_levels)
         parts = [maps, *(maps[..., y : y + side, x : x + side] for y, x, side in regions)]
         pooled = torch.stack([self.pooling(Features(part)) for part in parts])  # (r, b, c)
         # As in `DescriptorNet`, half precision would cost the gradient.
         with torch.autocast(maps.device.type, enabled=False):
             whitened = self.linear(unit_length(pooled, self.norm_eps))
-            summed = unit_length(whitened, self.norm_eps).sum(dim=0)  # (b, c)
+            summed: Tensor = unit_length(whitened, self.norm_eps).sum(dim=0)  # (b, c)
             return unit_length(summed, self.norm_eps)
 
 
@@ -140,7 +140,8 @@ def towards_centre(maps: Tensor, bias: float) -> Tensor:
     """
     weights = maps.new_ones((1, 1, 4, 4))
     weights[..., 1:3, 1:3] += bias
-    return maps * F.interpolate(weights, maps.shape[-2:], mode="bilinear", align_corners=True)
+    shape = maps.shape[-2:]
+    return maps * F.interpolate(weights, shape, mode="bilinear", align_corners=True)
 
 
 def rmac(maps: Tensor, num_levels: int = 3, eps: float = 1e-6) -> Tensor:

@@ -1,8 +1,8 @@
 """Checkpoints of cnnimageretrieval-pytorch (cirtorch): what a state_dict is of, stands in ``meta``.
 
 Its network (``imageretrievalnet.py``): backbone, a linear layer at each position if
-``local_whitening``, pooling (of regions, if ``regional``), an L2 norm, and if ``whitening`` a linear
-layer with another L2 norm. Its norms divide by the length + 1e-6.
+``local_whitening``, pooling (of regions, if ``regional``), an L2 norm, and if ``whitening`` a
+linear layer with another L2 norm. Its norms divide by the length + 1e-6.
 """
 
 from collections.abc import Mapping

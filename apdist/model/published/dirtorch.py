@@ -68,8 +68,8 @@ def _refuse_unknown(name: str, options: Mapping[str, Any]) -> None:
     for option, value in options.items():
         if value and option not in _READ | _IDLE:
             raise ValueError(
-                f"{name} has the model option {option} {value!r:.40}, which apdist's networks do not "
-                "have: its descriptors would be others"
+                f"{name} has the model option {option} {value!r:.40}, which apdist's networks do "
+                "not have: its descriptors would be others"
             )
 
 

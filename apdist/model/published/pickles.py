@@ -6,7 +6,6 @@ by name. Nothing of torch, numpy or scikit-learn is called while a file is read,
 lives on can be changed by it: numbers are made of the bytes afterwards, by `tensor`.
 """
 
-import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,9 @@ class RefusedError(ValueError):
 class Storage(Protocol):
     """Numbers of one type that lie in the file."""
 
-    dtype: torch.dtype
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its numbers."""
 
     def numbers(self) -> Tensor:
         """All of them (n,)."""
@@ -55,14 +56,11 @@ class StoredTensor(Inert):
             ValueError: they do not lie in the file.
         """
         numbers, shape, strides = self.storage.numbers(), self.shape, self.strides
-        sound = len(shape) == len(strides) and min((self.offset, *shape, *strides)) >= 0
+        sound = len(shape) == len(strides) and min(self.offset, *shape, *strides, 0) == 0
         last = self.offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=False))
+        size = torch.Size(shape).numel()
         # A step of 0 would make a tensor of any size of a single number.
-        if (
-            not sound
-            or math.prod(shape) > len(numbers)
-            or (math.prod(shape) and last >= len(numbers))
-        ):
+        if not sound or size > len(numbers) or (size and last >= len(numbers)):
             raise ValueError(f"a tensor {shape} is said to lie in {len(numbers)} numbers")
         return numbers.as_strided(shape, strides, self.offset)
 
@@ -129,7 +127,7 @@ class StoredPCA(Inert):
         self.attributes |= state
 
 
-class StoredDict(dict[Any, Any], Inert):  # type: ignore[misc]
+class StoredDict(dict[Any, Any], Inert):
     """A dict that remembers the order of its keys, as all do now."""
 
     def __setstate__(self, state: Any) -> None:  # type: ignore[override]
@@ -181,7 +179,7 @@ class Unpickler(pickle.Unpickler):
         found = _NAMES.get((_renamed(module), name))
         if found is None:
             raise RefusedError(f"asks for {module}.{name}; {ADMITTED}")
-        # Objects are made of a class, and of one for each file: what it does to it, it does to itself.
+        # Objects need a class: a new one for each name, so that nothing lasts that is done to it.
         return type("PCA", (StoredPCA,), {}) if found is StoredPCA else Admitted(found)
 
     def persistent_load(self, pid: Any) -> Storage:
@@ -214,7 +212,7 @@ def _scalar(kind: Any, data: Any) -> Any:
 
 def _tensor(storage: Storage, offset: int, shape: Any, strides: Any, *_more: Any) -> StoredTensor:
     """What `torch._utils._rebuild_tensor_v2` is given; gradients and hooks are passed over."""
-    return StoredTensor(storage, offset, tuple(shape), tuple(strides))
+    return StoredTensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
 def _reconstructed(kind: Any, *_base: Any) -> Any:
@@ -235,7 +233,7 @@ def _renamed(module: str) -> str:
     }.get(module, module)
 
 
-_NUMBERS = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split())
+_NUMBERS = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
 _STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,

@@ -68,7 +68,7 @@ def named_tensors(name: str, state: Any) -> dict[str, Tensor]:
             raise ValueError(
                 f"{name} has {key!r:.80} in its state_dict: {_shown(value)}, no tensor"
             )
-    return {key.removeprefix("module."): value.tensor() for key, value in state.items()}
+    return {key.removeprefix("module."): _read(name, key, value) for key, value in state.items()}
 
 
 def fitted(
@@ -98,7 +98,8 @@ def fitted(
     found = {key: value for key, value in tensors.items() if not key.startswith(tuple(unused))}
     if wrong := differences(found, {key: expected[own] for key, own in ours.items()}):
         raise ValueError(
-            f"{name} has other parameters than the {model.config.backbone} that it says it is: {wrong}"
+            f"{name} has other parameters than the {model.config.backbone} that it says it is: "
+            f"{wrong}"
         )
     for whitening_name, whitening in model.whitenings.items():
         if len(whitening.mean) != network.dim:
@@ -181,7 +182,7 @@ def backbone_of(name: str, told: str, given: Given) -> str:
     return backbone
 
 
-def pixels_of(name: str, mean: Any, std: Any, given: Given) -> dict[str, tuple[float, ...]]:
+def pixels_of(name: str, mean: Any, std: Any, given: Given) -> dict[str, Any]:
     """Options of the pixels; none where they are ImageNet's.
 
     Raises:
@@ -213,7 +214,7 @@ def numbers_of(name: str, what: str, value: Any) -> tuple[float, ...]:
         ValueError: they are none.
     """
     if isinstance(value, StoredTensor | StoredArray):
-        value = value.tensor().flatten().tolist()
+        value = _read(name, what, value).flatten().tolist()
     if isinstance(value, bool | int | float):
         value = [value]
     if not isinstance(value, list | tuple) or not all(isinstance(v, int | float) for v in value):
@@ -229,10 +230,17 @@ def matrix_of(name: str, what: str, value: Any) -> Tensor:
     """
     if not isinstance(value, StoredTensor | StoredArray):
         raise ValueError(f"{name} has {_shown(value)} as {what}, no array")
-    found = value.tensor().double()
+    found = _read(name, what, value).double()
     if not found.isfinite().all():
         raise ValueError(f"{name} has NaN or infinity in {what}")
     return found
+
+
+def _read(name: str, what: str, value: StoredTensor | StoredArray) -> Tensor:
+    try:
+        return value.tensor()
+    except Exception as error:  # a damaged archive fails with whatever its bytes lead to
+        raise ValueError(f"{name} is cut or damaged, at {what} ({error}); get it again") from error
 
 
 def _begun(key: str, prefixes: Sequence[tuple[str, str]]) -> str:

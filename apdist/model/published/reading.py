@@ -28,7 +28,7 @@ def read_published(data: bytes, name: str, given: Given) -> Published:
         given: what the file may leave open.
 
     Raises:
-        ValueError: it is no such file, is damaged, asks for code, or does not say all that is needed.
+        ValueError: it is no such file, damaged, asks for code, or does not say all that is needed.
     """
     if name.endswith(".safetensors"):
         return read_resnet(name, _safetensors(data, name), given)

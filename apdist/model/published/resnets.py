@@ -39,17 +39,14 @@ def read_resnet(name: str, tensors: Mapping[str, Tensor], given: Given) -> Publi
         )
     if given.gem_p and given.pooling != "gem":
         raise ValueError(f"--gem-p belongs to --pooling gem, got --pooling {given.pooling}")
+    # ImageNet's statistics stand on the pages that offer such files, not in them.
+    told = given.pixel_mean or given.pixel_std
     config = ModelConfig(
         backbone=backbone,
         pooling=given.pooling,  # type: ignore[arg-type]
         gem_p=given.gem_p or _DEFAULT_P,
         dim=0,
-        # Those of ImageNet stand on the pages that offer the files, not in them.
-        **(
-            {}
-            if not given.pixel_mean and not given.pixel_std
-            else pixels_of(name, None, None, given)
-        ),
+        **(pixels_of(name, None, None, given) if told else {}),
     )
     own = {} if given.pooling != "gem" else {"pooling.p": torch.tensor([config.gem_p])}
     kept = {key: value for key, value in tensors.items() if not key.startswith(_CLASSIFIER)}
@@ -74,8 +71,8 @@ def _recognised(name: str, tensors: Mapping[str, Tensor]) -> str:
     nearest = max(RESNETS, key=lambda name: _num_alike(found, expected[name]))
     if not _num_alike(found, expected[nearest]):
         raise ValueError(
-            f"{name} holds no ResNet by torchvision's names, which begin with conv1.weight; its own "
-            f"begin with {', '.join(list(tensors)[:3])}"
+            f"{name} holds no ResNet by torchvision's names, which begin with conv1.weight; its "
+            f"own begin with {', '.join(list(tensors)[:3])}"
         )
     raise ValueError(
         f"{name} is none of {', '.join(RESNETS)}; next to {nearest}: "

@@ -9,7 +9,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -122,7 +122,7 @@ def _sequence(data: bytes) -> Any:
         return part if view is None else _View(part, int(view[1]), int(view[2]))
 
     found = Unpickler(file, storage).load()
-    order = "little" if machine.get("little_endian", True) else "big"
+    order: Literal["little", "big"] = "little" if machine.get("little_endian", True) else "big"
     keys, at = Unpickler(file).load(), file.tell()
     if version != 1001 or set(keys) != set(parts):
         raise ValueError("its storages are not those that it names")

@@ -1,8 +1,6 @@
 """Published models describe as the published code does; what is no published model is refused."""
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
