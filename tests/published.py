@@ -7,6 +7,7 @@ import types
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from apdist.model.backbones import build_backbone
+from apdist.model.published.pickles import StoredPCA, StoredTensor
 
 PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 """The published figures are of images that are normalised already."""
@@ -164,3 +166,34 @@ def resnet_state(backbone: str = "resnet18") -> dict[str, Tensor]:
     width = 512 if backbone == "resnet18" else 2048
     shapes |= {"fc.weight": torch.Size((1000, width)), "fc.bias": torch.Size((1000,))}
     return by_formula(shapes, dtype=torch.float32)
+
+
+def stored(content: Any) -> Any:
+    """``content`` as it is after reading, without a file between."""
+    if isinstance(content, dict):
+        return {key: stored(value) for key, value in content.items()}
+    if isinstance(content, PCA):
+        pca = StoredPCA()
+        pca.attributes = stored(vars(content))
+        return pca
+    if isinstance(content, np.ndarray):
+        content = torch.from_numpy(content)
+    if isinstance(content, Tensor):
+        return StoredTensor(Memory(content), 0, tuple(content.shape), content.stride())
+    return content
+
+
+@dataclass
+class Memory:
+    """A storage that lies in no file."""
+
+    tensor: Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its numbers."""
+        return self.tensor.dtype
+
+    def numbers(self) -> Tensor:
+        """All of them (n,)."""
+        return self.tensor.as_strided((self.tensor.numel(),), (1,))

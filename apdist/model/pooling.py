@@ -130,7 +130,8 @@ def unit_length(vectors: Tensor, eps: float = 0.0) -> Tensor:
     """``vectors`` (..., c) over their length plus ``eps``."""
     if not eps:
         return F.normalize(vectors, dim=-1)
-    return vectors / (vectors.norm(dim=-1, keepdim=True) + eps)
+    lengths: Tensor = vectors.norm(dim=-1, keepdim=True)
+    return vectors / (lengths + eps)
 
 
 def towards_centre(maps: Tensor, bias: float) -> Tensor:

@@ -50,12 +50,12 @@ def evaluate(run: Run, shards: str = "", split: str = "") -> RetrievalScores:
 
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
-    from apdist_verbs.described import describe, split_name, split_of, trained_model
+    from apdist_verbs.described import describe, shards_of, split_name, split_of, trained_model
     from apdist_verbs.start.checks import check_evaluation_split
     from apdist_verbs.terminal.devices import best_device
 
     model = trained_model(run)
-    where = storage.absolute(shards or run.config.data.shards)
+    where = shards_of(run, shards)
     which = split or split_name(run)
     check_evaluation_split(split_of(run.config, where, which), which)
     found = describe(run.uri, model.model_id, where, which)
