@@ -73,6 +73,7 @@ def dirtorch_content(
     options: dict[str, Any],
     *,
     num_exponents: int = 1,
+    out_dim: int = 2048,
     dtype: torch.dtype = torch.float32,
     **more: Any,
 ) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def dirtorch_content(
     backbone = str(options.get("arch", "resnet18_rmac")).removesuffix("_rmac")
     shapes = backbone_shapes(backbone)
     width = shapes["layer4.0.bn1.weight"][0] * (1 if backbone == "resnet18" else 4)
-    shapes |= {"fc.weight": torch.Size((2048, width)), "fc.bias": torch.Size((2048,))}
+    shapes |= {"fc.weight": torch.Size((out_dim, width)), "fc.bias": torch.Size((out_dim,))}
     if options.get("pooling", "gem").startswith("gem"):
         shapes["adpool.p"] = torch.Size((num_exponents,))
     return {

@@ -176,7 +176,8 @@ class Unpickler(pickle.Unpickler):
         """
         if module in ("torch", "torch.cuda") and name in _STORAGES:
             return StorageType(_STORAGES[name])
-        found = _NAMES.get((_renamed(module), name))
+        module = _renamed(module)
+        found = _NAMES.get((module, name))
         if found is None:
             raise RefusedError(f"asks for {module}.{name}; {ADMITTED}")
         # Objects need a class: a new one for each name, so that nothing lasts that is done to it.
@@ -260,6 +261,7 @@ _NAMES: dict[tuple[str, str], Callable[..., Any]] = {
     ("sklearn.decomposition._pca", "PCA"): StoredPCA,
     ("_codecs", "encode"): lambda text, *_: text.encode("latin1"),
     ("copyreg", "_reconstructor"): _reconstructed,
+    ("builtins", "bytes"): lambda: b"",  # as protocol 2 has no bytes
     ("builtins", "object"): object,  # only ever an argument of _reconstructor
     ("builtins", "set"): lambda items=(): set(items),
 }

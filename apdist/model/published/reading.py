@@ -30,6 +30,15 @@ def read_published(data: bytes, name: str, given: Given) -> Published:
     Raises:
         ValueError: it is no such file, damaged, asks for code, or does not say all that is needed.
     """
+    try:
+        return _read(data, name, given)
+    except ValueError as error:
+        if name in str(error):
+            raise
+        raise ValueError(f"{name}: {error}") from error  # an option that it has is none for us
+
+
+def _read(data: bytes, name: str, given: Given) -> Published:
     if name.endswith(".safetensors"):
         return read_resnet(name, _safetensors(data, name), given)
     content = read_checkpoint(data, name)

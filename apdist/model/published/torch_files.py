@@ -18,6 +18,8 @@ from apdist.model.published.pickles import RefusedError, Unpickler
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _ZIP = b"PK\x03\x04"
+_PICKLES = (b"\x80", b"c", b"(")
+"""How pickles begin: by their protocol, or of the first one by a name or a mark."""
 
 
 def read_checkpoint(data: bytes, name: str) -> Any:
@@ -107,7 +109,7 @@ def _zip(data: bytes) -> Any:
 
 def _sequence(data: bytes) -> Any:
     file = io.BytesIO(data)
-    if Unpickler(file).load() != _MAGIC:
+    if not data.startswith(_PICKLES) or Unpickler(file).load() != _MAGIC:
         raise ValueError("it does not begin as one")
     version, machine = Unpickler(file).load(), Unpickler(file).load()
     parts: dict[str, _Part] = {}

@@ -2,6 +2,7 @@
 
 import copyreg
 import io
+import os
 import pickle
 import struct
 from typing import Any
@@ -38,13 +39,13 @@ EXTENSION = 240
 HARMFUL = {
     "GLOBAL and REDUCE": (b"cos\nsystem\n" + text(HARM) + b"\x85R.", "os.system"),
     "GLOBAL alone": (b"cbuiltins\neval\n.", "builtins.eval"),
-    "its name in Python 2": (b"c__builtin__\neval\n.", "__builtin__.eval"),
+    "its name in Python 2": (b"c__builtin__\neval\n.", "asks for builtins.eval"),
     "STACK_GLOBAL": (b"\x80\x04" + text("posix") + text("system") + b"\x93.", "posix.system"),
     "a name with dots": (
         b"\x80\x04" + text("torch") + text("Size.mro") + b"\x93.",
         "torch.Size.mro",
     ),
-    "INST": (b"(" + text(HARM)[0:0] + b"S'x'\nios\nsystem\n.", "os.system"),
+    "INST": (b"(S'x'\nios\nsystem\n.", "os.system"),
     "OBJ": (b"(cos\nsystem\n" + text(HARM) + b"o.", "os.system"),
     "NEWOBJ": (b"csubprocess\nPopen\n)\x81.", "subprocess.Popen"),
     "NEWOBJ_EX": (b"\x80\x04csubprocess\nPopen\n)}\x92.", "subprocess.Popen"),
@@ -75,10 +76,8 @@ HARMFUL = {
 
 
 @pytest.mark.parametrize("name", HARMFUL)
-def test_what_asks_for_code_is_refused_by_name(name: str, tmp_path: Any) -> None:
+def test_what_asks_for_code_is_refused_by_name(name: str) -> None:
     data, message = HARMFUL[name]
-    import os
-
     copyreg.add_extension("os", "system", EXTENSION)  # a program that reads a file may have some
     try:
         with pytest.raises(RefusedError) as refused:

@@ -1,6 +1,7 @@
 """Files of `torch.save` in both formats: as torch reads them; cut, damaged and foreign ones not."""
 
 import io
+import os
 import zipfile
 from collections import OrderedDict
 from typing import Any
@@ -95,8 +96,6 @@ def test_a_zip_that_unfolds_is_refused() -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_that_asks_for_code_is_refused_by_its_name(zipped: bool) -> None:
-    import os
-
     for function, name in ((os.system, r"(posix|nt)\.system"), (eval, r"builtins\.eval")):
         data = saved({"a": WHOLE, "b": Calls(function, "1")}, zipped=zipped)
         with pytest.raises(ValueError, match=rf"^it\.pth asks for {name}; only tensors, numpy"):
