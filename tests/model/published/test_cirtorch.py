@@ -58,10 +58,11 @@ def test_regions_are_pooled_whitened_and_added_as_by_its_definition() -> None:
     assert model.config.regional
     state = {name: value.double() for name, value in model.state.items()}
     maps = maps_of(model)
-    # A map of 2 x 3 has, by R-MAC's grid, itself, 1 row of 2 squares of 2, 2 x 3 squares of 1.
+    # R-MAC's grid on 2 x 3, by hand: all of it, 1 x 2 squares of 2, 2 x 3 and 3 x 4 squares of 1.
     assert maps.shape[-2:] == (2, 3)
     parts = [maps, maps[..., :2], maps[..., 1:]]
-    parts += [maps[..., y : y + 1, x : x + 1] for y in (0, 1) for x in (0, 1, 2)]
+    for rows, columns in (((0, 1), (0, 1, 2)), ((0, 0, 1), (0, 0, 1, 2))):
+        parts += [maps[..., y : y + 1, x : x + 1] for y in rows for x in columns]
     p = state["pooling.pooling.p"]
     total = torch.zeros(2, 512, dtype=torch.float64)
     for part in parts:
@@ -131,7 +132,7 @@ def test_what_the_meta_leaves_open_is_asked_for() -> None:
     ("meta", "message"),
     [
         ({"architecture": "vgg16"}, "F is a vgg16, and apdist has"),
-        ({"architecture": "resnet50"}, r"other parameters .* \d+ missing \(features\.4\.0\.bn3"),
+        ({"architecture": "resnet50"}, r"other parameters .* \d+ missing \(features\.4\.0\.conv3"),
         ({"pooling": "netvlad"}, "F pools by 'netvlad'; expected gem, gemmp, mac"),
         ({"pooling": "mac"}, r"1 unexpected \(pool\.p\)"),
         ({"whitening": True}, "says that it whitens, and has no whiten.weight"),
