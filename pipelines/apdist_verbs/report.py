@@ -108,7 +108,8 @@ def ranked_queries(
     reader = ImageReader(found.catalogue)
     rows = torch.tensor([row for _, row in chosen])
     descriptors = found.descriptors.to(best_device())
-    values, ranked = nearest_rows(descriptors[rows], descriptors, options.results + 1)
+    count = min(options.results + 1, len(descriptors))
+    values, ranked = nearest_rows(descriptors[rows], descriptors, count)
     queries = []
     for (group, row), value, order in zip(chosen, values.tolist(), ranked.tolist(), strict=True):
         others = [(s, r) for s, r in zip(value, order, strict=True) if r != row]

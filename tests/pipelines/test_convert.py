@@ -66,6 +66,8 @@ def test_a_converted_model_is_measured_indexed_searched_reported_and_trained_on(
     )
     config = from_json((Path(out) / "config.json").read_text())
     assert config.data.shards == shards
+    assert main(["train", "--resume", out]) == 2
+    assert "begin one with its weights: apdist train --config" in capsys.readouterr().err
     network = build_model(config.model).eval()
     images = torch.rand(1, 3, 64, 64)
     assert torch.equal(network(images), load_model(out).network(images))
