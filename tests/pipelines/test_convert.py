@@ -17,7 +17,7 @@ from apdist.model.published.published import Given
 from apdist.model.published.reading import read_published
 from apdist_verbs.__main__ import main
 from apdist_verbs.described import find_run, shards_of
-from tests import published
+from tests import published_models as published
 from tests.model.published.test_pickles import Calls
 from tests.pictures import encoded, picture, write_small_set
 

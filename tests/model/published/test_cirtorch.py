@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from apdist.model.backbones import build_backbone
 from apdist.model.published.cirtorch import read_cirtorch
 from apdist.model.published.published import Given, Published
-from tests import published
+from tests import published_models as published
 
 META = {
     "architecture": "resnet18",

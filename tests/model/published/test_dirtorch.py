@@ -8,7 +8,7 @@ import torch
 
 from apdist.model.published.dirtorch import read_dirtorch
 from apdist.model.published.published import Given, Published
-from tests import published
+from tests import published_models as published
 from tests.places import ROOT
 
 RESNET = {"arch": "resnet18_rmac"}

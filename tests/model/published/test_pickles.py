@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from apdist.model.published.pickles import RefusedError, StoredPCA, StoredTensor, Unpickler
-from tests import published
+from tests import published_models as published
 
 
 class Calls:

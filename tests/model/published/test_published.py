@@ -18,7 +18,7 @@ from apdist.model.published.published import (
 )
 from apdist.model.traits import IMAGENET_MEAN, IMAGENET_STD
 from apdist.model.whitening import Whitening
-from tests import published
+from tests import published_models as published
 
 SMALL = ModelConfig(backbone="small", dim=4)
 PREFIXES = (("p.", "pooling."), ("fc.", "linear."), ("", "backbone."))

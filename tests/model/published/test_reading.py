@@ -11,7 +11,7 @@ from torch import Tensor
 from apdist.model.published.published import Given, Published
 from apdist.model.published.reading import read_published
 from apdist.retrieval.expansion import pool_scales
-from tests import published
+from tests import published_models as published
 from tests.places import ROOT
 
 CASES = json.loads((ROOT / "tests" / "cases" / "published_models.json").read_text())["cases"]

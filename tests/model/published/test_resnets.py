@@ -5,7 +5,7 @@ import torch
 
 from apdist.model.published.published import Given
 from apdist.model.published.resnets import read_resnet
-from tests import published
+from tests import published_models as published
 
 GEM = Given(pooling="gem")
 
