@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from apdist.arrays import count_of, counts_of, descriptors_of, labels_of, number_of, rows_of
+from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
 from apdist.model.whitening import learn_pca_whitening, learn_supervised_whitening
 from apdist.retrieval import (
     augment_database,
@@ -17,16 +18,19 @@ from apdist.retrieval import (
     score_labelled,
     score_queries,
 )
-from apdist.retrieval.ground_truth import GroundTruth, RevisitedQuery
-from apdist.retrieval.revisited import score_list, score_revisited, trapezoid_average_precision
+from apdist.retrieval.protocols.rankings import score_rankings
+from apdist.retrieval.protocols.rules import trapezoid_average_precision
 from tests.reference import unit_rows
 
 UNIT = unit_rows(12, 4, seed=0, dtype=torch.float32)
 LABELS = torch.arange(12) // 3
+KEYS = tuple(map(str, range(6)))
 TRUTH = GroundTruth(
-    database=tuple(map(str, range(6))),
+    protocol="revisited",
     queries=tuple(
-        RevisitedQuery(image=str(q), box=(0, 0, 1, 1), easy=(q,), hard=(q + 2,), junk=(5,))
+        JudgedQuery(
+            key=f"q{q}", box=(0, 0, 1, 1), easy=(KEYS[q],), hard=(KEYS[q + 2],), junk=("5",)
+        )
         for q in range(2)
     ),
 )
@@ -42,8 +46,8 @@ def compared(queries: Any = UNIT, labels: Any = LABELS, **options: Any) -> float
 
 
 def revisited(rankings: Any = RANKINGS, **options: Any) -> float:
-    found = score_revisited(rankings, TRUTH, queries_are_cropped=True, **options)
-    return found["medium"].mean_average_precision
+    _, medium, _ = score_rankings(rankings, KEYS, TRUTH, queries_are_cropped=True, **options)
+    return medium.figures["map_trapezoid"]
 
 
 EQUAL: list[tuple[Callable[..., float], Any, dict[str, Any]]] = [
@@ -105,8 +109,6 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: revisited([[0, -1, 1], [0]]), "ranking 0: there are rows 0 to 5, got -1"),
     (lambda: revisited(7), "a ranking for each of 2 queries, got 7"),
     (lambda: revisited(precision_at=(0,)), "precision_at must be at least 1"),
-    (lambda: score_list([0, 0], [0], [], (1,)), "rows: names row 0 twice"),
-    (lambda: score_list([0], [0.5], [], (1,)), "positives: rows must be integers"),
     (lambda: trapezoid_average_precision([3, 1], 2), "ranks must rise"),
     (lambda: trapezoid_average_precision([1, 3], 1), "num_positives must be at least 2"),
     (lambda: trapezoid_average_precision([], 0), "num_positives must be at least 1"),
