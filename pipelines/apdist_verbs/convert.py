@@ -39,8 +39,9 @@ class Options:
     """Split of them that it is measured on."""
     image_size: int = 1024
     """Longer side in pixels of the images that are described, or the side of their square."""
-    resize: Resize = "longest"
-    """All of an image in its own shape, or the square in its middle."""
+    resize: Resize = "shrink"
+    """shrink: all of an image, at most of that side; longest: smaller ones enlarged, too; crop: the
+    square in its middle."""
     backbone: Annotated[str, shown_default("the file's")] = ""
     """Network, if the file does not say it."""
     pooling: Literal["file", "gem", "max", "mean", "rmac"] = "file"

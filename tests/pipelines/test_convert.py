@@ -92,7 +92,7 @@ def test_the_folder_has_the_model_its_whitenings_and_where_they_came_from(
         "has_shards": False,
     }
     model = load_model(str(out))
-    assert model.fit == Fit(side=1024, resize="longest")
+    assert model.fit == Fit(side=1024, resize="shrink")
     assert model.network.traits.std == (1.0, 1.0, 1.0)
     given = read_published(data, "F", Given(whiten_power=0.5))
     images = published.images().float()
