@@ -54,6 +54,7 @@ WITHOUT_TESTS = {
         )
     },
     "apdist/training/step/results.py": DATA,
+    "apdist/training/step/activations.py": "test_offloading and test_memory",
     "apdist/training/learning/learner.py": DATA,
     "apdist/retrieval/positives.py": "a data class and a product: test_rank_kernels, test_ranks",
     "apdist/retrieval/torch_counting.py": "test_rank_counting compares it with the compiled loops",

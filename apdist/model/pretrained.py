@@ -21,6 +21,7 @@ from apdist.model.hub import HubBackbone
 
 WEIGHTS_NAME = "model.safetensors"
 DESCRIPTION_NAME = "model.json"
+_BACKBONE = "backbone."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +57,26 @@ def build_model(config: ModelConfig) -> DescriptorNet:
 def load_backbone(network: DescriptorNet, uri: str) -> None:
     """Load backbone weights with torchvision's names; a classifier in the file is passed over.
 
+    Of the model.safetensors of a run pooling and linear layer are loaded, too, if both have them.
+
     Raises:
-        ValueError: the file cannot be read safely, or lacks a parameter.
+        ValueError: the file cannot be read safely, lacks a parameter, or has one of another shape.
     """
-    state = {k: v for k, v in read_weights(uri).items() if not k.startswith("fc.")}
-    own = network.backbone.state_dict()
-    missing = sorted(own.keys() - state.keys())
+    found = read_weights(uri)
+    is_of_run = any(name.startswith(_BACKBONE) for name in found)
+    state = {k if is_of_run else _BACKBONE + k: v for k, v in found.items()}
+    own = network.state_dict()
+    missing = sorted(k for k in own if k.startswith(_BACKBONE) and k not in state)
     wrong = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
     if missing or wrong:
+        names = [k if is_of_run else k.removeprefix(_BACKBONE) for k in (*missing[:2], *wrong[:2])]
         raise ValueError(
             f"{uri} does not fit model.backbone {network.config.backbone}: "
-            f"{len(missing)} parameters missing {missing[:2]}, {len(wrong)} of another shape "
-            f"{wrong[:2]}; use weights of that network with torchvision's names"
+            f"{len(missing)} parameters missing {names[: len(missing[:2])]}, {len(wrong)} of "
+            f"another shape {names[len(missing[:2]) :]}; use weights of that network with "
+            "torchvision's names, or of a run with these options of model"
         )
-    network.backbone.load_state_dict({k: state[k] for k in own})
+    network.load_state_dict(own | {k: state[k] for k in own.keys() & state.keys()})
 
 
 def read_weights(uri: str) -> dict[str, Tensor]:

@@ -77,6 +77,20 @@ def trained_model(run: Run) -> TrainedModel:
     return load_model(run.uri)
 
 
+def shards_of(run: Run, given: str) -> str:
+    """The shards ``given`` on the command line, or those of the run.
+
+    Raises:
+        ValueError: none are given, and the run was converted without any.
+    """
+    if not given and run.info.get("origin", {}).get("has_shards") is False:
+        raise ValueError(
+            f"{run.uri} was converted and has no images of its own; give --shards, to this command "
+            "or to `apdist convert`"
+        )
+    return storage.absolute(given or run.config.data.shards)
+
+
 def split_name(run: Run) -> str:
     """The split that the run is measured on."""
     return run.config.data.eval_split or run.config.data.train_split

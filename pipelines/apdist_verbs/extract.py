@@ -64,15 +64,12 @@ def extract(options: Options) -> None:
     with phase("loading"):
         from apdist.data.catalogue.catalogue import read_catalogue
         from apdist.data.loading.sequential import shard_names
-        from apdist_verbs.described import find_run, trained_model
+        from apdist_verbs.described import find_run, shards_of, trained_model
         from apdist_verbs.terminal.devices import say_if_idle
 
     run = find_run(options.run)
     model_id = trained_model(run).model_id
-    shards, out = (
-        storage.absolute(options.shards or run.config.data.shards),
-        storage.absolute(options.out),
-    )
+    shards, out = shards_of(run, options.shards), storage.absolute(options.out)
     catalogue = read_catalogue(shards)
     names, contents = shard_names(catalogue), {"model": model_id, "data": catalogue.fingerprint()}
     refuse_others(out, contents)

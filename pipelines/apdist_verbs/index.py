@@ -58,13 +58,13 @@ def make_index(run: Run, options: Options) -> str:
     from apdist.retrieval.faiss_index import refuse_kind
     from apdist.retrieval.index import build_index, write_index
     from apdist.retrieval.index_folder import claimed
-    from apdist_verbs.described import describe, split_name, split_of, trained_model
+    from apdist_verbs.described import describe, shards_of, split_name, split_of, trained_model
 
     out = storage.absolute(options.out or storage.join(run.uri, "index"))
     if storage.local_path(out) is None:
         raise ValueError(f"an index is written to a local folder, not to {out}; give --out FOLDER")
     model = trained_model(run)
-    shards = storage.absolute(options.shards or run.config.data.shards)
+    shards = shards_of(run, options.shards)
     split = options.split or split_name(run)
     refuse_kind(options.kind, len(split_of(run.config, shards, split)))
     with claimed(out) as folder:
