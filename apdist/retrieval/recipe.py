@@ -30,7 +30,8 @@ class Recipe:
     """What is done beside the network's own way, which is one scale, and no whitening."""
 
     size: int = 0
-    """Longer side of an image in pixels, its shape kept; 0: as the run measures."""
+    """Longer side of an image in pixels, its shape kept; 0: as the run measures. Smaller images are
+    enlarged to it, unless the run enlarges none."""
     scales: tuple[float, ...] = (1.0,)
     """Each image is described at these multiples of its size."""
     scale_power: float = 1.0
@@ -71,7 +72,8 @@ class Recipe:
         """How images are brought to the network, where it is ``fit`` by itself."""
         if not self.size:
             return fit
-        return dataclasses.replace(fit, side=self.size, resize="longest")
+        resize = "longest" if fit.resize == "crop" else fit.resize
+        return dataclasses.replace(fit, side=self.size, resize=resize)
 
     def of(self, network: DescriptorNet) -> nn.Module:
         """What describes with ``network``: images (b, 3, h, w) to (b, k).

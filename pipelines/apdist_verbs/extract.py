@@ -15,6 +15,7 @@ from apdist.training.cluster.launch import (
     resources_of_nodes,
 )
 from apdist.training.cluster.room import uses_gpus
+from apdist_verbs.making import PLAIN, SHARED, Making, made, noted
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
@@ -47,6 +48,7 @@ class Options:
     """Actors that each hold the model."""
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     """A GPU for each actor, or none. auto: where the machine, or the cluster, has that many."""
+    making: Annotated[Making, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.num_workers < 1:
@@ -68,10 +70,15 @@ def extract(options: Options) -> None:
         from apdist_verbs.terminal.devices import say_if_idle
 
     run = find_run(options.run)
-    model_id = trained_model(run).model_id
+    model_id = trained_model(run, options.making).model_id
     shards, out = shards_of(run, options.shards), storage.absolute(options.out)
     catalogue = read_catalogue(shards)
-    names, contents = shard_names(catalogue), {"model": model_id, "data": catalogue.fingerprint()}
+    names = shard_names(catalogue)
+    contents = {
+        "model": model_id,
+        "data": catalogue.fingerprint(),
+        "making": noted(options.making),
+    }
     refuse_others(out, contents)
     waiting = [n for n in names if not storage.exists(_target(out, n))]
     say(f"{len(names) - len(waiting)} of {len(names)} shards are described already")
@@ -100,7 +107,7 @@ def extract(options: Options) -> None:
     say(f"read them: pyarrow.parquet.read_table({near(out)!r})")
 
 
-def refuse_others(out: str, contents: dict[str, str]) -> None:
+def refuse_others(out: str, contents: dict[str, Any]) -> None:
     """Refuse a folder with descriptors of another model or of other images.
 
     Raises:
@@ -147,7 +154,7 @@ def _extract(
         update.phase("starting the actors")
         described = ray.data.from_items([{"shard": name} for name in names]).map_batches(
             Describer,
-            fn_constructor_args=(run, shards, out, options.batch_size),
+            fn_constructor_args=(run, shards, out, options, with_gpus),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(options.num_workers, len(names))),
             num_gpus=1 if with_gpus else None,
@@ -162,16 +169,14 @@ def _extract(
 class Describer:
     """An actor that holds the model and writes the descriptors of a shard at a time."""
 
-    def __init__(self, run: str, shards: str, out: str, batch_size: int) -> None:
-        import torch
-
+    def __init__(self, run: str, shards: str, out: str, options: Options, with_gpu: bool) -> None:
         from apdist.data.catalogue.catalogue import read_catalogue
         from apdist.model.pretrained import load_model
 
-        self.model = load_model(run)
-        self.model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = made(load_model(run), options.making, run)
+        self.model.network.to("cuda" if with_gpu else "cpu")
         self.catalogue = read_catalogue(shards)
-        self.out, self.batch_size = out, batch_size
+        self.out, self.batch_size = out, options.batch_size
 
     def __call__(self, batch: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
         """Describe the shards named in ``batch``; tell why one cannot be, or an empty text."""

@@ -56,6 +56,8 @@ def test_the_networks_own_way_is_the_network(network: DescriptorNet) -> None:
     fit = Fit(side=224, multiple=14)
     assert Recipe().fit(fit) is fit
     assert Recipe(size=640).fit(fit) == Fit(side=640, resize="longest", multiple=14)
+    shrunk = Fit(side=224, resize="shrink")
+    assert Recipe(size=640).fit(shrunk) == Fit(side=640, resize="shrink")
 
 
 def test_sides_stay_multiples_of_a_patch() -> None:
