@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores as RetrievalScores
     from apdist.retrieval.metrics import score_labelled as score_labelled
     from apdist.retrieval.metrics import score_queries as score_queries
-    from apdist.retrieval.revisited import RevisitedScores as RevisitedScores
-    from apdist.retrieval.revisited import score_revisited as score_revisited
+    from apdist.retrieval.protocols.revisited import RevisitedScores as RevisitedScores
+    from apdist.retrieval.protocols.revisited import score_revisited as score_revisited
     from apdist.retrieval.search_index import SearchIndex as SearchIndex
     from apdist.training.step.chunks import own_rows as own_rows
     from apdist.training.step.chunks import sizes_of_workers as sizes_of_workers
@@ -64,7 +64,7 @@ _HOMES = {
     **dict.fromkeys(
         ["RetrievalScores", "score_labelled", "score_queries"], "apdist.retrieval.metrics"
     ),
-    **dict.fromkeys(["RevisitedScores", "score_revisited"], "apdist.retrieval.revisited"),
+    **dict.fromkeys(["RevisitedScores", "score_revisited"], "apdist.retrieval.protocols.revisited"),
     **dict.fromkeys(["SearchIndex"], "apdist.retrieval.search_index"),
     **dict.fromkeys(["own_rows", "sizes_of_workers"], "apdist.training.step.chunks"),
     **dict.fromkeys(["StepOptions"], "apdist.training.step.options"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from apdist.arrays import count_of, counts_of, descriptors_of, labels_of, number_of, rows_of
+from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
 from apdist.model.whitening import learn_pca_whitening, learn_supervised_whitening
 from apdist.retrieval import (
     augment_database,
@@ -17,16 +18,22 @@ from apdist.retrieval import (
     score_labelled,
     score_queries,
 )
-from apdist.retrieval.ground_truth import GroundTruth, RevisitedQuery
-from apdist.retrieval.revisited import score_list, score_revisited, trapezoid_average_precision
+from apdist.retrieval.protocols.revisited import (
+    score_list,
+    score_revisited,
+    trapezoid_average_precision,
+)
 from tests.reference import unit_rows
 
 UNIT = unit_rows(12, 4, seed=0, dtype=torch.float32)
 LABELS = torch.arange(12) // 3
+KEYS = tuple(map(str, range(6)))
 TRUTH = GroundTruth(
-    database=tuple(map(str, range(6))),
+    protocol="revisited",
     queries=tuple(
-        RevisitedQuery(image=str(q), box=(0, 0, 1, 1), easy=(q,), hard=(q + 2,), junk=(5,))
+        JudgedQuery(
+            key=f"q{q}", box=(0, 0, 1, 1), easy=(KEYS[q],), hard=(KEYS[q + 2],), junk=("5",)
+        )
         for q in range(2)
     ),
 )
@@ -42,7 +49,7 @@ def compared(queries: Any = UNIT, labels: Any = LABELS, **options: Any) -> float
 
 
 def revisited(rankings: Any = RANKINGS, **options: Any) -> float:
-    found = score_revisited(rankings, TRUTH, queries_are_cropped=True, **options)
+    found = score_revisited(rankings, KEYS, TRUTH, queries_are_cropped=True, **options)
     return found["medium"].mean_average_precision
 
 

@@ -26,7 +26,7 @@ FLOORS = [
         "data.catalogue",
         "data.plan",
     },
-    {"data.loading", "data.preparing"},
+    {"data.loading", "data.preparing", "data.ground_truth"},
     {"loss", "model"},
     {"retrieval"},
     {"training.step"},

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores as RetrievalScores
     from apdist.retrieval.metrics import score_labelled as score_labelled
     from apdist.retrieval.metrics import score_queries as score_queries
-    from apdist.retrieval.revisited import RevisitedScores as RevisitedScores
-    from apdist.retrieval.revisited import score_revisited as score_revisited
+    from apdist.retrieval.protocols.revisited import RevisitedScores as RevisitedScores
+    from apdist.retrieval.protocols.revisited import score_revisited as score_revisited
     from apdist.retrieval.search_index import SearchIndex as SearchIndex
 
 _HOMES = {
@@ -26,7 +26,7 @@ _HOMES = {
     **dict.fromkeys(
         ["RetrievalScores", "score_labelled", "score_queries"], "apdist.retrieval.metrics"
     ),
-    **dict.fromkeys(["RevisitedScores", "score_revisited"], "apdist.retrieval.revisited"),
+    **dict.fromkeys(["RevisitedScores", "score_revisited"], "apdist.retrieval.protocols.revisited"),
     **dict.fromkeys(["SearchIndex"], "apdist.retrieval.search_index"),
 }
 __all__ = [

@@ -32,10 +32,16 @@ def read_spreadsheet(path: Path, what: str) -> tuple[list[str], Rows]:
         ValueError: it cannot be read; also while the rows are taken.
     """
     try:
-        lines = io.StringIO(_text(path, what), newline="")  # lines end as they end in the file
+        data = path.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ValueError(f"{what} cannot be read ({reason}); give a .csv or .tsv file") from error
+    return spreadsheet_rows(data, what)
+
+
+def spreadsheet_rows(data: bytes, what: str) -> tuple[list[str], Rows]:
+    """`read_spreadsheet` of the bytes of a file."""
+    lines = io.StringIO(_text(data, what), newline="")  # lines end as they end in the file
     setting, lines_before, start, first = None, 0, 0, lines.readline()
     while first and (EMPTY.fullmatch(first) or SETTING.fullmatch(first)):
         setting = setting or SETTING.fullmatch(first)
@@ -50,8 +56,7 @@ def read_spreadsheet(path: Path, what: str) -> tuple[list[str], Rows]:
     return list(reader.fieldnames), _rows(reader, lines_before, what)
 
 
-def _text(path: Path, what: str) -> str:
-    data = path.read_bytes()
+def _text(data: bytes, what: str) -> str:
     for mark, kind in BINARY.items():
         if data.startswith(mark):
             raise ValueError(f"{what} is {kind}, not a text with commas; save it as CSV in UTF-8")

@@ -1,8 +1,7 @@
-"""Ground truth: official pickles that may run no code, JSON, and files that are damaged."""
+"""Official pickles of the revisited sets: what they say, and that they may run no code."""
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 from pathlib import Path
@@ -11,14 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from apdist.retrieval.revisited import (
-    GroundTruth,
-    RevisitedQuery,
-    convert_pickle,
-    read_ground_truth,
-    write_ground_truth,
-)
-from tests.retrieval.judgements import BOX, JUDGED, NAN, ground_truth
+from apdist.data.ground_truth.ground_truth import JudgedQuery
+from apdist.data.ground_truth.revisited_pickle import read_pickle
+from tests.retrieval.protocols.judgements import BOX, DATABASE, JUDGED, ground_truth
 
 
 def official_pickle(path: Path, **changes: Any) -> Path:
@@ -37,7 +31,9 @@ def official_pickle(path: Path, **changes: Any) -> Path:
 
 
 def test_an_official_pickle_becomes_the_ground_truth_that_it_holds(tmp_path: Path) -> None:
-    assert convert_pickle(official_pickle(tmp_path / "gnd.pkl")) == ground_truth(JUDGED)
+    found = read_pickle(official_pickle(tmp_path / "gnd.pkl"))
+    assert found.database == DATABASE
+    assert found.ground_truth == ground_truth(JUDGED)
 
 
 def test_a_pickle_of_python_2_with_numpy_arrays_is_read(tmp_path: Path) -> None:
@@ -51,10 +47,10 @@ def test_a_pickle_of_python_2_with_numpy_arrays_is_read(tmp_path: Path) -> None:
     judged += b"sS'hard'\n(I2\nlsS'junk'\n(ls"
     names = b"S'imlist'\n(S'a'\nS'b'\nS'c'\nlsS'qimlist'\n(S'q'\nls"
     (tmp_path / "old.pkl").write_bytes(b"(d" + names + b"S'gnd'\n(" + judged + b"ls.")
-    query = RevisitedQuery(image="q", box=(1, 2, 3, 4), easy=(0, 1), hard=(2,), junk=())
-    assert convert_pickle(tmp_path / "old.pkl") == GroundTruth(
-        database=("a", "b", "c"), queries=(query,)
-    )
+    found = read_pickle(tmp_path / "old.pkl")
+    assert found.database == ("a", "b", "c")
+    query = JudgedQuery(key="q", box=(1, 2, 3, 4), easy=("a", "b"), hard=("c",))
+    assert found.ground_truth.queries == (query,)
 
 
 class Hostile:
@@ -71,7 +67,7 @@ def test_a_pickle_that_runs_code_is_refused_before_it_runs(tmp_path: Path) -> No
     trace = tmp_path / "trace"
     path = official_pickle(tmp_path / "gnd.pkl", imlist=[Hostile(f"touch '{trace}'")])
     with pytest.raises(ValueError, match=r"asks for (posix|nt)\.system"):
-        convert_pickle(path)
+        read_pickle(path)
     assert not trace.exists()
 
 
@@ -79,13 +75,13 @@ def test_a_pickle_that_runs_code_is_refused_before_it_runs(tmp_path: Path) -> No
 def test_no_builtin_function_is_admitted(tmp_path: Path, name: str) -> None:
     (tmp_path / "gnd.pkl").write_bytes(f"c__builtin__\n{name}\n(S'1'\ntR.".encode())
     with pytest.raises(ValueError, match=f"asks for __builtin__.{name}"):
-        convert_pickle(tmp_path / "gnd.pkl")
+        read_pickle(tmp_path / "gnd.pkl")
 
 
 def test_an_array_cannot_ask_for_memory_by_its_shape_alone(tmp_path: Path) -> None:
     (tmp_path / "gnd.pkl").write_bytes(b"cnumpy\nndarray\n((I1000000000000\ntS'f8'\ntR.")
     with pytest.raises(ValueError, match="not callable"):
-        convert_pickle(tmp_path / "gnd.pkl")
+        read_pickle(tmp_path / "gnd.pkl")
 
 
 def test_a_pickle_without_boxes_or_of_another_layout_is_refused(tmp_path: Path) -> None:
@@ -93,60 +89,15 @@ def test_a_pickle_without_boxes_or_of_another_layout_is_refused(tmp_path: Path) 
         tmp_path / "no boxes.pkl", gnd=[{"easy": [0], "hard": [], "junk": []}] * 2
     )
     with pytest.raises(ValueError, match=r"no boxes.pkl.*'bbx' is missing"):
-        convert_pickle(no_boxes)
+        read_pickle(no_boxes)
     with pytest.raises(ValueError, match="is no revisited ground truth"):
-        convert_pickle(official_pickle(tmp_path / "short.pkl", qimlist=["one"]))
+        read_pickle(official_pickle(tmp_path / "short.pkl", qimlist=["one"]))
     (tmp_path / "cut.pkl").write_bytes((tmp_path / "short.pkl").read_bytes()[:50])
     with pytest.raises(ValueError, match=r"cut.pkl is no revisited ground truth"):
-        convert_pickle(tmp_path / "cut.pkl")
+        read_pickle(tmp_path / "cut.pkl")
 
 
-def test_ground_truth_written_as_json_reads_back_equal(tmp_path: Path) -> None:
-    write_ground_truth(ground_truth(JUDGED), tmp_path / "roxford5k.json")
-    assert read_ground_truth(tmp_path / "roxford5k.json") == ground_truth(JUDGED)
-    assert [path.name for path in tmp_path.iterdir()] == ["roxford5k.json"]
-    marked = b"\xef\xbb\xbf" + (tmp_path / "roxford5k.json").read_bytes()
-    (tmp_path / "marked.json").write_bytes(marked)
-    assert read_ground_truth(tmp_path / "marked.json") == ground_truth(JUDGED)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format": "other"}, "format is 'other'"),
-        ({"queries": []}, "without a query"),
-        ({"queries": [{"image": "q"}]}, "'box' is missing"),
-        ({"database": ["only one"]}, "judges image"),
-    ],
-)
-def test_a_damaged_ground_truth_file_is_refused_by_name(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
-    path = tmp_path / "truth.json"
-    write_ground_truth(ground_truth(JUDGED), path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(ValueError, match=f"truth.json is no ground truth: .*{message}"):
-        read_ground_truth(path)
-
-
-def test_a_missing_ground_truth_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"absent.json is no ground truth"):
-        read_ground_truth(tmp_path / "absent.json")
-
-
-@pytest.mark.parametrize(
-    ("box", "easy", "junk", "message"),
-    [
-        ((5, 0, 5, 9), (0,), (), "box must be left < right"),
-        ((0, 0, NAN, 9), (0,), (), "box must be left < right"),
-        (BOX, (0, 1), (1,), "judged twice"),
-    ],
-)
-def test_a_query_that_contradicts_itself_is_refused(
-    box: tuple[float, float, float, float],
-    easy: tuple[int, ...],
-    junk: tuple[int, ...],
-    message: str,
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        RevisitedQuery(image="q", box=box, easy=easy, hard=(), junk=junk)
+def test_a_row_that_the_database_lacks_is_refused(tmp_path: Path) -> None:
+    path = official_pickle(tmp_path / "short.pkl", imlist=["only one"])
+    with pytest.raises(ValueError, match=r"'query 0' judges image 1; .* rows 0 to 0"):
+        read_pickle(path)

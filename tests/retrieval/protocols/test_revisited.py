@@ -1,16 +1,16 @@
-"""The revisited protocol: published figures, ground-truth files, hostile pickles, refusals."""
+"""The revisited protocol: published figures, refusals."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from apdist.retrieval.revisited import (
+from apdist.retrieval.protocols.revisited import (
     score_list,
     score_revisited,
     trapezoid_average_precision,
 )
-from tests.retrieval.judgements import JUDGED, NAN, ground_truth
+from tests.retrieval.protocols.judgements import DATABASE, JUDGED, NAN, ground_truth
 
 # From cnnimageretrieval-pytorch: one row of places, one column of queries.
 RANKS = [[3, 0], [0, 4], [5, 1], [1, 3], [4, 5], [2, 2]]
@@ -77,7 +77,7 @@ def test_precision_divides_by_the_place_of_the_last_positive_when_that_is_below_
 def test_every_difficulty_scores_as_published(difficulty: str) -> None:
     rankings = np.array(RANKS).T
     scores = score_revisited(
-        rankings, ground_truth(JUDGED), queries_are_cropped=True, precision_at=(1, 5)
+        rankings, DATABASE, ground_truth(JUDGED), queries_are_cropped=True, precision_at=(1, 5)
     )[difficulty]
     mean, each, precision = EXPECTED[difficulty]
     assert scores.mean_average_precision == pytest.approx(mean, abs=1e-9)
@@ -89,7 +89,7 @@ def test_every_difficulty_scores_as_published(difficulty: str) -> None:
 def test_a_query_without_positive_is_left_out_of_the_means() -> None:
     judged = [*JUDGED, {"easy": [1], "hard": [], "junk": []}]
     rankings = [*np.array(RANKS).T.tolist(), [5, 4, 3, 2, 1, 0]]
-    scores = score_revisited(rankings, ground_truth(judged), queries_are_cropped=True)
+    scores = score_revisited(rankings, DATABASE, ground_truth(judged), queries_are_cropped=True)
     assert scores["hard"].num_queries_without_positive == 1
     assert scores["hard"].average_precision[2].isnan()
     assert scores["hard"].mean_average_precision == pytest.approx(0.45625)
@@ -98,7 +98,9 @@ def test_a_query_without_positive_is_left_out_of_the_means() -> None:
 
 def test_uncropped_queries_are_refused() -> None:
     with pytest.raises(ValueError, match="crop each query to its box"):
-        score_revisited(np.array(RANKS).T, ground_truth(JUDGED), queries_are_cropped=False)
+        score_revisited(
+            np.array(RANKS).T, DATABASE, ground_truth(JUDGED), queries_are_cropped=False
+        )
 
 
 @pytest.mark.parametrize(
@@ -112,10 +114,10 @@ def test_uncropped_queries_are_refused() -> None:
 )
 def test_impossible_rankings_are_refused(rankings: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        score_revisited(rankings, ground_truth(JUDGED), queries_are_cropped=True)
+        score_revisited(rankings, DATABASE, ground_truth(JUDGED), queries_are_cropped=True)
 
 
 def test_a_difficulty_that_no_query_has_is_refused() -> None:
     judged = [{"easy": [1], "hard": [], "junk": []}]
     with pytest.raises(ValueError, match="no query of the ground truth has a hard positive"):
-        score_revisited([[0, 1]], ground_truth(judged), queries_are_cropped=True)
+        score_revisited([[0, 1]], DATABASE, ground_truth(judged), queries_are_cropped=True)

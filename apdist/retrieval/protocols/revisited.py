@@ -16,25 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.arrays import Array, count_of, counts_of, rows_of, shown
-from apdist.retrieval.ground_truth import (
-    GroundTruth,
-    RevisitedQuery,
-    convert_pickle,
-    read_ground_truth,
-    write_ground_truth,
-)
-
-__all__ = [
-    "GroundTruth",
-    "RevisitedQuery",
-    "RevisitedScores",
-    "convert_pickle",
-    "read_ground_truth",
-    "score_list",
-    "score_revisited",
-    "trapezoid_average_precision",
-    "write_ground_truth",
-]
+from apdist.data.ground_truth.ground_truth import GroundTruth
+from apdist.retrieval.protocols.judging import JudgedRows, rows_of_keys
 
 DIFFICULTIES = ("easy", "medium", "hard")
 
@@ -55,6 +38,7 @@ class RevisitedScores:
 
 def score_revisited(
     rankings: Sequence[Sequence[int]] | NDArray[np.integer] | Tensor,
+    database: Sequence[str],
     ground_truth: GroundTruth,
     *,
     queries_are_cropped: bool,
@@ -69,8 +53,9 @@ def score_revisited(
     Args:
         rankings: (q, k) database rows of each query, best first; a positive missing from a list
             that stops early counts as never found.
-        ground_truth: what `read_ground_truth` returns, queries in the order of the rankings.
-        queries_are_cropped: whether each query was described from `RevisitedQuery.box` alone.
+        database: keys of the database images, by row.
+        ground_truth: easy and hard positives and junk, queries in the order of the rankings.
+        queries_are_cropped: whether each query was described from `JudgedQuery.box` alone.
         precision_at: the k of mP@k.
 
     Raises:
@@ -80,10 +65,11 @@ def score_revisited(
     if not queries_are_cropped:
         raise ValueError(
             "the queries were described from whole images, which inflates the results; "
-            "crop each query to its box (RevisitedQuery.box) and describe it again"
+            "crop each query to its box (JudgedQuery.box) and describe it again"
         )
     precision_at = counts_of("precision_at", precision_at)
-    num_queries, num_images = len(ground_truth.queries), len(ground_truth.database)
+    judged = rows_of_keys(ground_truth, database)
+    num_queries, num_images = len(ground_truth.queries), len(database)
     if not hasattr(rankings, "__len__") or len(rankings) != num_queries:
         is_turned = tuple(getattr(rankings, "shape", ()))[1:] == (num_queries,)
         got = len(rankings) if hasattr(rankings, "__len__") else shown(rankings)
@@ -93,7 +79,7 @@ def score_revisited(
         )
     lists = [rows_of(f"ranking {i}", rows, num_images) for i, rows in enumerate(rankings)]
     return {
-        difficulty: _score_difficulty(lists, ground_truth.queries, difficulty, precision_at)
+        difficulty: _score_difficulty(lists, judged, difficulty, precision_at)
         for difficulty in DIFFICULTIES
     }
 
@@ -150,7 +136,7 @@ def _precision_at(ranks: NDArray[np.integer], k: int) -> float:
 
 def _score_difficulty(
     lists: list[NDArray[np.int64]],
-    queries: tuple[RevisitedQuery, ...],
+    queries: list[JudgedRows],
     difficulty: str,
     precision_at: tuple[int, ...],
 ) -> RevisitedScores:
@@ -175,7 +161,7 @@ def _score_difficulty(
     )
 
 
-def _judge(query: RevisitedQuery, difficulty: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _judge(query: JudgedRows, difficulty: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Positives and junk of a query at a difficulty."""
     if difficulty == "easy":
         return query.easy, query.junk + query.hard

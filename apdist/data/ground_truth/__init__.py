@@ -1,0 +1,1 @@
+"""Which images are right answers to which queries, where labels do not say it."""

@@ -1,0 +1,1 @@
+"""How retrieval is measured: one module a rule, each figure with its convention."""

@@ -1,0 +1,67 @@
+"""The keys of a ground truth as rows of a database.
+
+Shapes: q queries, n database images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedRows:
+    """What is known of the database to a query, as rows of it."""
+
+    positives: tuple[int, ...]
+    easy: tuple[int, ...]
+    hard: tuple[int, ...]
+    junk: tuple[int, ...]
+
+
+def rows_of_keys(ground_truth: GroundTruth, database: Sequence[str]) -> list[JudgedRows]:
+    """The judged rows of each query, in the order of the ground truth.
+
+    Args:
+        ground_truth: names images by their keys.
+        database: (n,) keys of the database images, by row.
+
+    Raises:
+        ValueError: a key is not in the database, or several images there have it.
+    """
+    rows = {key: row for row, key in enumerate(database)}
+    judged = dict.fromkeys(key for query in ground_truth.queries for key in query.judged())
+    refuse_missing(list(judged), rows, "judges", "the database")
+    if len(rows) < len(database):
+        twice = [key for row, key in enumerate(database) if rows[key] != row and key in judged]
+        if twice:
+            raise ValueError(
+                f"the database has several images with the key {twice[0]!r}, which the ground "
+                "truth judges; give images keys of their own: prepare them again"
+            )
+    return [
+        JudgedRows(
+            **{name: tuple(rows[key] for key in getattr(query, name)) for name in JUDGEMENTS}
+        )
+        for query in ground_truth.queries
+    ]
+
+
+def refuse_missing(keys: list[str], there: dict[str, int], verb: str, where: str) -> None:
+    """Refuse keys that are not ``there``.
+
+    Raises:
+        ValueError: the first of them, how many, and what is there in their place.
+    """
+    missing = [key for key in keys if key not in there]
+    if missing:
+        listed = ", ".join(map(repr, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+        has = ", ".join(map(repr, list(there)[:_SHOWN])) or "no image"
+        raise ValueError(
+            f"the ground truth {verb} {len(keys)} images, {len(missing)} of them not in {where}: "
+            f"{listed}; {where} has {len(there)}: {has}, ...; give the ground truth of these images"
+        )
