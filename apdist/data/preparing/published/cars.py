@@ -27,7 +27,7 @@ def read(place: Place) -> Listing:
             )
         split = "train" if label <= LAST_TRAINED else "test"
         entries.append(Entry(image, str(int(label)), str(names[int(label) - 1]), split))
-    return Listing(entries, [])
+    return Listing(entries)
 
 
 def _variables(path: Path) -> tuple[list[Any], list[Any]]:

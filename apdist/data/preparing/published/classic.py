@@ -17,7 +17,7 @@ OXFORD = "oxc1_"
 def read(place: Place) -> Listing:
     """All pictures as the database; good and ok are positives."""
     queries = [_query(place, path) for path in place.files("*_query.txt")]
-    return Listing([unlabelled(path, "database") for path in place.pictures], {"": queries})
+    return Listing([unlabelled(path, "database") for path in sorted(place.pictures)], {"": queries})
 
 
 def _query(place: Place, path: Path) -> JudgedQuery:
@@ -40,7 +40,10 @@ def _query(place: Place, path: Path) -> JudgedQuery:
 
 def _images(place: Place, query: Path, kind: str) -> tuple[str, ...]:
     """The images in the file beside that of the query."""
+    damaged = place.which.damaged
     path = query.with_name(query.name.replace("_query.txt", f"_{kind}.txt"))
     if not path.is_file():
         raise ValueError(f"{path} is missing beside {query.name}; download it again")
-    return tuple(place.named(image) for _, (image,) in cells(path, "image"))
+    images = [image for _, (image,) in cells(path, "image")]
+    # Paris judges some of its damaged pictures, too; nobody can find these.
+    return tuple(place.named(image) for image in images if f"{image}.jpg" not in damaged)

@@ -30,7 +30,7 @@ def read(place: Place) -> Listing:
             raise ValueError(f"{file} has class {label}, which classes.txt does not name")
         split = "train" if label <= LAST_TRAINED else "test"
         entries.append(Entry(f"images/{path}", str(label), names[label], split))
-    return Listing(entries, [])
+    return Listing(entries)
 
 
 def _numbered(path: Path, column: str) -> dict[int, str]:

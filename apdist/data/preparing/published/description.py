@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from apdist.data.ground_truth.ground_truth import Protocol
+
 Layout = Literal[
     "cars",
     "classic",
@@ -44,7 +46,7 @@ class PublishedSet:
     """Of each split, as published."""
     num_queries: int = 0
     """Queries of its own ground truth; 0 where labels say what is relevant."""
-    protocol: str = ""
+    protocol: Protocol = "own"
     """Of its own ground truth."""
     has_boxes: bool = False
     """Whether queries are parts of images, in pixels of the image's file."""

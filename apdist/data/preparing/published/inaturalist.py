@@ -20,4 +20,4 @@ def read(place: Place) -> Listing:
                     f"{image[:60]!r}; the file is damaged or cut: download it again"
                 )
             entries.append(Entry(image, parts[2], f"{parts[1]} {parts[2]}", split))
-    return Listing(entries, [])
+    return Listing(entries)

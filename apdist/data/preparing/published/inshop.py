@@ -25,4 +25,4 @@ def read(place: Place) -> Listing:
             f"{path} promises {promised[:20] or 'nothing'} images in its first line and lists "
             f"{len(entries)}; it is damaged or cut: download it again"
         )
-    return Listing(entries, [])
+    return Listing(entries)

@@ -28,7 +28,7 @@ def read_train(place: Place) -> Listing:
         label = str(whole(path, line, "landmark_id", row["landmark_id"]))
         for image in _ids(path, line, row[column]):
             entries.append(Entry(_file("train", image), label, label, "train"))
-    return Listing(entries, [])
+    return Listing(entries)
 
 
 def read_retrieval(place: Place) -> Listing:

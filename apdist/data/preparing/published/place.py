@@ -11,6 +11,8 @@ from apdist.data.preparing.tally import Tally
 from apdist.data.storage.local import hint
 from apdist.data.text import decoded, shown_name
 
+DAMAGED = "known to be damaged: left out, as by everybody"
+
 
 @dataclass
 class Place:
@@ -69,17 +71,17 @@ class Place:
         return [name for name in self.which.folders if (self.root / name).is_dir()]
 
     @cached_property
-    def pictures(self) -> dict[str, str]:
-        """Path below ROOT of each picture, as text, to the path to open."""
-        found: dict[str, str] = {}
+    def pictures(self) -> set[str]:
+        """Path below ROOT of each picture."""
+        found: set[str] = set()
         for folder in self.folders:
-            base = self.root / folder
-            for path in pictures_below(base, self.tally)[0]:
-                below = f"{folder}/{path}" if folder else path
-                if PurePosixPath(path).name in self.which.damaged:
-                    self.tally.add("known to be damaged: left out", shown_name(below))
+            # What is no picture is the publisher's; what was lost will be missing.
+            for path in pictures_below(self.root / folder, Tally())[0]:
+                below = shown_name(f"{folder}/{path}" if folder else path)
+                if below.rpartition("/")[2] in self.which.damaged:
+                    self.tally.add(DAMAGED, below)
                 else:
-                    found[shown_name(below)] = f"{base}/{path}"
+                    found.add(below)
         return found
 
     @cached_property

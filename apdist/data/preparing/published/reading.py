@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth, JudgedQuery
+from apdist.data.ground_truth.ground_truth import JUDGEMENTS, JudgedQuery
 from apdist.data.preparing.folder import StoredImage
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.published import (
@@ -70,6 +70,7 @@ def read_published(
     _refuse_repeated(which, listing.entries)
     if not is_subset:
         _compare_counts(which, listing)
+        _compare_judged(which, listing)
     entries = _present(place, listing.entries, is_subset)
     numbers = number_labels(entry.label for entry in entries)
     items = [
@@ -78,7 +79,7 @@ def read_published(
             numbers[entry.label],
             entry.name,
             entry.split,
-            StoredImage(place.pictures[entry.path], max_side),
+            StoredImage(f"{root}/{entry.path}", max_side),
         )
         for entry in entries
     ]
@@ -117,27 +118,44 @@ def _compare_counts(which: PublishedSet, listing: Listing) -> None:
         )
 
 
+def _compare_judged(which: PublishedSet, listing: Listing) -> None:
+    """Images that are judged have to be in the set."""
+    there = {entry.path for entry in listing.entries}
+    for queries in listing.judged.values():
+        for query in queries:
+            if unknown := [path for path in (query.key, *query.judged()) if path not in there]:
+                raise ValueError(
+                    f"the ground truth of {which.name} judges {_some(unknown, 'image')} that is "
+                    f"not in the set; download both from {which.address}, or {SUBSET}"
+                )
+
+
 def _present(place: Place, entries: list[Entry], is_subset: bool) -> list[Entry]:
     """The entries whose picture is there."""
     which = place.which
     missing = [entry.path for entry in entries if entry.path not in place.pictures]
     listed = {entry.path for entry in entries}
     others = [path for path in place.pictures if path not in listed]
-    if is_subset or which.may_hold_others:
-        _count(place.tally, "picture that no list names: left out", others)
-    elif others:
-        raise ValueError(
-            f"{place.root} holds {_some(others, 'picture')} that {which.name} does not have; "
-            f"move them away, or {SUBSET}"
-        )
-    if missing and not is_subset:
-        raise ValueError(
-            f"{place.root} lacks {_some(missing, 'image')} of the {len(entries):,} of "
-            f"{which.name}; unpack all of {which.address} there, or {SUBSET}"
-        )
+    if not is_subset:
+        _refuse_differing(place, missing, [] if which.may_hold_others else others)
+    _count(place.tally, "picture that no list names: left out", others)
     _count(place.tally, "image of a list that is not there: left out", missing)
     lost = set(missing)
     return [entry for entry in entries if entry.path not in lost]
+
+
+def _refuse_differing(place: Place, missing: list[str], others: list[str]) -> None:
+    lacks = f"lacks {_some(missing, 'image')}" if missing else ""
+    holds = f"holds {_some(others, 'picture')} that {place.which.name} does not have"
+    if others:
+        way = "move those away" if not missing else "see that it is this set"
+        differing = " and ".join(part for part in (lacks, holds) if part)
+        raise ValueError(f"{place.root} {differing}; {way}, or {SUBSET}")
+    if missing:
+        raise ValueError(
+            f"{place.root} {lacks} of {place.which.name}; unpack all archives of "
+            f"{place.which.address} there, or {SUBSET}"
+        )
 
 
 def _count(tally: Tally, kind: str, paths: list[str]) -> None:
@@ -153,9 +171,9 @@ def _some(paths: list[str], what: str) -> str:
 
 
 def keyed(
-    which: PublishedSet, judged: Iterable[JudgedQuery], keys: dict[str, str]
-) -> tuple[GroundTruth, int]:
-    """The ground truth with the ``keys`` of the catalogue by source, and how many names it lost.
+    judged: Iterable[JudgedQuery], keys: dict[str, str]
+) -> tuple[tuple[JudgedQuery, ...], int]:
+    """The queries with the ``keys`` of the catalogue by source, and how many names they lost.
 
     Queries and judged images without a key, those of a subset that is not there, are left out.
     """
@@ -171,4 +189,4 @@ def keyed(
         }
         queries.append(replace(query, key=keys[query.key], **lists))
         lost += sum(len(getattr(query, name)) - len(lists[name]) for name in JUDGEMENTS)
-    return GroundTruth(protocol=which.protocol, queries=tuple(queries)), lost
+    return tuple(queries), lost

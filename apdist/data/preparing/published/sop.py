@@ -14,4 +14,4 @@ def read(place: Place) -> Listing:
         for number, (_, label, _, image) in cells(path, *COLUMNS, skip=1):
             label = str(whole(path, number, "class_id", label))
             entries.append(Entry(image, label, label, split))
-    return Listing(entries, [])
+    return Listing(entries)
