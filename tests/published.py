@@ -20,9 +20,7 @@ def drawn(name: str, root: Path) -> PublishedSet:
     """Draw the set ``name`` in ``root``; its description with the counts of what was drawn."""
     root.mkdir(parents=True, exist_ok=True)
     images, classes, queries = DRAWERS[name](root)
-    counts = {
-        split: Count(images=images[split], classes=classes.get(split, 0)) for split in images
-    }
+    counts = {split: Count(images=images[split], classes=classes.get(split, 0)) for split in images}
     return replace(SETS[name], counts=counts, num_queries=queries)
 
 

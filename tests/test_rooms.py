@@ -53,6 +53,7 @@ WITHOUT_TESTS = {
             "triton_sloping",
         )
     },
+    **{f"apdist/data/preparing/published/{name}.py": DATA for name in ("description", "listing")},
     "apdist/training/step/results.py": DATA,
     "apdist/training/learning/learner.py": DATA,
     "apdist/retrieval/positives.py": "a data class and a product: test_rank_kernels, test_ranks",

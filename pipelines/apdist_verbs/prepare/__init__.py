@@ -91,9 +91,7 @@ def description(which: PublishedSet) -> str:
         + (f" of {count.classes:,} classes" if count.classes else "")
         for split, count in which.counts.items()
     ]
-    return (
-        f"Write shards of {which.title}.\n\nFrom {which.address}\nExpected: {'; '.join(counts)}."
-    )
+    return f"Write shards of {which.title}.\n\nFrom {which.address}\nExpected: {'; '.join(counts)}."
 
 
 def folder_of(uri: str) -> str:

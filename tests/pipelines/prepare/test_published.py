@@ -108,7 +108,11 @@ SOULS = "gt_files/souls_1"
         ("sop", gone("Ebay_test.txt"), "holds no Ebay_test.txt; give the folder that contains it"),
         ("sop", cut("Ebay_test.txt", 25), "line 7: expected image_id class_id super_class_id path"),
         ("sop", shorter("Ebay_test.txt"), "other counts than the published ones: 5 test images, n"),
-        ("sop", cut("Ebay_test.txt", 3), "lacks 1 image (bicycle_final/115_1.J) and holds 1 picture (bicy"),
+        (
+            "sop",
+            cut("Ebay_test.txt", 3),
+            "lacks 1 image (bicycle_final/115_1.J) and holds 1 picture (bicy",
+        ),
         ("sop", text("Ebay_test.txt", "6 3 1", "6 three 1"), "class_id 'three' is no whole number"),
         ("sop", text("Ebay_test.txt", "_1.JPG", "_0.JPG"), "more than once"),
         ("cub", cut("image_class_labels.txt", 7), "labels other images than images.txt lists, the"),

@@ -5,7 +5,8 @@ arXiv:1511.06452); the field ``test`` is of classification and not used.
 """
 
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from apdist.data.preparing.published.listing import Entry, Listing
 from apdist.data.preparing.published.place import Place
@@ -20,17 +21,17 @@ def read(place: Place) -> Listing:
     annotations, names = _variables(path)
     entries = []
     for number, (image, label) in enumerate(annotations, 1):
-        if not isinstance(image, str) or not 1 <= int(label) <= len(names):
+        if not 1 <= label <= len(names):
             raise ValueError(
-                f"{path} image {number}: expected a path and a class from 1 to {len(names)}, got "
-                f"{str(image)[:60]!r} and {label}; download it again"
+                f"{path} image {number}: expected a class from 1 to {len(names)}, got {label}; "
+                "download it again"
             )
         split = "train" if label <= LAST_TRAINED else "test"
-        entries.append(Entry(image, str(int(label)), str(names[int(label) - 1]), split))
+        entries.append(Entry(image, str(label), names[label - 1], split))
     return Listing(entries)
 
 
-def _variables(path: Path) -> tuple[list[Any], list[Any]]:
+def _variables(path: Path) -> tuple[list[tuple[str, int]], list[str]]:
     """Path and class of each image, and the names of the classes."""
     from scipy.io import loadmat
 
@@ -38,9 +39,14 @@ def _variables(path: Path) -> tuple[list[Any], list[Any]]:
         content = loadmat(
             path, squeeze_me=True, variable_names=["annotations", "class_names"], appendmat=False
         )
-        annotations = content["annotations"].reshape(-1)
-        columns = [annotations[name].tolist() for name in FIELDS]
-        return list(zip(*columns, strict=True)), content["class_names"].reshape(-1).tolist()
+        images, labels, names = (
+            np.atleast_1d(array).tolist()
+            for array in (
+                *(content["annotations"][name] for name in FIELDS),
+                content["class_names"],
+            )
+        )
+        return list(zip(map(str, images), map(int, labels), strict=True)), list(map(str, names))
     # A damaged file fails with whatever its last readable part ran into.
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:120] or type(error).__name__

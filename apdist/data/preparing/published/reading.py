@@ -102,7 +102,9 @@ def _compare_counts(which: PublishedSet, listing: Listing) -> None:
     """Images and classes of each split against those published."""
     images = Counter(entry.split for entry in listing.entries)
     labels = Counter(split for split, _ in {(e.split, e.label) for e in listing.entries})
-    found = [(f"{split} images", images[split], count.images) for split, count in which.counts.items()]
+    found = [
+        (f"{split} images", images[split], count.images) for split, count in which.counts.items()
+    ]
     found += [
         (f"{split} classes", labels[split], count.classes)
         for split, count in which.counts.items()
