@@ -10,6 +10,7 @@ import numpy as np
 
 from apdist.data.preparing.published.listing import Entry, Listing
 from apdist.data.preparing.published.place import Place
+from apdist.data.text import printable
 
 LAST_TRAINED = 98
 FIELDS = ("relative_im_path", "class")
@@ -49,7 +50,7 @@ def _variables(path: Path) -> tuple[list[tuple[str, int]], list[str]]:
         return list(zip(map(str, images), map(int, labels), strict=True)), list(map(str, names))
     # A damaged file fails with whatever its last readable part ran into.
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:120] or type(error).__name__
+        reason = printable(str(error).strip()[:120]) or type(error).__name__
         raise ValueError(
             f"{path} is not the file of Cars-196, with annotations ({', '.join(FIELDS)}) and "
             f"class_names ({reason}); download it again"

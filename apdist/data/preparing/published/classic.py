@@ -1,4 +1,4 @@
-"""Oxford5k and Paris6k of 2007 and 2008: ``*_query.txt``, ``*_good.txt``, ``*_ok.txt``, ``*_junk.txt``.
+"""Oxford5k and Paris6k of 2007 and 2008: ``*_query.txt``, and good, ok and junk beside each.
 
 Philbin, Chum, Isard, Sivic, Zisserman, CVPR 2007 and 2008. The queries are parts of images of the
 database, which are among their own positives.

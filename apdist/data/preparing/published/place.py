@@ -110,9 +110,8 @@ def text_lines(path: Path) -> list[str]:
     try:
         return decoded(path.read_bytes()).splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is no text in UTF-8 ({error.reason}); download it again"
-        ) from None
+        reason = error.reason
+        raise ValueError(f"{path} is no text in UTF-8 ({reason}); download it again") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({(error.strerror or '').lower()})") from error
 

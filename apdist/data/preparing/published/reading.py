@@ -1,4 +1,4 @@
-"""Read a published data set from ROOT: its lists, compared with what lies there and with the counts.
+"""Read a published data set: its lists, compared with what lies there and with the counts.
 
 What differs is refused: a figure on a set with images lost or added is no published figure. A
 subset is read where somebody says that it is one; then what is missing is left out and counted.
@@ -102,18 +102,15 @@ def _compare_counts(which: PublishedSet, listing: Listing) -> None:
     """Images and classes of each split against those published."""
     images = Counter(entry.split for entry in listing.entries)
     labels = Counter(split for split, _ in {(e.split, e.label) for e in listing.entries})
-    found = [
-        (f"{split} images", images[split], count.images) for split, count in which.counts.items()
-    ]
+    due = which.counts.items()
+    found = [(f"{split} images", images[split], count.images) for split, count in due]
     found += [
-        (f"{split} classes", labels[split], count.classes)
-        for split, count in which.counts.items()
-        if count.classes
+        (f"{split} classes", labels[split], count.classes) for split, count in due if count.classes
     ]
     if which.num_queries:
         queries = sum(map(len, listing.judged.values()))
         found.append(("judged queries", queries, which.num_queries))
-    if wrong := [f"{got:,} {what}, not {due:,}" for what, got, due in found if got != due]:
+    if wrong := [f"{got:,} {what}, not {right:,}" for what, got, right in found if got != right]:
         raise ValueError(
             f"{which.name} has other counts than the published ones: {'; '.join(wrong)}; its files "
             f"are cut, changed or of another version: download from {which.address}, or {SUBSET}"
@@ -185,10 +182,13 @@ def keyed(
         if query.key not in keys:
             lost += 1
             continue
-        lists = {
-            name: tuple(keys[image] for image in getattr(query, name) if image in keys)
+        lost += sum(image not in keys for image in query.judged())
+        positives, easy, hard, junk = (
+            tuple(keys[image] for image in getattr(query, name) if image in keys)
             for name in JUDGEMENTS
-        }
-        queries.append(replace(query, key=keys[query.key], **lists))
-        lost += sum(len(getattr(query, name)) - len(lists[name]) for name in JUDGEMENTS)
+        )
+        key = keys[query.key]
+        queries.append(
+            replace(query, key=key, positives=positives, easy=easy, hard=hard, junk=junk)
+        )
     return tuple(queries), lost

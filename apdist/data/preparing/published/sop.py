@@ -1,4 +1,4 @@
-"""Stanford Online Products: ``Ebay_train.txt`` and ``Ebay_test.txt``, pictures in folders by kind."""
+"""Stanford Online Products: ``Ebay_train.txt`` and ``Ebay_test.txt``, pictures by kind."""
 
 from apdist.data.preparing.published.listing import Entry, Listing
 from apdist.data.preparing.published.place import Place, cells, whole
