@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 
 
 def fitting(shards: str, start: Config) -> tuple[str, ...]:
-    """The options without which too few images would be refused: the largest batch there is."""
+    """The options without which a set would be refused: the largest batch there is, no split."""
     from apdist.data.catalogue.catalogue import read_catalogue
     from apdist.data.preparing.statistics import split_statistics
 
@@ -55,10 +55,11 @@ def fitting(shards: str, start: Config) -> tuple[str, ...]:
     if start.data.train_split not in catalogue.splits():
         return ()
     sizes = split_statistics(catalogue.select(start.data.train_split)).class_sizes
+    measured = () if start.data.eval_split in catalogue.splits() else ("--data.eval-split=",)
     usable = int(sizes[sizes > 1].sum()) // 2 * 2
     if not start.data.group_size <= usable < start.training.batch_size:
-        return ()
-    return "--training.batch-size", str(usable)
+        return measured
+    return *measured, "--training.batch-size", str(usable)
 
 
 def read_options(argv: list[str]) -> Any:

@@ -14,6 +14,7 @@ from apdist_verbs.terminal.fields import positional
 from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
+    from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
     from apdist.data.preparing.published.reading import Found
 
 
@@ -71,23 +72,33 @@ def prepare_published(which: PublishedSet, options: PreparePublished) -> int:
 
 def write_judged(which: PublishedSet, found: "Found", catalogue: Catalogue) -> None:
     """Write each ground truth beside the shards, with the keys of the catalogue."""
-    from apdist.data.ground_truth.ground_truth import GroundTruth
     from apdist.data.ground_truth.ground_truth_file import write_ground_truth
     from apdist.data.preparing.published.reading import keyed
 
     sources = catalogue.column("source").to_pylist()
     keys = dict(zip(sources, catalogue.column("key").to_pylist(), strict=True))
+    truths: dict[str, GroundTruth] = {}
     for name, queries in found.judged.items():
         left, lost = keyed(queries, keys)
+        if left:
+            truths[name] = _truth(which, left)
         if lost:
             warn(
                 f"{judged_file(name)} lacks {counted(lost, 'image')} that {which.name} judges; "
                 "figures on it are none that were published"
             )
-        if left:
-            ground_truth = GroundTruth(protocol=which.protocol, queries=left)
-            write_ground_truth(storage.join(catalogue.root, judged_file(name)), ground_truth)
-            say(f"  {judged_file(name)}: {counted(len(left), 'query', 'queries')}")
+    for name, truth in truths.items():
+        write_ground_truth(storage.join(catalogue.root, judged_file(name)), truth)
+        say(f"{judged_file(name)}: {counted(len(truth.queries), 'query', 'queries')}")
+
+
+def _truth(which: PublishedSet, queries: "tuple[JudgedQuery, ...]") -> "GroundTruth":
+    from apdist.data.ground_truth.ground_truth import GroundTruth
+
+    try:
+        return GroundTruth(protocol=which.protocol, queries=queries)
+    except ValueError as error:
+        raise ValueError(f"the ground truth of {which.name} cannot be used: {error}") from None
 
 
 def judged_file(name: str) -> str:

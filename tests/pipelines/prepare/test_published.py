@@ -197,6 +197,45 @@ def test_a_subset_is_taken_where_it_is_said_to_be_one(
     assert "picture that no list names: left out" in said
 
 
+def test_a_damaged_picture_that_is_skipped_is_left_out_of_the_ground_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "root", f"{tmp_path}/out"
+    monkeypatch.setitem(SETS, "roxford5k", drawn("roxford5k", root))
+    (root / "jpg/all_souls_000004.jpg").write_text("no picture")
+    command = ["prepare", "roxford5k", str(root), "--out", out]
+    assert "jpg/all_souls_000004.jpg is no image" in refused(command, capsys)
+    code, said, err = run([*command, "--on-corrupt", "skip"], capsys)
+    assert code == 0
+    assert "ground_truth.parquet lacks 1 image that roxford5k judges" in said + err
+    assert read_ground_truth(f"{out}/ground_truth.parquet").queries[0].hard == ()
+
+
+def test_a_subset_without_a_positive_has_no_ground_truth_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "root", tmp_path / "out"
+    drawn("roxford5k", root)
+    for number in (0, 1, 2, 4, 5):
+        (root / f"jpg/all_souls_00000{number}.jpg").unlink()
+    said = refused(["prepare", "roxford5k", str(root), "--out", str(out), "--subset"], capsys)
+    assert "the ground truth of roxford5k cannot be used: none of the 2 queries has a pos" in said
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("name", "is_measured"), [("sop", True), ("inshop", False)])
+def test_the_next_command_measures_no_split_that_is_not_there(
+    name: str,
+    is_measured: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, said = prepared(name, tmp_path / "root", monkeypatch, capsys)
+    assert "next, train on them: apdist train folder" in said
+    assert ("--data.eval-split=" in said) != is_measured
+
+
 def test_a_folder_beside_the_right_one_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
