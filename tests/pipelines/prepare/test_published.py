@@ -123,6 +123,8 @@ SOULS = "gt_files/souls_1"
         ("cars", lambda root: (root / "car_ims").rename(root / "x"), "holds no folder car_ims"),
         ("inshop", shorter("Eval/list_eval_partition.txt"), "promises 6 images in its first line"),
         ("inshop", text("Eval/list_eval_partition.txt", " query", " qu"), "'qu' is none of train,"),
+        ("inshop", text("Eval/list_eval_partition.txt", "  id_", "  if_"), "none like id_00000002"),
+        ("oxford5k", cut(f"{SOULS}_good.txt", 17), "has no good image in the file beside it"),
         ("inaturalist", gone("train_val2018/Aves/12/00121.jpg"), "lacks 1 image (train_val2018/A"),
         (
             "inaturalist",

@@ -26,6 +26,8 @@ def _query(place: Place, path: Path) -> JudgedQuery:
         raise ValueError(f"{path} has {len(lines)} lines, expected one; download it again")
     ((_, (image, *edges)),) = lines
     good, ok, junk = (_images(place, path, kind) for kind in ("good", "ok", "junk"))
+    if not good:
+        raise ValueError(f"{path} has no good image in the file beside it; download both again")
     try:
         left, top, right, bottom = map(float, edges)
         return JudgedQuery(
