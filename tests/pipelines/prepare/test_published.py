@@ -39,6 +39,7 @@ def test_a_set_is_written_with_its_official_splits(
     for split, count in which.counts.items():
         labels = set(catalogue.select(split).labels.tolist())
         assert len(labels) == (count.classes or count.images)
+    assert ("class" in said) == all(count.classes for count in which.counts.values())
     assert ("apdist train" in said) == ("train" in which.counts)
     assert (Path(out) / "ground_truth.parquet").exists() == bool(which.num_queries)
     if which.num_queries:

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 from apdist.data.ground_truth.ground_truth import JudgedQuery
@@ -24,3 +25,14 @@ def test_pictures_of_paris_that_are_known_to_be_damaged_are_nobodys(tmp_path: Pa
     place = Place(drawn("rparis6k", tmp_path), tmp_path)
     assert len(place.pictures) == 8
     assert place.tally.kinds == {DAMAGED: (1, "jpg/paris_louvre_000136.jpg")}
+
+
+def test_a_query_that_is_of_the_database_is_listed_once(tmp_path: Path) -> None:
+    place = Place(drawn("roxford5k", tmp_path), tmp_path)
+    path = tmp_path / "gnd_roxford5k.pkl"
+    content = pickle.loads(path.read_bytes())
+    content["qimlist"][1] = content["imlist"][3]
+    path.write_bytes(pickle.dumps(content))
+    listing = revisited.read(place)
+    assert [entry.split for entry in listing.entries] == ["database"] * 6 + ["query"]
+    assert listing.judged[""][1].key == "jpg/all_souls_000003.jpg"
