@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores as RetrievalScores
     from apdist.retrieval.metrics import score_labelled as score_labelled
     from apdist.retrieval.metrics import score_queries as score_queries
-    from apdist.retrieval.protocols.revisited import RevisitedScores as RevisitedScores
-    from apdist.retrieval.protocols.revisited import score_revisited as score_revisited
+    from apdist.retrieval.protocols.rankings import score_rankings as score_rankings
+    from apdist.retrieval.protocols.scores import JudgedScores as JudgedScores
+    from apdist.retrieval.protocols.searching import score_judged as score_judged
     from apdist.retrieval.search_index import SearchIndex as SearchIndex
     from apdist.training.step.chunks import own_rows as own_rows
     from apdist.training.step.chunks import sizes_of_workers as sizes_of_workers
@@ -64,7 +65,9 @@ _HOMES = {
     **dict.fromkeys(
         ["RetrievalScores", "score_labelled", "score_queries"], "apdist.retrieval.metrics"
     ),
-    **dict.fromkeys(["RevisitedScores", "score_revisited"], "apdist.retrieval.protocols.revisited"),
+    **dict.fromkeys(["JudgedScores"], "apdist.retrieval.protocols.scores"),
+    **dict.fromkeys(["score_rankings"], "apdist.retrieval.protocols.rankings"),
+    **dict.fromkeys(["score_judged"], "apdist.retrieval.protocols.searching"),
     **dict.fromkeys(["SearchIndex"], "apdist.retrieval.search_index"),
     **dict.fromkeys(["own_rows", "sizes_of_workers"], "apdist.training.step.chunks"),
     **dict.fromkeys(["StepOptions"], "apdist.training.step.options"),
@@ -75,11 +78,11 @@ __all__ = [
     "AveragePrecisionLoss",
     "DescriptorNet",
     "Diagnostics",
+    "JudgedScores",
     "LossOptions",
     "Plan",
     "PlanSummary",
     "RetrievalScores",
-    "RevisitedScores",
     "RowScores",
     "SearchIndex",
     "StepOptions",
@@ -99,10 +102,11 @@ __all__ = [
     "pool_scales",
     "read_catalogue",
     "save_index",
+    "score_judged",
     "score_labelled",
     "score_own_rows",
     "score_queries",
-    "score_revisited",
+    "score_rankings",
     "sizes_of_workers",
 ]
 

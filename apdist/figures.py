@@ -1,6 +1,7 @@
 """Every figure that is logged or shown: key, label, how to get it, format, and where it is seen.
 
-A new figure is one line in `STEP` or `EVALUATION`: log, console, MLflow and report read these.
+A new figure is one line in `STEP`, `EVALUATION` or `JUDGED`: log, console, MLflow and report read
+these.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from apdist.config.loss import LossOptions
     from apdist.data.loading.telemetry import StreamFigures
     from apdist.retrieval.metrics import RetrievalScores
+    from apdist.retrieval.protocols.scores import JudgedScores
     from apdist.training.step.results import StepResult
 
 Source = TypeVar("Source")
@@ -63,6 +65,8 @@ class Figure(Generic[Source]):
     """Below its curve."""
     is_share: bool = False
     """Its curve is drawn between 0 and 1."""
+    convention: str = ""
+    """What it counts, in words: published code means different things by one name."""
 
     def number(self, value: float) -> str:
         """``value`` as a person reads it."""
@@ -185,18 +189,75 @@ STEP: tuple[Figure[MeasuredStep], ...] = (
 )
 """Of a training step."""
 
+_SUM_RULE = "precision at each positive, mean over all positives (sum rule)"
+_TRAPEZOID = "precision before and at each positive, halved, mean over all (trapezoid rule)"
+_R_PRECISION = "positives among the first R, over R, the query's number of positives"
+_MAP_AT_R = "precision at each positive among the first R, over R"
+_RECIPROCAL = "1 / place of the first positive"
+
+
+def _map_at(k: int) -> str:
+    return f"precision at each positive among the first {k}, over min({k}, positives)"
+
+
+def _recall_at(k: int) -> str:
+    return f"share of queries with a positive among the first {k}; not of positives found"
+
+
+def recall_figure(k: int, seen: Seen = SHOWN) -> Figure[RetrievalScores]:
+    """R@k of retrieval scores."""
+    return Figure(
+        *(f"recall_at_{k}", f"R@{k}", lambda s: s.recall_at.get(k), seen),
+        convention=_recall_at(k),
+    )
+
+
 EVALUATION: tuple[Figure[RetrievalScores], ...] = (
-    Figure("map", "mAP", lambda s: s.mean_average_precision, SCORE | Seen.LIVE | Seen.CARD),
-    Figure("recall_at_1", "R@1", lambda s: s.recall_at.get(1), SCORE | Seen.LIVE | Seen.CARD),
-    Figure("recall_at_5", "R@5", lambda s: s.recall_at.get(5), SCORE),
-    Figure("recall_at_10", "R@10", lambda s: s.recall_at.get(10), SCORE | Seen.CARD),
-    Figure("r_precision", "R-precision", lambda s: s.r_precision, SCORE | Seen.LIVE | Seen.CARD),
-    Figure("map_at_5", "mAP@5", lambda s: s.map_at.get(5), Seen.REPORT),
-    Figure("map_at_10", "mAP@10", lambda s: s.map_at.get(10), Seen.REPORT),
-    Figure("mean_reciprocal_rank", "MRR", lambda s: s.mean_reciprocal_rank, SHOWN | Seen.CARD),
+    Figure(
+        *("map", "mAP", lambda s: s.mean_average_precision, SCORE | Seen.LIVE | Seen.CARD),
+        convention=_SUM_RULE,
+    ),
+    recall_figure(1, SCORE | Seen.LIVE | Seen.CARD),
+    recall_figure(5, SCORE),
+    recall_figure(10, SCORE | Seen.CARD),
+    Figure(
+        *("r_precision", "R-precision", lambda s: s.r_precision, SCORE | Seen.LIVE | Seen.CARD),
+        convention=_R_PRECISION,
+    ),
+    Figure("map_at_r", "mAP@R", lambda s: s.map_at_r, SHOWN, convention=_MAP_AT_R),
+    Figure("map_at_5", "mAP@5", lambda s: s.map_at.get(5), Seen.REPORT, convention=_map_at(5)),
+    Figure("map_at_10", "mAP@10", lambda s: s.map_at.get(10), Seen.REPORT, convention=_map_at(10)),
+    Figure(
+        *("mean_reciprocal_rank", "MRR", lambda s: s.mean_reciprocal_rank, SHOWN | Seen.CARD),
+        convention=_RECIPROCAL,
+    ),
     Figure("num_queries", "queries", lambda s: float(s.num_queries), format=".0f"),
 )
 """Of retrieval scores."""
+
+
+def _judged(key: str, label: str, convention: str) -> Figure[JudgedScores]:
+    return Figure(key, label, lambda s: s.figures.get(key), SHOWN, convention=convention)
+
+
+def _precision_at(k: int) -> Figure[JudgedScores]:
+    depth = f"the first min({k}, place of the last positive)"
+    return _judged(f"precision_at_{k}", f"mP@{k}", f"positives among {depth}, over that number")
+
+
+JUDGED: tuple[Figure[JudgedScores], ...] = (
+    _judged("map_trapezoid", "mAP (trapezoid)", _TRAPEZOID),
+    _judged("map", "mAP", _SUM_RULE),
+    _judged("map_at_100", "mAP@100", _map_at(100)),
+    _judged("map_at_1000", "mAP@1k", _map_at(1000)),
+    _judged("map_at_r", "mAP@R", _MAP_AT_R),
+    _judged("r_precision", "R-precision", _R_PRECISION),
+    _judged("mean_reciprocal_rank", "MRR", _RECIPROCAL),
+    *(_judged(f"recall_at_{k}", f"R@{k}", _recall_at(k)) for k in (1, 5, 10)),
+    *map(_precision_at, (1, 5, 10)),
+)
+"""Of judged queries, by the protocol of a ground truth; which of them a protocol has is said in
+`apdist/retrieval/protocols/scores.py`."""
 
 
 def logged_keys(table: tuple[Figure[Source], ...]) -> frozenset[str]:

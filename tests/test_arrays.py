@@ -18,11 +18,8 @@ from apdist.retrieval import (
     score_labelled,
     score_queries,
 )
-from apdist.retrieval.protocols.revisited import (
-    score_list,
-    score_revisited,
-    trapezoid_average_precision,
-)
+from apdist.retrieval.protocols.rankings import score_rankings
+from apdist.retrieval.protocols.rules import trapezoid_average_precision
 from tests.reference import unit_rows
 
 UNIT = unit_rows(12, 4, seed=0, dtype=torch.float32)
@@ -49,8 +46,8 @@ def compared(queries: Any = UNIT, labels: Any = LABELS, **options: Any) -> float
 
 
 def revisited(rankings: Any = RANKINGS, **options: Any) -> float:
-    found = score_revisited(rankings, KEYS, TRUTH, queries_are_cropped=True, **options)
-    return found["medium"].mean_average_precision
+    _, medium, _ = score_rankings(rankings, KEYS, TRUTH, queries_are_cropped=True, **options)
+    return medium.figures["map_trapezoid"]
 
 
 EQUAL: list[tuple[Callable[..., float], Any, dict[str, Any]]] = [
@@ -112,8 +109,6 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: revisited([[0, -1, 1], [0]]), "ranking 0: there are rows 0 to 5, got -1"),
     (lambda: revisited(7), "a ranking for each of 2 queries, got 7"),
     (lambda: revisited(precision_at=(0,)), "precision_at must be at least 1"),
-    (lambda: score_list([0, 0], [0], [], (1,)), "rows: names row 0 twice"),
-    (lambda: score_list([0], [0.5], [], (1,)), "positives: rows must be integers"),
     (lambda: trapezoid_average_precision([3, 1], 2), "ranks must rise"),
     (lambda: trapezoid_average_precision([1, 3], 1), "num_positives must be at least 2"),
     (lambda: trapezoid_average_precision([], 0), "num_positives must be at least 1"),

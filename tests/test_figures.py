@@ -7,11 +7,22 @@ import torch
 
 from apdist.config.loss import LossOptions
 from apdist.data.loading.telemetry import StreamFigures
-from apdist.figures import EVALUATION, STEP, MeasuredStep, Seen, followed, logged, measure, texts
+from apdist.figures import (
+    EVALUATION,
+    JUDGED,
+    STEP,
+    MeasuredStep,
+    Seen,
+    followed,
+    logged,
+    measure,
+    texts,
+)
 from apdist.loss import Diagnostics
 from apdist.report.curves import evaluation_charts, training_charts
 from apdist.report.key_figures import key_figures
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
+from apdist.retrieval.protocols.scores import FIGURES
 from apdist.training.step.results import StageSeconds, StepResult
 from apdist_verbs.evaluate import score_rows
 
@@ -137,10 +148,17 @@ def test_scores_without_a_depth_lack_its_figure_only() -> None:
     assert [key for key in found if key.startswith("recall")] == ["recall_at_5"]
 
 
-@pytest.mark.parametrize("table", [STEP, EVALUATION])
+@pytest.mark.parametrize("table", [STEP, EVALUATION, JUDGED])
 def test_no_key_and_no_label_comes_twice(table: tuple[object, ...]) -> None:
     for names in zip(*((f.key, f.label) for f in table), strict=True):  # type: ignore[attr-defined]
         assert len(set(names)) == len(table)
+
+
+def test_every_figure_of_every_protocol_is_described_in_words() -> None:
+    known = {figure.key for figure in JUDGED if figure.convention}
+    assert known == {key for keys in FIGURES.values() for key in keys}
+    shown = measure(EVALUATION, scores(), Seen.CONSOLE)
+    assert all(figure.convention for figure in shown)
 
 
 def test_what_is_followed_is_told_in_words() -> None:

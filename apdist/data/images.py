@@ -7,6 +7,7 @@ import io
 import math
 import warnings
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ UPRIGHT = {
 }
 """What undoes each EXIF orientation."""
 _DCT_BLOCK = 8
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of the upright image."""
 
 
 class ImageError(ValueError):
@@ -229,13 +232,32 @@ class Fit:
         return min(self.side // 2, LEAST_SIDE)
 
 
-def evaluation_image(data: bytes, fit: Fit) -> NDArray[np.uint8]:
-    """The image as a network sees it at evaluation, (3, h, w) uint8."""
-    image = open_image(data, min_side=fit.side)
+def evaluation_image(data: bytes, fit: Fit, box: Box | None = None) -> NDArray[np.uint8]:
+    """The image, or what is in the box, as a network sees it at evaluation, (3, h, w) uint8.
+
+    Raises:
+        ImageError: it cannot be decoded, or nothing of it is in the box.
+    """
+    # Of an image that was decoded at a fraction, a box would keep too few pixels.
+    image = open_image(data, min_side=0 if box else fit.side)
+    if box:
+        image = _cut(image, box)
     size, resample = fit.size(*image.size), Image.Resampling[fit.interpolation.upper()]
     if fit.resize == "crop":
         return to_array(ImageOps.fit(image, size, resample))
     return to_array(image.resize(size, resample))
+
+
+def _cut(image: Image.Image, box: Box) -> Image.Image:
+    """What is in the box, at whole pixels as Pillow rounds them."""
+    left, top, right, bottom = map(round, box)
+    inside = (max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height))
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise ImageError(
+            f"has {image.width} x {image.height} pixels, none of them in the box {box}; give boxes "
+            "in pixels of the image as it is in the shards"
+        )
+    return image.crop(inside)
 
 
 def to_array(image: Image.Image) -> NDArray[np.uint8]:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores as RetrievalScores
     from apdist.retrieval.metrics import score_labelled as score_labelled
     from apdist.retrieval.metrics import score_queries as score_queries
-    from apdist.retrieval.protocols.revisited import RevisitedScores as RevisitedScores
-    from apdist.retrieval.protocols.revisited import score_revisited as score_revisited
+    from apdist.retrieval.protocols.rankings import score_rankings as score_rankings
+    from apdist.retrieval.protocols.scores import JudgedScores as JudgedScores
+    from apdist.retrieval.protocols.searching import score_judged as score_judged
     from apdist.retrieval.search_index import SearchIndex as SearchIndex
 
 _HOMES = {
@@ -26,12 +27,14 @@ _HOMES = {
     **dict.fromkeys(
         ["RetrievalScores", "score_labelled", "score_queries"], "apdist.retrieval.metrics"
     ),
-    **dict.fromkeys(["RevisitedScores", "score_revisited"], "apdist.retrieval.protocols.revisited"),
+    **dict.fromkeys(["JudgedScores"], "apdist.retrieval.protocols.scores"),
+    **dict.fromkeys(["score_rankings"], "apdist.retrieval.protocols.rankings"),
+    **dict.fromkeys(["score_judged"], "apdist.retrieval.protocols.searching"),
     **dict.fromkeys(["SearchIndex"], "apdist.retrieval.search_index"),
 }
 __all__ = [
+    "JudgedScores",
     "RetrievalScores",
-    "RevisitedScores",
     "SearchIndex",
     "augment_database",
     "build_index",
@@ -39,9 +42,10 @@ __all__ = [
     "load_index",
     "pool_scales",
     "save_index",
+    "score_judged",
     "score_labelled",
     "score_queries",
-    "score_revisited",
+    "score_rankings",
 ]
 
 __getattr__ = lazily(__name__, _HOMES)

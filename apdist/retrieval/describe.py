@@ -3,7 +3,7 @@
 Shapes: n images of the split, d descriptor size.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apdist.data.catalogue.catalogue import Catalogue
-from apdist.data.images import Fit
+from apdist.data.images import Box, Fit
 from apdist.data.loading.feed import on_device
-from apdist.data.loading.sequential import evaluation_batches, shard_names
+from apdist.data.loading.sequential import Views, evaluation_batches, shard_names
 
 _LONGEST_WAIT_BYTES = 64 << 20
 """Descriptors that may lie on a device before they are fetched."""
@@ -28,6 +28,7 @@ def describe_images(
     batch_size: int = 256,
     num_threads: int = 2,
     shards: Iterable[str] | None = None,
+    views: Views | None = None,
     go_on: Callable[[bool], bool] | None = None,
     bf16: bool = False,
     progress: Callable[[int], None] = lambda _: None,
@@ -41,6 +42,7 @@ def describe_images(
         batch_size: images at once.
         num_threads: threads that decode.
         shards: names of the shards to describe; None means all.
+        views: parts of images to describe in place of images, by row.
         go_on: asked before each pass of images through the network, told whether there are some.
             Passes go on without images until it says no: the workers of a network with sharded
             parameters wait for each other in every pass.
@@ -48,7 +50,8 @@ def describe_images(
         progress: called with the number of images done.
 
     Returns:
-        (m,) rows of ``catalogue`` and (m, d) their descriptors on the CPU, as the shards have them.
+        (m,) rows of ``catalogue``, or numbers of views, and (m, d) their descriptors on the CPU, as
+        the shards have them.
     """
     names = shard_names(catalogue) if shards is None else list(shards)
     device = next(network.parameters()).device
@@ -63,6 +66,7 @@ def describe_images(
             batch_size=batch_size,
             num_threads=num_threads,
             shards=names,
+            views=views,
         )
         with (
             torch.no_grad(),
@@ -112,7 +116,34 @@ def describe_split(
     network: nn.Module, catalogue: Catalogue, *, fit: Fit, progress: Callable[[int], None]
 ) -> Tensor:
     """Descriptors (n, d) of all images of ``catalogue``, in its order."""
-    rows, descriptors = describe_images(network, catalogue, fit=fit, progress=progress)
+    return _ordered(*describe_images(network, catalogue, fit=fit, progress=progress))
+
+
+def describe_views(
+    network: nn.Module,
+    catalogue: Catalogue,
+    views: Sequence[tuple[int, Box | None]],
+    *,
+    fit: Fit,
+    progress: Callable[[int], None],
+) -> Tensor:
+    """Descriptors (n, d) of parts of images: rows of ``catalogue`` and what is cut out of each."""
+    by_row: dict[int, list[tuple[int, Box | None]]] = {}
+    for number, (row, box) in enumerate(views):
+        by_row.setdefault(row, []).append((number, box))
+    needed, places = np.unique([row for row, _ in views], return_inverse=True)
+    inside = dict(zip([row for row, _ in views], places.tolist(), strict=True))
+    found = describe_images(
+        network,
+        catalogue.subset(needed),
+        fit=fit,
+        progress=progress,
+        views={inside[row]: numbered for row, numbered in by_row.items()},
+    )
+    return _ordered(*found)
+
+
+def _ordered(numbers: NDArray[np.int64], descriptors: Tensor) -> Tensor:
     ordered = torch.empty_like(descriptors)
-    ordered[torch.from_numpy(rows)] = descriptors
+    ordered[torch.from_numpy(numbers)] = descriptors
     return ordered

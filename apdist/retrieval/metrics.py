@@ -31,6 +31,8 @@ class RetrievalScores:
     """R@k: share of queries with a positive among the first k."""
     map_at: dict[int, float]
     """mAP@k: precision at each positive among the first k, over min(k, number of positives)."""
+    map_at_r: float
+    """mAP@R: precision at each positive among the first R, over R, its number of positives."""
     r_precision: float
     """Mean precision among the first R results, R being the query's number of positives."""
     mean_reciprocal_rank: float
@@ -80,6 +82,7 @@ class QueryScores:
             mean_average_precision=means["average_precision"],
             recall_at=at("recall"),
             map_at=at("map"),
+            map_at_r=means["precision_in_r"],
             r_precision=means["r_precision"],
             mean_reciprocal_rank=means["reciprocal_rank"],
             num_queries=len(answerable),
@@ -175,7 +178,7 @@ def _score_queries(
 ) -> QueryScores:
     """Score the queries of all tiles of ranks (t, p) and numbers of positives (t,)."""
     names = (
-        *("average_precision", "r_precision", "reciprocal_rank"),
+        *("average_precision", "precision_in_r", "r_precision", "reciprocal_rank"),
         *(f"recall_at_{k}" for k in recall_at),
         *(f"map_at_{k}" for k in map_at),
     )
@@ -202,6 +205,7 @@ def _score_tile(
     scores = {
         # 0 / 0 is the NaN that marks a query without a positive.
         "average_precision": precision.sum(dim=1) / num_positives,
+        "precision_in_r": precision.where(among_first_r, 0.0).sum(dim=1) / num_positives,
         "r_precision": among_first_r.sum(dim=1) / num_positives.double(),
         "reciprocal_rank": 1 / (ranks[:, 0] + 1).double(),
     }

@@ -10,6 +10,7 @@ d descriptor size, p positives.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -45,21 +46,19 @@ def exact_scores(queries: Tensor, database: Tensor, rows: Tensor) -> Tensor:
 class Counter:
     """Counts for a tile of ``queries`` (t, d), image after image of the database."""
 
-    def __init__(self, queries: Tensor, positives: Positives, images_per_tile: int) -> None:
+    def __init__(self, queries: Tensor, positives: Positives) -> None:
         self.queries, self.positives = queries, positives
-        self.buffer = torch.empty(len(queries) * images_per_tile)
         self.is_exact = False
         """Whether tiles are multiplied in float64, because float32 left too much open."""
         self.found = np.zeros(tuple(positives.scores.shape), np.int64)
         self.strips = _strips(len(queries))
 
-    def add(self, images: Tensor, left: int, threads: ThreadPoolExecutor) -> None:
-        """Count ``images`` (c, d), those of the database from row ``left`` on."""
+    def add(self, images: Tensor, left: int, buffer: Tensor, threads: ThreadPoolExecutor) -> None:
+        """Count ``images`` (c, d), of which the first is row ``left``; ``buffer`` is for scores."""
         counts: list[Any] = [None]
         if not self.is_exact:
             shape = (len(self.queries), len(images))
-            # Memory that is new for every tile costs page faults.
-            products = self.buffer[: shape[0] * shape[1]].view(shape)
+            products = buffer[: shape[0] * shape[1]].view(shape)
             scores = torch.mm(self.queries, images.T, out=products).numpy()
             margins = self._margins(images)
             counts = self._count(scores, margins, images, left, threads)
@@ -89,17 +88,16 @@ class Counter:
     ) -> list[Any]:
         """For each strip the counts (r, p), None where too many scores are within the margins."""
         arrays = [values.numpy() for values in self.positives]
-        best, rows, numbers, rows_by_label, first, end = arrays
+        best, _, numbers, known, first, end = arrays
 
         def count(strip: slice) -> Any:
             part, found = scores[strip], np.zeros((len(scores[strip]), best.shape[1]), np.int64)
-            kernels.leave_out(part, left, rows_by_label, first[strip], end[strip])
+            kernels.leave_out(part, left, known, first[strip], end[strip])
             done = kernels.count_before(
                 part,
                 margins[strip],
                 (self.queries[strip].numpy(), images.numpy()),
-                left,
-                (best[strip], rows[strip], numbers[strip]),
+                (best[strip], numbers[strip]),
                 part.size // _SCORES_PER_SUM,
                 found,
             )
@@ -109,14 +107,20 @@ class Counter:
 
 
 def negatives_before(
-    queries: Tensor, database: Tensor, positives: Positives, images_per_tile: int
-) -> Tensor:
-    """How many images of the ``database`` (n, d) without the query's label rank before (t, p)."""
-    counter = Counter(queries, positives, min(images_per_tile, len(database)))
+    tiles: Sequence[tuple[Tensor, Positives]], images: Iterable[tuple[int, Tensor]]
+) -> list[Tensor]:
+    """How many images that are not known to a query rank before each of its positives, (t, p)."""
+    counters = [Counter(queries, positives) for queries, positives in tiles]
+    most = max((len(queries) for queries, _ in tiles), default=0)
+    buffer = torch.empty(0)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        for left in range(0, len(database), images_per_tile):
-            counter.add(database[left : left + images_per_tile], left, threads)
-    return torch.from_numpy(counter.found)
+        for left, part in images:
+            if buffer.numel() < most * len(part):
+                # One for all tiles: memory that is new for each of them costs page faults.
+                buffer = torch.empty(most * len(part))
+            for counter in counters:
+                counter.add(part, left, buffer, threads)
+    return [torch.from_numpy(counter.found) for counter in counters]
 
 
 def _strips(num_queries: int) -> list[slice]:

@@ -29,14 +29,14 @@ def score_rows(queries: Any, database: Any, rows: Any, scores: Any) -> None:
 
 
 @compiled
-def leave_out(scores: Any, left: int, rows_by_label: Any, first: Any, end: Any) -> None:
-    """Put NaN, which compares with nothing, over the images with the query's label.
+def leave_out(scores: Any, left: int, known: Any, first: Any, end: Any) -> None:
+    """Put NaN, which compares with nothing, over the images that are no negatives of the query.
 
-    Column 0 of ``scores`` (r, c) is database row ``left``; the rows of a query's label are
-    ``rows_by_label[first:end]``, ascending.
+    Column 0 of ``scores`` (r, c) is database row ``left``; the rows of a query are
+    ``known[first:end]``, ascending.
     """
     for i in range(len(scores)):
-        rows = rows_by_label[first[i] : end[i]]
+        rows = known[first[i] : end[i]]
         for k in range(np.searchsorted(rows, left), len(rows)):
             if rows[k] >= left + scores.shape[1]:
                 break
@@ -45,7 +45,7 @@ def leave_out(scores: Any, left: int, rows_by_label: Any, first: Any, end: Any) 
 
 @compiled
 def count_before(
-    scores: Any, margins: Any, descriptors: Any, left: int, positives: Any, limit: int, found: Any
+    scores: Any, margins: Any, descriptors: Any, positives: Any, limit: int, found: Any
 ) -> bool:
     """Add to ``found`` (r, p) how many ``scores`` (r, c) rank before each of the positives.
 
@@ -53,8 +53,7 @@ def count_before(
         scores: products in float32; NaN is passed over.
         margins: (r,) how far they may be from the scores; 0 where they are the scores.
         descriptors: (r, d) of the queries, (c, d) of the images.
-        left: database row of column 0.
-        positives: (r, p) scores, best first; (r, p) their rows; (r,) how many there are.
+        positives: (r, p) scores, best first; (r,) how many there are.
         limit: sums in float64 after which the strip is given up.
         found: (r, p) int64.
 
@@ -62,12 +61,12 @@ def count_before(
         False where it was given up.
     """
     queries, images = descriptors
-    best, rows, numbers = positives
+    best, numbers = positives
     num_sums = 0
     for i in range(len(scores)):
         number = numbers[i]
-        pair = (scores[i], margins[i], queries[i], images, left)
-        listed = (best[i, :number], rows[i, :number])
+        pair = (scores[i], margins[i], queries[i], images)
+        listed = best[i, :number]
         if number > _FEW:
             num_sums += _count_by_search(pair, listed, found[i])
         else:
@@ -79,13 +78,13 @@ def count_before(
 
 @compiled
 def _count_by_comparison(pair: Any, listed: Any, found: Any) -> int:
-    scores, margin, query, images, left = pair
+    scores, margin, query, images = pair
     num_sums = 0
     for start in range(0, len(scores), _SCORES_AT_ONCE):
         part = scores[start : start + _SCORES_AT_ONCE]
         # The worst first: where no score comes near it, none does to the better ones.
-        for k in range(len(listed[0]) - 1, -1, -1):
-            best, row = listed[0][k], listed[1][k]
+        for k in range(len(listed) - 1, -1, -1):
+            best = listed[k]
             low, high = np.float32(best - margin), np.float32(best + margin)
             above, near = _count_two(part, low, high)
             if near == 0:
@@ -106,7 +105,7 @@ def _count_by_comparison(pair: Any, listed: Any, found: Any) -> int:
                         if margin > 0:
                             score = _inner_product(query, images[start + j])
                             num_sums += 1
-                        found[k] += score > best or (score == best and left + start + j < row)
+                        found[k] += score >= best
     return num_sums
 
 
@@ -122,21 +121,20 @@ def _count_two(scores: Any, low: Any, high: Any) -> Any:
 
 
 @compiled
-def _count_by_search(pair: Any, listed: Any, found: Any) -> int:
-    scores, margin, query, images, left = pair
-    best = listed[0]
+def _count_by_search(pair: Any, best: Any, found: Any) -> int:
+    scores, margin, query, images = pair
     starts = np.zeros(len(best) + 1, np.int64)
     num_sums = 0
     for j in range(len(scores)):
         score = scores[j]
         if np.isnan(score):
             continue
-        k = _first_behind(score, left + j, listed)
+        k = _first_behind(score, best)
         is_near = k < len(best) and best[k] >= score - margin
         if margin > 0 and (is_near or (k > 0 and best[k - 1] <= score + margin)):
             num_sums += 1
             score = _inner_product(query, images[j])
-            k = _first_behind(score, left + j, listed)
+            k = _first_behind(score, best)
         starts[k] += 1
     total = 0
     for k in range(len(best)):
@@ -146,13 +144,12 @@ def _count_by_search(pair: Any, listed: Any, found: Any) -> int:
 
 
 @compiled
-def _first_behind(score: Any, row: int, listed: Any) -> int:
-    """The first of the positives that the image at ``row`` ranks before."""
-    best, rows = listed
+def _first_behind(score: Any, best: Any) -> int:
+    """The first of the positives that an image of that score ranks before."""
     low, high = 0, len(best)
     while low < high:
         middle = (low + high) // 2
-        if best[middle] < score or (best[middle] == score and rows[middle] > row):
+        if best[middle] <= score:
             high = middle
         else:
             low = middle + 1

@@ -1,8 +1,6 @@
 """Exact ranks of the images that share a query's label, without sorting the database.
 
-The score of a pair is the inner product of its float32 descriptors, summed in float64 and rounded
-to float32. Sums in another order round to the same score, so neither tiles nor workers nor the
-device change a rank. Of equal scores the earlier database row ranks first.
+What a score is and where equal ones rank is said in `positives.py`.
 
 Shapes: q queries, n database images, d descriptor size, t queries and c images in a tile, p
 positives of the query in the tile that has the most. Ranks count from 0.
@@ -10,21 +8,20 @@ positives of the query in the tile that has the most. Ranks count from 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from apdist.loss.kernels.available import has_numba
-from apdist.retrieval.positives import Positives, score_tile
-from apdist.retrieval.ranking import ranking_keys
+from apdist.retrieval import torch_counting
+from apdist.retrieval.positives import Positives, best_first
 
 # A tile of these sizes is multiplied as fast as a whole matrix, and is small: 16 MiB of scores.
 _QUERIES_PER_TILE = 1024
-_IMAGES_PER_TILE = 4096
-# Bounds what is kept for the positives of a tile's queries, and what is gathered to score them.
+IMAGES_PER_TILE = 4096
+# Bounds what is kept for the positives of a tile's queries.
 _NUMBERS_AT_ONCE = 1 << 22
-_LAST_KEY = torch.iinfo(torch.int64).max
 
 
 def ranks_of_positives(
@@ -39,7 +36,8 @@ def ranks_of_positives(
     """Tile by tile, ascending ranks (t, p) of the positives and how many (t,) each query has.
 
         for each query and each database image j with its label:
-            number of images scored above j, or as j and in an earlier row
+            number of images without the label that score as j or above,
+            and of positives before j
 
     Memory beyond the arguments is bounded, whatever q and n are.
 
@@ -56,10 +54,10 @@ def ranks_of_positives(
     """
     queries, database = queries.contiguous(), database.contiguous()
     labelled = group_rows(query_labels, database_labels)
-    for tile in _query_tiles(labelled[1], labelled[2], tile_size):
+    for tile in query_tiles(labelled[2] - labelled[1], tile_size):
         own = None if own_rows is None else own_rows[tile]
         positives = positives_of(queries[tile], database, labelled, tile, own)
-        ranks = negatives_before(queries[tile], database, positives)
+        ranks = negatives_before([(queries[tile], positives)], tiles_of(database))[0]
         # A positive also has those before it that are positives.
         places = torch.arange(ranks.shape[1], device=ranks.device)
         ranks += places
@@ -73,14 +71,20 @@ def group_rows(query_labels: Tensor, database_labels: Tensor) -> tuple[Tensor, T
     return rows, first, torch.searchsorted(ordered, query_labels.contiguous(), right=True)
 
 
-def _query_tiles(first: Tensor, end: Tensor, tile_size: int) -> Iterator[slice]:
-    """Slices of the queries, few where one of them has very many positives."""
+def query_tiles(counts: Tensor, tile_size: int = 0) -> Iterator[slice]:
+    """Slices of the queries, few where one of them has very many positives, ``counts`` (q,)."""
     start, step = 0, tile_size or _QUERIES_PER_TILE
-    while start < len(first):
-        most = int((end - first)[start : start + step].max())
-        stop = min(start + min(step, max(1, _NUMBERS_AT_ONCE // max(1, most))), len(first))
+    while start < len(counts):
+        most = int(counts[start : start + step].max())
+        stop = min(start + min(step, max(1, _NUMBERS_AT_ONCE // max(1, most))), len(counts))
         yield slice(start, stop)
         start = stop
+
+
+def tiles_of(database: Tensor, left: int = 0) -> Iterator[tuple[int, Tensor]]:
+    """Parts (c, d) of a ``database`` (n, d), each behind the row of its first image."""
+    for start in range(0, len(database), IMAGES_PER_TILE):
+        yield left + start, database[start : start + IMAGES_PER_TILE]
 
 
 def positives_of(
@@ -90,7 +94,7 @@ def positives_of(
     tile: slice,
     own_rows: Tensor | None,
 ) -> Positives:
-    """The positives of ``queries`` (t, d), sorted by score and row."""
+    """The positives of ``queries`` (t, d): all with their label but themselves."""
     rows_by_label, first, end = labelled[0], labelled[1][tile], labelled[2][tile]
     places = torch.arange(max(1, int((end - first).max())), device=queries.device)
     within = (first[:, None] + places).clamp(max=len(rows_by_label) - 1)
@@ -99,11 +103,7 @@ def positives_of(
     if own_rows is not None:
         real &= rows != own_rows[:, None]
     scores = exact_scores(queries, database, rows)
-    # The rows of a label ascend, so that places break ties as rows do.
-    order = ranking_keys(scores).masked_fill_(~real, _LAST_KEY).argsort(dim=1)
-    return Positives(
-        scores.gather(1, order), rows.gather(1, order), real.sum(dim=1), rows_by_label, first, end
-    )
+    return best_first(scores, rows, real, (rows_by_label, first, end))
 
 
 def exact_scores(queries: Tensor, database: Tensor, rows: Tensor) -> Tensor:
@@ -112,59 +112,26 @@ def exact_scores(queries: Tensor, database: Tensor, rows: Tensor) -> Tensor:
         from apdist.retrieval import rank_counting
 
         return rank_counting.exact_scores(queries, database, rows)
-    return exact_scores_in_torch(queries, database, rows)
+    return torch_counting.exact_scores(queries, database, rows)
 
 
-def exact_scores_in_torch(queries: Tensor, database: Tensor, rows: Tensor) -> Tensor:
-    """`exact_scores` on any device."""
-    scores = torch.empty(rows.shape, device=rows.device)
-    doubled = queries.double()[:, :, None]  # (t, d, 1)
-    step = max(1, _NUMBERS_AT_ONCE // queries.numel())
-    for left in range(0, rows.shape[1], step):
-        images = database[rows[:, left : left + step]].double()  # (t, step, d)
-        scores[:, left : left + step] = (images @ doubled)[:, :, 0]
-    return scores
+def negatives_before(
+    tiles: Sequence[tuple[Tensor, Positives]], images: Iterable[tuple[int, Tensor]]
+) -> list[Tensor]:
+    """How many negatives rank before each positive, (t, p) of each tile.
 
-
-def negatives_before(queries: Tensor, database: Tensor, positives: Positives) -> Tensor:
-    """How many images without the query's label rank before each positive, (t, p)."""
-    if _is_compiled_for(queries):
+    Args:
+        tiles: queries (t, d) and their positives.
+        images: parts (c, d) of the database and what else is to be searched, c at most
+            `IMAGES_PER_TILE`, each behind the row of its first image; gone through once.
+    """
+    if tiles and _is_compiled_for(tiles[0][0]):
         from apdist.retrieval import rank_counting
 
-        return rank_counting.negatives_before(queries, database, positives, _IMAGES_PER_TILE)
-    return negatives_in_torch(queries, database, positives, _IMAGES_PER_TILE)
-
-
-def negatives_in_torch(
-    queries: Tensor, database: Tensor, positives: Positives, images_per_tile: int
-) -> Tensor:
-    """`negatives_before` on any device."""
-    thresholds = _keys(positives.scores, positives.rows)
-    places = torch.arange(thresholds.shape[1], device=queries.device)
-    thresholds.masked_fill_(places >= positives.counts[:, None], _LAST_KEY)
-    shape = (len(queries), thresholds.shape[1] + 1)
-    counts = torch.zeros(shape, dtype=torch.int64, device=queries.device)
-    label_places = torch.empty_like(positives.rows_by_label)
-    label_places[positives.rows_by_label] = torch.arange(len(database), device=queries.device)
-    for left in range(0, len(database), images_per_tile):
-        images = slice(left, left + images_per_tile)
-        scores = score_tile(queries, database[images])  # (t, c)
-        columns = torch.arange(left, left + scores.shape[1], device=queries.device)
-        keys = _keys(scores, columns)
-        place = label_places[images]
-        same = (place >= positives.first[:, None]) & (place < positives.end[:, None])  # (t, c)
-        # A search of c keys in p thresholds and a histogram: no sort, c log p and not c p.
-        interval = torch.searchsorted(thresholds, keys.masked_fill_(same, _LAST_KEY), right=True)
-        counts.scatter_add_(1, interval, torch.ones_like(interval))
-    return counts[:, :-1].cumsum(dim=1)
+        return rank_counting.negatives_before(tiles, images)
+    return torch_counting.negatives_before(tiles, images)
 
 
 def _is_compiled_for(queries: Tensor) -> bool:
     """Whether compiled loops do the work; the plain torch beside them is for other devices."""
     return queries.device.type == "cpu" and has_numba()
-
-
-def _keys(scores: Tensor, rows: Tensor) -> Tensor:
-    """Unique integers whose ascending order is that of ranks: ``scores`` at database ``rows``."""
-    places = torch.arange(scores.shape[1], device=scores.device)
-    return ranking_keys(scores) - places + rows

@@ -2,6 +2,7 @@
 
 import functools
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,8 +11,9 @@ from apdist.config import Config
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.catalogue.selection import images_of
+from apdist.data.images import Box
 from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
-from apdist.retrieval.describe import describe_split
+from apdist.retrieval.describe import describe_split, describe_views
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
 from apdist_verbs.terminal.devices import best_device
@@ -92,11 +94,21 @@ def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
         model = load_model(run_uri)
         assert model.model_id == model_id
         catalogue = split_of(open_run(run_uri).config, shards, split)
-    with progress_bar(f"describing {split}", len(catalogue)) as update:
-        descriptors = describe_split(
-            model.network.to(best_device()),
-            catalogue,
-            fit=model.fit,
-            progress=update,
-        )
-    return Described(catalogue, descriptors)
+    return Described(catalogue, descriptors_of(model, catalogue, split))
+
+
+def descriptors_of(
+    model: TrainedModel,
+    catalogue: Catalogue,
+    what: str,
+    views: Sequence[tuple[int, Box | None]] | None = None,
+) -> Tensor:
+    """Descriptors (n, d) of all images, or of ``views``: rows and what is cut out of each.
+
+    Queries and databases are both described here, so that nothing can be done to one alone.
+    """
+    network = model.network.to(best_device())
+    with progress_bar(f"describing {what}", len(catalogue if views is None else views)) as update:
+        if views is None:
+            return describe_split(network, catalogue, fit=model.fit, progress=update)
+        return describe_views(network, catalogue, views, fit=model.fit, progress=update)

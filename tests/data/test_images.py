@@ -245,3 +245,31 @@ def test_images_are_resized_with_the_filter_that_is_asked_for() -> None:
         found = evaluation_image(encoded(image), Fit(side=32, interpolation=name))
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(evaluation_image(encoded(image), Fit(side=32)), expected)
+
+
+def test_a_box_is_cut_before_the_image_is_resized() -> None:
+    image = picture(1, 2, 60)
+    for box in ((10, 20, 30, 50), (9.6, 20.4, 30.4, 49.6), (-5, 20, 30, 90)):
+        left, top, right, bottom = (
+            max(0, round(box[0])),
+            round(box[1]),
+            round(box[2]),
+            min(60, round(box[3])),
+        )
+        cut = image.crop((left, top, right, bottom))
+        for fit in (Fit(side=16), Fit(side=16, resize="longest")):
+            found = evaluation_image(encoded(image), fit, box)
+            assert (found == evaluation_image(encoded(cut), fit)).all()
+
+
+def test_a_box_keeps_all_pixels_of_a_jpeg_that_would_be_decoded_at_a_fraction() -> None:
+    image = picture(1, 2, 128)
+    data = encoded(image, "JPEG", quality=95)
+    found = evaluation_image(data, Fit(side=16), (0, 0, 16, 16))
+    whole = np.asarray(open_image(data)).transpose(2, 0, 1)
+    assert (found == whole[:, :16, :16]).all()
+
+
+def test_a_box_beside_the_image_is_refused() -> None:
+    with pytest.raises(ImageError, match="has 60 x 60 pixels, none of them in the box"):
+        evaluation_image(encoded(picture(1, 2, 60)), Fit(side=16), (70, 0, 90, 20))

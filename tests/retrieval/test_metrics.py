@@ -17,9 +17,9 @@ from tests.retrieval.rankings import published_example
 def ranked_hits(
     scores: list[float], labels: list[int], query_label: int, left_out: int | None
 ) -> list[bool]:
-    """Slow definition of a ranked list: best score first, ties by row, the query left out."""
+    """Slow definition of a ranked list: best score first, of equal ones positives last."""
     rows = [row for row in range(len(scores)) if row != left_out]
-    rows.sort(key=lambda row: (-scores[row], row))
+    rows.sort(key=lambda row: (-scores[row], labels[row] == query_label))
     return [labels[row] == query_label for row in rows]
 
 
@@ -36,6 +36,8 @@ def slow_scores(hits: list[bool], k: int) -> dict[str, float]:
         "recall": float(places[0] <= k),
         "map": sum(p for p, place in zip(precisions, places, strict=True) if place <= k)
         / min(k, len(places)),
+        "map_at_r": sum(p for p, at in zip(precisions, places, strict=True) if at <= len(places))
+        / len(places),
         "r_precision": sum(hits[: len(places)]) / len(places),
         "mrr": 1 / places[0],
         **{f"curve{level}": value for level, value in enumerate(curve)},
@@ -50,6 +52,7 @@ def assert_equals_slow(
     assert scores.mean_average_precision == pytest.approx(mean["ap"], abs=1e-12)
     assert scores.recall_at[k] == pytest.approx(mean["recall"], abs=1e-12)
     assert scores.map_at[k] == pytest.approx(mean["map"], abs=1e-12)
+    assert scores.map_at_r == pytest.approx(mean["map_at_r"], abs=1e-12)
     assert scores.r_precision == pytest.approx(mean["r_precision"], abs=1e-12)
     assert scores.mean_reciprocal_rank == pytest.approx(mean["mrr"], abs=1e-12)
     curve = [mean[f"curve{level}"] for level in range(101)]
@@ -106,6 +109,7 @@ def test_metrics_equal_those_of_pytorch_metric_learning() -> None:
     scores = score_labelled(descriptors, labels)
     assert scores.mean_average_precision == pytest.approx(0.511227726501, abs=1e-6)
     assert scores.recall_at[1] == pytest.approx(0.613333333333, abs=1e-6)
+    assert scores.map_at_r == pytest.approx(0.357144586602, abs=1e-6)
     assert scores.r_precision == pytest.approx(0.45531000481, abs=1e-6)
     assert scores.mean_reciprocal_rank == pytest.approx(0.733285069466, abs=1e-6)
 
@@ -128,11 +132,11 @@ def test_map_at_k_divides_by_the_smaller_of_k_and_the_number_of_positives() -> N
     assert scores.map_at[5] == pytest.approx(0.483333333333, abs=1e-9)
 
 
-def test_equal_scores_rank_by_database_row() -> None:
+def test_equal_scores_count_against_the_query() -> None:
     scores = score_queries(
         torch.ones(1, 2), torch.tensor([1]), torch.ones(4, 2), torch.tensor([0, 0, 1, 0])
     )
-    assert scores.mean_reciprocal_rank == pytest.approx(1 / 3)
+    assert scores.mean_reciprocal_rank == pytest.approx(1 / 4)
 
 
 def test_queries_without_a_positive_leave_the_means_alone() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from apdist.retrieval import rank_counting, ranks
+from apdist.retrieval import rank_counting, ranks, torch_counting
 from tests.retrieval.test_ranks import images
 
 
@@ -21,13 +21,17 @@ def test_compiled_loops_count_what_plain_torch_counts(
     positives = ranks.positives_of(
         descriptors[tile], descriptors, labelled, tile, torch.arange(20, 110)
     )
-    arguments = (descriptors[tile], descriptors, positives, images_per_tile)
+    tiles = [(descriptors[tile], positives)]
+    parts = [
+        (left, descriptors[left : left + images_per_tile])
+        for left in range(0, 301, images_per_tile)
+    ]
     real = torch.arange(positives.rows.shape[1]) < positives.counts[:, None]
-    compiled = rank_counting.negatives_before(*arguments)[real]
-    assert compiled.tolist() == ranks.negatives_in_torch(*arguments)[real].tolist()
+    compiled = rank_counting.negatives_before(tiles, parts)[0][real]
+    assert compiled.tolist() == torch_counting.negatives_before(tiles, parts)[0][real].tolist()
     arguments = (descriptors[tile], descriptors, positives.rows)
     scores = rank_counting.exact_scores(*arguments)
-    assert scores.tolist() == ranks.exact_scores_in_torch(*arguments).tolist()
+    assert scores.tolist() == torch_counting.exact_scores(*arguments).tolist()
 
 
 def test_scores_that_float32_products_confuse_are_multiplied_in_float64() -> None:
@@ -36,7 +40,7 @@ def test_scores_that_float32_products_confuse_are_multiplied_in_float64() -> Non
     positives = ranks.positives_of(
         descriptors, descriptors, ranks.group_rows(labels, labels), tile, torch.arange(200)
     )
-    counter = rank_counting.Counter(descriptors, positives, 200)
+    counter = rank_counting.Counter(descriptors, positives)
     with rank_counting.ThreadPoolExecutor(1) as threads:
-        counter.add(descriptors, 0, threads)
+        counter.add(descriptors, 0, torch.empty(200 * 200), threads)
     assert counter.is_exact

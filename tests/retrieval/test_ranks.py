@@ -16,12 +16,14 @@ from tests.retrieval.rankings import published_example
 
 
 def slow_ranks(descriptors: Tensor, labels: Tensor) -> list[list[int]]:
-    """Slow definition: sort every row by score and place, the query left out."""
+    """Slow definition: sort every row by score, of equal ones positives last; no query itself."""
     scores = (descriptors.double() @ descriptors.double().T).float().tolist()
     found = []
     for query, row in enumerate(scores):
-        order = sorted((r for r in range(len(row)) if r != query), key=lambda r: (-row[r], r))
-        places = [place for place, r in enumerate(order) if labels[r] == labels[query]]
+        hits = (labels == labels[query]).tolist()
+        others = [r for r in range(len(row)) if r != query]
+        order = sorted(others, key=lambda r: (-row[r], hits[r]))
+        places = [place for place, r in enumerate(order) if hits[r]]
         found.append(places)
     return found
 
@@ -95,6 +97,19 @@ def test_neither_workers_nor_tiles_change_a_score(kind: str, k: int) -> None:
         for field in dataclasses.fields(RetrievalScores):
             pair = getattr(scores, field.name), getattr(expected, field.name)
             torch.testing.assert_close(*pair, rtol=0, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["tied", "apart", "alike"])
+def test_the_order_of_the_images_changes_no_figure(kind: str) -> None:
+    descriptors, labels = images(5, 120, kind, 20)
+    expected = score_labelled(descriptors, labels)
+    for seed in range(3):
+        order = torch.randperm(120, generator=torch.Generator().manual_seed(seed))
+        found = score_labelled(descriptors[order], labels[order])
+        assert found.average_precision.tolist() == pytest.approx(
+            expected.average_precision[order].tolist(), abs=1e-12, nan_ok=True
+        )
+        assert found.recall_at == expected.recall_at
 
 
 def test_more_results_than_images_find_every_positive() -> None:

@@ -31,7 +31,7 @@ class StoredColumns:
         self.uri, self.schema = uri, schema
         self.file = self._intact(
             # Checksums: a flipped bit in a number would go unnoticed.
-            lambda: pq.ParquetFile(_source(uri), page_checksum_verification=True)
+            lambda: pq.ParquetFile(parquet_source(uri), page_checksum_verification=True)
         )
         missing = set(schema.names) - set(self.file.schema_arrow.names)
         if missing:
@@ -113,7 +113,7 @@ class StoredColumns:
             ) from error
 
 
-def _source(uri: str) -> Any:
+def parquet_source(uri: str) -> Any:
     """What Arrow reads: an open file stays the same if another takes its place."""
     return storage.local_path(uri) or io.BufferedReader(_RangeFile(uri), BLOCK_BYTES)
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from apdist.data.images import Box
+
 Protocol: TypeAlias = Literal["revisited", "classic", "holidays", "landmarks", "ilias", "own"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 """Those that a ground truth can ask for."""
-Box: TypeAlias = tuple[float, float, float, float]
 JUDGEMENTS = ("positives", "easy", "hard", "junk")
 WITH_BOXES = ("revisited", "classic")
 """Protocols in which a query is a part of its image."""

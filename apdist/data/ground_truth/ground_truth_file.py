@@ -79,7 +79,7 @@ def _from_parquet(data: bytes) -> GroundTruth:
     rows = _cast(table).to_pylist()
     protocol = (table.schema.metadata or {}).get(PROTOCOL_KEY, b"own").decode(errors="replace")
     queries = tuple(_query(row, f"row {number}") for number, row in enumerate(rows))
-    return GroundTruth(protocol=protocol, queries=queries)  # type: ignore[arg-type]
+    return GroundTruth(protocol=protocol, queries=queries)
 
 
 def _cast(table: pa.Table) -> pa.Table:

@@ -5,9 +5,9 @@ Shapes: b images of h x w pixels. Images are (b, 3, h, w) uint8.
 
 import zlib
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,16 +16,24 @@ from torch import Tensor
 
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, codes_and_names
-from apdist.data.images import Fit, ImageError, evaluation_image
+from apdist.data.images import Box, Fit, ImageError, evaluation_image
 from apdist.data.loading.decoding import explain
 from apdist.data.loading.reader import ImageReader, ReadRequest
 
+Views: TypeAlias = Mapping[int, Sequence[tuple[int, Box | None]]]
+"""Number and box of each view of an image, by its row; without a box the view is all of it."""
 _MOST_WAITING = 4
 """Batches whose images may wait for others of their shape."""
 
 
 def evaluation_batches(
-    catalogue: Catalogue, *, fit: Fit, batch_size: int, num_threads: int, shards: Iterable[str]
+    catalogue: Catalogue,
+    *,
+    fit: Fit,
+    batch_size: int,
+    num_threads: int,
+    shards: Iterable[str],
+    views: Views | None = None,
 ) -> Generator[tuple[NDArray[np.int64], Tensor], None, None]:
     """Rows (b,) and images (b, 3, h, w) of ``catalogue``, of one shape in a batch.
 
@@ -37,7 +45,7 @@ def evaluation_batches(
         batch_size: most images at once.
         num_threads: threads that decode.
         shards: names of the shards to read.
-        interpolation: how images are resized, a name of Pillow's filters.
+        views: parts of images in place of images, by row; their numbers come in place of rows.
 
     Raises:
         ImageError: an image is corrupt or missing from its shard.
@@ -48,10 +56,11 @@ def evaluation_batches(
     decoding: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
     try:
         for request, row, data in _shard_samples(reader, sorted(shards)):
-            decoding.append((row, pool.submit(_decode_checked, request, data, fit)))
-            if len(decoding) == batch_size:
-                row, future = decoding.popleft()
-                yield from waiting.add(row, future.result())
+            for view, box in [(row, None)] if views is None else views.get(row, ()):
+                decoding.append((view, pool.submit(_decode_checked, request, data, fit, box)))
+                if len(decoding) == batch_size:
+                    first, future = decoding.popleft()
+                    yield from waiting.add(first, future.result())
         while decoding:
             row, future = decoding.popleft()
             yield from waiting.add(row, future.result())
@@ -134,9 +143,11 @@ def _image_member(sample: dict[str, Any], request: ReadRequest) -> bytes:
     return (alike or members or [b""])[0]
 
 
-def _decode_checked(request: ReadRequest, data: bytes, fit: Fit) -> NDArray[np.uint8]:
+def _decode_checked(
+    request: ReadRequest, data: bytes, fit: Fit, box: Box | None
+) -> NDArray[np.uint8]:
     try:
         request.check(0, data)
-        return evaluation_image(data, fit)
+        return evaluation_image(data, fit, box)
     except ImageError as error:
         raise ImageError(explain(request.describe(0), error)) from error

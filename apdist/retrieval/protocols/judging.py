@@ -5,10 +5,10 @@ Shapes: q queries, n database images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth
+from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth, JudgedQuery
 
 _SHOWN = 3
 
@@ -21,6 +21,16 @@ class JudgedRows:
     easy: tuple[int, ...]
     hard: tuple[int, ...]
     junk: tuple[int, ...]
+    """With the query itself, where it is in the database and not judged to be a positive."""
+
+    def of(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        """Rows of the lists of these names."""
+        return tuple(row for name in names for row in getattr(self, name))
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """Rows of all lists: what else is in the database is wrong."""
+        return self.of(JUDGEMENTS)
 
 
 def rows_of_keys(ground_truth: GroundTruth, database: Sequence[str]) -> list[JudgedRows]:
@@ -43,15 +53,18 @@ def rows_of_keys(ground_truth: GroundTruth, database: Sequence[str]) -> list[Jud
                 f"the database has several images with the key {twice[0]!r}, which the ground "
                 "truth judges; give images keys of their own: prepare them again"
             )
-    return [
-        JudgedRows(
-            **{name: tuple(rows[key] for key in getattr(query, name)) for name in JUDGEMENTS}
-        )
-        for query in ground_truth.queries
-    ]
+    return [_rows(query, rows) for query in ground_truth.queries]
 
 
-def refuse_missing(keys: list[str], there: dict[str, int], verb: str, where: str) -> None:
+def _rows(query: JudgedQuery, rows: Mapping[str, int]) -> JudgedRows:
+    found = {name: tuple(rows[key] for key in getattr(query, name)) for name in JUDGEMENTS}
+    # Every model finds the query's own picture first: it is no answer, right or wrong.
+    if query.key in rows and query.key not in set(query.judged()):
+        found["junk"] += (rows[query.key],)
+    return JudgedRows(**found)
+
+
+def refuse_missing(keys: list[str], there: Mapping[str, int], verb: str, where: str) -> None:
     """Refuse keys that are not ``there``.
 
     Raises:

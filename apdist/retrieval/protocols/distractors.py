@@ -1,0 +1,125 @@
+"""Descriptors in Parquet files, as `apdist extract` writes them, read part by part.
+
+Shapes: n descriptors, d descriptor size, c of them in a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from apdist.data import storage
+from apdist.data.catalogue.columns import parquet_source
+from apdist.retrieval.index import MODEL_COLUMN
+from apdist.retrieval.ranks import IMAGES_PER_TILE
+
+DESCRIPTOR_COLUMN = "descriptor"
+_BUFFER_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class DescriptorTables:
+    """The descriptors of a folder of Parquet files, of one model and one size."""
+
+    uris: tuple[str, ...]
+    """The files."""
+    num_rows: int
+    """n."""
+    model_id: str
+    """Of the model that described."""
+
+    def parts(self) -> Iterator[NDArray[np.float32]]:
+        """(c, d) float32, one part in memory and the next on its way."""
+        read = (part for uri in self.uris for part in self._read(uri))
+        with ThreadPoolExecutor(1, thread_name_prefix="distractors") as ahead:
+            following = ahead.submit(next, read, None)
+            while (part := following.result()) is not None:
+                following = ahead.submit(next, read, None)
+                yield part
+
+    def _read(self, uri: str) -> Iterator[NDArray[np.float32]]:
+        with _opened(uri) as file:
+            try:
+                names = [DESCRIPTOR_COLUMN, MODEL_COLUMN]
+                for batch in file.iter_batches(IMAGES_PER_TILE, columns=names, use_threads=False):
+                    self._check_model(uri, batch.column(MODEL_COLUMN))
+                    yield _rows(uri, batch.column(DESCRIPTOR_COLUMN))
+            except (pa.ArrowException, OSError) as error:
+                raise _damaged(uri) from error
+
+    def _check_model(self, uri: str, models: pa.Array) -> None:
+        others = [str(name) for name in models.unique().to_pylist() if name != self.model_id]
+        if others:
+            raise ValueError(
+                f"{uri} holds descriptors of model {others[0]}, not of {self.model_id}; describe "
+                "all of them with the run's model: apdist extract"
+            )
+
+
+def open_tables(uri: str, *, width: int, model_id: str) -> DescriptorTables:
+    """The descriptor tables in the folder ``uri``; their rows are checked while they are read.
+
+    Raises:
+        ValueError: there are none, they are damaged or of another size.
+    """
+    names = sorted(storage.list_files(uri, ".parquet")) if not uri.endswith(".parquet") else [""]
+    if not names:
+        raise ValueError(
+            f"{uri} holds no .parquet file; write descriptors there: apdist extract --out {uri}"
+        )
+    uris = tuple(storage.join(uri, name) if name else uri for name in names)
+    return DescriptorTables(uris, sum(_checked(found, width) for found in uris), model_id)
+
+
+def _checked(uri: str, width: int) -> int:
+    """Number of rows."""
+    with _opened(uri) as file:
+        schema = file.schema_arrow
+        missing = [n for n in (DESCRIPTOR_COLUMN, MODEL_COLUMN) if n not in schema.names]
+        if missing:
+            raise ValueError(
+                f"{uri} has no column {missing[0]!r}, is no table of apdist extract; found "
+                f"{', '.join(schema.names[:6]) or 'none'}; write it with apdist extract"
+            )
+        kind = schema.field(DESCRIPTOR_COLUMN).type
+        if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
+            raise ValueError(
+                f"{uri}: descriptors must be lists of floats of one fixed size, found {kind}; "
+                "write them with apdist extract"
+            )
+        if kind.list_size != width:
+            raise ValueError(
+                f"{uri} holds descriptors of {kind.list_size} dimensions, the run's model gives "
+                f"{width}; describe them with the run's model: apdist extract"
+            )
+        return int(file.metadata.num_rows)
+
+
+def _opened(uri: str) -> pq.ParquetFile:
+    try:
+        # Without a buffer of its own a column of a row group is read whole: gigabytes.
+        return pq.ParquetFile(parquet_source(uri), buffer_size=_BUFFER_BYTES, pre_buffer=False)
+    except storage.StorageError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(uri) from error
+
+
+def _damaged(uri: str) -> ValueError:
+    return ValueError(
+        f"{uri} is no Parquet file or is damaged; remove it and run apdist extract again"
+    )
+
+
+def _rows(uri: str, column: pa.FixedSizeListArray) -> NDArray[np.float32]:
+    values = column.flatten()
+    if values.null_count:
+        raise ValueError(f"{uri}: a number is missing; remove it and run apdist extract again")
+    numbers: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype("f4", copy=False)
+    return numbers.reshape(len(column), column.type.list_size)

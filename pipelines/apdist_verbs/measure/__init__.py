@@ -1,0 +1,1 @@
+"""What `apdist evaluate` does by each protocol."""

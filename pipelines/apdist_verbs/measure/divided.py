@@ -1,0 +1,88 @@
+"""Queries of one split against the images of another, by their labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from apdist.data.catalogue.catalogue import Catalogue
+from apdist.figures import EVALUATION, recall_figure
+from apdist.retrieval.metrics import RetrievalScores, score_queries
+from apdist_verbs.described import Described, describe
+from apdist_verbs.measure.results import Measured, lines_of
+from apdist_verbs.terminal.console import counted
+from apdist_verbs.terminal.devices import best_device
+from apdist_verbs.terminal.progress import phase
+
+if TYPE_CHECKING:
+    from apdist.figures import Figure
+    from apdist.model.pretrained import TrainedModel
+    from apdist.training.run_folder.runs import Run
+
+
+def measure_divided(
+    run: Run,
+    model: TrainedModel,
+    shards: str,
+    *,
+    query_split: str,
+    gallery_split: str,
+    recall_at: tuple[int, ...],
+) -> Measured:
+    """Score every image of the query split against all of the gallery split.
+
+    Raises:
+        ValueError: a split is missing, or no query has an image of its label in the gallery.
+    """
+    queries = describe(run.uri, model.model_id, shards, query_split)
+    gallery = describe(run.uri, model.model_id, shards, gallery_split)
+    with phase("ranking"):
+        scores = score_queries(*_labelled(queries), *_labelled(gallery), recall_at=recall_at)
+    both = num_in_both(queries.catalogue, gallery.catalogue)
+    notes = []
+    if both:
+        notes.append(
+            f"{counted(both, 'query is', 'queries are')} in the gallery byte by byte, and found "
+            "at once: leave them out of one of the two"
+        )
+    return Measured(
+        protocol="query-gallery",
+        title=f"{run.name}: {counted(scores.num_queries, 'query', 'queries')} of {query_split} "
+        f"against {len(gallery.catalogue):,} images of {gallery_split}",
+        lines=lines_of(evaluation_figures(recall_at), scores),
+        num_queries=scores.num_queries,
+        num_queries_without_positive={"all": scores.num_queries_without_positive},
+        facts={
+            "model": model.model_id,
+            "data": shards,
+            "query_split": query_split,
+            "gallery_split": gallery_split,
+            "num_images": len(gallery.catalogue),
+        },
+        notes=notes,
+    )
+
+
+def evaluation_figures(recall_at: tuple[int, ...]) -> tuple[Figure[RetrievalScores], ...]:
+    """The figures of labelled images, with R@k at these depths."""
+    known = {figure.key for figure in EVALUATION}
+    others = [recall_figure(k) for k in recall_at if f"recall_at_{k}" not in known]
+    return (*EVALUATION, *others)
+
+
+def num_in_both(queries: Catalogue, gallery: Catalogue) -> int:
+    """How many of the queries lie in the gallery, too, by checksum and size."""
+
+    def marks(catalogue: Catalogue) -> NDArray[np.int64]:
+        checksums = catalogue.column("crc32").to_numpy().astype(np.int64)
+        sizes = catalogue.column("size").to_numpy().astype(np.int64)
+        return np.asarray((sizes << 32) | checksums)
+
+    return int(np.isin(marks(queries), marks(gallery)).sum())
+
+
+def _labelled(found: Described) -> tuple[torch.Tensor, torch.Tensor]:
+    return found.descriptors.to(best_device()), torch.tensor(found.catalogue.labels)

@@ -1,0 +1,61 @@
+"""Descriptor tables: read part by part, of one model, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from apdist.retrieval.protocols.distractors import open_tables
+
+
+def write(path: Path, rows: Any, model: str = "m1") -> None:
+    """A table as `apdist extract` writes it."""
+    rows = np.asarray(rows, "f4")
+    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
+    models = pa.array([model] * len(rows)).dictionary_encode()
+    pq.write_table(pa.table({"model": models, "descriptor": values}), path)
+
+
+def test_all_rows_come_in_the_order_of_the_files(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((9000, 5)).astype("f4")
+    write(tmp_path / "b.parquet", rows[5000:])
+    write(tmp_path / "a.parquet", rows[:5000])
+    (tmp_path / "_contents.json").write_text("{}")
+    tables = open_tables(str(tmp_path), width=5, model_id="m1")
+    assert tables.num_rows == 9000
+    parts = list(tables.parts())
+    assert max(map(len, parts)) <= 4096
+    assert (np.concatenate(parts) == rows).all()
+    assert open_tables(str(tmp_path / "a.parquet"), width=5, model_id="m1").num_rows == 5000
+
+
+def test_tables_of_another_size_or_kind_are_refused_when_opened(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no .parquet file; write descriptors there"):
+        open_tables(str(tmp_path), width=5, model_id="m1")
+    write(tmp_path / "a.parquet", np.ones((2, 4)))
+    with pytest.raises(ValueError, match="descriptors of 4 dimensions, the run's model gives 5"):
+        open_tables(str(tmp_path), width=5, model_id="m1")
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="has no column 'descriptor', is no table of apdist ext"):
+        open_tables(str(tmp_path), width=5, model_id="m1")
+    pq.write_table(pa.table({"descriptor": [[1.0]], "model": ["m1"]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="lists of floats of one fixed size, found list"):
+        open_tables(str(tmp_path), width=5, model_id="m1")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"a.parquet is no Parquet file or is damaged"):
+        open_tables(str(tmp_path), width=5, model_id="m1")
+
+
+def test_descriptors_of_another_model_or_with_gaps_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", np.ones((2, 4)), "m2")
+    with pytest.raises(ValueError, match="descriptors of model m2, not of m1"):
+        list(open_tables(str(tmp_path), width=4, model_id="m1").parts())
+    values = pa.array([[1.0, 2.0], [None, 1.0]], pa.list_(pa.float32(), 2))
+    pq.write_table(pa.table({"descriptor": values, "model": ["m1"] * 2}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="a number is missing"):
+        list(open_tables(str(tmp_path), width=2, model_id="m1").parts())
