@@ -153,6 +153,14 @@ def draw_roxford5k(root: Path) -> Drawn:
     return draw_revisited(root, "roxford5k", "all_souls")
 
 
+def draw_revisitop1m(root: Path) -> Drawn:
+    paths = ["0/ab", "0/cd.jpg", "1/ef.jpg"]
+    for number, path in enumerate(paths):
+        draw(root, f"jpg/{path.removesuffix('.jpg')}.jpg", number, number)
+    write(root, "revisitop1m.txt", *paths)
+    return {"distractors": 3}, {}, 0
+
+
 def draw_rparis6k(root: Path) -> Drawn:
     (root / "jpg").mkdir()
     (root / "jpg" / f"{DAMAGED}.jpg").write_text("<html>302 Found</html>")
@@ -193,6 +201,7 @@ def draw_holidays(root: Path) -> Drawn:
 DRAWERS: dict[str, Callable[[Path], Drawn]] = {
     "roxford5k": draw_roxford5k,
     "rparis6k": draw_rparis6k,
+    "revisitop1m": draw_revisitop1m,
     "oxford5k": draw_oxford5k,
     "paris6k": draw_paris6k,
     "holidays": draw_holidays,

@@ -37,7 +37,8 @@ def main(argv: list[str]) -> int:
         module = importlib.import_module(f"apdist_verbs.prepare.{VERBS[argv[0]][0]}")
         code = getattr(module, f"prepare_{argv[0]}")(options)
     if code == 0 and which and "train" not in which.counts:
-        say_next("measure a run on them", "evaluate", "--shards", near(options.out))
+        verb = ("evaluate",) if which.num_queries else ("extract", "--out", "distractors")
+        say_next("measure a run on them", *verb, "--shards", near(options.out))
     elif code == 0:
         name = "glyphs" if argv[0] == "glyphs" else "folder"
         shards = getattr(options, "out", "") or folder_of(options.uri)

@@ -16,6 +16,8 @@ from apdist.data.text import printable
 from apdist_verbs.terminal.console import counted, say, table, warn
 from apdist_verbs.terminal.progress import progress_bar
 
+DIVIDED = ("query", "gallery")
+"""Splits that are searched for, and in."""
 FEW_ITEMS = 500
 """Up to so many images, starting processes takes longer than it saves."""
 NAMED = 5
@@ -149,7 +151,8 @@ def say_splits(catalogue: Catalogue, *, has_labels: bool = True) -> None:
         counts = Counter(catalogue.select(split).labels.tolist())
         lone = sum(count == 1 for count in counts.values())
         single = counted(lone, "class of a single image is", "classes of a single image are")
-        note = f"; {single} left out as queries" if lone else ""
+        # Queries of one split are searched for in another: each has its positives there.
+        note = f"; {single} left out as queries" if lone and split not in DIVIDED else ""
         images = counted(sum(counts.values()), "image")
         say(f"  {split}: {images} of {counted(len(counts), 'class', 'classes')}{note}")
 

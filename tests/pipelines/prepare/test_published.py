@@ -134,7 +134,11 @@ SOULS = "gt_files/souls_1"
         ),
         ("gldv2", cut("train.csv", 2), "landmark_id '' is no whole number"),
         ("gldv2_clean", cut("metadata/train_clean.csv", 5), "is no id of 16 letters; the file is"),
-        ("gldv2_clean", text("metadata/train_clean.csv", "landmark_id", "x"), "no column landmark"),
+        (
+            "gldv2_clean",
+            text("metadata/train_clean.csv", "landmark_id", "x"),
+            "a table of landmark",
+        ),
         ("gldv2_retrieval", text(LANDMARKS, "Public", "Other"), "'Other' is none of Private, Pub"),
         ("gldv2_retrieval", text("index.csv", IDS[0], ""), f"image {IDS[0]} is not in index.csv"),
         ("roxford5k", hostile("gnd_roxford5k.pkl"), "asks for builtins.print, which plain data"),

@@ -10,6 +10,7 @@ Layout = Literal[
     "cars",
     "classic",
     "cub",
+    "distractors",
     "holidays",
     "inaturalist",
     "inshop",

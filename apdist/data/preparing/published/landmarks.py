@@ -11,9 +11,11 @@ from pathlib import Path
 from apdist.data.ground_truth.ground_truth import JudgedQuery
 from apdist.data.preparing.published.listing import Entry, Listing, unlabelled
 from apdist.data.preparing.published.place import Place, whole
-from apdist.data.preparing.tables.spreadsheets import read_spreadsheet
+from apdist.data.text import printable
 
 ID = re.compile(r"[0-9a-f]{16}")
+BLOCK_BYTES = 1 << 24
+"""More than any row: a landmark has thousands of images."""
 SUBSETS = {"Private": "", "Public": "public"}
 """Which ground truth a query belongs to: published figures are those of the private one."""
 
@@ -24,9 +26,9 @@ def read_train(place: Place) -> Listing:
     path = place.file(name)
     column = "images" if name == "train_clean.csv" else "id"
     entries = []
-    for line, row in _rows(path, "landmark_id", column):
-        label = str(whole(path, line, "landmark_id", row["landmark_id"]))
-        for image in _ids(path, line, row[column]):
+    for line, (landmark, images) in _rows(path, "landmark_id", column):
+        label = str(whole(path, line, "landmark_id", landmark))
+        for image in _ids(path, line, images):
             entries.append(Entry(_file("train", image), label, label, "train"))
     return Listing(entries)
 
@@ -35,48 +37,65 @@ def read_retrieval(place: Place) -> Listing:
     """The index as the database, and the test images that are not ignored as queries."""
     index = place.file("index.csv")
     database = {
-        image: None for line, row in _rows(index, "id") for image in _ids(index, line, row["id"])
+        image: None for line, (ids,) in _rows(index, "id") for image in _ids(index, line, ids)
     }
     path = place.file("retrieval_solution_v2.1.csv")
     judged: dict[str, list[JudgedQuery]] = {name: [] for name in SUBSETS.values()}
-    for line, row in _rows(path, "id", "images", "Usage"):
-        if row["Usage"] == "Ignored" or row["images"] in ("", "None"):
+    for line, (image, positives, usage) in _rows(path, "id", "images", "Usage"):
+        if usage == "Ignored" or positives in ("", "None"):
             continue
-        if row["Usage"] not in SUBSETS:
+        if usage not in SUBSETS:
             raise ValueError(
-                f"{path} line {line}: Usage {row['Usage'][:60]!r} is none of "
-                f"{', '.join(SUBSETS)}, Ignored; download it again"
+                f"{path} line {line}: Usage {usage[:60]!r} is none of {', '.join(SUBSETS)}, "
+                "Ignored; download it again"
             )
-        judged[SUBSETS[row["Usage"]]].append(_query(path, line, row, database))
+        judged[SUBSETS[usage]].append(_query(path, line, image, positives, database))
     images = [unlabelled(_file("index", image), "database") for image in database]
     queries = [unlabelled(query.key, "query") for queries in judged.values() for query in queries]
     return Listing(images + queries, judged)
 
 
-def _query(path: Path, line: int, row: dict[str, str], database: Container[str]) -> JudgedQuery:
-    (image,), positives = _ids(path, line, row["id"]), _ids(path, line, row["images"])
-    if unknown := [positive for positive in positives if positive not in database]:
+def _query(
+    path: Path, line: int, query: str, positives: str, database: Container[str]
+) -> JudgedQuery:
+    images = _ids(path, line, positives)
+    if unknown := [image for image in images if image not in database]:
         raise ValueError(
             f"{path} line {line}: image {unknown[0]} is not in index.csv; download both again"
         )
+    key, *others = _ids(path, line, query)
+    if others:
+        raise ValueError(f"{path} line {line}: expected one id, got {query[:60]!r}")
     return JudgedQuery(
-        key=_file("test", image),
-        positives=tuple(_file("index", positive) for positive in positives),
+        key=_file("test", key), positives=tuple(_file("index", image) for image in images)
     )
 
 
-def _rows(path: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
-    header, rows = read_spreadsheet(path, str(path))
-    if missing := [name for name in columns if name not in header]:
-        raise ValueError(
-            f"{path} has no column {missing[0]}; it has {', '.join(header)[:200] or 'nothing'}: "
-            "download it again"
+def _rows(path: Path, *columns: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Number and cells of each row; Arrow reads millions, and cells of any length."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        table = csv.read_csv(
+            path,
+            csv.ReadOptions(block_size=BLOCK_BYTES),
+            convert_options=csv.ConvertOptions(
+                include_columns=columns, column_types=dict.fromkeys(columns, pa.string())
+            ),
         )
-    return rows
+    except (pa.ArrowException, OSError) as error:
+        reason = printable(str(error).strip("'\"")[:200])
+        raise ValueError(
+            f"{path} cannot be read as a table of {', '.join(columns)} ({reason}); "
+            "download it again"
+        ) from error
+    # Row 1 is the header.
+    return enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True), 2)
 
 
 def _ids(path: Path, line: int, text: str) -> list[str]:
-    ids = text.split()
+    ids = text.split() or [""]
     if odd := [image for image in ids if not ID.fullmatch(image)]:
         raise ValueError(
             f"{path} line {line}: {odd[0][:60]!r} is no id of 16 letters; the file is damaged or "

@@ -33,6 +33,7 @@ LAYOUTS: dict[Layout, Callable[[Place], Listing]] = {
     "cars": cars.read,
     "classic": classic.read,
     "cub": cub.read,
+    "distractors": revisited.read_distractors,
     "holidays": holidays.read,
     "inaturalist": inaturalist.read,
     "inshop": inshop.read,

@@ -4,10 +4,11 @@ Radenovic, Iscen, Tolias, Avrithis, Chum, CVPR 2018, arXiv:1803.11285.
 """
 
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from apdist.data.ground_truth.revisited_pickle import read_pickle
 from apdist.data.preparing.published.listing import Listing, unlabelled
-from apdist.data.preparing.published.place import Place
+from apdist.data.preparing.published.place import Place, cells
 
 
 def read(place: Place) -> Listing:
@@ -28,3 +29,11 @@ def read(place: Place) -> Listing:
     apart = dict.fromkeys(query.key for query in queries if query.key not in database)
     entries = [unlabelled(image, "database") for image in database]
     return Listing(entries + [unlabelled(image, "query") for image in apart], {"": queries})
+
+
+def read_distractors(place: Place) -> Listing:
+    """The million of images that are right for no query; a path below ``jpg`` in each line."""
+    (name,) = place.which.lists
+    paths = [f"jpg/{image}" for _, (image,) in cells(place.file(name), "image")]
+    paths = [path if PurePosixPath(path).suffix else f"{path}.jpg" for path in paths]
+    return Listing([unlabelled(path, "distractors") for path in paths])

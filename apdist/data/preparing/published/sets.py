@@ -43,6 +43,15 @@ _ALL = (
         address=f"{REVISITED}rparis6k/gnd_rparis6k.pkl",
     ),
     PublishedSet(
+        name="revisitop1m",
+        title="the million of distractors of both: revisitop1m.txt",
+        layout="distractors",
+        lists=("revisitop1m.txt",),
+        folders=("jpg",),
+        counts={"distractors": Count(images=1001001)},
+        address="http://ptak.felk.cvut.cz/revisitop/revisitop1m/",
+    ),
+    PublishedSet(
         name="oxford5k",
         title="Oxford Buildings of 2007: *_query.txt, cropped queries",
         layout="classic",

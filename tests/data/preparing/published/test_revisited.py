@@ -21,6 +21,15 @@ def test_rows_of_the_list_become_paths_and_queries_lie_apart(tmp_path: Path) -> 
     )
 
 
+def test_distractors_are_a_split_of_their_own(tmp_path: Path) -> None:
+    listing = revisited.read_distractors(Place(drawn("revisitop1m", tmp_path), tmp_path))
+    paths = ["jpg/0/ab.jpg", "jpg/0/cd.jpg", "jpg/1/ef.jpg"]
+    assert [(entry.path, entry.split) for entry in listing.entries] == [
+        (path, "distractors") for path in paths
+    ]
+    assert not listing.judged
+
+
 def test_pictures_of_paris_that_are_known_to_be_damaged_are_nobodys(tmp_path: Path) -> None:
     place = Place(drawn("rparis6k", tmp_path), tmp_path)
     assert len(place.pictures) == 8
