@@ -25,13 +25,15 @@ def test_the_first_98_classes_are_trained_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, r"annotations \(relative_im_path, class\) and class_names \('annotations'\)"),
-        ({"annotations": 3, "class_names": "x"}, "is not the file of Cars-196"),
-        ({"relative_im_path": "a.jpg", "class": 0}, "image 1: expected a class from 1 to 1, got 0"),
-        ({"relative_im_path": "a.jpg", "class": 2}, "image 1: expected a class from 1 to 1, got 2"),
-        ({"relative_im_path": "a.jpg", "class": "x"}, "is not the file of Cars-196"),
-        ({"relative_im_path": "a.jpg", "class": [1, 2]}, "is not the file of Cars-196"),
-        ({"relative_im_path": "a.jpg"}, "is not the file of Cars-196"),
+        ({}, "expected annotations and class_names, found nothing"),
+        ({"annotations": 3, "class_names": "x"}, "image 1: expected relative_im_path, a text, and"),
+        ({"relative_im_path": "a.jpg", "class": 0}, "image 1: expected relative_im_path, a text"),
+        ({"relative_im_path": "a.jpg", "class": 2}, "image 1: expected relative_im_path, a text"),
+        ({"relative_im_path": "a.jpg", "class": 1.5}, "image 1: expected relative_im_path, a tex"),
+        ({"relative_im_path": "a.jpg", "class": "x"}, "image 1: expected relative_im_path, a text"),
+        ({"relative_im_path": "a.jpg", "class": [1, 2]}, "image 1: expected relative_im_path, a "),
+        ({"relative_im_path": "a.jpg"}, "image 1: expected relative_im_path, a text"),
+        ({"relative_im_path": 7, "class": 1}, "image 1: expected relative_im_path, a text"),
     ],
 )
 def test_other_contents_are_refused(
