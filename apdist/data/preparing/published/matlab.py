@@ -108,8 +108,9 @@ def _matrix(element: _Element, order: str, depth: int) -> tuple[str, Any]:
             for i in range(0, len(names), width)
         ]
         values = _arrays(parts, count * len(fields), element, order, depth)
-        starts = range(0, len(values), len(fields))
-        return name, [dict(zip(fields, values[i:], strict=False)) for i in starts]
+        size = len(fields)
+        rows = [values[i : i + size] for i in range(0, len(values), size)]
+        return name, [dict(zip(fields, row, strict=True)) for row in rows]
     raise ValueError(f"an array of class {kind}, which is no number, text, cell or struct")
 
 
