@@ -53,6 +53,7 @@ WITHOUT_TESTS = {
             "triton_sloping",
         )
     },
+    **{f"apdist/data/preparing/published/{name}.py": DATA for name in ("description", "listing")},
     "apdist/training/step/results.py": DATA,
     "apdist/training/step/activations.py": "test_offloading and test_memory",
     "apdist/training/learning/learner.py": DATA,

@@ -121,7 +121,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["search", "."], "is a folder"),
         (
             ["prepare"],
-            "`apdist prepare folder|csv|parquet|glyphs|index|check|stats`, got none",
+            "folder|csv|parquet|glyphs|index|check|stats` or a published data set, got none",
         ),
         (["prepare", "foldr", "x"], "did you mean 'folder'?"),
         (["prepare", "folder"], "needs IMAGES and --out STR"),
