@@ -114,6 +114,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
             ["evaluate", "--protocol", "holiday"],
             "must be one of 'auto', 'labelled', 'query-gallery'",
         ),
+        (["evaluate", "--json", "/dev/null/x.json"], "--json /dev/null: /dev/null is no folder"),
         (["evaluate", "--recall-at", "0"], "--recall-at must be whole numbers of at least 1"),
         (["index", "--kind", "foo"], "--kind must be one of 'auto', 'exact'"),
         (["extract"], "`apdist extract` needs --out STR"),
