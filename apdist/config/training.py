@@ -5,7 +5,7 @@ from typing import Literal
 
 from apdist.config.values import at_least, in_range, pattern_factors
 
-Resize = Literal["crop", "longest"]
+Resize = Literal["crop", "longest", "shrink"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,8 @@ class EvaluationConfig:
     """Images described at once."""
     resize: Resize = "crop"
     """crop: the square in the middle of an image; longest: all of it, in its own shape, the longer
-    side data.image_size. A trained model keeps it for all verbs."""
+    side data.image_size; shrink: the same, but smaller images as they are, as in published
+    evaluations of landmarks. A trained model keeps it for all verbs."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the network in evaluations; its descriptors are ranked in float32."""
 

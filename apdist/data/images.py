@@ -209,9 +209,9 @@ class Fit:
     """How an image is brought to the size that a network sees at evaluation."""
 
     side: int
-    """In pixels: of the square, or the longer side."""
+    """In pixels: of the square, or the longer side, or the most that it may have."""
     resize: Resize = "crop"
-    """The square in the middle, or all of the image in its own shape."""
+    """The square in the middle, or all of the image in its own shape, perhaps never enlarged."""
     interpolation: str = "bicubic"
     """A name of Pillow's filters."""
     multiple: int = 1
@@ -222,6 +222,8 @@ class Fit:
         if self.resize == "crop":
             return self.side, self.side
         scale = self.side / max(width, height)
+        if self.resize == "shrink":
+            scale = min(scale, 1.0)
         lengths = (max(length * scale, self.least) for length in (width, height))
         sides = (max(1, round(length / self.multiple)) * self.multiple for length in lengths)
         return next(sides), next(sides)

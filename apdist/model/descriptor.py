@@ -1,12 +1,12 @@
-"""The descriptor network: pixels -> backbone -> pooling -> (L2) -> (linear) -> L2.
+"""The descriptor network: pixels -> backbone -> (local) -> pooling -> (L2) -> (linear) -> L2.
 
 Shapes: b images, h x w pixels, c' pooled features, d descriptor size.
 """
 
+import dataclasses
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apdist.config import ModelConfig
@@ -14,7 +14,7 @@ from apdist.config.training import Resize
 from apdist.data.images import Fit
 from apdist.model.backbones import build_backbone
 from apdist.model.hub import HubBackbone
-from apdist.model.pooling import build_pooling, choose_pooling
+from apdist.model.pooling import build_pooling, choose_pooling, towards_centre, unit_length
 from apdist.model.traits import Features
 
 
@@ -32,11 +32,15 @@ class DescriptorNet(nn.Module):
     def __init__(self, config: ModelConfig, described: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.config = config
-        self.backbone, self.traits = build_backbone(config.backbone, described)
+        self.backbone, traits = build_backbone(config.backbone, described)
+        self.traits = dataclasses.replace(
+            traits, mean=config.pixel_mean or traits.mean, std=config.pixel_std or traits.std
+        )
         self.pooling_name = choose_pooling(config, self.traits)
         if isinstance(self.backbone, HubBackbone):
             self.backbone.keep_for(self.pooling_name)
         num_channels = self.traits.num_channels
+        self.local = nn.Linear(num_channels, num_channels) if config.local_whitening else None
         self.pooling, num_pooled = build_pooling(self.pooling_name, config, num_channels)
         self.linear = nn.Linear(num_pooled, config.dim) if config.dim else nn.Identity()
         self.dim = config.dim or num_pooled
@@ -54,13 +58,23 @@ class DescriptorNet(nn.Module):
         if not images.is_floating_point():
             pixels = pixels / 255
         found = self.backbone((pixels - self.mean) / self.std)
-        pooled = self.pooling(found if isinstance(found, Features) else Features(found))  # (b, c')
+        features = found if isinstance(found, Features) else Features(found)
+        pooled = self.pooling(
+            features._replace(maps=self._before_pooling(features.maps))
+        )  # (b, c')
+        eps = self.config.norm_eps
         if self.config.norm_before_linear:
-            pooled = F.normalize(pooled, dim=1)
+            pooled = unit_length(pooled, eps)
         # Half precision would cost the loss 3 to 10 % of its gradient: leave autocast here.
         with torch.autocast(pooled.device.type, enabled=False):
             pooled = pooled.to(self.mean.dtype)
-            return pooled if before_linear else F.normalize(self.linear(pooled), dim=1)
+            return pooled if before_linear else unit_length(self.linear(pooled), eps)
+
+    def _before_pooling(self, maps: Tensor) -> Tensor:
+        """What is pooled of the backbone's ``maps`` (b, c, h, w)."""
+        if self.local is not None:
+            maps = self.local(maps.movedim(1, -1)).movedim(-1, 1)
+        return towards_centre(maps, self.config.centre_bias) if self.config.centre_bias else maps
 
     def fit(self, side: int, resize: Resize) -> Fit:
         """How images are brought to this network."""

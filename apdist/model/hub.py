@@ -142,7 +142,7 @@ class HubBackbone(nn.Module):
                 self.net(pixel_values=torch.zeros(1, 3, height, width), **self.options)
         except Exception as error:  # of the model's own code
             raise ValueError(
-                f"evaluation.resize longest: model.backbone {PREFIX}{self.name} takes no image of "
+                f"evaluation.resize: model.backbone {PREFIX}{self.name} takes no image of "
                 f"{width} x {height} pixels ({_first_line(error)}); leave it at crop"
             ) from error
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apdist.config import ModelConfig
@@ -25,6 +26,11 @@ def choose_pooling(config: ModelConfig, traits: Traits) -> str:
     else:
         chosen = config.pooling
         _refuse_unfit(chosen, config, traits)
+    if config.regional and chosen not in ("gem", "mean", "max"):
+        raise ValueError(
+            f"model.regional pools regions by gem, mean or max, and model.pooling {config.pooling} "
+            f"is {chosen} for {config.backbone}; name one of these, or leave it out"
+        )
     if config.gem_per_channel and chosen != "gem":
         raise ValueError(
             f"model.gem_per_channel belongs to GeM, and model.pooling {config.pooling} is {chosen} "
@@ -56,9 +62,14 @@ def _refuse_unfit(pooling: str, config: ModelConfig, traits: Traits) -> None:
 
 def build_pooling(name: str, config: ModelConfig, num_channels: int) -> tuple[nn.Module, int]:
     """The pooling of that ``name``, `Features` to (b, c'), and c'."""
+    pooling: nn.Module
     if name == "gem":
-        return GeM(config.gem_p, num_channels if config.gem_per_channel else 1), num_channels
-    return _Pooling(_POOLINGS[name]), num_channels * (2 if name == "cls+mean" else 1)
+        pooling = GeM(config.gem_p, num_channels if config.gem_per_channel else 1)
+    else:
+        pooling = _Pooling(_POOLINGS[name])
+    if config.regional:
+        pooling = Regional(pooling, num_channels, config.norm_eps)
+    return pooling, num_channels * (2 if name == "cls+mean" else 1)
 
 
 class GeM(nn.Module):
@@ -80,6 +91,58 @@ class GeM(nn.Module):
         # The gradient of x**p is infinite at 0 for p < 1. The power overflows in half precision.
         powered = _wide(features.maps).clamp(min=self.eps).pow(self.p[:, None, None])
         return powered.mean(dim=(-2, -1)).pow(1 / self.p)  # (b, c)
+
+
+class Regional(nn.Module):
+    """Sum of unit vectors of R-MAC's regions, each pooled, normed, through a linear layer, normed.
+
+    ``Rpool`` of cnnimageretrieval-pytorch.
+
+    Args:
+        pooling: of a region.
+        num_channels: of the features.
+        norm_eps: added to lengths.
+        num_levels: sizes of regions, beside the whole map.
+    """
+
+    def __init__(
+        self, pooling: nn.Module, num_channels: int, norm_eps: float = 0.0, num_levels: int = 3
+    ) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.linear = nn.Linear(num_channels, num_channels)
+        self.norm_eps, self.num_levels = norm_eps, num_levels
+
+    def forward(self, features: Features) -> Tensor:
+        """Pool the maps (b, c, h, w) of ``features`` to (b, c)."""
+        maps = features.maps
+        regions = regions_of(maps.shape[-2], maps.shape[-1], self.num_levels)
+        parts = [maps, *(maps[..., y : y + side, x : x + side] for y, x, side in regions)]
+        pooled = torch.stack([self.pooling(Features(part)) for part in parts])  # (r, b, c)
+        # As in `DescriptorNet`, half precision would cost the gradient.
+        with torch.autocast(maps.device.type, enabled=False):
+            whitened = self.linear(unit_length(pooled, self.norm_eps))
+            summed: Tensor = unit_length(whitened, self.norm_eps).sum(dim=0)  # (b, c)
+            return unit_length(summed, self.norm_eps)
+
+
+def unit_length(vectors: Tensor, eps: float = 0.0) -> Tensor:
+    """``vectors`` (..., c) over their length plus ``eps``."""
+    if not eps:
+        return F.normalize(vectors, dim=-1)
+    lengths: Tensor = vectors.norm(dim=-1, keepdim=True)
+    return vectors / (lengths + eps)
+
+
+def towards_centre(maps: Tensor, bias: float) -> Tensor:
+    """``maps`` (b, c, h, w) weighed by 1 at the edge and up to 1 + ``bias`` in the middle.
+
+    ``center_bias`` of deep-image-retrieval: a 4 x 4 map of weights, bilinear from corner to corner.
+    """
+    weights = maps.new_ones((1, 1, 4, 4))
+    weights[..., 1:3, 1:3] += bias
+    shape = maps.shape[-2:]
+    return maps * F.interpolate(weights, shape, mode="bilinear", align_corners=True)
 
 
 def rmac(maps: Tensor, num_levels: int = 3, eps: float = 1e-6) -> Tensor:

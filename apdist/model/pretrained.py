@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from apdist.config import Config, ModelConfig, override
 from apdist.data import storage
@@ -21,17 +21,19 @@ from apdist.model.hub import HubBackbone
 
 WEIGHTS_NAME = "model.safetensors"
 DESCRIPTION_NAME = "model.json"
+_BACKBONE = "backbone."
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
     """A network and what is needed to feed it."""
 
-    network: DescriptorNet
+    network: nn.Module
+    """Images (b, 3, h, w) to descriptors (b, d): a `DescriptorNet`, or one with a recipe."""
     fit: Fit
     """How images are brought to it."""
     model_id: str
-    """Short hash of the weights: an index built with other weights is refused."""
+    """Short hash of what makes its descriptors: an index built with others is refused."""
 
 
 def build_model(config: ModelConfig) -> DescriptorNet:
@@ -56,20 +58,26 @@ def build_model(config: ModelConfig) -> DescriptorNet:
 def load_backbone(network: DescriptorNet, uri: str) -> None:
     """Load backbone weights with torchvision's names; a classifier in the file is passed over.
 
+    Of the model.safetensors of a run pooling and linear layer are loaded, too, if both have them.
+
     Raises:
-        ValueError: the file cannot be read safely, or lacks a parameter.
+        ValueError: the file cannot be read safely, lacks a parameter, or has one of another shape.
     """
-    state = {k: v for k, v in read_weights(uri).items() if not k.startswith("fc.")}
-    own = network.backbone.state_dict()
-    missing = sorted(own.keys() - state.keys())
+    found = read_weights(uri)
+    is_of_run = any(name.startswith(_BACKBONE) for name in found)
+    state = {k if is_of_run else _BACKBONE + k: v for k, v in found.items()}
+    own = network.state_dict()
+    missing = sorted(k for k in own if k.startswith(_BACKBONE) and k not in state)
     wrong = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
     if missing or wrong:
+        names = [k if is_of_run else k.removeprefix(_BACKBONE) for k in (*missing[:2], *wrong[:2])]
         raise ValueError(
             f"{uri} does not fit model.backbone {network.config.backbone}: "
-            f"{len(missing)} parameters missing {missing[:2]}, {len(wrong)} of another shape "
-            f"{wrong[:2]}; use weights of that network with torchvision's names"
+            f"{len(missing)} parameters missing {names[: len(missing[:2])]}, {len(wrong)} of "
+            f"another shape {names[len(missing[:2]) :]}; use weights of that network with "
+            "torchvision's names, or of a run with these options of model"
         )
-    network.backbone.load_state_dict({k: state[k] for k in own})
+    network.load_state_dict(own | {k: state[k] for k in own.keys() & state.keys()})
 
 
 def read_weights(uri: str) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ Shapes: n descriptors or pairs, d descriptor size, k whitened size.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from apdist.arrays import Array, count_of, descriptors_of, number_of, shape_of, tensor_of
+from apdist.data import storage
 from apdist.model.moments import Moments
 
 _FORMAT = "apdist.whitening"
@@ -28,6 +28,8 @@ class Whitening:
     """(d,) subtracted first."""
     projection: Tensor
     """(k, d) rows in order of falling variance, already divided by variance^power."""
+    learned_on: str = ""
+    """The images that it was learned from, by name: figures on these would flatter."""
 
     def __post_init__(self) -> None:
         if self.projection.dim() != 2 or self.mean.shape != self.projection.shape[1:]:
@@ -149,37 +151,42 @@ def _whitened(
 
 
 def save_whitening(whitening: Whitening, path: Path | str) -> None:
-    """Write ``whitening`` as one safetensors file, whole or not at all."""
-    from safetensors.torch import save_file
+    """Write ``whitening`` as one safetensors file, whole or not at all; ``path`` may be a URI."""
+    from safetensors.torch import save
 
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {
         "mean": whitening.mean.contiguous(),
         "projection": whitening.projection.contiguous(),
     }
-    save_file(tensors, temporary, metadata={"format": _FORMAT, "version": "1"})
-    temporary.replace(path)
+    about = {"format": _FORMAT, "version": "1", "learned_on": whitening.learned_on}
+    storage.write_bytes(str(path), save(tensors, metadata=about))
 
 
 def load_whitening(path: Path | str) -> Whitening:
     """Read what `save_whitening` wrote; ``ValueError`` when ``path`` holds something else."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        data = storage.read_bytes(str(path))
+        tensors, about = load(data), _metadata(data)
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path} cannot be read as a whitening: {error}; learn it again"
         ) from error
-    if metadata.get("format") != _FORMAT or set(tensors) != {"mean", "projection"}:
+    if about.get("format") != _FORMAT or set(tensors) != {"mean", "projection"}:
         raise ValueError(
-            f"{path} is no whitening (its metadata: {json.dumps(metadata)}); "
+            f"{path} is no whitening (its metadata: {json.dumps(about)}); "
             "expected a file that save_whitening wrote"
         )
-    return Whitening(**tensors)
+    return Whitening(**tensors, learned_on=about.get("learned_on", ""))
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """Of a sound safetensors file, which begins with the length of its JSON."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    found: dict[str, str] = header.get("__metadata__", {})
+    return found
 
 
 def _principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:

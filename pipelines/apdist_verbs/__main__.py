@@ -8,6 +8,7 @@ from apdist_verbs.terminal.ending import end_with, exit_code_of, fail
 VERBS = {
     "demo": "all of it once, on characters drawn for it: a few minutes on a laptop",
     "prepare": "write WebDataset shards and their catalogue from your pictures, or draw the glyphs",
+    "convert": "make a published model a run: AP-GeM, cirtorch, torchvision's ResNets",
     "train": "train a model from a preset, or go on with a run",
     "sweep": "search hyper-parameters with Ray Tune",
     "evaluate": "measure a trained model: mAP, recall@k, R-precision",

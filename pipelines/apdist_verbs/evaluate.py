@@ -73,12 +73,12 @@ def main(argv: list[str]) -> int:
 def evaluate_by_protocol(run: Run, options: Options) -> Measured:
     """Measure the run's model as the options or the data say."""
     from apdist.data.catalogue.catalogue import read_catalogue
-    from apdist_verbs.described import trained_model
+    from apdist_verbs.described import shards_of, trained_model
     from apdist_verbs.measure.divided import measure_divided
     from apdist_verbs.measure.judged import measure_judged
 
     model = trained_model(run)
-    where = storage.absolute(options.shards or run.config.data.shards)
+    where = shards_of(run, options.shards)
     wanted = Wanted(**{name: getattr(options, name) for name in Wanted.__dataclass_fields__})
     with phase("reading the catalogue"):
         chosen = choose(wanted, where, read_catalogue(where).splits())
@@ -106,7 +106,7 @@ def evaluate_by_protocol(run: Run, options: Options) -> Measured:
 
 def measure_labelled(run: Run, options: Options) -> Measured:
     """Every image of a split is a query against the rest."""
-    from apdist_verbs.described import split_name
+    from apdist_verbs.described import shards_of, split_name
     from apdist_verbs.measure.divided import evaluation_figures
     from apdist_verbs.measure.results import Measured, lines_of
 
@@ -120,7 +120,7 @@ def measure_labelled(run: Run, options: Options) -> Measured:
         num_queries=after.num_queries,
         num_queries_without_positive={"all": after.num_queries_without_positive},
         facts={
-            "data": storage.absolute(options.shards or run.config.data.shards),
+            "data": shards_of(run, options.shards),
             "split": options.split or split_name(run),
         },
     )
@@ -134,11 +134,11 @@ def evaluate(
 
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
-    from apdist_verbs.described import describe, split_name, split_of, trained_model
+    from apdist_verbs.described import describe, shards_of, split_name, split_of, trained_model
     from apdist_verbs.terminal.devices import best_device
 
     model = trained_model(run)
-    where = storage.absolute(shards or run.config.data.shards)
+    where = shards_of(run, shards)
     which = split or split_name(run)
     check_evaluation_split(split_of(run.config, where, which), which)
     found = describe(run.uri, model.model_id, where, which)

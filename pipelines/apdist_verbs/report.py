@@ -108,7 +108,8 @@ def ranked_queries(
     reader = ImageReader(found.catalogue)
     rows = torch.tensor([row for _, row in chosen])
     descriptors = found.descriptors.to(best_device())
-    values, ranked = nearest_rows(descriptors[rows], descriptors, options.results + 1)
+    count = min(options.results + 1, len(descriptors))
+    values, ranked = nearest_rows(descriptors[rows], descriptors, count)
     queries = []
     for (group, row), value, order in zip(chosen, values.tolist(), ranked.tolist(), strict=True):
         others = [(s, r) for s, r in zip(value, order, strict=True) if r != row]
@@ -162,14 +163,18 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
     workers = config.ray.num_workers
     path = storage.local_path(run.uri)
     command = run.uri if path is None else os.path.relpath(path)
+    trained = (
+        f"{len(steps)} steps of {batch} images on {workers or 1} "
+        f"worker{'s' if workers > 1 else ''}, loss {config.loss.shown}"
+    )
+    if origin := run.info.get("origin"):
+        trained = f"{origin['kind']} {origin['file']}, as published"
     return Report(
         title=run.name,
         summary=(
             f"{config.model.backbone} network, "
             f"{f'{config.model.dim}-d' if config.model.dim else 'pooled'} descriptors, "
-            f"{len(steps)} steps of {batch} images on {workers or 1} "
-            f"worker{'s' if workers > 1 else ''}, loss {config.loss.shown}; "
-            f"measured on {after.num_queries} images of the split {split_name(run)!r}"
+            f"{trained}; measured on {after.num_queries} images of the split {split_name(run)!r}"
         ),
         settings={name: without_secrets(shown(value)) for name, value in flatten(config).items()},
         before=scores_before(run),

@@ -32,6 +32,11 @@ def resume(argv: list[str]) -> int:
 
     uri, given = run_and_options(argv)
     run = open_run(storage.absolute(uri))
+    if "origin" in run.info:
+        raise ValueError(
+            f"{run.uri} was converted, and there is no training to go on with; begin one with its "
+            f"weights: apdist train --config {shlex.quote(uri)} --data.shards SHARDS"
+        )
     prog = f"apdist train --resume {shlex.quote(uri)}"
     config = with_absolute_paths(parse(Config, given, prog, default=run.config))
     refuse_useless(given, config.loss)

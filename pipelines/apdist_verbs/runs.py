@@ -37,7 +37,8 @@ def main(argv: list[str]) -> int:
     for *_, hint in rows:
         if hint:
             say(hint)
-    finished = {uri for uri, row in zip(uris, rows, strict=True) if row[1] == "finished"}
+    done = ("finished", "converted")
+    finished = {uri for uri, row in zip(uris, rows, strict=True) if row[1] in done}
     if finished:
         last = max(finished, key=lambda uri: open_run(uri).history[-1].time_ms)
         say_next("measure the last finished one", "evaluate", "--run", near(last))
@@ -83,7 +84,7 @@ def state_of(run: Run) -> tuple[str, str]:
     if (holder := holder_of(run.uri)) is not None:
         return "training", f"{run.name}: {holder}"
     if run.of_kind(Ended):
-        return "finished", ""
+        return "converted" if "origin" in run.info else "finished", ""
     try:
         found = newest_sound(run.uri, with_state=False)
     except ValueError as error:

@@ -16,6 +16,11 @@ from apdist.config import Config, override
         ({"model.pooling": "cls"}, "model.pooling cls needs a transformer, and small is conv"),
         ({"model.gem_per_channel": True, "model.pooling": "max"}, "gem_per_channel belongs to GeM"),
         ({"model.init": "pca", "model.dim": 0}, "with model.dim 0 there is none"),
+        ({"model.centre_bias": -1.0}, "model.centre_bias must lie in"),
+        ({"model.norm_eps": 0.1}, "model.norm_eps must lie in"),
+        ({"model.pixel_mean": (0.5, 0.5)}, "model.pixel_mean must be three numbers in .0, 1."),
+        ({"model.pixel_mean": (104.0, 117.0, 123.0)}, "divide what is meant for pixels up to 255"),
+        ({"model.pixel_std": (0.2, 0.2, 0.0)}, "none of them 0; got 0.2 0.2 0.0"),
         ({"model.init_images": 3}, "model.init_images must be at least 4"),
     ],
 )

@@ -237,6 +237,19 @@ def test_the_longer_side_is_as_asked_and_both_are_multiples(
     assert np.unique(found).tolist() == [9, 99, 199]
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"), [((400, 300), (64, 48)), ((50, 40), (50, 40)), ((50, 3), (50, 32))]
+)
+def test_smaller_images_are_left_as_they_are_where_asked(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    image = Image.effect_noise(size, 50).convert("RGB")
+    found = evaluation_image(encoded(image), Fit(side=64, resize="shrink"))
+    assert found.shape == (3, expected[1], expected[0])
+    if size == expected:
+        np.testing.assert_array_equal(found, np.asarray(image).transpose(2, 0, 1))
+
+
 def test_images_are_resized_with_the_filter_that_is_asked_for() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8))
     kinds = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

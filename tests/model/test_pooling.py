@@ -7,7 +7,15 @@ from torch import Tensor
 
 from apdist.config import ModelConfig
 from apdist.model.backbones import BasicBlock, ResNet
-from apdist.model.pooling import GeM, build_pooling, choose_pooling, regions_of, rmac
+from apdist.model.pooling import (
+    GeM,
+    build_pooling,
+    choose_pooling,
+    regions_of,
+    rmac,
+    towards_centre,
+    unit_length,
+)
 from apdist.model.traits import Features, Traits
 
 CONVOLUTIONAL = Traits(num_channels=3)
@@ -190,3 +198,29 @@ def test_what_a_backbone_does_not_give_is_refused(
     with pytest.raises(ValueError, match=message) as refused:
         choose_pooling(config, traits)
     assert "\n" not in str(refused.value)
+
+
+def test_the_middle_of_a_map_is_weighed_as_the_published_code_does() -> None:
+    # 4 x 4 weights from corner to corner: of 7 positions each second is one of them.
+    b = 0.5
+    along = torch.tensor([0, 0.5, 1, 1, 1, 0.5, 0])
+    weights = 1 + b * along[:, None] * along
+    maps = torch.rand(2, 3, 7, 7)
+    torch.testing.assert_close(towards_centre(maps, b), maps * weights)
+    four = towards_centre(torch.ones(1, 1, 4, 4), 2.0)[0, 0]
+    assert four.tolist() == [[1, 1, 1, 1], [1, 3, 3, 1], [1, 3, 3, 1], [1, 1, 1, 1]]
+
+
+def test_a_length_is_one_but_for_what_is_added_to_it() -> None:
+    vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    assert unit_length(vectors).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0]]
+    assert unit_length(vectors, 5.0).tolist() == [[pytest.approx(0.3), pytest.approx(0.4)], [0, 0]]
+
+
+@pytest.mark.parametrize("pooling", ["rmac", "cls"])
+def test_regions_are_pooled_by_what_pools_a_map(pooling: str) -> None:
+    config = ModelConfig(backbone="hub:x", pooling=pooling, regional=True)  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=f"regional pools regions by gem, .* {pooling} is {pooling}"
+    ):
+        choose_pooling(config, WITH_CLS)

@@ -71,6 +71,38 @@ def test_official_weights_load_without_their_classifier(tmp_path: Path) -> None:
         build_model(replace(config, backbone="resnet50"))
 
 
+def test_a_training_starts_with_the_whole_model_of_a_run(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"gem_per_channel": True, "norm_eps": 1e-6, "local_whitening": True}
+    network = DescriptorNet(ModelConfig(dim=8, pixel_mean=(0.1, 0.2, 0.3), **options)).eval()
+    save_model(network, network.state_dict(), FIT, str(tmp_path))
+    weights = str(tmp_path / "model.safetensors")
+    again = build_model(replace(network.config, weights=weights)).eval()
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(network(images), again(images))
+    alone = build_model(
+        replace(network.config, weights=weights, dim=0, gem_per_channel=False, pooling="max")
+    )
+    for name, value in alone.backbone.state_dict().items():
+        assert torch.equal(value, network.backbone.state_dict()[name])
+    with pytest.raises(ValueError, match=r"another shape \['linear.bias', 'linear.weight'\]; use"):
+        build_model(replace(network.config, weights=weights, dim=16))
+
+
+@pytest.mark.parametrize("option", ["pixel_mean", "pixel_std"])
+def test_pixels_are_normalised_as_the_options_say(option: str) -> None:
+    values = (0.2, 0.3, 0.4)
+    network = DescriptorNet(ModelConfig(dim=0, **{option: values})).eval()  # type: ignore[arg-type]
+    images = torch.rand(2, 3, 32, 32)
+    seen = []
+    network.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    network(images)
+    mean, std = (
+        torch.tensor(values if option == name else (0.5,) * 3).view(3, 1, 1)
+        for name in ("pixel_mean", "pixel_std")
+    )
+    torch.testing.assert_close(seen[0], (images - mean) / std)
+
+
 def test_a_pickle_that_is_more_than_tensors_is_not_loaded(tmp_path: Path) -> None:
     torch.save({"w": nn.Linear(2, 2)}, tmp_path / "model.pth")
     with pytest.raises(ValueError, match="no torch file of plain tensors"):

@@ -102,7 +102,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["sweep", "glyphs", "--loss.terms", "ap"], "apdist: loss.terms must be NAME=WEIGHT"),
         (["train", "glyphs", "--loss.num-bins", "1"], "apdist: loss.num_bins must be at least 2"),
         (["train", "glyphs", "--data.group-size", "900"], "900 exceeds training.batch_size 512"),
-        (["train", "glyphs", "--ray.use-gpu", "--ray.num-workers", "0"], "ray.use_gpu needs"),
+        (["train", "glyphs", "--ray.use-gpu", "on"], "must be one of 'auto', 'yes', 'no'"),
         (["train", "--resume", "nowhere"], "is no run"),
         (["train", "--resume"], "--resume RUN"),
         (["sweep", "glyphs"], "--space SPACE.toml is missing"),
@@ -127,7 +127,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["search", "."], "is a folder"),
         (
             ["prepare"],
-            "`apdist prepare folder|csv|parquet|glyphs|index|check|stats`, got none",
+            "folder|csv|parquet|glyphs|index|check|stats` or a published data set, got none",
         ),
         (["prepare", "foldr", "x"], "did you mean 'folder'?"),
         (["prepare", "folder"], "needs IMAGES and --out STR"),

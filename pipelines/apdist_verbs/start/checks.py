@@ -157,7 +157,7 @@ def check_images(network: DescriptorNet, side: int, resize: Resize) -> None:
             f"{tuple(round(m, 3) for m in traits.mean)}; if it was trained with others, save its "
             "image processor beside it"
         )
-    if resize == "longest":
+    if resize != "crop":
         thin, _ = network.fit(side, resize).size(1, side)
         for height, width in ((side, thin), (thin, side)):
             backbone.refuse_shape(height, width)

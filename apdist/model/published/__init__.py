@@ -1,0 +1,1 @@
+"""Files of published models, read without running what they ask for."""
