@@ -4,7 +4,8 @@
 
 A unit is the product of the queries and as many rows by `torch.mm` in float32, out of memory and in
 parts of 4,096 rows; CPU time is what other work on the machine disturbs least. Memory is the most
-that the process had, libraries and all. The files are written first, and lie in the page cache where it is large enough.
+that the process had, libraries and all. The files are written first, and lie in the page cache
+where it is large enough.
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ WITHOUT_TESTS = {
     },
     **{f"apdist/data/preparing/published/{name}.py": DATA for name in ("description", "listing")},
     "apdist/training/step/results.py": DATA,
+    "pipelines/apdist_verbs/measure/source.py": "tests/pipelines/test_making.py",
     "apdist/training/step/activations.py": "test_offloading and test_memory",
     "apdist/training/learning/learner.py": DATA,
     "apdist/retrieval/positives.py": "a data class and a product: test_rank_kernels, test_ranks",

@@ -138,9 +138,10 @@ def _count_by_search(pair: Any, best: Any, found: Any) -> int:
     scores, margin, query, images = pair
     starts = np.zeros(len(best) + 1, np.int64)
     num_sums = 0
+    lowest = np.float32(best[-1] - margin)
     for j in range(len(scores)):
         score = scores[j]
-        if np.isnan(score):
+        if not score >= lowest:  # most score below all positives; NaN is passed over, too
             continue
         k = _first_behind(score, best)
         is_near = k < len(best) and best[k] >= score - margin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from apdist.figures import EVALUATION, Seen, measure
 from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.making import AS_THEY_ARE, PLAIN, SHARED, Expansion, Making
 from apdist_verbs.measure.choosing import Protocol, Wanted, choose
+from apdist_verbs.start.checks import check_evaluation_split, refuse_unwritable
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
@@ -60,6 +62,9 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist evaluate")
+    target = options.json and storage.absolute(options.json)
+    if target and (path := storage.local_path(target)) is not None:
+        refuse_unwritable("--json", os.path.dirname(path))  # not after hours of describing
     with phase("loading"):
         from apdist_verbs.described import find_run
         from apdist_verbs.measure.results import show, write
@@ -67,7 +72,6 @@ def main(argv: list[str]) -> int:
     run = find_run(options.run)
     measured = evaluate_by_protocol(run, options)
     show(measured)
-    target = options.json and storage.absolute(options.json)
     write(measured, target or storage.join(run.uri, f"figures_{measured.protocol}.json"))
     say_next("find pictures", "index", "--run", near(run.uri))
     return 0
@@ -168,7 +172,6 @@ def score_split(source: Source, options: Options) -> RetrievalScores:
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
     from apdist_verbs.described import split_name, split_of
-    from apdist_verbs.start.checks import check_evaluation_split
 
     run, which = source.run, options.split or split_name(source.run)
     check_evaluation_split(split_of(run.config, source.shards, which), which)

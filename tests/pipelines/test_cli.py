@@ -110,6 +110,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["sweep", "glyphs", "--space", "x", "--trails", "3"], "did you mean '--trials'?"),
         (["evaluate", "--rnu", "x"], "unknown option '--rnu'; did you mean '--run'?"),
         (["evaluate", "--run", "nowhere"], "is no run"),
+        (
+            ["evaluate", "--protocol", "holiday"],
+            "must be one of 'auto', 'labelled', 'query-gallery'",
+        ),
+        (["evaluate", "--json", "/dev/null/x.json"], "--json /dev/null: /dev/null is no folder"),
+        (["evaluate", "--recall-at", "0"], "--recall-at must be whole numbers of at least 1"),
         (["index", "--kind", "foo"], "--kind must be one of 'auto', 'exact'"),
         (["extract"], "`apdist extract` needs --out STR"),
         (["report", "--queries", "0"], "--queries and --results must be at least 1"),

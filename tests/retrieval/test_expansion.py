@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from apdist.retrieval import ranking
 from apdist.retrieval.expansion import augment_database, expand_queries, pool_scales
@@ -98,6 +99,21 @@ def test_expansion_does_not_depend_on_the_tile(monkeypatch: pytest.MonkeyPatch) 
     whole = augment_database(database, k=4, alpha=2)
     monkeypatch.setattr(ranking, "SCORES_PER_TILE", 100)
     torch.testing.assert_close(augment_database(database, k=4, alpha=2), whole)
+
+
+@pytest.mark.parametrize("k", [1, 3, 9])
+def test_neighbours_may_come_part_by_part(k: int) -> None:
+    generator = torch.Generator().manual_seed(6)
+    queries, database = (
+        F.normalize(torch.randn(n, 8, generator=generator, dtype=torch.float64), dim=1)
+        for n in (5, 11)
+    )
+    whole = expand_queries(queries, database, k=k, alpha=2)
+    parts = [database[2:3], database[3:9], database[9:]]
+    found = expand_queries(queries, database[:2], k=k, alpha=2, more=parts)
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-6)  # scores are float32
+    with pytest.raises(ValueError, match="k"):
+        expand_queries(queries, database[:2], k=12, alpha=2, more=parts)
 
 
 def test_images_with_many_exact_copies_are_augmented_by_copies() -> None:

@@ -1,0 +1,177 @@
+"""Descriptors as papers make them, from the command line: scales, sizes, whitening, expansion."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.loading.sequential import shard_names
+from apdist.model.kept_whitenings import keep_whitening
+from apdist.model.pretrained import load_model
+from apdist.model.whitening import learn_pca_whitening
+from apdist.retrieval.expansion import augment_database, expand_queries
+from apdist.retrieval.metrics import score_labelled, score_queries
+from apdist.training.run_folder.runs import Run
+from apdist_verbs.__main__ import main
+from apdist_verbs.described import describe, trained_model
+from apdist_verbs.extract import CONTENTS, Describer, Options
+from apdist_verbs.making import Making, noted
+from tests.pictures import write_small_set
+from tests.pipelines.measure.scenes import untrained_run
+
+MAKING = Making(size=20, scales=(1.0, 0.5), scale_power=2.0, whiten="own")
+WORDS = ["--size", "20", "--scales", "1", "0.5", "--scale-power", "2", "--whiten", "own"]
+
+
+@dataclass(frozen=True)
+class Place:
+    run: Run
+    shards: str
+    root: Path
+
+    def evaluate(self, *options: str) -> dict[str, float]:
+        """The figures that the JSON has."""
+        target = self.root / "found.json"
+        assert main(["evaluate", "--run", self.run.uri, "--json", str(target), *options]) == 0
+        lines = json.loads(target.read_text())["figures"]
+        return {line["key"]: line["value"] for line in lines}
+
+    def descriptors(self, split: str, making: Making) -> Any:
+        """Those of the library, and labels."""
+        model = trained_model(self.run, making)
+        found = describe(self.run.uri, model.model_id, self.shards, split, making)
+        return found.descriptors, torch.tensor(found.catalogue.labels)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("making")
+    write_small_set(root / "shards")
+    run = untrained_run(root / "runs", root / "shards")
+    result = Place(run, str(root / "shards"), root)
+    whitening = learn_pca_whitening(result.descriptors("train", Making())[0], num_components=5)
+    keep_whitening(whitening, run.uri, "own")
+    return result
+
+
+@pytest.fixture(scope="module")
+def tables(place: Place) -> str:
+    """What `apdist extract` writes with these options, in this process."""
+    out = str(place.root / "tables")
+    options = Options(out=out, making=MAKING)
+    catalogue = read_catalogue(place.shards)
+    describer = Describer(place.run.uri, place.shards, out, options, False)
+    told = describer({"shard": np.array(shard_names(catalogue))})
+    assert not any(told["refused"].tolist())
+    contents = {"data": catalogue.fingerprint(), "making": noted(MAKING)}
+    Path(out, CONTENTS).write_text(json.dumps(contents))
+    return out
+
+
+def refused(place: Place, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert main([words[0], "--run", place.run.uri, *words[1:]]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_evaluation_describes_as_it_is_told(place: Place) -> None:
+    expected = score_labelled(*place.descriptors("test", MAKING))
+    found = place.evaluate("--split", "test", *WORDS)
+    assert found["map"] == pytest.approx(expected.mean_average_precision, abs=1e-9)
+    assert found["map"] != pytest.approx(place.evaluate("--split", "test")["map"], abs=1e-4)
+    ids = [trained_model(place.run, m).model_id for m in (MAKING, Making(size=20), Making())]
+    assert len(set(ids)) == 3
+    assert ids[2] == load_model(place.run.uri).model_id
+
+
+def test_what_was_extracted_once_is_measured_as_it_was_made(
+    place: Place, tables: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = place.evaluate("--split", "test", *WORDS)
+    assert place.evaluate("--split", "test", "--descriptors", tables) == expected
+    assert place.evaluate("--split", "test", "--descriptors", tables, *WORDS) == expected
+    words = ("evaluate", "--split", "test", "--descriptors", tables)
+    said = refused(place, capsys, *words, "--size", "32")
+    assert "was made with --size 20 --scales 1 0.5 --scale-power 2.0 --whiten own, this" in said
+    assert "is no folder of `apdist extract" in refused(
+        place, capsys, "evaluate", "--descriptors", place.shards
+    )
+
+
+def test_tables_that_lack_images_or_are_of_others_are_refused(
+    place: Place, tables: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("evaluate", "--split", "test", "--descriptors", tables)
+    names = sorted(Path(tables).glob("*test*.parquet")) or sorted(Path(tables).glob("*.parquet"))
+    hidden = names[-1].with_suffix(".hidden")
+    names[-1].rename(hidden)
+    said = refused(place, capsys, *words)
+    hidden.rename(names[-1])
+    assert "images have no descriptor in" in said
+    assert "let `apdist extract` come to its end" in said
+    contents = json.loads(Path(tables, CONTENTS).read_text())
+    Path(tables, CONTENTS).write_text(json.dumps(contents | {"data": "others"}))
+    assert "descriptors of other images than" in refused(place, capsys, *words)
+    Path(tables, CONTENTS).write_text(json.dumps(contents))
+
+
+def test_queries_and_database_are_averaged_with_their_neighbours(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    divided = ("--protocol", "query-gallery", "--query-split", "test", "--gallery-split", "test")
+    queries, query_labels = place.descriptors("test", Making())
+    expansion = ("--query-expansion", "3", "--database-augmentation", "2", "--expansion-alpha", "2")
+    found = place.evaluate(*divided, *expansion)
+    itself = augment_database(queries, k=2, alpha=2)
+    scores = score_queries(
+        expand_queries(queries, itself, k=3, alpha=2), query_labels, itself, query_labels
+    )
+    assert found["map"] == pytest.approx(scores.mean_average_precision, abs=1e-9)
+    said = refused(place, capsys, "evaluate", "--split", "test", "--query-expansion", "2")
+    assert "need queries apart from the images that are searched" in said
+    assert found["map"] != pytest.approx(place.evaluate(*divided)["map"], abs=1e-4)
+
+
+def test_an_index_is_searched_as_its_images_were_described(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(place.root / "index")
+    words = ["--run", place.run.uri, "--split", "test", "--out", out]
+    assert main(["index", *words, "--kind", "exact", *WORDS]) == 0
+    catalogue = read_catalogue(place.shards)
+    row = catalogue.column("split").to_pylist().index("test")
+    shard = place.root / "shards" / catalogue.column("shard").to_pylist()[row]
+    begin = catalogue.column("offset").to_pylist()[row]
+    picture = place.root / "query.png"
+    picture.write_bytes(
+        shard.read_bytes()[begin : begin + catalogue.column("size").to_pylist()[row]]
+    )
+    capsys.readouterr()
+    assert main(["search", str(picture), "--run", place.run.uri, "--index", out, "-k", "1"]) == 0
+    assert "1.0000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--whiten", "owm"], "has no whitening 'owm': it has own; did you mean 'own'"),
+        (["--scales", "1", "9"], "scales must lie in (0, 4], got 9"),
+        (["--size", "-5"], "size must be at least 0"),
+        (["--query-expansion", "-1"], "must be at least 0"),
+        (["--expansion-alpha", "nan"], "--expansion-alpha must be at least 0"),
+    ],
+)
+def test_odd_options_are_refused_in_a_line(
+    place: Place, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert message in refused(place, capsys, "evaluate", "--split", "test", *words)
