@@ -191,7 +191,7 @@ class Unpickler(pickle.Unpickler):
         kind, *rest = pid if isinstance(pid, tuple) and pid else (pid,)
         if kind != "storage" or self._storage is None:
             raise RefusedError(f"has a persistent id of the kind {kind!r:.40}; {ADMITTED}")
-        own, *others = rest
+        own, *others = rest or (None,)
         if not isinstance(own, StorageType):
             raise RefusedError(f"has a storage of the type {own!r:.40}; {ADMITTED}")
         return self._storage(own.dtype, *others)
