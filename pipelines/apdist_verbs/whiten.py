@@ -64,8 +64,8 @@ def main(argv: list[str]) -> int:
     own = run.config.data
     if split == own.eval_split and shards == storage.absolute(own.shards):
         raise ValueError(
-            f"{run.uri} is measured on the split {split!r}: whitened by what is learned from it, its "
-            "figures would flatter; give another --split, or other --shards"
+            f"{run.uri} is measured on the split {split!r}: whitened by what is learned from it, "
+            "its figures would flatter; give another --split, or other --shards"
         )
     if name in whitening_names(run.uri):
         raise ValueError(f"{run.uri} has a whitening {name!r} already; give another --name")
