@@ -19,6 +19,7 @@ from apdist.config import (
     TrackingConfig,
     TrainingConfig,
 )
+from apdist.data.storage import retries
 from tests.pictures import SIDE, write_small_set
 from tests.s3_server import S3Server, s3_server
 
@@ -52,6 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def one_thread() -> None:
     """The machine has few cores and the tensors are small."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_server_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port of one test may come again in another, where nobody listens there."""
+    monkeypatch.setattr(retries, "_answering", set())
 
 
 @pytest.fixture(scope="session")

@@ -77,4 +77,4 @@ def test_code_in_the_manual_runs(number: int) -> None:
 
 
 def test_the_manual_has_code() -> None:
-    assert len(SNIPPETS) == 2
+    assert len(SNIPPETS) == 3

@@ -53,7 +53,9 @@ WITHOUT_TESTS = {
             "triton_sloping",
         )
     },
+    **{f"apdist/data/preparing/published/{name}.py": DATA for name in ("description", "listing")},
     "apdist/training/step/results.py": DATA,
+    "apdist/training/step/activations.py": "test_offloading and test_memory",
     "apdist/training/learning/learner.py": DATA,
     "apdist/retrieval/positives.py": "a data class and a product: test_rank_kernels, test_ranks",
     "apdist/retrieval/torch_counting.py": "test_rank_counting compares it with the compiled loops",

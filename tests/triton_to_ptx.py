@@ -149,7 +149,7 @@ def main() -> None:
     types = dict.fromkeys(("weights", "averages", "counted", "sums"), "*fp64")
     types |= dict.fromkeys(("bins_a_score", "least_square", "largest_square"), "fp32")
     rows = {"num_scalars": 7, "rows_at_once": tables.rows_of_programs(padded["padded_bins"])}
-    found = compiled(tables.fill_tables, types, 4, **padded, **rows)
+    found = compiled(tables.fill_tables, types, 4, **padded, **rows, has_weights=False)
     report("fill_tables bins=20", found, 1)
     integers = dict.fromkeys(("labels", "ignore", "row_ranges", "column_ranges"), "*i32")
     side = histogram.RELATED["side"]

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from apdist.config.values import at_least
 
@@ -15,8 +16,8 @@ class RayConfig:
     host:port joins a running cluster."""
     num_workers: int = 2
     """Worker processes; 0 trains in this process, without Ray."""
-    use_gpu: bool = False
-    """One GPU for each worker."""
+    use_gpu: Literal["auto", "yes", "no"] = "auto"
+    """A GPU for each worker, or none. auto: where the machine, or the cluster, has that many."""
     cpus_per_worker: int = 1
     """CPUs reserved for each worker; also its torch threads."""
     autoscaling: bool = False
@@ -35,11 +36,6 @@ class RayConfig:
         at_least("ray.num_workers", self.num_workers, 0)
         at_least("ray.cpus_per_worker", self.cpus_per_worker, 1)
         at_least("ray.max_failures", self.max_failures, 0)
-        if self.use_gpu and self.num_workers == 0:
-            raise ValueError(
-                "ray.use_gpu needs ray.num_workers of at least 1: with 0 the training runs in this "
-                "process, on the CPU; use --ray.num-workers 1, or leave out --ray.use-gpu"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from apdist.config import Config, ModelConfig, override
 from apdist.data import storage
@@ -28,11 +28,12 @@ _BACKBONE = "backbone."
 class TrainedModel:
     """A network and what is needed to feed it."""
 
-    network: DescriptorNet
+    network: nn.Module
+    """Images (b, 3, h, w) to descriptors (b, d): a `DescriptorNet`, or one with a recipe."""
     fit: Fit
     """How images are brought to it."""
     model_id: str
-    """Short hash of the weights: an index built with other weights is refused."""
+    """Short hash of what makes its descriptors: an index built with others is refused."""
 
 
 def build_model(config: ModelConfig) -> DescriptorNet:

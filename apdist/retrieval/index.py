@@ -121,11 +121,6 @@ def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
 
     folder = Path(folder)
     settings = _read_settings(folder)
-    if model_id is not None and settings["model_id"] != model_id:
-        raise ValueError(
-            f"{folder} was built with model {settings['model_id']}, the queries come from model "
-            f"{model_id}; search with the first or build an index with the second"
-        )
     approximate = settings["kind"] != "exact"
     fingerprints = settings["files"]
     for name in (DESCRIPTORS, ENTRIES, *([FAISS] if approximate else [])):
@@ -139,7 +134,10 @@ def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
         logger.warning("%s: faiss does not import; searching exactly, which is slower", folder)
     for name in ("format", "format_version", "files"):
         del settings[name]
-    return SearchIndex(descriptors, entries, settings, faiss_index)
+    index = SearchIndex(descriptors, entries, settings, faiss_index)
+    if model_id is not None:
+        index.refuse_model(model_id, folder)
+    return index
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:

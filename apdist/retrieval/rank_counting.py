@@ -48,19 +48,35 @@ class Counter:
 
     def __init__(self, queries: Tensor, positives: Positives) -> None:
         self.queries, self.positives = queries, positives
+        self.lengths = queries.norm(dim=1).double()
         self.is_exact = False
         """Whether tiles are multiplied in float64, because float32 left too much open."""
         self.found = np.zeros(tuple(positives.scores.shape), np.int64)
         self.strips = _strips(len(queries))
 
-    def add(self, images: Tensor, left: int, buffer: Tensor, threads: ThreadPoolExecutor) -> None:
-        """Count ``images`` (c, d), of which the first is row ``left``; ``buffer`` is for scores."""
+    def add(
+        self,
+        images: Tensor,
+        left: int,
+        longest: float,
+        buffer: Tensor,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        """Count ``images`` (c, d), of which the first is row ``left``.
+
+        Args:
+            images: descriptors.
+            left: row of the first of them.
+            longest: length of the longest of them.
+            buffer: room for scores (t, c).
+            threads: do the counting.
+        """
         counts: list[Any] = [None]
         if not self.is_exact:
             shape = (len(self.queries), len(images))
             products = buffer[: shape[0] * shape[1]].view(shape)
             scores = torch.mm(self.queries, images.T, out=products).numpy()
-            margins = self._margins(images)
+            margins = self._margins(images.shape[1], longest)
             counts = self._count(scores, margins, images, left, threads)
         if any(part is None for part in counts):
             self.is_exact = True
@@ -70,12 +86,10 @@ class Counter:
         for strip, part in zip(self.strips, counts, strict=True):
             self.found[strip] += part
 
-    def _margins(self, images: Tensor) -> NDArray[Any]:
+    def _margins(self, size: int, longest: float) -> NDArray[Any]:
         """(t,) how far a float32 product may be from the score, whatever the order of its sum."""
-        size = images.shape[1]
-        lengths = self.queries.norm(dim=1).double() * images.norm(dim=1).max().double()
         # The product, the score's own rounding and those of the margin itself: 8 is generous.
-        margins = (size + 8) * (_ROUNDING * lengths + _SMALLEST)
+        margins = (size + 8) * (_ROUNDING * self.lengths * longest + _SMALLEST)
         return np.asarray(margins, np.float32)
 
     def _count(
@@ -118,8 +132,9 @@ def negatives_before(
             if buffer.numel() < most * len(part):
                 # One for all tiles: memory that is new for each of them costs page faults.
                 buffer = torch.empty(most * len(part))
+            longest = float(kernels.longest_square(part.numpy())) ** 0.5
             for counter in counters:
-                counter.add(part, left, buffer, threads)
+                counter.add(part, left, longest, buffer, threads)
     return [torch.from_numpy(counter.found) for counter in counters]
 
 

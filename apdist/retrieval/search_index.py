@@ -46,6 +46,18 @@ class SearchIndex:
     def __len__(self) -> int:
         return len(self.descriptors)
 
+    def refuse_model(self, model_id: str, name: object) -> None:
+        """Return where queries of model ``model_id`` can be searched for in the index ``name``.
+
+        Raises:
+            ValueError: its images were described with another model, or in another way.
+        """
+        if self.settings["model_id"] != model_id:
+            raise ValueError(
+                f"{name} was built with model {self.settings['model_id']}, the queries come from "
+                f"model {model_id}; search with the first or build an index with the second"
+            )
+
     def search(self, queries: Array, k: int) -> tuple[Tensor, Tensor]:
         """Cosine scores (q, k), falling, and rows (q, k) of the images nearest to each query.
 

@@ -1,11 +1,16 @@
-"""Which weights of a training are saved: the best by images that are held out for it.
+"""Which weights of a training are saved: the last that held-out images do not find worse.
 
-Decided by the history alone, so that a run that is gone on with decides as it would have.
+Few held-out classes cannot tell the weights of a training's middle from those of its end: their
+mean AP rises and falls by more than what lies between. So weights that come later are preferred to
+the best, unless their mean AP is lower by more than the standard error of that difference (the
+rule of Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
 """
 
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from apdist.config import Config
 from apdist.training.events import Evaluated
@@ -26,9 +31,13 @@ class ChosenWeights:
     ema: float
     """What their running mean keeps at each step; 0: no mean."""
     split: str
-    """By which they are the best; empty: they are the last ones."""
+    """By which they were chosen; empty: they are the last ones."""
     mean_average_precision: float
     """There; 0 without a split."""
+    best_step: int
+    """Steps done when it was the highest."""
+    best_mean_average_precision: float
+    """Then."""
 
     def __str__(self) -> str:
         """Which, and why, in words."""
@@ -39,7 +48,12 @@ class ChosenWeights:
         if not self.split:
             return f"the last, {what}"
         found = f"{self.mean_average_precision:.4f}"
-        return f"{what}: best mAP ({found}) of the split {self.split!r}"
+        if self.best_step == self.step:
+            return f"{what}: best mAP ({found}) of the split {self.split!r}"
+        return (
+            f"{what}: mAP {found} of the split {self.split!r}, which cannot tell it from the best "
+            f"({self.best_mean_average_precision:.4f} after step {self.best_step})"
+        )
 
     def as_json(self) -> dict[str, float | str]:
         """Its fields by name."""
@@ -47,7 +61,9 @@ class ChosenWeights:
 
 
 class Choice:
-    """What the evaluations of one split say: the best weights so far, and whether to go on.
+    """What the evaluations of one split say: which weights to keep, and whether to go on.
+
+    Decided by the history, so that a run that is gone on with decides as it would have.
 
     Args:
         split: its name; empty: nothing is held out, nothing is chosen.
@@ -58,6 +74,9 @@ class Choice:
     def __init__(self, split: str, patience: int, history: Iterable[Kept] = ()) -> None:
         self.split, self.patience = split, patience
         self.best: Evaluated | None = None
+        """With the highest mean AP so far."""
+        self.kept: Evaluated | None = None
+        """Whose weights are kept."""
         self._num_since = 0
         for event in history:
             self.add(event)
@@ -67,12 +86,10 @@ class Choice:
         if not isinstance(event, Evaluated) or not self.split or event.split != self.split:
             return
         self._num_since += 1
-        if event.weights:
+        if self.best is None or event.figures[FIGURE] > self.best.figures[FIGURE]:
             self.best, self._num_since = event, 0
-
-    def is_better(self, mean_average_precision: float) -> bool:
-        """Whether weights with that figure are the best so far."""
-        return self.best is None or mean_average_precision > self.best.figures[FIGURE]
+        if event.weights:
+            self.kept = event
 
     @property
     def is_enough(self) -> bool:
@@ -82,17 +99,48 @@ class Choice:
     def chosen(self, config: Config, last_step: int) -> ChosenWeights:
         """What is saved after ``last_step`` steps."""
         blend = config.training.blend[0] if config.training.blend else 1.0
-        step, found = last_step, 0.0
-        if self.best is not None:
-            step, blend = self.best.step, self.best.blend
-            found = self.best.figures[FIGURE]
+        if self.kept is None or self.best is None:
+            return ChosenWeights(
+                step=last_step,
+                blend=blend,
+                ema=config.training.ema,
+                split="",
+                mean_average_precision=0.0,
+                best_step=last_step,
+                best_mean_average_precision=0.0,
+            )
         return ChosenWeights(
-            step=step,
-            blend=blend,
+            step=self.kept.step,
+            blend=self.kept.blend,
             ema=config.training.ema,
-            split=self.split if self.best else "",
-            mean_average_precision=found,
+            split=self.split,
+            mean_average_precision=self.kept.figures[FIGURE],
+            best_step=self.best.step,
+            best_mean_average_precision=self.best.figures[FIGURE],
         )
+
+
+def is_no_worse(found: Tensor, best: Tensor, labels: Tensor) -> bool:
+    """Whether the mean of ``found`` is not below that of ``best`` by more than its standard error.
+
+    Images of a class are alike, so the error of the mean difference is that over classes.
+
+    Args:
+        found: (q,) AP of the queries with some weights; NaN where there is no positive.
+        best: (q,) AP of the same queries with others.
+        labels: (q,) their classes.
+    """
+    counts = ~found.isnan()
+    change = (found - best)[counts]
+    mean = change.mean()
+    if mean >= 0:
+        return True
+    _, places = labels[counts].unique(return_inverse=True)
+    sums = change.new_zeros(int(places.max()) + 1).index_add_(0, places, change - mean)
+    if len(sums) < 2:
+        return False
+    error = (sums.square().sum() * len(sums) / (len(sums) - 1)).sqrt() / len(change)
+    return bool(mean >= -error)
 
 
 def refuse_unchoosable(config: Config, num_validation_images: int) -> None:

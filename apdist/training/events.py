@@ -128,7 +128,7 @@ class Evaluated(_Kept):
     blend: float = 1.0
     """How far the weights lay on the way from the start to the trained ones."""
     weights: str = ""
-    """Name of the file that keeps them, where they are the best so far that could be chosen."""
+    """Name of the file that keeps them, where they are chosen so far."""
 
 
 @dataclass(frozen=True, kw_only=True)

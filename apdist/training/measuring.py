@@ -1,14 +1,15 @@
 """The evaluations of a training: which images, with which weights, and what is kept of them.
 
-As the training goes on the watched split is measured: held-out images, by which the best weights
-are chosen. The evaluation split is measured before the first step and with the chosen weights after
-the last; where no images are held out it is watched itself, and nothing is chosen.
+As the training goes on the watched split is measured: held-out images, by which weights are chosen.
+The evaluation split is measured before the first step and with the chosen weights after the last;
+where no images are held out it is watched itself, and nothing is chosen.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
@@ -23,14 +24,14 @@ from apdist.data.catalogue.selection import (
 from apdist.figures import EVALUATION, logged
 from apdist.model.descriptor import DescriptorNet
 from apdist.retrieval.metrics import RetrievalScores
-from apdist.retrieval.scores_file import write_scores
-from apdist.training.choosing import Choice, ChosenWeights, refuse_unchoosable
+from apdist.retrieval.scores_file import read_scores, write_scores
+from apdist.training.choosing import Choice, ChosenWeights, is_no_worse, refuse_unchoosable
 from apdist.training.evaluation import evaluate
 from apdist.training.events import Evaluated, StepDone
 from apdist.training.learning.averaging import RunningMean, Ways, own_parts
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper
-from apdist.training.run_folder.kept_weights import BEST, START
+from apdist.training.run_folder.kept_weights import CHOSEN, START
 from apdist.training.run_folder.runs import evaluation_name
 from apdist.training.step.sharding import divide_again, whole
 
@@ -94,7 +95,7 @@ class Measuring:
     def chosen(self, step: int) -> Iterator[ChosenWeights]:
         """The network has the chosen weights in the block; the evaluation split is measured so."""
         choice = self.choice.chosen(self.config, step)
-        best = self.keeper.kept_weights(BEST, self.device) if self.choice.split else {}
+        best = self.keeper.kept_weights(CHOSEN, self.device) if self.choice.split else {}
         if best:
             _load(self.network, best)
             yield self._measured_with(choice, step)
@@ -126,14 +127,25 @@ class Measuring:
             place = found.index(max(found)) if scores else 0
             place = self.workers.gather_numbers(place, self.device)[0]
             way, name = ways.ways[place], ""
-            is_better = bool(scores) and self.choice.is_better(found[place])
-            if self.choice.split and self._is_known(is_better):
+            is_kept = bool(scores) and bool(self.choice.split) and self._is_no_worse(scores[place])
+            if self.choice.split and self._is_known(is_kept):
                 with self.mean.shown(), ways.shown(way):
-                    name = self.keeper.keep_weights(BEST, self._whole())
+                    name = self.keeper.keep_weights(CHOSEN, self._whole())
             told = scores[place] if scores else None
             figures = self._tell(split, step, told, way, name, time.perf_counter() - began)
             self.report({"step": float(step)} | figures)
         self._agree()
+
+    def _is_no_worse(self, scores: RetrievalScores) -> bool:
+        """Whether weights with these ``scores`` of the watched split are to be kept."""
+        if (best := self.choice.best) is None:
+            return True
+        before = read_scores(self._scores_file(self.watched, best.step)).average_precision
+        labels = torch.tensor(self._splits[self.watched].labels)
+        return is_no_worse(scores.average_precision, before, labels)
+
+    def _scores_file(self, split: str, step: int) -> str:
+        return storage.join(self.keeper.run, evaluation_name(split, step))
 
     def _tell(
         self,
@@ -150,7 +162,7 @@ class Measuring:
             return {}
         figures = logged(EVALUATION, scores)
         self.keeper.refuse_if_lost()
-        write_scores(scores, storage.join(self.keeper.run, evaluation_name(split, step)))
+        write_scores(scores, self._scores_file(split, step))
         event = Evaluated(
             step=step,
             split=split,

@@ -16,6 +16,7 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split, describe_views
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
+from apdist_verbs.making import PLAIN, Making, made
 from apdist_verbs.terminal.devices import best_device
 from apdist_verbs.terminal.progress import phase, progress_bar
 from apdist_verbs.track import settle_if_behind
@@ -63,18 +64,18 @@ def _has_model(uri: str) -> bool:
 
 
 @phase("loading weights")
-def trained_model(run: Run) -> TrainedModel:
-    """The run's model.
+def trained_model(run: Run, making: Making = PLAIN) -> TrainedModel:
+    """The run's model, with what is done beside its own way.
 
     Raises:
-        ValueError: the run has not come to its end.
+        ValueError: the run has not come to its end, or that cannot be done.
     """
     if not run.of_kind(Ended):
         raise ValueError(
             f"{run.uri} has done {run.steps_done} of {run.config.training.steps} steps and has no "
             f"model yet; go on with: apdist train --resume {shlex.quote(run.uri)}"
         )
-    return load_model(run.uri)
+    return made(load_model(run.uri), making, run.uri)
 
 
 def shards_of(run: Run, given: str) -> str:
@@ -102,10 +103,12 @@ def split_of(config: Config, shards: str, split: str) -> Catalogue:
 
 
 @functools.lru_cache(maxsize=1)  # the demo evaluates, indexes and reports the same split
-def describe(run_uri: str, model_id: str, shards: str, split: str) -> Described:
+def describe(
+    run_uri: str, model_id: str, shards: str, split: str, making: Making = PLAIN
+) -> Described:
     """Describe a split with the model of a run, on a GPU if there is one."""
     with phase("reading the catalogue"):
-        model = load_model(run_uri)
+        model = made(load_model(run_uri), making, run_uri)
         assert model.model_id == model_id
         catalogue = split_of(open_run(run_uri).config, shards, split)
     return Described(catalogue, descriptors_of(model, catalogue, split))

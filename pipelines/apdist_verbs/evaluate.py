@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ from apdist.data import storage
 from apdist.figures import EVALUATION, Seen, measure
 from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.measure.choosing import Protocol, Wanted, choose
+from apdist_verbs.start.checks import check_evaluation_split, refuse_unwritable
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
@@ -53,6 +55,9 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist evaluate")
+    target = options.json and storage.absolute(options.json)
+    if target and (path := storage.local_path(target)) is not None:
+        refuse_unwritable("--json", os.path.dirname(path))  # not after hours of describing
     with phase("loading"):
         from apdist_verbs.described import find_run
         from apdist_verbs.measure.results import show, write
@@ -60,7 +65,6 @@ def main(argv: list[str]) -> int:
     run = find_run(options.run)
     measured = evaluate_by_protocol(run, options)
     show(measured)
-    target = options.json and storage.absolute(options.json)
     write(measured, target or storage.join(run.uri, f"figures_{measured.protocol}.json"))
     say_next("find pictures", "index", "--run", near(run.uri))
     return 0
@@ -131,7 +135,6 @@ def evaluate(
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
     from apdist_verbs.described import describe, shards_of, split_name, split_of, trained_model
-    from apdist_verbs.start.checks import check_evaluation_split
     from apdist_verbs.terminal.devices import best_device
 
     model = trained_model(run)

@@ -4,11 +4,18 @@ import json
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from apdist.config import RayConfig
 from apdist.data import storage
-from apdist.training.cluster.launch import arrival, loss_explained, ray_cluster
+from apdist.training.cluster.launch import (
+    arrival,
+    loss_explained,
+    ray_cluster,
+    resources_of_nodes,
+)
+from apdist.training.cluster.room import uses_gpus
+from apdist_verbs.making import PLAIN, SHARED, Making, made, noted
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
@@ -39,8 +46,9 @@ class Options:
     """`local` starts Ray on this machine; `auto` or host:port joins a running cluster."""
     num_workers: int = 2
     """Actors that each hold the model."""
-    use_gpu: bool = False
-    """One GPU for each actor."""
+    use_gpu: Literal["auto", "yes", "no"] = "auto"
+    """A GPU for each actor, or none. auto: where the machine, or the cluster, has that many."""
+    making: Annotated[Making, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.num_workers < 1:
@@ -62,10 +70,15 @@ def extract(options: Options) -> None:
         from apdist_verbs.terminal.devices import say_if_idle
 
     run = find_run(options.run)
-    model_id = trained_model(run).model_id
+    model_id = trained_model(run, options.making).model_id
     shards, out = shards_of(run, options.shards), storage.absolute(options.out)
     catalogue = read_catalogue(shards)
-    names, contents = shard_names(catalogue), {"model": model_id, "data": catalogue.fingerprint()}
+    names = shard_names(catalogue)
+    contents = {
+        "model": model_id,
+        "data": catalogue.fingerprint(),
+        "making": noted(options.making),
+    }
     refuse_others(out, contents)
     waiting = [n for n in names if not storage.exists(_target(out, n))]
     say(f"{len(names) - len(waiting)} of {len(names)} shards are described already")
@@ -75,7 +88,7 @@ def extract(options: Options) -> None:
     config = RayConfig(
         address=options.address, num_workers=options.num_workers, use_gpu=options.use_gpu
     )
-    say_if_idle(config, "apdist extract with --use-gpu")
+    say_if_idle(config, "apdist extract with --num-workers")
     going_on = "the same command goes on with the shards that are missing"
     with ExitStack() as stack:
         with phase(arrival(config)):
@@ -84,7 +97,8 @@ def extract(options: Options) -> None:
         if not storage.create(storage.join(out, CONTENTS), json.dumps(contents).encode()):
             refuse_others(out, contents)  # another process may have begun meanwhile
         try:
-            _extract(options, run.uri, shards, out, waiting)
+            with_gpus = uses_gpus(config, resources_of_nodes())
+            _extract(options, with_gpus, run.uri, shards, out, waiting)
         except BaseException:
             if not any(storage.exists(_target(out, name)) for name in names):
                 storage.remove(storage.join(out, CONTENTS))  # nothing came of it
@@ -93,7 +107,7 @@ def extract(options: Options) -> None:
     say(f"read them: pyarrow.parquet.read_table({near(out)!r})")
 
 
-def refuse_others(out: str, contents: dict[str, str]) -> None:
+def refuse_others(out: str, contents: dict[str, Any]) -> None:
     """Refuse a folder with descriptors of another model or of other images.
 
     Raises:
@@ -126,7 +140,9 @@ def refuse_others(out: str, contents: dict[str, str]) -> None:
         )
 
 
-def _extract(options: Options, run: str, shards: str, out: str, names: list[str]) -> None:
+def _extract(
+    options: Options, with_gpus: bool, run: str, shards: str, out: str, names: list[str]
+) -> None:
     with phase("loading Ray Data"):
         import ray.data
 
@@ -138,10 +154,10 @@ def _extract(options: Options, run: str, shards: str, out: str, names: list[str]
         update.phase("starting the actors")
         described = ray.data.from_items([{"shard": name} for name in names]).map_batches(
             Describer,
-            fn_constructor_args=(run, shards, out, options.batch_size),
+            fn_constructor_args=(run, shards, out, options, with_gpus),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(options.num_workers, len(names))),
-            num_gpus=1 if options.use_gpu else None,
+            num_gpus=1 if with_gpus else None,
         )
         for row in described.iter_rows():
             if row["refused"]:
@@ -153,16 +169,14 @@ def _extract(options: Options, run: str, shards: str, out: str, names: list[str]
 class Describer:
     """An actor that holds the model and writes the descriptors of a shard at a time."""
 
-    def __init__(self, run: str, shards: str, out: str, batch_size: int) -> None:
-        import torch
-
+    def __init__(self, run: str, shards: str, out: str, options: Options, with_gpu: bool) -> None:
         from apdist.data.catalogue.catalogue import read_catalogue
         from apdist.model.pretrained import load_model
 
-        self.model = load_model(run)
-        self.model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = made(load_model(run), options.making, run)
+        self.model.network.to("cuda" if with_gpu else "cpu")
         self.catalogue = read_catalogue(shards)
-        self.out, self.batch_size = out, batch_size
+        self.out, self.batch_size = out, options.batch_size
 
     def __call__(self, batch: "dict[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
         """Describe the shards named in ``batch``; tell why one cannot be, or an empty text."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
+from apdist_verbs.making import PLAIN, SHARED, Making, noted
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next
@@ -36,6 +37,7 @@ class Options:
     """exact needs no faiss; flat is exact too; ivf, hnsw and ivf_pq trade recall for speed."""
     out: Annotated[str, shown_default("`index` in the run's folder")] = ""
     """Folder for the index, on this machine."""
+    making: Annotated[Making, SHARED] = PLAIN
 
 
 def main(argv: list[str]) -> int:
@@ -63,16 +65,17 @@ def make_index(run: Run, options: Options) -> str:
     out = storage.absolute(options.out or storage.join(run.uri, "index"))
     if storage.local_path(out) is None:
         raise ValueError(f"an index is written to a local folder, not to {out}; give --out FOLDER")
-    model = trained_model(run)
+    model = trained_model(run, options.making)
     shards = shards_of(run, options.shards)
     split = options.split or split_name(run)
     refuse_kind(options.kind, len(split_of(run.config, shards, split)))
     with claimed(out) as folder:
-        found = describe(run.uri, model.model_id, shards, split)
+        found = describe(run.uri, model.model_id, shards, split, options.making)
         with phase("building the index"):
             index = build_index(
                 found.descriptors, entries(found), kind=options.kind, model_id=model.model_id
             )
+            index.settings["making"] = noted(options.making)
             write_index(index, folder)
     say(describe_index(index, out))
     return out

@@ -73,7 +73,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
             ),
             evaluation=EvaluationConfig(every_steps=50, batch_size=16),
             checkpoint=CheckpointConfig(every_steps=10),
-            ray=RayConfig(num_workers=8, use_gpu=True, cpus_per_worker=8),
+            ray=RayConfig(num_workers=8, use_gpu="yes", cpus_per_worker=8),
         ),
     ),
 }

@@ -60,6 +60,7 @@ def search(run: Run, options: Options) -> None:
     from apdist.data.images import ImageError, evaluation_image
     from apdist.retrieval.index import load_index
     from apdist_verbs.described import trained_model
+    from apdist_verbs.making import PLAIN, as_noted, noted
     from apdist_verbs.terminal.devices import best_device
 
     folder = options.index or storage.join(run.uri, "index")
@@ -67,9 +68,11 @@ def search(run: Run, options: Options) -> None:
         raise ValueError(
             f"no index at {folder}; build one with: apdist index --run {quote(near(run.uri))}"
         )
-    model = trained_model(run)
     with phase("loading the index"):
-        index = load_index(folder, model_id=model.model_id)
+        index = load_index(folder, model_id=None)
+    # As its images were described, so is the query.
+    model = trained_model(run, as_noted(index.settings.get("making", noted(PLAIN))))
+    index.refuse_model(model.model_id, folder)
     query = options.query.read_bytes()
     try:
         image = torch.from_numpy(evaluation_image(query, model.fit))
@@ -77,7 +80,7 @@ def search(run: Run, options: Options) -> None:
         raise ValueError(f"the query image {options.query} {error}") from error
     device = best_device()
     with torch.inference_mode():
-        descriptor = model.network.to(device)(image[None].to(device)).cpu()
+        descriptor: torch.Tensor = model.network.to(device)(image[None].to(device)).cpu()
         scores, rows = index.search(descriptor, options.k)
     found = index.entries.take(rows[0].numpy()).to_pylist()
     table(

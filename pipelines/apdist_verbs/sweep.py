@@ -17,9 +17,11 @@ from apdist.training.cluster.launch import (
     arrival,
     loss_explained,
     ray_cluster,
+    resources_of_nodes,
     told_as_stop,
 )
 from apdist.training.cluster.remote import Inbox, remote_mailbox
+from apdist.training.cluster.room import uses_gpus
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.events import FromTrial, now_ms
 from apdist.training.run_folder.runs import SWEEP, Run, create_run
@@ -132,7 +134,7 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
         check_model(override(config, changes))
     for loss in losses:
         check_loss(loss, config.model.dim or 64)
-    say_if_idle(config.ray, "apdist sweep with --ray.use-gpu")
+    say_if_idle(config.ray, "apdist sweep with --ray.num-workers")
     name = config.run.name or f"sweep-{start.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     config = override(config, {"run.name": name})
     run = create_run(config, SWEEP + start.name)
@@ -237,7 +239,7 @@ def concurrent_trials(config: Config) -> int:
 
     there = ray.cluster_resources()
     room = int(there.get("CPU", 0) / (config.ray.num_workers * config.ray.cpus_per_worker))
-    if config.ray.use_gpu:
+    if uses_gpus(config.ray, resources_of_nodes()):
         room = min(room, int(there.get("GPU", 0) / config.ray.num_workers))
     return max(1, room)
 

@@ -162,7 +162,7 @@ def chosen_by(data: DataConfig, held_out: Catalogue | None) -> str:
         where = f"{len(held_out)} images of the split {data.validation_split!r}, of {num}"
     else:
         where = f"{len(held_out)} held-out images of {num}"
-    return f"the best weights are chosen by {where}"
+    return f"weights are chosen by {where}"
 
 
 def check_model(config: Config) -> str:
@@ -300,7 +300,7 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
         with phase("opening MLflow" if run.config.tracking.enabled else "opening the run"):
             follower = Follower(run)
         say(f"run {run.uri}")
-        say_if_idle(run.config.ray, "apdist train with --ray.use-gpu")
+        say_if_idle(run.config.ray, "apdist train with --ray.num-workers")
         status = "FAILED"
         try:
             with progress_bar("training", run.config.training.steps) as progress:

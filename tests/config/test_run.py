@@ -11,7 +11,6 @@ from apdist.config import Config, override
         ({"ray.address": "ray://head:10001"}, "local, auto or HOST:PORT"),
         ({"ray.address": "head"}, "local, auto or HOST:PORT"),
         ({"ray.num_workers": -1}, "ray.num_workers must be at least 0"),
-        ({"ray.use_gpu": True, "ray.num_workers": 0}, "ray.use_gpu needs ray.num_workers of at"),
         ({"tracking.uri": "file:mlruns"}, "sqlite:///FILE"),
         ({"tracking.uri": "mlflow.db"}, "sqlite:///FILE"),
         ({"tracking.uri": "http://u:geheim@h:5000"}, "set MLFLOW_TRACKING_USERNAME and MLFLOW"),

@@ -1,6 +1,5 @@
 """`apdist prepare csv|parquet|catalogue|check|stats` as a person uses them."""
 
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from apdist_verbs import prepare
-from apdist_verbs.terminal.options import parse
 from tests.pictures import encoded, picture
 from tests.pipelines.test_cli import refused
 from tests.places import ROOT
@@ -64,10 +62,9 @@ def test_bad_input_is_refused_and_nothing_is_written(
 
 
 def test_the_commands_of_the_manual_can_be_typed() -> None:
-    text = (ROOT / "docs" / "data.md").read_text()
-    commands = re.findall(r"^apdist prepare (\w+) ?(.*?) *(?:#.*)?$", text, re.MULTILINE)
-    assert {verb for verb, _ in commands} == set(prepare.VERBS)
-    for verb, arguments in commands:
-        file, kind, _ = prepare.VERBS[verb]
-        options = getattr(importlib.import_module(f"apdist_verbs.prepare.{file}"), kind)
-        assert parse(options, shlex.split(arguments), f"apdist prepare {verb}")
+    for manual, verbs in (("data", prepare.VERBS), ("datasets", prepare.SETS)):
+        text = (ROOT / "docs" / f"{manual}.md").read_text()
+        commands = re.findall(r"^apdist prepare (\w+) ?(.*?) *(?:#.*)?$", text, re.MULTILINE)
+        assert {verb for verb, _ in commands} == set(verbs)
+        for verb, arguments in commands:
+            assert prepare.read_options([verb, *shlex.split(arguments)])

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from apdist.retrieval.positives import score_tile
-from apdist.retrieval.rank_kernels import leave_out, score_rows
+from apdist.retrieval.rank_kernels import leave_out, longest_square, score_rows
 
 
 def test_images_with_the_label_of_the_query_are_left_out_where_the_strip_has_them() -> None:
@@ -22,6 +22,11 @@ def test_scores_of_listed_rows_are_those_of_a_tile() -> None:
     score_rows(queries.numpy(), database.numpy(), rows.numpy(), scores)
     expected = score_tile(queries, database).gather(1, rows)
     torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=1e-7, atol=0)
+
+
+def test_the_longest_row_is_that_of_the_definition() -> None:
+    rows = np.random.default_rng(0).standard_normal((40, 37)).astype(np.float32)
+    assert np.isclose(longest_square(rows), (rows**2).sum(axis=1).max(), rtol=1e-5)
 
 
 def test_scores_of_a_tile_are_summed_in_float64_and_rounded_once() -> None:

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from apdist.config import Config, override
-from apdist.training.choosing import Choice, refuse_unchoosable
+from apdist.training.choosing import Choice, is_no_worse, refuse_unchoosable
 from apdist.training.events import Evaluated
 from apdist.training.run_folder.history import Kept
 
@@ -20,22 +22,54 @@ HISTORY: list[Kept] = [
     evaluated(0, 0.2, "a"),
     evaluated(0, 0.9, split="test"),
     evaluated(10, 0.6, "b"),
-    evaluated(20, 0.6),
+    evaluated(20, 0.59, "c"),
     evaluated(30, 0.5),
     evaluated(30, 0.8, split="test"),
 ]
 
 
-def test_the_best_is_chosen_and_the_first_of_equal_ones() -> None:
-    choice = Choice("holdout", 0, HISTORY)
-    assert not choice.is_better(0.6)
-    assert choice.is_better(0.61)
+def test_what_is_chosen_is_what_was_kept_last_and_says_what_was_best() -> None:
     config = override(Config(), {"training.ema": 0.9, "training.blend": [0.5, 1.0]})
+    choice = Choice("holdout", 0, HISTORY[:3])
+    kinds = "running mean (0.9 kept a step), 0.5 of the way from the start"
     assert str(choice.chosen(config, 30)) == (
-        "after step 10, running mean (0.9 kept a step), 0.5 of the way from the start: best mAP "
-        "(0.6000) of the split 'holdout'"
+        f"after step 10, {kinds}: best mAP (0.6000) of the split 'holdout'"
+    )
+    assert str(Choice("holdout", 0, HISTORY).chosen(config, 30)) == (
+        f"after step 20, {kinds}: mAP 0.5900 of the split 'holdout', which cannot tell it from the "
+        "best (0.6000 after step 10)"
     )
     assert choice.chosen(config, 30).as_json()["step"] == 10
+
+
+def error_between_classes(change: Tensor, labels: Tensor) -> float:
+    """Of the mean ``change``, from means of equally large classes."""
+    means = torch.stack([change[labels == label].mean() for label in labels.unique()])
+    return (means.std() / len(means) ** 0.5).item()
+
+
+def test_weights_are_no_worse_within_the_standard_error_of_the_difference() -> None:
+    labels = torch.arange(6).repeat_interleave(4) * 7 - 20
+    generator = torch.Generator().manual_seed(0)
+    best = torch.rand(24, generator=generator, dtype=torch.float64)
+    change = torch.randn(24, generator=generator, dtype=torch.float64) / 10
+    change -= change.mean()
+    error = error_between_classes(change, labels)
+    assert is_no_worse(best + change - 0.99 * error, best, labels)
+    assert not is_no_worse(best + change - 1.01 * error, best, labels)
+    # Every image of a class alike: more images of it are no more evidence.
+    wide, wide_labels = change.repeat_interleave(9), labels.repeat_interleave(9)
+    assert is_no_worse(wide - 0.99 * error, torch.zeros_like(wide), wide_labels)
+    assert not is_no_worse(wide - 1.01 * error, torch.zeros_like(wide), wide_labels)
+
+
+def test_what_all_classes_find_worse_is_worse_and_what_none_does_is_not() -> None:
+    labels, best = torch.tensor([3, 3, 5, 5, 9]), torch.full((5,), 0.5)
+    best[4] = torch.nan  # a class of one image has no positive
+    assert is_no_worse(best, best, labels)
+    assert is_no_worse(best + 0.1, best, labels)
+    assert not is_no_worse(best - 0.1, best, labels)
+    assert not is_no_worse(best[:2] - torch.tensor([0.1, 0.3]), best[:2], labels[:2])
 
 
 def test_patience_counts_evaluations_of_the_split_without_a_better_one() -> None:

@@ -23,7 +23,7 @@ from apdist.training.worker import train
 from tests.workers import on_workers
 
 CPU = torch.device("cpu")
-HELD_OUT = {"loss.kind": "triplet", "data.holdout_share": 0.25, "training.batch_size": 16}
+HELD_OUT = {"loss.kind": "triplet", "data.holdout_share": 0.5, "training.batch_size": 16}
 """Of eight classes; the loss compiles nothing."""
 WORSE = HELD_OUT | {
     "training.optimizer": "sgd",
@@ -85,6 +85,18 @@ def test_the_best_weights_are_saved_and_the_test_split_is_read_at_both_ends_only
     assert all(torch.equal(saved[name], best[name]) for name in saved)
 
 
+def test_weights_that_held_out_images_cannot_tell_from_the_best_are_the_last(
+    small_config: Config,
+) -> None:
+    changes = {"training.learning_rate": 1e-12, "training.optimizer": "sgd"}
+    run = begun(small_config, HELD_OUT | changes)
+    history = gone_on(run)
+    (end,) = (e for e in history if isinstance(e, Ended))
+    assert end.weights.startswith("after step 6: mAP ")
+    assert end.weights.endswith(" after step 0)")
+    assert [e.of_step for e in history if isinstance(e, Evaluated)] == [-1] * 5
+
+
 def test_without_held_out_images_the_last_weights_are_saved(small_config: Config) -> None:
     run = begun(small_config, WORSE | {"data.holdout_share": "auto"})  # of too few classes
     history = gone_on(run)
@@ -105,8 +117,9 @@ def test_patience_ends_a_run_which_is_then_complete(small_config: Config) -> Non
     end = history[-1]
     assert isinstance(end, Ended)
     assert end.is_early
-    best = max(e.step for e in history if isinstance(e, Evaluated) and e.weights)
-    assert end.step == best + 2  # evaluations without a better one
+    held_out = [e for e in history if isinstance(e, Evaluated) and e.split == "holdout"]
+    best = max(held_out, key=lambda e: e.figures["map"])
+    assert end.step == best.step + 2  # evaluations without a better one
     again = Run(run.uri, run.config, "test", history=whole_history(run.uri))
     assert again.is_complete
     found = newest_sound(run.uri)

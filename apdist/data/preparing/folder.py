@@ -78,7 +78,7 @@ def scan_folder(root: Path) -> Folder:
         advice = hint(root) if not root.exists() else ""
         raise ValueError(f"{root} is no folder{advice}; expected {root}/<class>/<image>")
     result = Folder()
-    found, folders = _pictures_below(root, result.tally)
+    found, folders = pictures_below(root, result.tally)
     found.sort(key=lambda path: path.split("/"))
     depth = 2 if _has_split_folders(root, found) else 1
     _place(root, found, depth, result)
@@ -97,7 +97,7 @@ def scan_folder(root: Path) -> Folder:
     return result
 
 
-def _pictures_below(root: Path, tally: Tally) -> tuple[list[str], list[str]]:
+def pictures_below(root: Path, tally: Tally) -> tuple[list[str], list[str]]:
     """Paths below ``root`` of all files that promise a picture, and of all folders.
 
     Links are followed; those that lead nowhere are refused when they are read.

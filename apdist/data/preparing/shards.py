@@ -73,6 +73,7 @@ def write_shards(
     is_strict: bool = True,
     on_refused: Callable[[Item, str], None],
     on_remark: Callable[[Item, str], None] = lambda _item, _remark: None,
+    beside: Callable[[Catalogue], None] = lambda _: None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Catalogue:
     """Write ``items`` as shards under ``out`` and return their catalogue, which is written last.
@@ -88,6 +89,7 @@ def write_shards(
             skipped.
         on_refused: called with each item that has no image and the reason.
         on_remark: called with an item that is used and what should be counted of it.
+        beside: called with the catalogue before it is written: writes what belongs to the set.
         progress: called with the number of items done.
 
     Raises:
@@ -116,6 +118,7 @@ def write_shards(
             if is_strict and num_refused:
                 raise RefusedError(f"no readable image in {num_refused} of {len(items)} files")
             catalogue = writer.finish()
+            beside(catalogue)
         write_catalogue(catalogue)
     return catalogue
 

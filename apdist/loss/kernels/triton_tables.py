@@ -22,24 +22,27 @@ _NUMBERS_AT_ONCE = 1024
 
 def tables_of_ap(histograms: Histograms, batch: Batch, rows: slice) -> Tables:
     """What `precision.tables_of` gives for variant "ap", the slopes in float32."""
-    weights, (low, high) = batch.weights_of(rows), squares_of_length(batch.tolerance)
-    num_rows, num_bins = histograms.positives.shape
+    positives, weights = histograms.positives, batch.weights
+    low, high = squares_of_length(batch.tolerance)
+    num_rows, num_bins = positives.shape
     padded_bins = 1 << (num_bins - 1).bit_length()
     rows_at_once = rows_of_programs(padded_bins)
     num_programs = -(-num_rows // rows_at_once)
-    averages, counted = weights.new_empty(2, num_rows)
-    slopes = weights.new_empty((num_rows, 2, num_bins - 1), dtype=torch.float32)
-    sums = weights.new_empty((num_programs, NUM_SCALARS + 2 * num_bins))
+    averages, counted = positives.new_empty(2, num_rows)
+    slopes = positives.new_empty((num_rows, 2, num_bins - 1), dtype=torch.float32)
+    sums = positives.new_empty((num_programs, NUM_SCALARS + 2 * num_bins))
     if num_programs > 0:
-        with torch.cuda.device_of(weights):
+        with torch.cuda.device_of(positives):
             fill_tables[(num_programs,)](
-                *(histograms.positives, histograms.everything, histograms.positive_counts),
-                *(histograms.squares, weights, averages, counted, slopes, sums),
+                *(positives, histograms.everything, histograms.positive_counts),
+                *(histograms.squares, positives if weights is None else weights[rows]),
+                *(averages, counted, slopes, sums),
                 *(num_rows, 1 / bin_width(batch.options), low, high),
                 num_bins=num_bins,
                 padded_bins=padded_bins,
                 num_scalars=NUM_SCALARS,
                 rows_at_once=rows_at_once,
+                has_weights=weights is not None,
             )
     return Tables(averages, counted, slopes, sums.sum(dim=0))
 
@@ -75,6 +78,7 @@ def fill_tables(
     padded_bins: tl.constexpr,
     num_scalars: tl.constexpr,
     rows_at_once: tl.constexpr,
+    has_weights: tl.constexpr,
 ) -> None:
     """Average precision, slopes and sums of some rows; grid: blocks of rows.
 
@@ -83,7 +87,7 @@ def fill_tables(
         everything: (b, M) float64 H, cumulative.
         counts: (b, M-1) int64 positives by interval.
         squares: (b,) float32 of the descriptors' lengths.
-        weights: (b,) float64 of the queries.
+        weights: (b,) float64 of the queries, looked at with ``has_weights``.
         averages: (b,) float64, written; NaN without positives.
         counted: (b,) float64, written: the weights, 0 without positives.
         slopes: (b, 2, M-1) float32, written: derivative of 1 - AP by the score of a negative, of
@@ -97,6 +101,7 @@ def fill_tables(
         padded_bins: B.
         num_scalars: numbers before the histograms in a row of ``sums``.
         rows_at_once: R.
+        has_weights: whether they differ; else each has 1.
     """
     rows = tl.program_id(0) * rows_at_once + tl.arange(0, rows_at_once)
     bins = tl.arange(0, padded_bins)
@@ -119,7 +124,9 @@ def fill_tables(
     divisor = tl.where(defined, num_positives, 1.0)
     average = tl.sum(in_bin * precision, axis=1) / divisor
     tl.store(averages + rows, tl.where(defined, average, float("nan")), mask=known)
-    weight = tl.where(defined, tl.load(weights + rows, mask=known, other=0.0), 0.0)
+    weight = defined.to(tl.float64)
+    if has_weights:
+        weight = tl.where(defined, tl.load(weights + rows, mask=known, other=0.0), 0.0)
     tl.store(counted + rows, weight, mask=known)
 
     scale = tl.where(last > 0, bins_a_score / divisor, 0.0)[:, None]

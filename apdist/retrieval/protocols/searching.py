@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apdist.arrays import Array, descriptors_of, same_width
+from apdist.arrays import LONGEST, Array, descriptors_of, same_width, tensor_of
 from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth
 from apdist.retrieval.positives import Positives, best_first
 from apdist.retrieval.protocols.judging import JudgedRows, rows_of_keys
@@ -69,13 +69,15 @@ def score_judged(
 
 
 def _more(distractors: Iterable[Array], database: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Parts (c, d) of the distractors, which follow the database."""
-    left = len(database)
+    """Parts (c, d) of the distractors."""
     for part in distractors:
-        rows = descriptors_of("distractors", part).float()
+        rows = tensor_of("distractors", part)
+        # One length for all is cheap; where it is usual, so is every row.
+        if rows.dtype != torch.float32 or not float(torch.linalg.vector_norm(rows)) <= LONGEST:
+            rows = descriptors_of("distractors", rows).float()
         same_width(("distractors", "the database"), rows, database)
-        yield from tiles_of(rows.to(database.device).contiguous(), left)
-        left += len(rows)
+        # Behind all rows of the database: no distractor is known to a query.
+        yield from tiles_of(rows.to(database.device).contiguous(), len(database))
 
 
 def _negatives_before(

@@ -20,8 +20,10 @@ from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.room import (
     address_of,
+    gpus_of,
     refuse_at_once,
     refuse_if_too_small,
+    uses_gpus,
 )
 from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
@@ -291,14 +293,14 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
     logging.getLogger("ray.train.v2.api.config").setLevel(logging.WARNING)
     config: Config = job.config
     resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
-    if config.ray.use_gpu:
+    if with_gpus := _with_gpus(config.ray):
         resources["GPU"] = 1
     path, filesystem = storage.for_ray(job.run)
     return TorchTrainer(
-        functools.partial(run_worker, job, link),
+        functools.partial(run_worker, job, link, with_gpus),
         scaling_config=ScalingConfig(
             num_workers=config.ray.num_workers,
-            use_gpu=config.ray.use_gpu,
+            use_gpu=with_gpus,
             resources_per_worker=resources,
         ),
         run_config=RunConfig(
@@ -310,13 +312,39 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
         ),
         torch_config=TorchConfig(
             # How it went is told from CPU to CPU: no worker waits for a GPU to say so.
-            backend="cpu:gloo,cuda:nccl" if config.ray.use_gpu else "gloo",
+            backend="cpu:gloo,cuda:nccl" if with_gpus else "gloo",
             timeout_s=PROCESS_GROUP_TIMEOUT_S,
         ),
     )
 
 
-def run_worker(job: "Job", link: Link) -> None:
+def _with_gpus(config: RayConfig) -> bool:
+    """Whether each worker gets a GPU.
+
+    Raises:
+        ValueError: there is none in this process, where it is to be used.
+    """
+    nodes = resources_of_nodes() if config.num_workers else []
+    found = uses_gpus(config, nodes)
+    if found and config.num_workers == 0:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"ray.use_gpu is {config.use_gpu}, and torch {torch.__version__} finds no GPU in "
+                "this process; install its CUDA build, or use --ray.use-gpu no"
+            )
+    idle = gpus_of(nodes)
+    if idle and not found and config.use_gpu == "auto" and address_of(config) != "local":
+        logger.warning(
+            "the cluster has too few GPUs, %d, for %d workers with %d CPUs each, so that CPUs "
+            "compute; to use them: --ray.num-workers %d",
+            *(idle, config.num_workers, config.cpus_per_worker, idle),
+        )
+    return found
+
+
+def run_worker(job: "Job", link: Link, with_gpu: bool) -> None:
     """What Ray Train runs in each worker process."""
     import torch
     from ray.train import get_context
@@ -336,7 +364,8 @@ def run_worker(job: "Job", link: Link) -> None:
         torch.set_num_threads(job.config.ray.cpus_per_worker)
     try:
         with numerics(job.config.training):
-            train(job, link, torch.device(get_device()))
+            # Ray gives what trains in its own process a GPU unasked.
+            train(job, link, torch.device(get_device()) if with_gpu else torch.device("cpu"))
     except (ValueError, OSError) as error:
         # Bad input fails on every attempt: the driver ends the run instead of trying again.
         link.post(Failed(text=str(error)))

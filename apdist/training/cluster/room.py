@@ -39,12 +39,37 @@ def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> Non
     """
     if config.autoscaling:
         return
-    needs = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
-    # A worker lives on one node: two nodes with one CPU each have no room for a worker with two.
-    room = sum(min(node.get(kind, 0) // n for kind, n in needs.items()) for node in nodes)
-    if config.num_workers > room:
+    needs = _needs(config, config.use_gpu == "yes")
+    if config.num_workers > (room := _room(needs, nodes)):
         each = " and ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in needs.items())
         raise ValueError(
             f"ray.num_workers is {config.num_workers}, each with {each}; the cluster has room for "
             f"{room:g}: use fewer, or --ray.autoscaling if it grows"
         )
+
+
+def uses_gpus(config: RayConfig, nodes: list[dict[str, float]]) -> bool:
+    """Whether each worker gets a GPU: on a cluster of such ``nodes``, or in this process."""
+    if config.use_gpu != "auto":
+        return config.use_gpu == "yes"
+    if config.num_workers == 0:
+        import torch
+
+        return torch.cuda.is_available()
+    return config.num_workers <= _room(_needs(config, True), nodes)
+
+
+def gpus_of(nodes: list[dict[str, float]]) -> int:
+    """How many GPUs they have together."""
+    return round(sum(node.get("GPU", 0) for node in nodes))
+
+
+def _needs(config: RayConfig, with_gpu: bool) -> dict[str, int]:
+    """Of a worker."""
+    return {"CPU": config.cpus_per_worker} | ({"GPU": 1} if with_gpu else {})
+
+
+def _room(needs: dict[str, int], nodes: list[dict[str, float]]) -> float:
+    """How many workers fit."""
+    # A worker lives on one node: two nodes with one CPU each have no room for a worker with two.
+    return sum(min(node.get(kind, 0) // n for kind, n in needs.items()) for node in nodes)

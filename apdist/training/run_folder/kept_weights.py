@@ -1,4 +1,4 @@
-"""Weights that a run keeps beside its checkpoints: the best so far, and those at the start.
+"""Weights that a run keeps beside its checkpoints: the chosen ones so far, and those at the start.
 
 A file ``weights/<sha256>.safetensors``, named by its content; markers of checkpoints name the files
 that they need.
@@ -13,7 +13,7 @@ from torch import Tensor
 from apdist.data import storage
 
 FOLDER = "weights"
-START, BEST = "start", "best"
+START, CHOSEN = "start", "chosen"
 """What weights are kept for."""
 _ENDING = ".safetensors"
 
@@ -41,8 +41,8 @@ def read_weights(run: str, name: str) -> dict[str, Tensor]:
     content = storage.read_bytes(uri) if storage.exists(uri) else b""
     if hashlib.sha256(content).hexdigest() != name:
         raise ValueError(
-            f"{uri} is {'damaged' if content else 'missing'}: the best weights of this run so far, "
-            "or those at its start; put the file back"
+            f"{uri} is {'damaged' if content else 'missing'}: the weights that this run has "
+            "chosen so far, or those at its start; put the file back"
         )
     return dict(sorted(load(content).items()))
 

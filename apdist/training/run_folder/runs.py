@@ -7,7 +7,7 @@ history/         the same in pages that belong to checkpoints, see `pages`
 writer/          who trains it, see `lease`
 evaluations/     scores of each evaluation, see `apdist.retrieval.scores_file`
 checkpoints/     see `checkpoint`
-weights/         the best so far, see `kept_weights`
+weights/         the chosen ones so far, see `kept_weights`
 model.*          the trained network, see `apdist.model.pretrained`
 """
 

@@ -56,13 +56,11 @@ class Passes:
         Raises:
             ValueError: the model gives no finite row an image.
         """
-        with (
-            gathered(self.model, self.options.gather_once),
-            keeping(self.options.activations, self.model),
-            self.statistics.recording(),
-        ):
+        kept_graphs = keeping(self.options.activations, self.model)
+        with gathered(self.model, self.options.gather_once), self.statistics.recording():
             for chunk in self.chunks:
-                found = self._next(chunk, self.statistics.note_chunk)
+                with kept_graphs:
+                    found = self._next(chunk, self.statistics.note_chunk)
                 descriptors.add(found, chunk)
                 kept = found.requires_grad or not self.described
                 self.described.append(found if kept else None)

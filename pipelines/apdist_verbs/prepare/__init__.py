@@ -5,6 +5,8 @@ import sys
 from typing import Any
 
 from apdist.config import Config, suggestion
+from apdist.data.preparing.published.description import PublishedSet
+from apdist.data.preparing.published.sets import SETS
 from apdist_verbs.presets import preset
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
@@ -27,10 +29,17 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(usage())
         return 0
     options = read_options(argv)
-    file = VERBS[argv[0]][0]
-    module = importlib.import_module(f"apdist_verbs.prepare.{file}")
-    code: int = getattr(module, f"prepare_{argv[0]}")(options)
-    if code == 0:
+    if which := SETS.get(argv[0]):
+        from apdist_verbs.prepare.published import prepare_published
+
+        code = prepare_published(which, options)
+    else:
+        module = importlib.import_module(f"apdist_verbs.prepare.{VERBS[argv[0]][0]}")
+        code = getattr(module, f"prepare_{argv[0]}")(options)
+    if code == 0 and which and "train" not in which.counts:
+        verb = ("evaluate",) if which.num_queries else ("extract", "--out", "distractors")
+        say_next("measure a run on them", *verb, "--shards", near(options.out))
+    elif code == 0:
         name = "glyphs" if argv[0] == "glyphs" else "folder"
         shards = getattr(options, "out", "") or folder_of(options.uri)
         words = ("--data.shards", near(shards), *fitting(shards, preset(name)))
@@ -39,7 +48,7 @@ def main(argv: list[str]) -> int:
 
 
 def fitting(shards: str, start: Config) -> tuple[str, ...]:
-    """The options without which too few images would be refused: the largest batch there is."""
+    """The options without which a set would be refused: the largest batch there is, no split."""
     from apdist.data.catalogue.catalogue import read_catalogue
     from apdist.data.preparing.statistics import split_statistics
 
@@ -47,10 +56,11 @@ def fitting(shards: str, start: Config) -> tuple[str, ...]:
     if start.data.train_split not in catalogue.splits():
         return ()
     sizes = split_statistics(catalogue.select(start.data.train_split)).class_sizes
+    measured = () if start.data.eval_split in catalogue.splits() else ("--data.eval-split=",)
     usable = int(sizes[sizes > 1].sum()) // 2 * 2
     if not start.data.group_size <= usable < start.training.batch_size:
-        return ()
-    return "--training.batch-size", str(usable)
+        return measured
+    return *measured, "--training.batch-size", str(usable)
 
 
 def read_options(argv: list[str]) -> Any:
@@ -59,16 +69,31 @@ def read_options(argv: list[str]) -> Any:
     Raises:
         ValueError: there is no such verb, or an option is wrong or missing.
     """
-    if not argv or argv[0] not in VERBS:
-        hint = suggestion(argv[0], list(VERBS)) if argv else ""
+    if not argv or argv[0] not in {*VERBS, *SETS}:
+        hint = suggestion(argv[0], [*VERBS, *SETS]) if argv else ""
         raise ValueError(
-            f"expected `apdist prepare {'|'.join(VERBS)}`, "
+            f"expected `apdist prepare {'|'.join(VERBS)}` or a published data set, "
             f"got {repr(argv[0]) if argv else 'none of them'}{hint} "
             "(`apdist prepare --help` tells more)"
         )
+    if which := SETS.get(argv[0]):
+        from apdist_verbs.prepare.published import PreparePublished
+
+        prog = f"apdist prepare {which.name}"
+        return parse(PreparePublished, argv[1:], prog, description=description(which))
     file, kind, _ = VERBS[argv[0]]
     module = importlib.import_module(f"apdist_verbs.prepare.{file}")
     return parse(getattr(module, kind), argv[1:], f"apdist prepare {argv[0]}")
+
+
+def description(which: PublishedSet) -> str:
+    """What the help says of a data set."""
+    counts = [
+        f"{split} {count.images:,} images"
+        + (f" of {count.classes:,} classes" if count.classes else "")
+        for split, count in which.counts.items()
+    ]
+    return f"Write shards of {which.title}.\n\nFrom {which.address}\nExpected: {'; '.join(counts)}."
 
 
 def folder_of(uri: str) -> str:
@@ -80,12 +105,17 @@ def folder_of(uri: str) -> str:
 
 def usage() -> str:
     """Help before the options."""
-    lines = [f"  {verb:<10}{text}" for verb, (_, _, text) in VERBS.items()]
+    lines = [f"  {verb:<17}{text}" for verb, (_, _, text) in VERBS.items()]
+    sets = [f"  {name:<17}{which.title}" for name, which in SETS.items()]
     return "\n".join(
         [
             "usage: apdist prepare VERB [OPTIONS]",
             "",
             *lines,
+            "",
+            "published data sets, unpacked: apdist prepare NAME ROOT --out OUT",
+            "",
+            *sets,
             "",
             "apdist prepare VERB --help lists every option",
             "",

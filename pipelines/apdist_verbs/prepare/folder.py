@@ -59,9 +59,7 @@ def prepare_folder(options: PrepareFolder) -> int:
         from apdist.data.preparing import folder
 
     root = options.images
-    out = storage.local_path(options.out)
-    if out is not None and out.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"--out {options.out} lies in {root}, which is read; choose another")
+    refuse_inside(options.out, root)
     with phase("looking for pictures"):
         found = folder.scan_folder(root)
     if found.splits and options.split_file == Path():
@@ -73,6 +71,17 @@ def prepare_folder(options: PrepareFolder) -> int:
     items = folder.folder_items(found, splits, options.max_side)
     write(items, folder.encode_file, options, is_strict=options.is_strict, tally=found.tally)
     return 0
+
+
+def refuse_inside(out: str, root: Path) -> None:
+    """Refuse to write into the folder that is read.
+
+    Raises:
+        ValueError: ``out`` lies in ``root``.
+    """
+    path = storage.local_path(out)
+    if path is not None and path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"--out {out} lies in {root}, which is read; choose another")
 
 
 def splits_of(classes: dict[str, list[str]], options: Pictures) -> dict[str, str]:

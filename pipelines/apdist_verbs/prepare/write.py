@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from apdist.data.text import printable
 from apdist_verbs.terminal.console import counted, say, table, warn
 from apdist_verbs.terminal.progress import progress_bar
 
+DIVIDED = ("query", "gallery")
+"""Splits that are searched for, and in."""
 FEW_ITEMS = 500
 """Up to so many images, starting processes takes longer than it saves."""
 NAMED = 5
@@ -64,6 +66,8 @@ def write(
     *,
     is_strict: bool,
     tally: Tally | None = None,
+    has_labels: bool = True,
+    beside: Callable[[Catalogue], None] = lambda _: None,
 ) -> None:
     """Write ``items`` with a progress bar and say what was written and what was left out.
 
@@ -73,6 +77,8 @@ def write(
         options: where and how.
         is_strict: a file without a readable image is an error; else it is skipped and counted.
         tally: what was passed over before; None where the images are not a person's own.
+        has_labels: the classes of the images say something.
+        beside: writes what belongs to the set, as its ground truth.
     """
     refused: list[tuple[str, str]] = []
     remarks = Tally()
@@ -88,6 +94,7 @@ def write(
                 is_strict=is_strict,
                 on_refused=lambda item, reason: refused.append((item.source, reason)),
                 on_remark=lambda item, remark: remarks.add(remark, item.source),
+                beside=beside,
                 progress=update,
             )
     except KeyboardInterrupt:
@@ -98,14 +105,14 @@ def write(
     mib = sum(size for size, _ in catalogue.shards.values()) / (1 << 20)
     images, shards = counted(len(catalogue), "image"), counted(len(catalogue.shards), "shard")
     say(f"{options.out}: {images} in {shards}, {mib:.1f} MiB")
-    say_splits(catalogue)
+    say_splits(catalogue, has_labels=has_labels)
     if refused:
         what = f"skipped {counted(len(refused), 'file')} without a readable image"
         warn(named(refused, options.out, what))
         remarks.add("damaged picture: skipped", min(refused)[0], len(refused))
     if tally is not None:
         tally.update(remarks)
-        tally.update(looked_over(catalogue))
+        tally.update(looked_over(catalogue, has_labels=has_labels))
         say_tally(tally)
 
 
@@ -126,20 +133,26 @@ def named(refused: Sequence[tuple[str, str]], out: str, what: str) -> str:
     return f"{what}: " + "; ".join(f"{source} {reason}" for source, reason in refused[:NAMED])
 
 
-def looked_over(catalogue: Catalogue) -> Tally:
+def looked_over(catalogue: Catalogue, *, has_labels: bool = True) -> Tally:
     """What a person should look at in a set: images that come again, classes of nearly one name."""
     tally = repeated(catalogue)
+    if not has_labels:
+        return tally
     tally.update(alike(codes_and_names(catalogue.column("label_name"))[1]))
     return tally
 
 
-def say_splits(catalogue: Catalogue) -> None:
+def say_splits(catalogue: Catalogue, *, has_labels: bool = True) -> None:
     """Images and classes of each split."""
-    for split in sorted(catalogue.splits()):
+    for split, number in sorted(catalogue.splits().items()):
+        if not has_labels:
+            say(f"  {split}: {counted(number, 'image')}")
+            continue
         counts = Counter(catalogue.select(split).labels.tolist())
         lone = sum(count == 1 for count in counts.values())
         single = counted(lone, "class of a single image is", "classes of a single image are")
-        note = f"; {single} left out as queries" if lone else ""
+        # Queries of one split are searched for in another: each has its positives there.
+        note = f"; {single} left out as queries" if lone and split not in DIVIDED else ""
         images = counted(sum(counts.values()), "image")
         say(f"  {split}: {images} of {counted(len(counts), 'class', 'classes')}{note}")
 

@@ -3,7 +3,7 @@
 import torch
 
 from apdist.config import RayConfig
-from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.console import counted, say
 
 
 def best_device() -> torch.device:
@@ -11,12 +11,19 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def say_if_idle(config: RayConfig, option: str) -> None:
-    """Name the ``option`` that puts this machine's GPU to work, if the workers leave it idle.
+def say_if_idle(config: RayConfig, command: str) -> None:
+    """Tell that this machine has GPUs, too few for the workers, and the option that uses them.
 
-    Of a cluster that is joined nothing is said: it may have other machines than this one.
+    Of a cluster that is joined nothing is said here: it may have other machines than this one.
+
+    Args:
+        config: of the workers.
+        command: the verb and the option that is the number of its workers.
     """
-    if config.use_gpu or config.address != "local" or not torch.cuda.is_available():
-        return
-    workers = "" if config.num_workers else " --ray.num-workers 1"
-    say(f"a GPU of this machine stays idle while the CPU computes; to use it: {option}{workers}")
+    there = torch.cuda.device_count() if config.address == "local" else 0
+    if config.use_gpu == "auto" and 0 < there < config.num_workers:
+        gpus = counted(there, "GPU stays", "GPUs stay")
+        say(
+            f"{gpus} idle while the CPU computes with {config.num_workers} workers; "
+            f"to compute there: {command} {there}"
+        )

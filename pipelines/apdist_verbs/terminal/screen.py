@@ -97,6 +97,6 @@ def measured(event: Evaluated | Ended | Restarted) -> str:
         return f"{early}weights: {event.weights}"
     found = ", ".join(texts(EVALUATION, event.figures))
     blend = f" (blend {event.blend:g})" if event.blend != 1 else ""
-    best = ", the best so far" if event.weights and event.step else ""
+    kept = ", kept" if event.weights and event.step else ""
     when = f"step {event.step}" if event.of_step < 0 else f"weights of step {event.of_step}"
-    return f"{when}: {event.split} {found}{blend}{best}"
+    return f"{when}: {event.split} {found}{blend}{kept}"

@@ -206,6 +206,27 @@ def test_a_shard_that_cannot_be_put_in_its_place_leaves_nothing_behind(
     assert not (tmp_path / "x").exists()
 
 
+def test_what_belongs_to_a_set_is_written_before_its_catalogue_or_nothing_is(
+    tmp_path: Path,
+) -> None:
+    seen: list[int] = []
+
+    def beside(catalogue: Catalogue) -> None:
+        assert not (tmp_path / "x" / "index.parquet").exists()
+        seen.append(len(catalogue))
+
+    def fail(_: Catalogue) -> None:
+        raise ValueError("no")
+
+    few = items(num_classes=2, num_test=1)
+    options = {"shard_bytes": 20_000, "on_refused": refuse}
+    write_shards(few, encode_picture, str(tmp_path / "x"), beside=beside, **options)
+    assert seen == [12]
+    with pytest.raises(ValueError, match="no"):
+        write_shards(few, encode_picture, str(tmp_path / "y"), beside=fail, **options)
+    assert not (tmp_path / "y").exists()
+
+
 def test_keys_have_no_dot_and_are_unique() -> None:
     sources = ["a/b.c.jpg", "a/b_c.png", "a/b_c.gif", "ä ö/ü.JPG", ".jpg"]
     keys = list(unique_keys(sources))

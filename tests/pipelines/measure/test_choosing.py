@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
 from apdist.data.ground_truth.ground_truth_file import NAME, write_ground_truth
-from apdist_verbs.measure.choosing import Chosen, Wanted, choose
+from apdist_verbs.evaluate import Options
+from apdist_verbs.measure.choosing import Chosen, Protocol, Wanted, choose
+from apdist_verbs.terminal.options import parse
+from tests.places import ROOT
 
 BOX = (0.0, 0.0, 5.0, 5.0)
 HOLIDAYS = GroundTruth(protocol="holidays", queries=(JudgedQuery(key="q", positives=("a",)),))
@@ -82,3 +87,18 @@ def test_what_cannot_be_measured_is_refused(
         wanted = {**wanted, "ground_truth": str(tmp_path / files[name])}
     with pytest.raises(ValueError, match=message):
         chosen(tmp_path, splits, **wanted)
+
+
+def test_every_command_of_the_manual_is_one_and_every_protocol_is_in_it() -> None:
+    text = (ROOT / "docs" / "protocols.md").read_text()
+    commands = re.findall(r"^apdist evaluate(.*?)(?: +#.*)?$", text, re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        parse(Options, shlex.split(command), "apdist evaluate")
+    assert all(f"`{protocol}`" in text for protocol in get_args(Protocol) if protocol != "auto")
+    assert "`--protocol auto`" in text
+
+
+def test_depths_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="--recall-at must be whole numbers of at least 1"):
+        Options(recall_at=(1, 0))

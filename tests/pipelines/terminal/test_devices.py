@@ -15,7 +15,7 @@ from apdist.config import (
     TrainingConfig,
     override,
 )
-from apdist.training.cluster.launch import TrainingError
+from apdist.training.cluster import launch
 from apdist.training.run_folder.runs import Run, create_run
 from apdist_verbs import evaluate, index, report, search
 from apdist_verbs.terminal.devices import best_device, say_if_idle
@@ -81,31 +81,43 @@ def test_a_verb_that_describes_uses_the_gpu(
 
 
 def said(config: RayConfig, capsys: pytest.CaptureFixture[str]) -> str:
-    say_if_idle(config, "apdist train with --ray.use-gpu")
+    say_if_idle(config, "apdist train with --ray.num-workers")
     return capsys.readouterr().out
 
 
-def test_an_idle_gpu_is_said_with_the_option_that_uses_it(
-    capsys: pytest.CaptureFixture[str], with_gpu: None
-) -> None:
-    assert said(RayConfig(num_workers=2), capsys).endswith("apdist train with --ray.use-gpu\n")
-    without_ray = said(RayConfig(num_workers=0), capsys)
-    assert without_ray.endswith("apdist train with --ray.use-gpu --ray.num-workers 1\n")
-    assert said(RayConfig(num_workers=2, use_gpu=True), capsys) == ""
-    assert said(RayConfig(address="auto"), capsys) == ""
-
-
-def test_a_machine_without_gpu_is_told_of_none(
+def test_idle_gpus_are_said_with_the_option_that_uses_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert said(RayConfig(), capsys) == ""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert said(RayConfig(num_workers=2), capsys) == (
+        "1 GPU stays idle while the CPU computes with 2 workers; to compute there: "
+        "apdist train with --ray.num-workers 1\n"
+    )
+    assert said(RayConfig(num_workers=1), capsys) == ""
+    assert said(RayConfig(num_workers=0), capsys) == ""
+    assert said(RayConfig(num_workers=2, use_gpu="no"), capsys) == ""
+    assert said(RayConfig(num_workers=2, address="auto"), capsys) == ""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert said(RayConfig(num_workers=2), capsys) == ""
 
 
 def test_training_says_that_it_leaves_the_gpu_idle(
-    small_config: Config, capsys: pytest.CaptureFixture[str], with_gpu: None
+    small_config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = override(small_config, {"data.shards": "missing", "run.name": "a"})
-    with pytest.raises((TrainingError, ValueError, OSError)):
-        train_run(create_run(config, "test"))
-    assert "a GPU of this machine stays idle" in capsys.readouterr().out
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    changes = {"data.shards": "missing", "run.name": "a", "ray.num_workers": 2}
+    monkeypatch.setattr(launch, "run_training", lambda *_: refused())
+    with pytest.raises(ValueError, match="far enough"):
+        train_run(create_run(override(small_config, changes), "test"))
+    assert "1 GPU stays idle" in capsys.readouterr().out
+
+
+def refused() -> None:
+    raise ValueError("far enough")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="finds the GPU")
+def test_a_gpu_that_is_asked_for_and_missing_is_told(small_config: Config) -> None:
+    run = create_run(override(small_config, {"ray.use_gpu": "yes"}), "test")
+    with pytest.raises(ValueError, match="torch .* finds no GPU in this process; .*use-gpu no"):
+        train_run(run)

@@ -51,27 +51,45 @@ def test_positives_that_are_missing_from_a_list_count_as_never_found() -> None:
     assert short.tolist() == [whole[0] - (1 / 2 + 2 / 3) / 2 / 2, 0.0]
 
 
-@pytest.mark.parametrize(
-    ("ranking", "positives", "junk", "expected"),
-    [
-        ([3, 1, 0, 4, 2, 5], [3, 0], [1], 1.0),
-        ([0, 4, 2, 1, 3, 5], [1, 2, 5], [0, 3], 0.5138888889),
-        ([1, 2, 5], [0], [1], 0.0),
-    ],
-)
-def test_classic_lists_score_as_published(
-    ranking: list[int], positives: list[int], junk: list[int], expected: float
-) -> None:
-    query = JudgedQuery(
-        key="q",
-        box=(0, 0, 1, 1),
-        positives=tuple(DATABASE[row] for row in positives),
-        junk=tuple(DATABASE[row] for row in junk),
+def classic(judged: list[dict[str, list[int]]]) -> GroundTruth:
+    queries = tuple(
+        JudgedQuery(
+            key=f"q{number}",
+            box=(0, 0, 1, 1),
+            **{name: tuple(DATABASE[row] for row in rows) for name, rows in lists.items()},
+        )
+        for number, lists in enumerate(judged)
     )
-    truth = GroundTruth(protocol="classic", queries=(query,))
-    [scores] = score_rankings([ranking], DATABASE, truth, queries_are_cropped=True)
-    assert (scores.part, list(scores.figures)) == ("all", ["map_trapezoid", "map"])
-    assert scores.figures["map_trapezoid"] == pytest.approx(expected, abs=1e-9)
+    return GroundTruth(protocol="classic", queries=queries)
+
+
+def test_classic_lists_score_as_published() -> None:
+    # The case `compute_map_basic` of revisitop and dirtorch: one column of queries.
+    ranks = [[3, 0, 5], [1, 4, 4], [0, 2, 3], [4, 1, 2], [2, 3, 1], [5, 5, 0]]
+    truth = classic(
+        [
+            {"positives": [3, 0], "junk": [1]},
+            {"positives": [1, 2, 5], "junk": [0, 3]},
+            {"positives": [], "junk": [2]},
+        ]
+    )
+    [scores] = score_rankings(
+        np.array(ranks).T, DATABASE, truth, queries_are_cropped=True, precision_at=(1, 2, 5)
+    )
+    assert scores.part == "all"
+    assert scores.figures["map_trapezoid"] == pytest.approx(0.7569444444, abs=1e-9)
+    each = [1.0, 0.5138888889, float("nan")]
+    assert scores.of_queries.tolist() == pytest.approx(each, abs=1e-9, nan_ok=True)
+    precision = [scores.figures[f"precision_at_{k}"] for k in (1, 2, 5)]
+    assert precision == pytest.approx([0.5, 0.75, 0.875], abs=1e-9)
+
+
+def test_a_list_without_any_positive_scores_nothing_where_published_code_fails() -> None:
+    truth = classic([{"positives": [5], "junk": [1]}])
+    [scores] = score_rankings(
+        [[1, 2, 3]], DATABASE, truth, queries_are_cropped=True, precision_at=(1,)
+    )
+    assert set(scores.figures.values()) == {0.0}
 
 
 def test_uncropped_queries_are_refused_where_there_are_boxes() -> None:

@@ -3,9 +3,16 @@
 import os
 
 import pytest
+import torch
 
 from apdist.config import RayConfig
-from apdist.training.cluster.room import address_of, refuse_at_once, refuse_if_too_small
+from apdist.training.cluster.room import (
+    address_of,
+    gpus_of,
+    refuse_at_once,
+    refuse_if_too_small,
+    uses_gpus,
+)
 from tests.s3_server import free_ports
 
 
@@ -20,7 +27,21 @@ def test_a_worker_needs_all_it_has_on_one_node() -> None:
     with pytest.raises(ValueError, match="1, each with 2 CPUs; the cluster has room for 0"):
         refuse_if_too_small(two, [{"CPU": 1}, {"CPU": 1}])
     with pytest.raises(ValueError, match="each with 1 CPU and 1 GPU; the cluster has room for 1"):
-        refuse_if_too_small(RayConfig(num_workers=2, use_gpu=True), [{"CPU": 8, "GPU": 1}])
+        refuse_if_too_small(RayConfig(num_workers=2, use_gpu="yes"), [{"CPU": 8, "GPU": 1}])
+
+
+def test_workers_get_gpus_where_there_is_one_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    two, nodes = RayConfig(num_workers=2), [{"CPU": 8, "GPU": 1}, {"CPU": 1, "GPU": 3}]
+    assert uses_gpus(two, nodes)
+    assert not uses_gpus(two, nodes[:1])
+    assert not uses_gpus(RayConfig(num_workers=2, cpus_per_worker=2), nodes)
+    assert uses_gpus(RayConfig(num_workers=2, use_gpu="yes"), [])
+    assert not uses_gpus(RayConfig(num_workers=1, use_gpu="no"), nodes)
+    assert gpus_of(nodes) == 4
+    refuse_if_too_small(two, nodes)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert uses_gpus(RayConfig(num_workers=0), [])
+    assert not uses_gpus(RayConfig(num_workers=0, use_gpu="no"), [])
 
 
 def test_more_workers_than_this_machine_has_cpus_are_refused_before_ray_is_there() -> None:

@@ -22,7 +22,7 @@ def test_weights_come_back_under_the_name_that_their_content_has(tmp_path: Path)
     assert other != name
     write_weights(str(tmp_path), other, other_content)
     prune_weights(str(tmp_path), {other})
-    with pytest.raises(ValueError, match="is missing: the best weights of this run"):
+    with pytest.raises(ValueError, match="is missing: the weights that this run has chosen"):
         read_weights(str(tmp_path), name)
     path = tmp_path / FOLDER / f"{other}.safetensors"
     path.write_bytes(path.read_bytes()[:-1])

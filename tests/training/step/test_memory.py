@@ -9,6 +9,7 @@ from torch import nn
 from apdist.config import ModelConfig, TrainingConfig
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.step import memory
+from apdist.training.step.activations import saved_bytes
 from apdist.training.step.collectives import Workers
 from apdist.training.step.memory import Trials
 from apdist.training.step.recomputing import checkpoint_blocks
@@ -109,3 +110,10 @@ def test_workers_share_the_memory_of_the_machine_or_what_its_container_leaves(
     assert memory.free_bytes(cpu, 3) == 200
     monkeypatch.setattr(memory, "_container_bytes", lambda: 1 << 62)
     assert memory.free_bytes(cpu, 3) == 300
+
+
+def test_weights_do_not_count_as_saved_memory() -> None:
+    model = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 300)).double()
+    images = torch.rand(100, 300, dtype=torch.float64)
+    # Inputs of both layers; the output of the rectifier is the second one.
+    assert saved_bytes(model, images) == 2 * images.nbytes

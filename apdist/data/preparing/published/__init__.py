@@ -1,0 +1,1 @@
+"""Published data sets in the folders that their archives make: official splits, checked counts."""

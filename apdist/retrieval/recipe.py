@@ -1,0 +1,136 @@
+"""Descriptors as papers make them with a trained network: other sizes, several scales, whitened.
+
+Shapes: b images, h x w pixels, d descriptor size of the network, k that of what is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from apdist.arrays import number_of
+from apdist.data.images import Fit
+from apdist.model.descriptor import DescriptorNet
+from apdist.model.whitening import Whitening
+from apdist.retrieval.expansion import pool_scales
+
+LARGEST_SCALE = 4.0
+"""An image of four times the side has sixteen times the pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is done beside the network's own way, which is one scale, and no whitening."""
+
+    size: int = 0
+    """Longer side of an image in pixels, its shape kept; 0: as the run measures. Smaller images are
+    enlarged to it, unless the run enlarges none."""
+    scales: tuple[float, ...] = (1.0,)
+    """Each image is described at these multiples of its size."""
+    scale_power: float = 1.0
+    """p of the power mean over scales (`pool_scales`); 1: the mean."""
+    whitening: Whitening | None = None
+    """Applied to what the scales gave."""
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ValueError(f"size must be at least 0 pixels, got {self.size}")
+        if not self.scales:
+            raise ValueError("scales: give one or more, such as 1 0.7071 1.4142")
+        for scale in self.scales:
+            if not 0 < scale <= LARGEST_SCALE or not math.isfinite(scale):
+                raise ValueError(
+                    f"scales must lie in (0, {LARGEST_SCALE:g}], got {scale:g}; they are multiples "
+                    "of an image's size"
+                )
+        if len(set(self.scales)) < len(self.scales):
+            raise ValueError(f"scales must differ, got {list(self.scales)}")
+        number_of("scale_power", self.scale_power, 0.01, 100)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is done beside the network's own way."""
+        return not self.size and self.scales == (1.0,) and self.whitening is None
+
+    def facts(self) -> dict[str, Any]:
+        """What it does, for files that say how their descriptors were made."""
+        found: dict[str, Any] = {"size": self.size, "scales": list(self.scales)}
+        if len(self.scales) > 1:
+            found["scale_power"] = self.scale_power
+        if self.whitening is not None:
+            found["whitening"] = _digest(self.whitening)
+        return found
+
+    def fit(self, fit: Fit) -> Fit:
+        """How images are brought to the network, where it is ``fit`` by itself."""
+        if not self.size:
+            return fit
+        resize = "longest" if fit.resize == "crop" else fit.resize
+        return dataclasses.replace(fit, side=self.size, resize=resize)
+
+    def of(self, network: DescriptorNet) -> nn.Module:
+        """What describes with ``network``: images (b, 3, h, w) to (b, k).
+
+        Raises:
+            ValueError: the whitening was learned from descriptors of another size.
+        """
+        if self.scales == (1.0,) and self.whitening is None:
+            return network
+        if self.whitening is not None and len(self.whitening.mean) != network.dim:
+            raise ValueError(
+                f"the whitening was learned from descriptors of {len(self.whitening.mean)} numbers "
+                f"and this network gives {network.dim}; take one that was learned from its own"
+            )
+        return _Prepared(network, self)
+
+
+class _Prepared(nn.Module):
+    """A network, at several scales, whitened."""
+
+    def __init__(self, network: DescriptorNet, recipe: Recipe) -> None:
+        super().__init__()
+        self.network, self.recipe = network, recipe
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Describe ``images`` (b, 3, h, w), uint8 or in [0, 1], as (b, k)."""
+        recipe, multiple = self.recipe, self.network.traits.stride or 1
+        found = [self.network(at_scale(images, scale, multiple)) for scale in recipe.scales]
+        pooled = found[0]
+        if len(found) > 1:
+            pooled = pool_scales(torch.stack(found), p=recipe.scale_power)
+        return pooled if recipe.whitening is None else recipe.whitening(pooled)
+
+
+def at_scale(images: Tensor, scale: float, multiple: int = 1) -> Tensor:
+    """Images (b, 3, h, w), uint8 or in [0, 1], at ``scale`` times their size, as they are or float.
+
+    Bilinear, corners not aligned, not smoothed before: as the published code (cirtorch) has it.
+
+    Args:
+        images: to be scaled.
+        scale: of their sides.
+        multiple: of which height and width stay multiples.
+    """
+    if scale == 1:
+        return images
+    pixels = images if images.is_floating_point() else images / 255
+    options: dict[str, Any] = {"mode": "bilinear", "align_corners": False}
+    if multiple == 1 and min(images.shape[2:]) * scale >= 1:
+        return F.interpolate(pixels, scale_factor=scale, **options)
+    size = [max(1, round(side * scale / multiple)) * multiple for side in images.shape[2:]]
+    return F.interpolate(pixels, size=size, **options)
+
+
+def _digest(whitening: Whitening) -> str:
+    """Of its numbers, short."""
+    found = hashlib.sha256()
+    for tensor in (whitening.mean, whitening.projection):
+        found.update(tensor.detach().cpu().double().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

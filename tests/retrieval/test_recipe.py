@@ -1,0 +1,111 @@
+"""Descriptors of several scales, whitened."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from apdist.config import ModelConfig
+from apdist.data.images import Fit
+from apdist.model.descriptor import DescriptorNet
+from apdist.model.whitening import Whitening
+from apdist.retrieval.recipe import Recipe, at_scale
+
+
+@pytest.fixture(scope="module")
+def network() -> DescriptorNet:
+    torch.manual_seed(0)
+    return DescriptorNet(ModelConfig(dim=6)).double().eval()
+
+
+def images() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (2, 3, 40, 56), generator=generator, dtype=torch.uint8)
+
+
+def test_scales_are_pooled_by_their_power_mean_and_whitened_then(network: DescriptorNet) -> None:
+    scales, power = (1.0, math.sqrt(0.5), math.sqrt(2)), 2.7
+    torch.manual_seed(2)
+    whitening = Whitening(
+        mean=torch.randn(6, dtype=torch.float64), projection=torch.randn(4, 6, dtype=torch.float64)
+    )
+    recipe = Recipe(scales=scales, scale_power=power, whitening=whitening)
+    with torch.no_grad():
+        found = recipe.of(network)(images())
+        total = torch.zeros(2, 6, dtype=torch.float64)
+        for scale in scales:
+            pixels = images().double() / 255
+            if scale != 1:
+                pixels = F.interpolate(
+                    pixels, scale_factor=scale, mode="bilinear", align_corners=False
+                )
+            one = network(pixels)
+            total += one.sign() * one.abs() ** power / len(scales)
+    pooled = F.normalize(total.sign() * total.abs() ** (1 / power), dim=1)
+    expected = F.normalize((pooled - whitening.mean) @ whitening.projection.T, dim=1)
+    assert found.shape == (2, 4)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # float32 pixels when scaled
+
+
+def test_the_networks_own_way_is_the_network(network: DescriptorNet) -> None:
+    assert Recipe().of(network) is network
+    assert Recipe().is_plain
+    assert Recipe(size=640).of(network) is network
+    fit = Fit(side=224, multiple=14)
+    assert Recipe().fit(fit) is fit
+    assert Recipe(size=640).fit(fit) == Fit(side=640, resize="longest", multiple=14)
+    shrunk = Fit(side=224, resize="shrink")
+    assert Recipe(size=640).fit(shrunk) == Fit(side=640, resize="shrink")
+
+
+def test_sides_stay_multiples_of_a_patch() -> None:
+    assert at_scale(images(), 0.5, 16).shape == (2, 3, 16, 32)
+    assert at_scale(images(), 0.7071).shape == (2, 3, 28, 39)
+    assert at_scale(images(), 0.01).shape == (2, 3, 1, 1)
+    assert at_scale(images(), 1.0).dtype == torch.uint8
+    assert at_scale(images(), 2.0).max() <= 1
+
+
+def test_what_was_done_is_told_apart() -> None:
+    first = Whitening(mean=torch.zeros(3), projection=torch.eye(3))
+    second = Whitening(mean=torch.zeros(3), projection=2 * torch.eye(3))
+    facts = [
+        recipe.facts()
+        for recipe in (
+            Recipe(),
+            Recipe(size=640),
+            Recipe(scales=(1.0, 0.5)),
+            Recipe(scales=(1.0, 0.5), scale_power=3.0),
+            Recipe(whitening=first),
+            Recipe(whitening=second),
+        )
+    ]
+    assert all(facts.count(one) == 1 for one in facts)
+    assert Recipe(whitening=first).facts() == Recipe(whitening=first).facts()
+    # Of one scale there is nothing to average.
+    assert Recipe(scale_power=3.0).facts() == Recipe().facts()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": -1}, "size must be at least 0"),
+        ({"scales": ()}, "scales: give one or more"),
+        ({"scales": (1.0, 0.0)}, r"scales must lie in \(0, 4\], got 0"),
+        ({"scales": (5.0,)}, r"scales must lie in \(0, 4\], got 5"),
+        ({"scales": (math.nan,)}, "got nan"),
+        ({"scales": (1.0, 1.0)}, "scales must differ"),
+        ({"scale_power": 0.0}, "scale_power"),
+    ],
+)
+def test_odd_recipes_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe(**changes)
+
+
+def test_a_whitening_of_another_width_is_refused(network: DescriptorNet) -> None:
+    whitening = Whitening(mean=torch.zeros(3), projection=torch.eye(3))
+    with pytest.raises(ValueError, match=r"of 3 numbers and this network gives 6"):
+        Recipe(whitening=whitening).of(network)
