@@ -12,11 +12,10 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.images import Fit
-from apdist.model.descriptor import DescriptorNet
 from apdist.model.moments import Moments
 from apdist.model.whitening import (
     Whitening,
@@ -30,9 +29,10 @@ _PAIRS_AT_ONCE = 8192
 
 
 def learn_whitening(
-    network: DescriptorNet,
+    network: nn.Module,
     catalogue: Catalogue,
     *,
+    dim: int,
     fit: Fit,
     pairs: NDArray[np.int64] | Literal["labels", "none"] = "none",
     num_components: int = 0,
@@ -42,8 +42,9 @@ def learn_whitening(
     """PCA whitening of descriptors, or whitening of the differences within pairs.
 
     Args:
-        network: that describes.
+        network: maps (b, 3, h, w) uint8 to descriptors (b, d).
         catalogue: the images.
+        dim: d.
         fit: how they are resized.
         pairs: none: PCA. labels: all pairs of a class; one of m images has m (m - 1) of them. Or
             rows (m, 2) of ``catalogue``, whose descriptors then lie on the disk for a while.
@@ -55,7 +56,7 @@ def learn_whitening(
         ValueError: no class has two images, or they vary along fewer axes than are kept.
     """
     described = _described(network, catalogue, fit, progress)
-    dim, device = network.dim, network.mean.device
+    device = next(network.parameters()).device
     if isinstance(pairs, np.ndarray):
         return _from_pairs(described, pairs, Moments(dim, device), num_components)
     _, labels, sizes = np.unique(catalogue.labels, return_inverse=True, return_counts=True)
@@ -75,7 +76,7 @@ def learn_whitening(
 
 
 def _described(
-    network: DescriptorNet, catalogue: Catalogue, fit: Fit, progress: Callable[[int], None]
+    network: nn.Module, catalogue: Catalogue, fit: Fit, progress: Callable[[int], None]
 ) -> Generator[tuple[NDArray[np.int64], Tensor], None, None]:
     """Rows (b,) and descriptors (b, d)."""
     done = 0

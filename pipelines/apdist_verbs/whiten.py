@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from apdist.config.values import at_least, in_range
 from apdist.data import storage
+from apdist_verbs.making import PLAIN, SHARED, Making, made
 from apdist_verbs.terminal.console import counted, say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near
@@ -17,6 +18,10 @@ from apdist_verbs.terminal.progress import phase, progress_bar
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from apdist.data.catalogue.catalogue import Catalogue
+    from apdist.model.whitening import Whitening
+    from apdist.training.run_folder.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +45,13 @@ class Options:
     """Axes to keep, those of largest variance; 0: all."""
     name: Annotated[str, shown_default("the folder of the shards and the split")] = ""
     """Name of the images that it is learned from, and of the whitening."""
+    making: Annotated[Making, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
         in_range("--power", self.power, 0, 1)
         at_least("--num-components", self.num_components, 0)
+        if self.making.whiten:
+            raise ValueError("--whiten names a whitening, and here one is learned; leave it out")
         if self.pairs and self.kind != "supervised":
             raise ValueError(f"--pairs belongs to --kind supervised, got --kind {self.kind}")
 
@@ -52,15 +60,33 @@ def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist whiten")
     with phase("loading"):
-        from apdist.data.catalogue.pairs import read_pairs
-        from apdist.model.kept_whitenings import keep_whitening, whitening_names
-        from apdist.retrieval.learning import learn_whitening
-        from apdist_verbs.described import find_run, shards_of, split_of, trained_model
-        from apdist_verbs.terminal.devices import best_device
+        from apdist.model.kept_whitenings import keep_whitening
+        from apdist_verbs.described import find_run, shards_of, split_of
 
     run = find_run(options.run)
     shards, split = shards_of(run, options.shards), options.split or run.config.data.train_split
     name = options.name or f"{shards.rstrip('/').rpartition('/')[2]} {split}"
+    refuse(run, shards, split, name)
+    catalogue = split_of(run.config, shards, split)
+    found = dataclasses.replace(
+        learn(run, catalogue, options), learned_on=name, images=catalogue.fingerprint()
+    )
+    keep_whitening(found, run.uri, name)
+    say(
+        f"{near(run.uri)}: whitening {name!r}, {options.kind}, {len(found.mean)} to "
+        f"{len(found.projection)}, from {counted(len(catalogue), 'image')}"
+    )
+    return 0
+
+
+def refuse(run: Run, shards: str, split: str, name: str) -> None:
+    """Return where a whitening of that name may be learned from a split.
+
+    Raises:
+        ValueError: the run is measured on it, or has a whitening of that name.
+    """
+    from apdist.model.kept_whitenings import whitening_names
+
     own = run.config.data
     if split == own.eval_split and shards == storage.absolute(own.shards):
         raise ValueError(
@@ -69,36 +95,40 @@ def main(argv: list[str]) -> int:
         )
     if name in whitening_names(run.uri):
         raise ValueError(f"{run.uri} has a whitening {name!r} already; give another --name")
-    model = trained_model(run)
-    if options.num_components > model.network.dim:
+
+
+def learn(run: Run, catalogue: Catalogue, options: Options) -> Whitening:
+    """What the options ask for, on the CPU.
+
+    Raises:
+        ValueError: pairs that are not there, or more components than there can be.
+    """
+    from apdist.data.catalogue.pairs import read_pairs
+    from apdist.model.descriptor import DescriptorNet
+    from apdist.retrieval.learning import learn_whitening
+    from apdist_verbs.described import trained_model
+    from apdist_verbs.terminal.devices import best_device
+
+    plain = trained_model(run)
+    assert isinstance(plain.network, DescriptorNet)
+    dim, model = plain.network.dim, made(plain, options.making, run.uri)
+    if options.num_components > dim:
         raise ValueError(
             f"--num-components {options.num_components}: the descriptors of {run.uri} have "
-            f"{model.network.dim} numbers; keep at most so many"
+            f"{dim} numbers; keep at most so many"
         )
-    catalogue = split_of(run.config, shards, split)
     pairs: NDArray[np.int64] | Literal["labels", "none"] = "none"
     if options.kind == "supervised":
         pairs = read_pairs(options.pairs, catalogue) if options.pairs else "labels"
-    with progress_bar(f"describing {split}", len(catalogue)) as update:
+    with progress_bar("describing", len(catalogue)) as update:
         found = learn_whitening(
             model.network.to(best_device()),
             catalogue,
+            dim=dim,
             fit=model.fit,
             pairs=pairs,
             num_components=options.num_components,
             power=options.power,
             progress=update,
         )
-    found = dataclasses.replace(
-        found,
-        mean=found.mean.cpu(),
-        projection=found.projection.cpu(),
-        learned_on=name,
-        images=catalogue.fingerprint(),
-    )
-    keep_whitening(found, run.uri, name)
-    say(
-        f"{near(run.uri)}: whitening {name!r}, {options.kind}, {len(found.mean)} to "
-        f"{len(found.projection)}, from {counted(len(catalogue), 'image')}"
-    )
-    return 0
+    return dataclasses.replace(found, mean=found.mean.cpu(), projection=found.projection.cpu())

@@ -50,14 +50,17 @@ def test_whitenings_are_kept_by_name_with_what_they_were_learned_from(run: str) 
     for options in (
         ["--num-components", "3", "--power", "0.5"],
         ["--kind", "supervised", "--name", "classes"],
+        ["--name", "scales", "--scales", "1", "0.5", "--size", "32"],
         ["--kind", "supervised", "--pairs", str(pairs), "--name", "pairs"],
     ):
         assert main(["whiten", "--run", run, *options]) == 0
-    assert whitening_names(run) == ["classes", "pairs", "pictures train"]
+    assert whitening_names(run) == ["classes", "pairs", "pictures train", "scales"]
     model = load_model(run)
     catalogue = read_catalogue(str(Path(run).parent / "pictures")).select("train")
     found = find_whitening(run, "pictures train", 6)
-    expected = learn_whitening(model.network, catalogue, fit=model.fit, num_components=3, power=0.5)
+    expected = learn_whitening(
+        model.network, catalogue, dim=6, fit=model.fit, num_components=3, power=0.5
+    )
     torch.testing.assert_close(found.projection, expected.projection)
     assert (found.learned_on, found.images) == ("pictures train", catalogue.fingerprint())
     others = [find_whitening(run, name, 6).projection for name in ("classes", "pairs")]
@@ -69,6 +72,7 @@ def test_whitenings_are_kept_by_name_with_what_they_were_learned_from(run: str) 
     [
         (["--split", "test"], "is measured on the split 'test': whitened by what is learned from"),
         (["--num-components", "7"], "the descriptors of .* have 6 numbers; keep at most so many"),
+        (["--whiten", "x"], "--whiten names a whitening, and here one is learned"),
         (["--power", "2"], "--power must lie in"),
         (["--pairs", "x.csv"], "--pairs belongs to --kind supervised, got --kind pca"),
         (["--kind", "supervised", "--pairs", "x.csv"], "x.csv"),

@@ -48,7 +48,7 @@ def test_pca_is_that_of_all_descriptors(
     in_small_batches(monkeypatch)
     done: list[int] = []
     found = learn_whitening(
-        network, catalogue, fit=FIT, num_components=3, power=0.25, progress=done.append
+        network, catalogue, dim=6, fit=FIT, num_components=3, power=0.25, progress=done.append
     )
     assert_alike(found, learn_pca_whitening(descriptors, num_components=3, power=0.25))
     assert done[-1] == len(catalogue) > done[0] == 7
@@ -63,7 +63,7 @@ def test_pairs_of_labels_are_all_of_a_class_whatever_batches_it_lies_in(
     pairs = [
         (a, b) for a in range(len(labels)) for b in np.flatnonzero(labels == labels[a]) if a != b
     ]
-    found = learn_whitening(network, catalogue, fit=FIT, pairs="labels")
+    found = learn_whitening(network, catalogue, dim=6, fit=FIT, pairs="labels")
     assert_alike(found, learn_supervised_whitening(descriptors, np.array(pairs)))
 
 
@@ -74,7 +74,7 @@ def test_given_pairs_are_learned_from(
     in_small_batches(monkeypatch)
     random = np.random.default_rng(0)
     pairs = random.integers(0, 60, (40, 2))
-    found = learn_whitening(network, catalogue, fit=FIT, pairs=pairs, num_components=4)
+    found = learn_whitening(network, catalogue, dim=6, fit=FIT, pairs=pairs, num_components=4)
     assert_alike(found, learn_supervised_whitening(descriptors, pairs, num_components=4))
 
 
@@ -86,4 +86,4 @@ def test_classes_of_one_image_are_no_pairs(
     with pytest.raises(
         ValueError, match="none of the 9 classes has two images, so there are no pa"
     ):
-        learn_whitening(network, alone, fit=FIT, pairs="labels")
+        learn_whitening(network, alone, dim=6, fit=FIT, pairs="labels")
