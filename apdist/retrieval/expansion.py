@@ -5,6 +5,8 @@ Shapes: q queries, n database images, d descriptor size, k neighbours, s scales.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,7 +26,9 @@ _SMALLEST_POWER, _LARGEST_POWER = 0.01, 100.0
 """Of a mean over scales: beyond, powers of small numbers are 0 in float32."""
 
 
-def expand_queries(queries: Array, database: Array, *, k: int, alpha: float) -> Tensor:
+def expand_queries(
+    queries: Array, database: Array, *, k: int, alpha: float, more: Iterable[Array] = ()
+) -> Tensor:
     """Alpha query expansion: each query plus its ``k`` nearest images, weighted, of unit length.
 
         l2(query + sum over the k nearest of max(similarity, 0)^alpha image)
@@ -36,18 +40,23 @@ def expand_queries(queries: Array, database: Array, *, k: int, alpha: float) -> 
         database: (n, d) of unit length.
         k: neighbours; 0 leaves the queries as they are.
         alpha: 0 weighs all neighbours alike (average query expansion).
+        more: parts of the database (m, d) beside ``database``, gone through once.
 
     Raises:
-        ValueError: shapes differ, k exceeds n, or alpha is negative.
+        ValueError: shapes differ, k exceeds the number of images, or alpha is negative.
     """
     queries = descriptors_of("queries", queries, unit=True)
     database = descriptors_of("database", database, unit=True)
     same_width(("queries", "the database"), queries, database)
-    k, alpha = count_of("k", k, 0, len(database)), number_of("alpha", alpha, 0)
+    k, alpha = count_of("k", k, 0), number_of("alpha", alpha, 0)
     if not k:
         return queries
-    scores, rows = nearest_rows(queries, database, k)
-    return _add_neighbours(queries, database, scores, rows, alpha)
+    scores, rows = nearest_rows(queries, database, min(k, len(database)))
+    near, places = database, rows
+    for part in more:
+        near, scores, places = _nearest_of_both(queries, near, scores, places, part, k)
+    count_of("k", k, 0, scores.shape[1])
+    return _add_neighbours(queries, near, scores, places, alpha)
 
 
 def augment_database(database: Array, *, k: int, alpha: float) -> Tensor:
@@ -65,6 +74,21 @@ def augment_database(database: Array, *, k: int, alpha: float) -> Tensor:
     return _add_neighbours(
         database, database, scores[~itself].view(shape), rows[~itself].view(shape), alpha
     )
+
+
+def _nearest_of_both(
+    queries: Tensor, near: Tensor, scores: Tensor, rows: Tensor, part: Array, k: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The nearest so far and those of ``part``: their descriptors, scores and rows (q, k)."""
+    found = descriptors_of("more", part, unit=True).to(queries)
+    same_width(("queries", "more"), queries, found)
+    more_scores, more_rows = nearest_rows(queries, found, min(k, len(found)))
+    both = torch.cat((scores, more_scores), dim=1)
+    best, places = both.topk(min(k, both.shape[1]), dim=1)
+    pool = torch.cat((near[rows], found[more_rows]), dim=1)  # (q, up to 2k, d)
+    kept = pool.gather(1, places[:, :, None].expand(-1, -1, pool.shape[2]))  # (q, k, d)
+    numbers = torch.arange(kept.shape[0] * kept.shape[1], device=kept.device)
+    return kept.flatten(0, 1), best, numbers.view(kept.shape[:2])
 
 
 def pool_scales(descriptors: Array, *, p: float = 3.0) -> Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from apdist.data import storage
 from apdist.figures import EVALUATION, Seen, measure
 from apdist.training.run_folder.runs import Run, evaluation_name
+from apdist_verbs.making import AS_THEY_ARE, PLAIN, SHARED, Expansion, Making
 from apdist_verbs.measure.choosing import Protocol, Wanted, choose
 from apdist_verbs.start.checks import check_evaluation_split, refuse_unwritable
 from apdist_verbs.terminal.fields import shown_default
@@ -19,6 +20,7 @@ from apdist_verbs.terminal.progress import phase
 if TYPE_CHECKING:
     from apdist.retrieval.metrics import RetrievalScores
     from apdist_verbs.measure.results import Measured
+    from apdist_verbs.measure.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,13 @@ class Options:
     """Folder of `apdist extract` with descriptors that are right for no query."""
     recall_at: tuple[int, ...] = (1, 5, 10)
     """The k of R@k, of `labelled` and `query-gallery`."""
+    descriptors: Annotated[str, shown_default("none: images are described")] = ""
+    """Folder of `apdist extract` with the descriptors of the shards. Queries that are cut out of
+    images are described nevertheless, in the same way."""
     json: Annotated[str, shown_default("`figures_PROTOCOL.json` in the run's folder")] = ""
     """File for the figures."""
+    making: Annotated[Making, SHARED] = PLAIN
+    expansion: Annotated[Expansion, SHARED] = AS_THEY_ARE
 
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
@@ -73,20 +80,18 @@ def main(argv: list[str]) -> int:
 def evaluate_by_protocol(run: Run, options: Options) -> Measured:
     """Measure the run's model as the options or the data say."""
     from apdist.data.catalogue.catalogue import read_catalogue
-    from apdist_verbs.described import shards_of, trained_model
+    from apdist_verbs.described import shards_of
     from apdist_verbs.measure.divided import measure_divided
     from apdist_verbs.measure.judged import measure_judged
 
-    model = trained_model(run)
     where = shards_of(run, options.shards)
     wanted = Wanted(**{name: getattr(options, name) for name in Wanted.__dataclass_fields__})
     with phase("reading the catalogue"):
         chosen = choose(wanted, where, read_catalogue(where).splits())
+    source = source_of(run, options)
     if chosen.ground_truth is not None:
         return measure_judged(
-            run,
-            model,
-            where,
+            source,
             chosen.ground_truth,
             query_split=options.query_split,
             gallery_split=chosen.gallery_split,
@@ -94,61 +99,88 @@ def evaluate_by_protocol(run: Run, options: Options) -> Measured:
         )
     if chosen.protocol == "query-gallery":
         return measure_divided(
-            run,
-            model,
-            where,
+            source,
             query_split=options.query_split,
             gallery_split=chosen.gallery_split,
             recall_at=options.recall_at,
         )
-    return measure_labelled(run, options)
+    if options.expansion.is_any:
+        raise ValueError(
+            "--query-expansion and --database-augmentation need queries apart from the images that "
+            "are searched (--protocol query-gallery, or a ground truth); in `labelled` every image "
+            "is both"
+        )
+    return measure_labelled(source, options)
 
 
-def measure_labelled(run: Run, options: Options) -> Measured:
+def source_of(run: Run, options: Options) -> Source:
+    """Where the descriptors come from.
+
+    Raises:
+        ValueError: the run has no model, or descriptors are not of these images.
+    """
+    from apdist_verbs.described import shards_of, trained_model
+    from apdist_verbs.measure.source import Source, making_of
+
+    where, making = shards_of(run, options.shards), options.making
+    tables = options.descriptors and storage.absolute(options.descriptors)
+    if tables:
+        making = making_of(tables, making, where)
+    return Source(
+        run=run,
+        model=trained_model(run, making),
+        shards=where,
+        making=making,
+        tables=tables,
+        expansion=options.expansion,
+    )
+
+
+def measure_labelled(source: Source, options: Options) -> Measured:
     """Every image of a split is a query against the rest."""
-    from apdist_verbs.described import shards_of, split_name
+    from apdist_verbs.described import split_name
     from apdist_verbs.measure.divided import evaluation_figures
     from apdist_verbs.measure.results import Measured, lines_of
 
-    after = evaluate(run, options.shards, options.split, options.recall_at)
-    is_own = not options.shards and not options.split
-    before = scores_before(run) if is_own else None
+    run = source.run
+    after = score_split(source, options)
+    before = scores_before(run) if is_own(options) else None
     return Measured(
         protocol="labelled",
         title=f"{run.name}: {after.num_queries} queries, each against the rest",
         lines=lines_of(evaluation_figures(options.recall_at), after, before),
         num_queries=after.num_queries,
         num_queries_without_positive={"all": after.num_queries_without_positive},
-        facts={
-            "data": shards_of(run, options.shards),
-            "split": options.split or split_name(run),
-        },
+        facts={**source.facts(), "split": options.split or split_name(run)},
     )
 
 
-def evaluate(
-    run: Run, shards: str = "", split: str = "", recall_at: tuple[int, ...] = (1, 5, 10)
-) -> RetrievalScores:
-    """Score the run's model; of its own split the scores are kept in the run's folder."""
+def is_own(options: Options) -> bool:
+    """Whether it is the run's own split, described as the run measures."""
+    return not options.shards and not options.split and options.making == PLAIN
+
+
+def evaluate(run: Run) -> RetrievalScores:
+    """Score the run's model on its own split; the scores are kept in the run's folder."""
+    return score_split(source_of(run, Options()), Options())
+
+
+def score_split(source: Source, options: Options) -> RetrievalScores:
+    """Score a split, each image against the rest; of the run's own the scores are kept."""
     import torch
 
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
-    from apdist_verbs.described import describe, shards_of, split_name, split_of, trained_model
-    from apdist_verbs.terminal.devices import best_device
+    from apdist_verbs.described import split_name, split_of
 
-    model = trained_model(run)
-    where = shards_of(run, shards)
-    which = split or split_name(run)
-    check_evaluation_split(split_of(run.config, where, which), which)
-    found = describe(run.uri, model.model_id, where, which)
+    run, which = source.run, options.split or split_name(source.run)
+    check_evaluation_split(split_of(run.config, source.shards, which), which)
+    found = source.split(which)
     with phase("ranking"):
         scores = score_labelled(
-            found.descriptors.to(best_device()),
-            torch.tensor(found.catalogue.labels),
-            recall_at=recall_at,
+            found.descriptors, torch.tensor(found.catalogue.labels), recall_at=options.recall_at
         )
-    if not shards and not split:
+    if is_own(options) and not source.tables:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))
     return scores
 

@@ -1,4 +1,7 @@
-"""How the verbs describe images with a run's model: the options that they share."""
+"""How the verbs describe images with a run's model: the options that they share.
+
+Shapes: q queries, n database images, d descriptor size.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from apdist_verbs.terminal.fields import Argument, shown_default
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import Tensor
+
+    from apdist.arrays import Array
     from apdist.model.pretrained import TrainedModel
     from apdist.retrieval.recipe import Recipe
 
@@ -55,8 +63,65 @@ class Making:
         )
 
 
-PLAIN = Making()
-"""As the run measures."""
+@dataclass(frozen=True, kw_only=True)
+class Expansion:
+    """Descriptors averaged with those of their nearest images, before anything is ranked."""
+
+    query_expansion: Annotated[int, shown_default("none")] = 0
+    """Nearest images that each query is averaged with."""
+    database_augmentation: Annotated[int, shown_default("none")] = 0
+    """Nearest other images that each image of the database is averaged with, first of all."""
+    expansion_alpha: float = 0.0
+    """They weigh as their similarity to this power; 0: all alike, as much as the query itself."""
+
+    def __post_init__(self) -> None:
+        if self.query_expansion < 0 or self.database_augmentation < 0:
+            raise ValueError("--query-expansion and --database-augmentation must be at least 0")
+        if not 0 <= self.expansion_alpha < float("inf"):
+            raise ValueError(f"--expansion-alpha must be at least 0, got {self.expansion_alpha:g}")
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything is averaged."""
+        return bool(self.query_expansion or self.database_augmentation)
+
+    def applied(
+        self, queries: Tensor, database: Tensor, more: Callable[[], Iterable[Array]] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Queries (q, d) and database (n, d), moved towards their neighbours.
+
+        Args:
+            queries: of unit length.
+            database: likewise.
+            more: distractors, part by part, that queries may have as neighbours.
+
+        Raises:
+            ValueError: there are fewer neighbours than are wanted, or images of ``more`` would
+                have to be averaged.
+        """
+        from apdist.retrieval.expansion import augment_database, expand_queries
+
+        alpha = self.expansion_alpha
+        if self.database_augmentation and more is not None:
+            raise ValueError(
+                "--database-augmentation would need the neighbours of every distractor; leave it "
+                "or --distractors out"
+            )
+        if self.database_augmentation:
+            database = augment_database(database, k=self.database_augmentation, alpha=alpha)
+        if self.query_expansion:
+            queries = expand_queries(
+                queries.to(database.device),
+                database,
+                k=self.query_expansion,
+                alpha=alpha,
+                more=more() if more else (),
+            )
+        return queries, database
+
+
+PLAIN, AS_THEY_ARE = Making(), Expansion()
+"""As the run measures, and not averaged."""
 
 
 def noted(making: Making) -> dict[str, Any]:

@@ -5,21 +5,23 @@ Shapes: n descriptors, d descriptor size, c of them in a part.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from apdist.data import storage
 from apdist.data.catalogue.columns import parquet_source
 from apdist.retrieval.index import MODEL_COLUMN
 from apdist.retrieval.ranks import IMAGES_PER_TILE
 
-DESCRIPTOR_COLUMN = "descriptor"
+DESCRIPTOR_COLUMN, KEY_COLUMN = "descriptor", "key"
 _BUFFER_BYTES = 4 << 20
 
 
@@ -43,6 +45,36 @@ class DescriptorTables:
                 following = ahead.submit(next, read, None)
                 yield part
 
+    def rows_of(self, keys: Sequence[str]) -> Tensor:
+        """(k, d) float32 descriptors of the images with these ``keys``, in their order.
+
+        Raises:
+            ValueError: some have none.
+        """
+        places = {key: place for place, key in enumerate(keys)}
+        found: Tensor | None = None
+        is_missing = np.ones(len(keys), dtype=bool)
+        for uri in self.uris:
+            with _opened(uri) as file:
+                names = file.read(columns=[KEY_COLUMN]).column(KEY_COLUMN).to_pylist()
+            wanted = [places.get(name, -1) for name in names]
+            begin = 0
+            for part in self._read(uri):
+                rows = np.array(wanted[begin : begin + len(part)])
+                begin += len(part)
+                if found is None:
+                    found = torch.empty((len(keys), part.shape[1]))
+                found[rows[rows >= 0]] = torch.from_numpy(part[rows >= 0])
+                is_missing[rows[rows >= 0]] = False
+        if found is None or is_missing.any():
+            missing = [keys[place] for place in np.flatnonzero(is_missing).tolist()]
+            raise ValueError(
+                f"{len(missing):,} of {len(keys):,} images have no descriptor in "
+                f"{self.uris[0].rpartition('/')[0]}, the first is {missing[0]!r}; let `apdist "
+                "extract` come to its end"
+            )
+        return found
+
     def _read(self, uri: str) -> Iterator[NDArray[np.float32]]:
         with _opened(uri) as file:
             try:
@@ -62,8 +94,13 @@ class DescriptorTables:
             )
 
 
-def open_tables(uri: str, *, width: int, model_id: str) -> DescriptorTables:
+def open_tables(uri: str, *, width: int = 0, model_id: str) -> DescriptorTables:
     """The descriptor tables in the folder ``uri``; their rows are checked while they are read.
+
+    Args:
+        uri: of the folder.
+        width: size of a descriptor; 0: any.
+        model_id: of what described.
 
     Raises:
         ValueError: there are none, they are damaged or of another size.
@@ -93,7 +130,7 @@ def _checked(uri: str, width: int) -> int:
                 f"{uri}: descriptors must be lists of floats of one fixed size, found {kind}; "
                 "write them with apdist extract"
             )
-        if kind.list_size != width:
+        if width and kind.list_size != width:
             raise ValueError(
                 f"{uri} holds descriptors of {kind.list_size} dimensions, the run's model gives "
                 f"{width}; describe them with the run's model: apdist extract"

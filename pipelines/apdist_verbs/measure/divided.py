@@ -11,22 +11,17 @@ from numpy.typing import NDArray
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.figures import EVALUATION, recall_figure
 from apdist.retrieval.metrics import RetrievalScores, score_queries
-from apdist_verbs.described import Described, describe
 from apdist_verbs.measure.results import Measured, lines_of
 from apdist_verbs.terminal.console import counted
-from apdist_verbs.terminal.devices import best_device
 from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from apdist.figures import Figure
-    from apdist.model.pretrained import TrainedModel
-    from apdist.training.run_folder.runs import Run
+    from apdist_verbs.measure.source import Source
 
 
 def measure_divided(
-    run: Run,
-    model: TrainedModel,
-    shards: str,
+    source: Source,
     *,
     query_split: str,
     gallery_split: str,
@@ -37,10 +32,11 @@ def measure_divided(
     Raises:
         ValueError: a split is missing, or no query has an image of its label in the gallery.
     """
-    queries = describe(run.uri, model.model_id, shards, query_split)
-    gallery = describe(run.uri, model.model_id, shards, gallery_split)
+    queries, gallery = source.split(query_split), source.split(gallery_split)
     with phase("ranking"):
-        scores = score_queries(*_labelled(queries), *_labelled(gallery), recall_at=recall_at)
+        asked, database = source.expansion.applied(queries.descriptors, gallery.descriptors)
+        labels = [torch.tensor(found.catalogue.labels) for found in (queries, gallery)]
+        scores = score_queries(asked, labels[0], database, labels[1], recall_at=recall_at)
     both = num_in_both(queries.catalogue, gallery.catalogue)
     notes = []
     if both:
@@ -48,16 +44,16 @@ def measure_divided(
             f"{counted(both, 'query is', 'queries are')} in the gallery byte by byte, and found "
             "at once: leave them out of one of the two"
         )
+    asked_for = f"{counted(scores.num_queries, 'query', 'queries')} of {query_split}"
     return Measured(
         protocol="query-gallery",
-        title=f"{run.name}: {counted(scores.num_queries, 'query', 'queries')} of {query_split} "
+        title=f"{source.run.name}: {asked_for} "
         f"against {len(gallery.catalogue):,} images of {gallery_split}",
         lines=lines_of(evaluation_figures(recall_at), scores),
         num_queries=scores.num_queries,
         num_queries_without_positive={"all": scores.num_queries_without_positive},
         facts={
-            "model": model.model_id,
-            "data": shards,
+            **source.facts(),
             "query_split": query_split,
             "gallery_split": gallery_split,
             "num_images": len(gallery.catalogue),
@@ -82,7 +78,3 @@ def num_in_both(queries: Catalogue, gallery: Catalogue) -> int:
         return np.asarray((sizes << 32) | checksums)
 
     return int(np.isin(marks(queries), marks(gallery)).sum())
-
-
-def _labelled(found: Described) -> tuple[torch.Tensor, torch.Tensor]:
-    return found.descriptors.to(best_device()), torch.tensor(found.catalogue.labels)

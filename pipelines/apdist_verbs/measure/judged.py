@@ -20,25 +20,21 @@ from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth, Judge
 from apdist.retrieval.protocols.distractors import DescriptorTables, open_tables
 from apdist.retrieval.protocols.judging import refuse_missing, rows_of_keys
 from apdist.retrieval.protocols.searching import score_judged
-from apdist_verbs.described import describe, descriptors_of, split_of
+from apdist_verbs.described import split_of
 from apdist_verbs.measure.results import Measured, judged_lines
 from apdist_verbs.terminal.console import counted
-from apdist_verbs.terminal.devices import best_device
 from apdist_verbs.terminal.progress import phase, progress_bar
 
 if TYPE_CHECKING:
     from apdist.data.images import Box
-    from apdist.model.pretrained import TrainedModel
-    from apdist.training.run_folder.runs import Run
+    from apdist_verbs.measure.source import Source
 
 LEAST_INSIDE = 0.9
 """Share of a box that lies in its image; less means that boxes and images are of two sizes."""
 
 
 def measure_judged(
-    run: Run,
-    model: TrainedModel,
-    shards: str,
+    source: Source,
     ground_truth: GroundTruth,
     *,
     query_split: str,
@@ -52,27 +48,31 @@ def measure_judged(
             or the distractors are of another model.
     """
     with phase("reading the catalogue"):
-        catalogue = read_catalogue(shards)
+        catalogue = read_catalogue(source.shards)
         ground_truth = by_keys(ground_truth, catalogue)
         rows = query_rows(ground_truth, catalogue, (query_split, gallery_split))
         check_boxes(ground_truth, catalogue, rows)
-        gallery = split_of(run.config, shards, gallery_split)
+        gallery = split_of(source.run.config, source.shards, gallery_split)
         keys = gallery.column("key").to_pylist()
         rows_of_keys(ground_truth, keys)  # refuses before anything is described
     views: list[tuple[int, Box | None]] = [
         (row, query.box) for row, query in zip(rows, ground_truth.queries, strict=True)
     ]
-    queries = descriptors_of(model, catalogue, "queries", views)
+    queries = source.views(catalogue, "queries", views)
     tables = None
     if distractors:
-        uri = storage.absolute(distractors)
-        tables = open_tables(uri, width=queries.shape[1], model_id=model.model_id)
-    database = describe(run.uri, model.model_id, shards, gallery_split).descriptors
+        uri, model_id = storage.absolute(distractors), source.model.model_id
+        tables = open_tables(uri, width=queries.shape[1], model_id=model_id)
+    database = source.split(gallery_split).descriptors
+    if source.expansion.is_any:
+        with phase("finding neighbours"):
+            more = tables.parts if tables else None
+            queries, database = source.expansion.applied(queries, database, more)
     num_more = tables.num_rows if tables else 0
     with progress_bar("ranking", num_more) if num_more else phase("ranking") as update:
         parts = score_judged(
             queries,
-            database.to(best_device()),
+            database,
             keys,
             ground_truth,
             distractors=_told(tables, update) if tables else (),
@@ -80,14 +80,13 @@ def measure_judged(
     cropped = sum(query.box is not None for query in ground_truth.queries)
     return Measured(
         protocol=ground_truth.protocol,
-        title=f"{run.name}: {counted(len(rows), 'query', 'queries')} against "
+        title=f"{source.run.name}: {counted(len(rows), 'query', 'queries')} against "
         f"{len(keys) + num_more:,} images",
         lines=judged_lines(parts),
         num_queries=len(rows),
         num_queries_without_positive={s.part: s.num_queries_without_positive for s in parts},
         facts={
-            "model": model.model_id,
-            "data": shards,
+            **source.facts(),
             "gallery_split": gallery_split,
             "num_cropped_queries": cropped,
             "num_images": len(keys),

@@ -1,0 +1,124 @@
+"""Where the descriptors of an evaluation come from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from apdist.data import storage
+from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.model.pretrained import TrainedModel
+from apdist.training.run_folder.runs import Run
+from apdist_verbs.making import PLAIN, Expansion, Making, as_noted, noted
+from apdist_verbs.terminal.devices import best_device
+from apdist_verbs.terminal.progress import phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apdist.data.catalogue.catalogue import Catalogue
+    from apdist.data.images import Box
+    from apdist_verbs.described import Described
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A run's model and the images that it is measured on."""
+
+    run: Run
+    model: TrainedModel
+    shards: str
+    making: Making
+    tables: str
+    """Folder of `apdist extract` with the images' descriptors; empty: they are described."""
+    expansion: Expansion
+
+    def split(self, name: str) -> Described:
+        """The images of a split and their descriptors, on this machine's best device.
+
+        Raises:
+            ValueError: the split is missing, the whitening was learned from it, or the tables
+                lack some of its images.
+        """
+        from apdist.retrieval.protocols.distractors import open_tables
+        from apdist_verbs.described import Described, describe, split_of
+
+        catalogue = split_of(self.run.config, self.shards, name)
+        self._refuse_learned_from(catalogue, name)
+        if not self.tables:
+            where = self.run.uri, self.model.model_id, self.shards, name
+            found = describe(*where, self.making)
+            return Described(found.catalogue, found.descriptors.to(best_device()))
+        with phase("reading the descriptors"):
+            tables = open_tables(self.tables, model_id=self.model.model_id)
+            keys = catalogue.column("key").to_pylist()
+            return Described(catalogue, tables.rows_of(keys).to(best_device()))
+
+    def _refuse_learned_from(self, catalogue: Catalogue, split: str) -> None:
+        from apdist.model.kept_whitenings import refuse_own_images
+
+        recipe = getattr(self.model.network, "recipe", None)
+        if recipe is not None and recipe.whitening is not None:
+            what = f"the split {split!r} of {self.shards}"
+            refuse_own_images(recipe.whitening, catalogue.fingerprint(), what)
+
+    def views(
+        self, catalogue: Catalogue, what: str, views: Sequence[tuple[int, Box | None]]
+    ) -> Tensor:
+        """Descriptors of ``views``: rows of ``catalogue`` and what is cut out of each."""
+        from apdist_verbs.described import descriptors_of
+
+        return descriptors_of(self.model, catalogue, what, views)
+
+    def facts(self) -> dict[str, Any]:
+        """What the JSON says of it."""
+        return {
+            "model": self.model.model_id,
+            "data": self.shards,
+            "making": noted(self.making),
+            "expansion": asdict(self.expansion),
+        }
+
+
+def making_of(tables: str, wanted: Making, shards: str) -> Making:
+    """How the descriptors in the folder ``tables`` of `apdist extract` were made.
+
+    Raises:
+        ValueError: they are of other images, nobody knows how they were made, or not as ``wanted``.
+    """
+    from apdist_verbs.extract import CONTENTS
+
+    uri = storage.join(tables, CONTENTS)
+    if not storage.exists(uri):
+        raise ValueError(
+            f"{tables} has no {CONTENTS}: it is no folder of `apdist extract --out`; give one"
+        )
+    try:
+        contents = json.loads(storage.read_bytes(uri))
+        data, making = contents["data"], as_noted(contents["making"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{uri} is damaged; extract again into another folder") from error
+    if data != read_catalogue(shards).fingerprint():
+        raise ValueError(
+            f"{tables} holds descriptors of other images than {shards} (or of these before they "
+            "were prepared or labelled again); extract them again"
+        )
+    if wanted not in (PLAIN, making):
+        raise ValueError(
+            f"{tables} was made with {_options(making)}, this command says {_options(wanted)}; "
+            "leave these options out, or extract again with them"
+        )
+    return making
+
+
+def _options(making: Making) -> str:
+    """As they are written on the command line."""
+    words = []
+    for name, value in noted(making).items():
+        if value != getattr(PLAIN, name):
+            values = " ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else value
+            words.append(f"--{name.replace('_', '-')} {values}")
+    return " ".join(words) or "none of --size, --scales, --whiten"
