@@ -92,3 +92,14 @@ def test_a_name_that_is_taken_is_refused(run: str, capsys: pytest.CaptureFixture
     assert main(["whiten", "--run", run, "--name", "mine"]) == 0
     assert main(["whiten", "--run", run, "--name", "mine", "--kind", "supervised"]) == 2
     assert "has a whitening 'mine' already; give another --name" in capsys.readouterr().err
+
+
+def test_a_whitening_measures_other_images_and_is_refused_on_its_own(
+    run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["whiten", "--run", run, "--name", "mine"]) == 0
+    assert main(["evaluate", "--run", run, "--whiten", "mine"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--run", run, "--whiten", "mine", "--split", "train"]) == 2
+    message = r"the whitening was learned from the split 'train' of .*pictures \(mine\): figures"
+    assert re.search(message, capsys.readouterr().err)
