@@ -125,7 +125,7 @@ class PCA:
 def a_pca(dim: int, kept: int, dtype: Any = np.float32, **options: Any) -> PCA:
     """A PCA of ``dim`` numbers."""
     random = np.random.default_rng(0)
-    axes = np.linalg.qr(random.standard_normal((dim, dim)))[0][:kept]
+    axes = np.linalg.qr(random.standard_normal((dim, kept)))[0].T
     variance = np.linspace(2, 0.1, kept)
     parts = (random.standard_normal(dim), axes, variance)
     return PCA(*(part.astype(dtype) for part in parts), **options)

@@ -17,6 +17,24 @@ def keep_whitening(whitening: Whitening, run: str, name: str) -> str:
     return uri
 
 
+def refuse_own_images(whitening: Whitening, images: str, what: str) -> None:
+    """Return where ``whitening`` was not learned from the images that are measured.
+
+    Args:
+        whitening: to be applied to their descriptors.
+        images: `Catalogue.fingerprint` of what is measured.
+        what: these images, for the message.
+
+    Raises:
+        ValueError: it was; figures would flatter.
+    """
+    if whitening.images and whitening.images == images:
+        raise ValueError(
+            f"the whitening was learned from {what} ({whitening.learned_on}): figures on these "
+            "images would flatter; learn it from others: apdist whiten --split train"
+        )
+
+
 def whitening_names(run: str) -> list[str]:
     """Names of the whitenings that the folder of ``run`` has, sorted."""
     files = storage.list_files(storage.join(run, FOLDER), _SUFFIX)

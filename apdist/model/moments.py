@@ -16,9 +16,14 @@ class Moments:
     Args:
         dim: d.
         device: where it is kept.
+        sizes: (k,) how often each label comes in all blocks together; labels are 0 to k - 1. Then
+            pairs are those of all blocks, and not only those within one: a sum (d,) is kept for
+            each class.
     """
 
-    def __init__(self, dim: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, dim: int, device: torch.device | str = "cpu", sizes: Tensor | None = None
+    ) -> None:
 
         def zeros(*size: int) -> Tensor:
             return torch.zeros(size, dtype=torch.float64, device=device)
@@ -27,9 +32,13 @@ class Moments:
         self.mean = zeros(dim)
         self._scatter = zeros(dim, dim)
         self.num_pairs = 0
-        """Ordered pairs of two images of a class in a block."""
+        """Ordered pairs of two images of a class in a block, or of all blocks by ``sizes``."""
         self._first = zeros(dim)
         self._spread = zeros(dim, dim)
+        self._sizes = None if sizes is None else sizes.to(device)
+        if sizes is not None:
+            self.num_pairs = int((sizes * (sizes - 1)).sum())
+            self._sums = zeros(len(sizes), dim)
 
     def add(self, descriptors: Tensor, labels: Tensor | None = None) -> None:
         """Take a block (t, d), and the pairs of equal ``labels`` (t,) in it.
@@ -40,8 +49,10 @@ class Moments:
         check_finite(descriptors)
         for part in descriptors.split(_ROWS_AT_ONCE):
             self._add(part.double())
-        if labels is not None:
+        if labels is not None and self._sizes is None:
             self._add_pairs(descriptors.double(), labels.to(descriptors.device))
+        if labels is not None and self._sizes is not None:
+            self._add_members(descriptors.double(), labels.to(descriptors.device), self._sizes)
 
     def covariance(self, around: Tensor | None = None) -> Tensor:
         """Mean (d, d) of (x - m)(x - m)^T over all descriptors, m (d,) their mean or ``around``."""
@@ -59,7 +70,9 @@ class Moments:
     @property
     def spread(self) -> Tensor:
         """Mean (d, d) of (a - b)(a - b)^T over all pairs."""
-        return self._spread / self.num_pairs
+        if self._sizes is None:
+            return self._spread / self.num_pairs
+        return (self._spread - 2 * self._sums.T @ self._sums) / self.num_pairs
 
     def _add(self, block: Tensor) -> None:
         # Chan, Golub, LeVeque, 1983: merged around their means, nothing large is subtracted.
@@ -85,6 +98,16 @@ class Moments:
         self._first += ((own - 1) * block).sum(dim=0)
         self._spread += (2 * own * centred).T @ centred
         self.num_pairs += int((sizes * (sizes - 1)).sum())
+
+    def _add_members(self, block: Tensor, labels: Tensor, sizes: Tensor) -> None:
+        """Sums of which all ordered pairs of a class come, whatever blocks it lies in.
+
+        For a class of m with s = sum(x) that of (a - b)(a - b)^T is 2 m sum(x x^T) - 2 s s^T.
+        """
+        own = sizes[labels, None].double()  # (t, 1)
+        self._first += ((own - 1) * block).sum(dim=0)
+        self._spread += 2 * (own * block).T @ block
+        self._sums.index_add_(0, labels, block)
 
 
 def check_finite(descriptors: Tensor) -> None:

@@ -30,6 +30,8 @@ class Whitening:
     """(k, d) rows in order of falling variance, already divided by variance^power."""
     learned_on: str = ""
     """The images that it was learned from, by name: figures on these would flatter."""
+    images: str = ""
+    """`Catalogue.fingerprint` of these images; empty where it is not known."""
 
     def __post_init__(self) -> None:
         if self.projection.dim() != 2 or self.mean.shape != self.projection.shape[1:]:
@@ -116,14 +118,33 @@ def learn_supervised_whitening(
     descriptors = descriptors_of("descriptors", descriptors, least=2)
     num_components = count_of("num_components", num_components, 0, descriptors.shape[1])
     pairs = _checked_pairs(pairs, len(descriptors)).to(descriptors.device)
-    moments = Moments(descriptors.shape[1], descriptors.device)
+    moments, firsts, differences = (
+        Moments(descriptors.shape[1], descriptors.device) for _ in range(3)
+    )
     moments.add(descriptors)
-    mean = descriptors[pairs[:, 0]].mean(dim=0, dtype=torch.float64)
-    differences = Moments(len(mean), descriptors.device)
+    firsts.add(descriptors[pairs[:, 0]])
     differences.add(descriptors[pairs[:, 0]].double() - descriptors[pairs[:, 1]].double())
+    return whitening_of_pairs(moments, firsts, differences, num_components=num_components)
+
+
+def whitening_of_pairs(
+    moments: Moments, firsts: Moments, differences: Moments, *, num_components: int = 0
+) -> Whitening:
+    """`learn_supervised_whitening` of what came block by block.
+
+    Args:
+        moments: of all descriptors.
+        firsts: of the first descriptors of all pairs.
+        differences: of the first less the second.
+        num_components: axes to keep; 0 keeps all d.
+
+    Raises:
+        ValueError: the pairs' differences span fewer dimensions than are kept.
+    """
+    mean = firsts.mean
     spread = differences.covariance(around=torch.zeros_like(mean))
     covariance = moments.covariance(around=mean)
-    return _whitened(mean, spread, covariance, num_components, len(pairs))
+    return _whitened(mean, spread, covariance, num_components, differences.count)
 
 
 def supervised_whitening_of(moments: Moments, *, num_components: int = 0) -> Whitening:
@@ -158,7 +179,8 @@ def save_whitening(whitening: Whitening, path: Path | str) -> None:
         "mean": whitening.mean.contiguous(),
         "projection": whitening.projection.contiguous(),
     }
-    about = {"format": _FORMAT, "version": "1", "learned_on": whitening.learned_on}
+    about = {"format": _FORMAT, "version": "1"}
+    about |= {"learned_on": whitening.learned_on, "images": whitening.images}
     storage.write_bytes(str(path), save(tensors, metadata=about))
 
 
@@ -179,7 +201,8 @@ def load_whitening(path: Path | str) -> Whitening:
             f"{path} is no whitening (its metadata: {json.dumps(about)}); "
             "expected a file that save_whitening wrote"
         )
-    return Whitening(**tensors, learned_on=about.get("learned_on", ""))
+    learned_on, images = about.get("learned_on", ""), about.get("images", "")
+    return Whitening(**tensors, learned_on=learned_on, images=images)
 
 
 def _metadata(data: bytes) -> dict[str, str]:

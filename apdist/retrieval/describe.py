@@ -3,7 +3,7 @@
 Shapes: n images of the split, d descriptor size.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -53,12 +53,56 @@ def describe_images(
         (m,) rows of ``catalogue``, or numbers of views, and (m, d) their descriptors on the CPU, as
         the shards have them.
     """
+    rows: list[NDArray[np.int64]] = []
+    descriptors = _Collected()
+    described = described_batches(
+        network,
+        catalogue,
+        fit=fit,
+        batch_size=batch_size,
+        num_threads=num_threads,
+        shards=shards,
+        views=views,
+        go_on=go_on,
+        bf16=bf16,
+    )
+    with closing(described) as batches:
+        for batch, found in batches:
+            rows.append(batch)
+            descriptors.add(found)
+            progress(sum(len(r) for r in rows))
+    if not rows:
+        return np.empty(0, dtype=np.int64), torch.empty(0, 0)
+    return np.concatenate(rows), descriptors.all()
+
+
+def described_batches(
+    network: nn.Module,
+    catalogue: Catalogue,
+    *,
+    fit: Fit,
+    batch_size: int = 256,
+    num_threads: int = 2,
+    shards: Iterable[str] | None = None,
+    views: Views | None = None,
+    go_on: Callable[[bool], bool] | None = None,
+    bf16: bool = False,
+) -> Generator[tuple[NDArray[np.int64], Tensor], None, None]:
+    """Rows (b,) and their descriptors (b, d) on the network's device, batch by batch.
+
+    The arguments are those of `describe_images`.
+    """
     names = shard_names(catalogue) if shards is None else list(shards)
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
-    rows: list[NDArray[np.int64]] = []
-    descriptors = _Collected()
+
+    def described(images: Tensor) -> Tensor:
+        # Here, so that neither mode holds for who takes the batches.
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, bf16):
+            found: Tensor = network(images)
+        return found.float() if bf16 else found
+
     try:
         read = evaluation_batches(
             catalogue,
@@ -68,26 +112,16 @@ def describe_images(
             shards=names,
             views=views,
         )
-        with (
-            torch.no_grad(),
-            torch.autocast(device.type, torch.bfloat16, bf16),
-            closing(on_device(read, device)) as batches,
-        ):
+        with closing(on_device(read, device)) as batches:
             for batch, images in batches:
                 if go_on is not None:
                     go_on(True)
-                rows.append(batch)
-                found: Tensor = network(images)
-                descriptors.add(found.float() if bf16 else found)
-                progress(sum(len(r) for r in rows))
-            blank = torch.zeros((1, 3, fit.side, fit.side), dtype=torch.uint8, device=device)
-            while go_on is not None and go_on(False):
-                network(blank)
+                yield batch, described(images)
+        blank = torch.zeros((1, 3, fit.side, fit.side), dtype=torch.uint8, device=device)
+        while go_on is not None and go_on(False):
+            described(blank)
     finally:
         network.train(was_training)
-    if not rows:
-        return np.empty(0, dtype=np.int64), torch.empty(0, 0)
-    return np.concatenate(rows), descriptors.all()
 
 
 class _Collected:

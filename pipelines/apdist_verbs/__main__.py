@@ -12,6 +12,7 @@ VERBS = {
     "train": "train a model from a preset, or go on with a run",
     "sweep": "search hyper-parameters with Ray Tune",
     "evaluate": "measure a trained model: mAP, recall@k, R-precision",
+    "whiten": "learn a whitening of a run's descriptors, kept in the run by name",
     "extract": "write the descriptors of all images to Parquet, on a Ray cluster",
     "index": "build a search index with a trained model",
     "search": "find the images that look like a picture",

@@ -30,6 +30,7 @@ from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset_help
 from apdist_verbs.start.checks import check_new_run, refuse_useless
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
+from apdist_verbs.start.trials import OBJECTIVE, Board, run_trial, short
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
@@ -42,7 +43,6 @@ from apdist_verbs.train import (
     with_absolute_paths,
     with_own_side,
 )
-from apdist_verbs.trials import OBJECTIVE, Board, run_trial, short
 
 
 @dataclass(frozen=True, kw_only=True)

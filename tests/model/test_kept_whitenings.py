@@ -1,11 +1,17 @@
 """Whitenings in a run's folder: kept, listed and found by name, or refused with what there is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from apdist.model.kept_whitenings import find_whitening, keep_whitening, whitening_names
+from apdist.model.kept_whitenings import (
+    find_whitening,
+    keep_whitening,
+    refuse_own_images,
+    whitening_names,
+)
 from apdist.model.whitening import Whitening, save_whitening
 
 WHITENING = Whitening(mean=torch.zeros(3), projection=torch.eye(3)[:2], learned_on="a set")
@@ -38,3 +44,15 @@ def test_what_is_not_there_or_for_other_descriptors_is_refused(tmp_path: Path) -
         find_whitening(run, "Landmarks_clean", 4)
     with pytest.raises(ValueError, match="none.safetensors cannot be read as a whitening"):
         find_whitening(run, "none.safetensors", 4)
+
+
+def test_a_whitening_is_refused_on_the_images_that_it_was_learned_from(tmp_path: Path) -> None:
+    own = replace(WHITENING, images="0123")
+    keep_whitening(own, str(tmp_path), "own")
+    found = find_whitening(str(tmp_path), "own", 3)
+    with pytest.raises(
+        ValueError, match=r"was learned from the split 'test' \(a set\): figures on"
+    ):
+        refuse_own_images(found, "0123", "the split 'test'")
+    refuse_own_images(found, "4567", "the split 'test'")
+    refuse_own_images(WHITENING, "", "the split 'test'")

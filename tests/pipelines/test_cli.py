@@ -110,6 +110,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["sweep", "glyphs", "--space", "x", "--trails", "3"], "did you mean '--trials'?"),
         (["evaluate", "--rnu", "x"], "unknown option '--rnu'; did you mean '--run'?"),
         (["evaluate", "--run", "nowhere"], "is no run"),
+        (["convert"], "`apdist convert` needs FILE and OUT"),
+        (["convert", "no.pt", "x"], "no.pt"),
+        (["convert", "a", "b", "--pooling", "netvlad"], "must be one of 'file', 'gem', 'max'"),
+        (["convert", "a", "b", "--pixel-men", "0"], "did you mean '--pixel-mean'?"),
+        (["whiten", "--run", "nowhere"], "is no run"),
+        (["whiten", "--kind", "ica"], "--kind must be one of 'pca', 'supervised'"),
         (
             ["evaluate", "--protocol", "holiday"],
             "must be one of 'auto', 'labelled', 'query-gallery'",

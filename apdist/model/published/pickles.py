@@ -180,8 +180,7 @@ class Unpickler(pickle.Unpickler):
         found = _NAMES.get((module, name))
         if found is None:
             raise RefusedError(f"asks for {module}.{name}; {ADMITTED}")
-        # Objects need a class: a new one for each name, so that nothing lasts that is done to it.
-        return type("PCA", (StoredPCA,), {}) if found is StoredPCA else Admitted(found)
+        return found if found is StoredPCA else Admitted(found)  # objects are made of a class
 
     def persistent_load(self, pid: Any) -> Storage:
         """The storage of that id.
@@ -192,7 +191,7 @@ class Unpickler(pickle.Unpickler):
         kind, *rest = pid if isinstance(pid, tuple) and pid else (pid,)
         if kind != "storage" or self._storage is None:
             raise RefusedError(f"has a persistent id of the kind {kind!r:.40}; {ADMITTED}")
-        own, *others = rest
+        own, *others = rest or (None,)
         if not isinstance(own, StorageType):
             raise RefusedError(f"has a storage of the type {own!r:.40}; {ADMITTED}")
         return self._storage(own.dtype, *others)

@@ -40,20 +40,30 @@ class Source:
         """The images of a split and their descriptors, on this machine's best device.
 
         Raises:
-            ValueError: the split is missing, or the tables lack some of its images.
+            ValueError: the split is missing, the whitening was learned from it, or the tables
+                lack some of its images.
         """
         from apdist.retrieval.protocols.distractors import open_tables
         from apdist_verbs.described import Described, describe, split_of
 
+        catalogue = split_of(self.run.config, self.shards, name)
+        self._refuse_learned_from(catalogue, name)
         if not self.tables:
             where = self.run.uri, self.model.model_id, self.shards, name
             found = describe(*where, self.making)
             return Described(found.catalogue, found.descriptors.to(best_device()))
         with phase("reading the descriptors"):
-            catalogue = split_of(self.run.config, self.shards, name)
             tables = open_tables(self.tables, model_id=self.model.model_id)
             keys = catalogue.column("key").to_pylist()
             return Described(catalogue, tables.rows_of(keys).to(best_device()))
+
+    def _refuse_learned_from(self, catalogue: Catalogue, split: str) -> None:
+        from apdist.model.kept_whitenings import refuse_own_images
+
+        recipe = getattr(self.model.network, "recipe", None)
+        if recipe is not None and recipe.whitening is not None:
+            what = f"the split {split!r} of {self.shards}"
+            refuse_own_images(recipe.whitening, catalogue.fingerprint(), what)
 
     def views(
         self, catalogue: Catalogue, what: str, views: Sequence[tuple[int, Box | None]]

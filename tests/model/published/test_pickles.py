@@ -88,6 +88,16 @@ def test_what_asks_for_code_is_refused_by_name(name: str) -> None:
     assert not os.path.exists(HARM.split()[1])
 
 
+def test_ids_of_other_things_than_storages_are_refused_where_storages_are_read() -> None:
+    def storage(*_: Any) -> published.Memory:
+        return published.Memory(torch.ones(1))
+
+    for pid in (("module", "x"), ("storage", "x", "0"), "storage", ()):
+        data = pickle.dumps(pid, 2)[:-1] + b"Q."
+        with pytest.raises(RefusedError, match="persistent id of the kind|a storage of the type"):
+            Unpickler(io.BytesIO(data), storage).load()
+
+
 def test_a_call_inside_of_a_call_is_refused_before_either_is_made() -> None:
     inner = Calls(eval, "__import__('os').getpid()")
     for outer in ([inner], {"a": (1, inner)}, Calls(np.array, inner), Calls(getattr, inner, "x")):

@@ -112,6 +112,12 @@ def test_a_whole_module_is_refused_by_its_class(zipped: bool) -> None:
 def test_numbers_that_were_changed_in_size_are_refused(zipped: bool) -> None:
     data = saved({"a": WHOLE}, zipped=zipped)
     assert data.count(b"K\x0c") == 1  # the number of numbers, 12, in the id of the storage
-    more = data.replace(b"K\x0c", b"K\x0d")
-    with pytest.raises(ValueError, match=r"bytes|ends within its numbers|Bad CRC"):
-        read_checkpoint(more, "it.pth")["a"].tensor()
+    if not zipped:
+        with pytest.raises(ValueError, match="it ends within its numbers"):
+            read_checkpoint(data.replace(b"K\x0c", b"K\x0d"), "it.pth")
+        return
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    parts["data.pkl"] = parts["data.pkl"].replace(b"K\x0c", b"K\x0b")
+    with pytest.raises(ValueError, match="a storage has 48 bytes, not 44"):
+        read_checkpoint(other_zip(**parts), "it.pth")["a"].tensor()

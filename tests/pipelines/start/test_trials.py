@@ -21,8 +21,8 @@ from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import SWEEP, create_run, open_run
 from apdist.training.tracking.following import Follower
 from apdist.training.tracking.tracker import Tracker
+from apdist_verbs.start.trials import Board, TrialLink, trial_config
 from apdist_verbs.terminal.progress import Progress
-from apdist_verbs.trials import Board, TrialLink, trial_config
 
 
 def test_a_trial_leaves_out_options_that_its_loss_does_not_have(small_config: Config) -> None:
