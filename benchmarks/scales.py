@@ -94,8 +94,8 @@ def photographs(folder: str, number: int) -> Catalogue:
     def encoded(_: int) -> Encoded:
         return Encoded(target.getvalue(), "jpg", *picture.size)
 
-    def refused(_: object, error: Exception) -> None:
-        raise error
+    def refused(_: Item, reason: str) -> None:
+        raise ValueError(reason)
 
     return write_shards(items, encoded, folder, shard_bytes=1 << 30, on_refused=refused)
 

@@ -92,6 +92,7 @@ class ModelConfig:
                 shown = " ".join(map(str, values))
                 raise ValueError(
                     f"model.{name} must be three numbers in [0, 1], of red, green and blue in that "
-                    f"order{'' if least == 0 else ', none of them 0'}; got {shown}: divide what is "
-                    "meant for pixels up to 255 by 255, and turn BGR round"
+                    f"order{'' if least == 0 else ', none of them 0'}; got {shown}"
+                    + (": divide what is meant for pixels up to 255 by 255, and turn BGR round")
+                    * (max(values) > 1)
                 )

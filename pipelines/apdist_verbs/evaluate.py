@@ -73,7 +73,8 @@ def main(argv: list[str]) -> int:
     measured = evaluate_by_protocol(run, options)
     show(measured)
     write(measured, target or storage.join(run.uri, f"figures_{measured.protocol}.json"))
-    say_next("find pictures", "index", "--run", near(run.uri))
+    shards = ["--shards", near(storage.absolute(options.shards))] if options.shards else []
+    say_next("find pictures", "index", "--run", near(run.uri), *shards)
     return 0
 
 
@@ -139,7 +140,7 @@ def source_of(run: Run, options: Options) -> Source:
 def measure_labelled(source: Source, options: Options) -> Measured:
     """Every image of a split is a query against the rest."""
     from apdist_verbs.described import split_name
-    from apdist_verbs.measure.divided import evaluation_figures
+    from apdist_verbs.measure.divided import evaluation_figures, notes_on_depth
     from apdist_verbs.measure.results import Measured, lines_of
 
     run = source.run
@@ -151,6 +152,7 @@ def measure_labelled(source: Source, options: Options) -> Measured:
         lines=lines_of(evaluation_figures(options.recall_at), after, before),
         num_queries=after.num_queries,
         num_queries_without_positive={"all": after.num_queries_without_positive},
+        notes=notes_on_depth(options.recall_at, after.num_queries - 1),
         facts={**source.facts(), "split": options.split or split_name(run)},
     )
 

@@ -79,11 +79,41 @@ class Expansion:
             raise ValueError("--query-expansion and --database-augmentation must be at least 0")
         if not 0 <= self.expansion_alpha < float("inf"):
             raise ValueError(f"--expansion-alpha must be at least 0, got {self.expansion_alpha:g}")
+        if self.expansion_alpha and not self.is_any:
+            raise ValueError(
+                f"--expansion-alpha {self.expansion_alpha:g} weighs neighbours, and there are none"
+                "; give --query-expansion or --database-augmentation, or leave it out"
+            )
 
     @property
     def is_any(self) -> bool:
         """Whether anything is averaged."""
         return bool(self.query_expansion or self.database_augmentation)
+
+    def refuse_too_many(self, num_images: int, num_more: int = 0) -> None:
+        """Return where so many neighbours can be had.
+
+        Args:
+            num_images: of the database.
+            num_more: distractors.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        if self.database_augmentation and num_more:
+            raise ValueError(
+                "--database-augmentation would need the neighbours of every distractor; leave it "
+                "or --distractors out"
+            )
+        for option, wanted, there in (
+            ("query-expansion", self.query_expansion, num_images + num_more),
+            ("database-augmentation", self.database_augmentation, num_images - 1),
+        ):
+            if wanted > there:
+                raise ValueError(
+                    f"--{option} {wanted} is more than the {there} images that there are; give at "
+                    "most that"
+                )
 
     def applied(
         self, queries: Tensor, database: Tensor, more: Callable[[], Iterable[Array]] | None = None
@@ -96,17 +126,11 @@ class Expansion:
             more: distractors, part by part, that queries may have as neighbours.
 
         Raises:
-            ValueError: there are fewer neighbours than are wanted, or images of ``more`` would
-                have to be averaged.
+            ValueError: there are fewer neighbours than are wanted.
         """
         from apdist.retrieval.expansion import augment_database, expand_queries
 
         alpha = self.expansion_alpha
-        if self.database_augmentation and more is not None:
-            raise ValueError(
-                "--database-augmentation would need the neighbours of every distractor; leave it "
-                "or --distractors out"
-            )
         if self.database_augmentation:
             database = augment_database(database, k=self.database_augmentation, alpha=alpha)
         if self.query_expansion:

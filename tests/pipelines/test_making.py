@@ -139,6 +139,8 @@ def test_queries_and_database_are_averaged_with_their_neighbours(
     assert found["map"] == pytest.approx(scores.mean_average_precision, abs=1e-9)
     said = refused(place, capsys, "evaluate", "--split", "test", "--query-expansion", "2")
     assert "need queries apart from the images that are searched" in said
+    said = refused(place, capsys, "evaluate", *divided, "--query-expansion", "500")
+    assert "--query-expansion 500 is more than the 24 images that there are" in said
     assert found["map"] != pytest.approx(place.evaluate(*divided)["map"], abs=1e-4)
 
 
@@ -169,6 +171,7 @@ def test_an_index_is_searched_as_its_images_were_described(
         (["--size", "-5"], "size must be at least 0"),
         (["--query-expansion", "-1"], "must be at least 0"),
         (["--expansion-alpha", "nan"], "--expansion-alpha must be at least 0"),
+        (["--expansion-alpha", "3"], "--expansion-alpha 3 weighs neighbours, and there are none"),
     ],
 )
 def test_odd_options_are_refused_in_a_line(

@@ -45,7 +45,7 @@ class JudgedQuery:
         twice = [key for key, times in Counter(self.judged()).items() if times > 1]
         if twice:
             raise ValueError(
-                f"query {self.key!r}: image {twice[0]!r} is judged twice; leave it in one list"
+                f"query {self.key!r}: image {twice[0]!r} is judged twice; name it once, in one list"
             )
 
     def judged(self) -> Iterator[str]:

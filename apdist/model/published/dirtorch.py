@@ -77,7 +77,8 @@ def _backbone(name: str, options: Mapping[str, Any]) -> str:
     arch = str(options.get("arch", ""))
     if arch and not arch.endswith(_ENDING):
         raise ValueError(
-            f"{name} is a {arch}, and of dirtorch apdist reads those that end with {_ENDING}"
+            f"{name} says arch {arch!r}; of dirtorch apdist reads resnet18{_ENDING}, "
+            f"resnet50{_ENDING} and resnet101{_ENDING}"
         )
     backbone = arch.removesuffix(_ENDING)
     if backbone.endswith("_fpn"):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apdist.config import ModelConfig, suggestion
+from apdist.config import ModelConfig
 from apdist.config.model import BACKBONES
 from apdist.config.values import shown
 from apdist.model.descriptor import DescriptorNet
@@ -66,7 +66,8 @@ def named_tensors(name: str, state: Any) -> dict[str, Tensor]:
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, StoredTensor):
             raise ValueError(
-                f"{name} has {key!r:.80} in its state_dict: {_shown(value)}, no tensor"
+                f"{name} has {key!r:.80} in its state_dict: {_shown(value)}; expected tensors by "
+                "the names of parameters: save the network's state_dict alone"
             )
     return {key.removeprefix("module."): _read(name, key, value) for key, value in state.items()}
 
@@ -177,7 +178,6 @@ def backbone_of(name: str, told: str, given: Given) -> str:
     if backbone not in RESNETS:
         raise ValueError(
             f"{name} is a {backbone}, and apdist has {', '.join(RESNETS)} of published models"
-            f"{suggestion(backbone, list(RESNETS))}"
         )
     return backbone
 
@@ -238,9 +238,12 @@ def matrix_of(name: str, what: str, value: Any) -> Tensor:
 
 def _read(name: str, what: str, value: StoredTensor | StoredArray) -> Tensor:
     try:
-        return value.tensor()
+        found = value.tensor()
     except Exception as error:  # a damaged archive fails with whatever its bytes lead to
         raise ValueError(f"{name} is cut or damaged, at {what} ({error}); get it again") from error
+    if found.is_floating_point() and not found.isfinite().all():
+        raise ValueError(f"{name} has NaN or infinity in {what}; get it again, or train it anew")
+    return found
 
 
 def _begun(key: str, prefixes: Sequence[tuple[str, str]]) -> str:
@@ -256,6 +259,8 @@ def _counted(names: Sequence[str], what: str) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, StoredTensor):
+        return "a tensor"
     return (
         f"a {type(value).__name__}" if isinstance(value, dict | list | tuple) else f"{value!r:.40}"
     )

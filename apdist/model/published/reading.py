@@ -48,6 +48,11 @@ def _read(data: bytes, name: str, given: Given) -> Published:
         return read_dirtorch(name, content, given)
     if "state_dict" in content and "meta" in content:
         return read_cirtorch(name, content, given)
+    if "preprocess" in content and "model_options" not in content:
+        raise ValueError(
+            f"{name} has preprocess, as checkpoints of dirtorch do, but no model_options, which "
+            "say what the network is; get it again"
+        )
     state: Any = content.get("state_dict", content)
     if isinstance(state, dict) and any(isinstance(part, StoredTensor) for part in state.values()):
         return read_resnet(name, named_tensors(name, state), given)
@@ -59,4 +64,6 @@ def _safetensors(data: bytes, name: str) -> dict[str, Tensor]:
     try:
         return load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(f"{name} is no safetensors file, or is cut ({error})") from error
+        raise ValueError(
+            f"{name} is no safetensors file, or is cut ({error}); get it again"
+        ) from error

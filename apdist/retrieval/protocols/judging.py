@@ -75,6 +75,8 @@ def refuse_missing(keys: list[str], there: Mapping[str, int], verb: str, where: 
         listed = ", ".join(map(repr, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
         has = ", ".join(map(repr, list(there)[:_SHOWN])) or "no image"
         raise ValueError(
-            f"the ground truth {verb} {len(keys)} images, {len(missing)} of them not in {where}: "
-            f"{listed}; {where} has {len(there)}: {has}, ...; give the ground truth of these images"
+            f"the ground truth {verb} {len(keys)} {'image' if len(keys) == 1 else 'images'}, "
+            f"{len(missing)} of them not in {where}: {listed}; there: {len(there)} images, {has}, "
+            "...; give the ground truth of these images (names are separated by | or ;), or the "
+            "split that has them"
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.figures import EVALUATION, recall_figure
 from apdist.retrieval.metrics import RetrievalScores, score_queries
+from apdist_verbs.described import split_of
 from apdist_verbs.measure.results import Measured, lines_of
 from apdist_verbs.terminal.console import counted
 from apdist_verbs.terminal.progress import phase
@@ -32,13 +33,15 @@ def measure_divided(
     Raises:
         ValueError: a split is missing, or no query has an image of its label in the gallery.
     """
+    num_images = len(split_of(source.run.config, source.shards, gallery_split))
+    source.expansion.refuse_too_many(num_images)
     queries, gallery = source.split(query_split), source.split(gallery_split)
     with phase("ranking"):
         asked, database = source.expansion.applied(queries.descriptors, gallery.descriptors)
         labels = [torch.tensor(found.catalogue.labels) for found in (queries, gallery)]
         scores = score_queries(asked, labels[0], database, labels[1], recall_at=recall_at)
     both = num_in_both(queries.catalogue, gallery.catalogue)
-    notes = []
+    notes = notes_on_depth(recall_at, num_images)
     if both:
         notes.append(
             f"{counted(both, 'query is', 'queries are')} in the gallery byte by byte, and found "
@@ -60,6 +63,13 @@ def measure_divided(
         },
         notes=notes,
     )
+
+
+def notes_on_depth(recall_at: tuple[int, ...], num_images: int) -> list[str]:
+    """A word where R@k looks at all images there are."""
+    if max(recall_at) < num_images:
+        return []
+    return [f"R@{max(recall_at)} of {num_images} images is 1 whatever the model: all are looked at"]
 
 
 def evaluation_figures(recall_at: tuple[int, ...]) -> tuple[Figure[RetrievalScores], ...]:

@@ -6,6 +6,7 @@ Shapes: q queries, d descriptor size.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from apdist.retrieval.protocols.distractors import DescriptorTables, open_tables
 from apdist.retrieval.protocols.judging import refuse_missing, rows_of_keys
 from apdist.retrieval.protocols.searching import score_judged
 from apdist_verbs.described import split_of
+from apdist_verbs.extract import CONTENTS
 from apdist_verbs.measure.results import Measured, judged_lines
 from apdist_verbs.terminal.console import counted
 from apdist_verbs.terminal.progress import phase, progress_bar
@@ -55,14 +57,16 @@ def measure_judged(
         gallery = split_of(source.run.config, source.shards, gallery_split)
         keys = gallery.column("key").to_pylist()
         rows_of_keys(ground_truth, keys)  # refuses before anything is described
+        uri = distractors and storage.absolute(distractors)
+        refuse_own_images(uri, catalogue)
+        source.expansion.refuse_too_many(len(keys), 1 if uri else 0)
     views: list[tuple[int, Box | None]] = [
         (row, query.box) for row, query in zip(rows, ground_truth.queries, strict=True)
     ]
     queries = source.views(catalogue, "queries", views)
     tables = None
-    if distractors:
-        uri, model_id = storage.absolute(distractors), source.model.model_id
-        tables = open_tables(uri, width=queries.shape[1], model_id=model_id)
+    if uri:
+        tables = open_tables(uri, width=queries.shape[1], model_id=source.model.model_id)
     database = source.split(gallery_split).descriptors
     if source.expansion.is_any:
         with phase("finding neighbours"):
@@ -94,6 +98,26 @@ def measure_judged(
         },
         notes=list(_notes(cropped, len(rows), num_more)),
     )
+
+
+def refuse_own_images(distractors: str, catalogue: Catalogue) -> None:
+    """Return where the tables in the folder ``distractors`` are of other images than these.
+
+    Raises:
+        ValueError: they are of these, so that right answers would count as wrong.
+    """
+    uri = storage.join(distractors, CONTENTS)
+    if not distractors or not storage.exists(uri):
+        return
+    try:
+        data = json.loads(storage.read_bytes(uri))["data"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{uri} is damaged; extract again into another folder") from error
+    if data == catalogue.fingerprint():
+        raise ValueError(
+            f"--distractors {distractors} has the descriptors of these very images, of which some "
+            "are right; give those of other images"
+        )
 
 
 def _notes(cropped: int, num_queries: int, num_more: int) -> Iterator[str]:

@@ -105,7 +105,7 @@ def unlearned() -> published.PCA:
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"arch": "senet154"}, {}, "F is a senet154, and of dirtorch apdist reads"),
+    ({"arch": "senet154"}, {}, "F says arch 'senet154'; of dirtorch apdist reads"),
     ({"arch": "resnet18_fpn_rmac"}, {}, "a pyramid of features"),
     ({"arch": "resnet152x_rmac"}, {}, "F is a resnet152x, and apdist has"),
     ({"pooling": "netvlad"}, {}, "F pools by 'netvlad'; expected gem, max or avg"),

@@ -118,7 +118,9 @@ def test_a_state_dict_that_is_none_is_refused() -> None:
     for state in ([], {}, None):
         with pytest.raises(ValueError, match="no parameters by their names"):
             named_tensors("F", state)
-    with pytest.raises(ValueError, match="F has 'a' in its state_dict: 3, no tensor"):
+    with pytest.raises(ValueError, match="F has 'a' in its state_dict: 3; expected tensors"):
         named_tensors("F", {"a": 3})
     tensors = named_tensors("F", {"module.a.weight": published.stored(torch.ones(2))})
     assert list(tensors) == ["a.weight"]
+    with pytest.raises(ValueError, match="F has NaN or infinity in b; get it again"):
+        named_tensors("F", {"b": published.stored(torch.tensor([1.0, torch.inf]))})

@@ -19,6 +19,7 @@ from apdist.data.loading.reader import ImageReader, read_images
 from apdist.model.pretrained import load_model
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.__main__ import main
+from apdist_verbs.extract import CONTENTS
 from apdist_verbs.measure.judged import by_keys, query_rows
 from tests.pipelines.measure.scenes import LETTERS, untrained_run, write_scenes
 from tests.retrieval.protocols.test_distractors import write as write_table
@@ -134,6 +135,13 @@ def test_distractors_of_the_model_push_positives_back_and_others_are_refused(
     assert all(crowded[key] <= alone[key] for key in alone)
     assert crowded["medium", "map_trapezoid"] < alone["medium", "map_trapezoid"]
     assert "25 of the images are distractors" in capsys.readouterr().out
+    said = refused(replica, capsys, "--distractors", str(tables), "--database-augmentation", "1")
+    assert "--database-augmentation would need the neighbours of every distractor" in said
+    contents = tables / CONTENTS
+    contents.write_text(json.dumps({"data": replica.catalogue.fingerprint()}))
+    said = refused(replica, capsys, "--distractors", str(tables))
+    assert "has the descriptors of these very images, of which some are right" in said
+    contents.unlink()
     write_table(tables / "b.parquet", rows[:5], "another")
     said = refused(replica, capsys, "--distractors", str(tables))
     assert "b.parquet holds descriptors of model another, not of" in said
@@ -144,7 +152,7 @@ def test_a_ground_truth_of_other_images_is_refused_before_anything_is_described(
 ) -> None:
     first = replica.truth.queries[0]
     for change, message in (
-        ({"key": "nobody"}, "asks with 1 images, 1 of them not in the shards: 'nobody'"),
+        ({"key": "nobody"}, "asks with 1 image, 1 of them not in the shards: 'nobody'"),
         ({"easy": ("x", "easy00")}, "judges 8 images, 1 of them not in the database: 'x'; "),
         ({"box": (0.0, 0.0, 800.0, 64.0)}, "reaches out of its image of 73 x 64 pixels"),
     ):
