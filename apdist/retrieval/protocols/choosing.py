@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from apdist.data import storage
-from apdist_verbs.terminal.next_step import near
 
 if TYPE_CHECKING:
     from apdist.data.ground_truth.ground_truth import GroundTruth
@@ -30,7 +29,7 @@ GALLERIES = ("database", "gallery")
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the command line says of the protocol."""
+    """What a person says of the protocol."""
 
     protocol: Protocol = "auto"
     ground_truth: str = ""
@@ -126,8 +125,8 @@ def _gallery(wanted: Wanted, shards: str, splits: dict[str, int]) -> str:
     if not found:
         listed = ", ".join(f"{name} ({splits[name]} images)" for name in there) or "none"
         raise ValueError(
-            f"no split {' or '.join(names)} to search in {near(shards)}, which has {listed}; name "
-            f"one: --gallery-split {shlex.quote(there[-1]) if there else 'SPLIT'}"
+            f"no split {' or '.join(names)} to search in {storage.shown(shards)}, which has "
+            f"{listed}; name one: --gallery-split {shlex.quote(there[-1]) if there else 'SPLIT'}"
         )
     return found[0]
 
