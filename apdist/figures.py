@@ -265,7 +265,8 @@ JUDGED: tuple[Figure[JudgedScores], ...] = (
 
 def figures_of_sets() -> dict[str, str]:
     """Labels of what events of sets carry, by key; that of a part is PART/KEY, as medium/map."""
-    labels = {f.key: f.label for f in (*JUDGED, *EVALUATION) if Seen.CONSOLE in f.seen}
+    labels = {f.key: f.label for f in JUDGED if Seen.CONSOLE in f.seen}
+    labels |= {f.key: f.label for f in EVALUATION if Seen.CONSOLE in f.seen}
     parts = product(PARTS, labels.items())
     return labels | {f"{part}/{key}": f"{label}, {part}" for part, (key, label) in parts}
 

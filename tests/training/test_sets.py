@@ -222,8 +222,8 @@ def test_what_cannot_be_measured_is_refused_by_the_name_of_its_set(
     shards = small_config.data.shards
     for text, said in (
         (f"a={tmp_path}/nowhere", "nowhere/index.parquet does not exist; write shards first"),
-        (f"a={shards}:tset", "has no split 'tset'"),
-        (f"a={divided}:gallry", "has no split 'gallry'"),
+        (f"a={shards}:tset", "split 'tset' is not in .*; it has test"),
+        (f"a={divided}:gallry", "split 'gallry' is not in"),
         (f"a={scenes}:x", f"no split x to search in {scenes}, which has .*; name one: a={scenes}:"),
     ):
         with pytest.raises(ValueError, match=f"^evaluation.sets a: .*{said}"):

@@ -22,7 +22,7 @@ from apdist.retrieval.protocols.judging import JudgedRows
 from apdist.retrieval.protocols.rules import Ranks, rule
 
 GRADED = {"easy": ("easy",), "medium": ("easy", "hard"), "hard": ("hard",)}
-UNGRADED = {"all": ("positives",)}
+UNGRADED: dict[str, tuple[str, ...]] = {"all": ("positives",)}
 FIGURES: dict[str, tuple[str, ...]] = {
     "revisited": ("map_trapezoid", "precision_at_1", "precision_at_5", "precision_at_10"),
     "classic": ("map_trapezoid", "map"),
