@@ -1,4 +1,4 @@
-"""Sets that a training measures beside its own images, by one and by two workers."""
+"""Sets that a training measures beside its own images; by two workers in test_measuring.py."""
 
 import dataclasses
 from pathlib import Path
@@ -25,11 +25,9 @@ from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.runs import Run, create_run, whole_history
 from apdist.training.sets import open_set
 from apdist.training.step.collectives import Workers
-from apdist.training.step.sharding import shard_parameters
 from apdist.training.worker import train
 from tests.pictures import encode_picture, refuse
 from tests.pipelines.measure.scenes import write_scenes
-from tests.workers import on_workers
 
 CPU = torch.device("cpu")
 WORSE = {
@@ -55,6 +53,11 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> str:
 def divided(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Shards with the splits query and gallery."""
     root = str(tmp_path_factory.mktemp("divided"))
+    write_divided(root)
+    return root
+
+
+def write_divided(root: str) -> None:
     splits = ["query", "gallery", "gallery"]
     items = [
         Item(f"{label}/{n}.png", label, str(label), split, content=(label, n))
@@ -62,21 +65,6 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> str:
         for n, split in enumerate(splits)
     ]
     write_shards(items, encode_picture, root, shard_bytes=10_000, on_refused=refuse)
-    return root
-
-
-def network_of(config: Config) -> DescriptorNet:
-    torch.manual_seed(0)
-    return build_model(config.model)
-
-
-def measured_together(config: Config) -> list[dict[str, float]]:
-    network, workers = network_of(config), Workers()
-    if config.training.parameters == "sharded":
-        shard_parameters(network, CPU, workers.size)
-    fit = network.fit(config.data.image_size, config.evaluation.resize)
-    sets = [open_set(wanted, config) for wanted in config.evaluation.named_sets]
-    return [found.figures(network, fit, config, workers) for found in sets]
 
 
 def measured_alone(network: DescriptorNet, config: Config) -> list[dict[str, float]]:
@@ -105,22 +93,23 @@ def measured_alone(network: DescriptorNet, config: Config) -> list[dict[str, flo
     return [labelled[0], judged, labelled[1]]
 
 
-def of_three(config: Config, scenes: str, divided: str, **changes: Any) -> Config:
+def of_three(config: Config, scenes: str, divided: str) -> Config:
     sets = [f"small={config.data.shards}:test", f"scenes={scenes}", f"divided={divided}"]
-    return override(config, {"evaluation.sets": sets, "evaluation.batch_size": 6} | changes)
+    return override(config, {"evaluation.sets": sets, "evaluation.batch_size": 6})
 
 
-@pytest.mark.parametrize(("num_workers", "parameters"), [(1, "replicated"), (2, "sharded")])
-def test_workers_measure_each_set_by_its_protocol_as_one_does_alone(
-    small_config: Config, scenes: str, divided: str, num_workers: int, parameters: str
+def test_each_set_is_measured_by_its_protocol(
+    small_config: Config, scenes: str, divided: str
 ) -> None:
-    changes = {"training.parameters": parameters, "ray.num_workers": num_workers}
-    config = of_three(small_config, scenes, divided, **changes)
-    expected = measured_alone(network_of(config), config)
-    for found in on_workers(num_workers, measured_together, config):  # all know the same
-        for figures, wanted in zip(found, expected, strict=True):
-            assert figures == pytest.approx(wanted, abs=1e-6)
-            assert [*figures] == [*wanted]  # the main figure first
+    config = of_three(small_config, scenes, divided)
+    torch.manual_seed(0)
+    network = build_model(config.model)
+    fit = network.fit(config.data.image_size, config.evaluation.resize)
+    sets = [open_set(wanted, config) for wanted in config.evaluation.named_sets]
+    for found, wanted in zip(sets, measured_alone(network, config), strict=True):
+        figures = found.figures(network, fit, config, Workers())
+        assert figures == pytest.approx(wanted, abs=1e-6)
+        assert [*figures] == [*wanted]  # the main figure first
 
 
 class Dies(Mailbox[Event]):
