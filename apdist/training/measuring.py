@@ -75,6 +75,7 @@ class Measuring:
         split = "" if validation is None else self.watched
         self.choice = Choice(split, config.training.patience, keeper.history)
         self._ways = Ways(network, config.training.blend, self._start())
+        self._way = self._last_way()
         self.sets = Sets(config, keeper, network, self.fit, tell)
         self._agree()
 
@@ -128,7 +129,12 @@ class Measuring:
         return step == self.config.training.steps or self.is_enough
 
     def _measure_sets(self, step: int) -> None:
-        """With the weights of the way that the watched split preferred the last time."""
+        way = self._way if step else 1.0  # at the start all are one
+        with self.mean.shown(), self._ways.shown(way):
+            self.sets.at(step, way)
+
+    def _last_way(self) -> float:
+        """That by which the watched split was measured best the last time, or the first."""
         ways = self._ways.ways
         seen = [
             event.blend
@@ -136,10 +142,7 @@ class Measuring:
             if isinstance(event, Evaluated) and event.split == self.watched and event.step
         ]
         place = ways.index(seen[-1]) if seen and seen[-1] in ways else 0
-        way = ways[self.workers.gather_numbers(place, self.device)[0]]
-        way = way if step else 1.0  # at the start all are one
-        with self.mean.shown(), self._ways.shown(way):
-            self.sets.at(step, way)
+        return ways[self.workers.gather_numbers(place, self.device)[0]]
 
     def _measure(self, split: str, step: int) -> None:
         with self.keeper.during(f"evaluating step {step}"):
@@ -153,6 +156,7 @@ class Measuring:
             place = found.index(max(found)) if scores else 0
             place = self.workers.gather_numbers(place, self.device)[0]
             way, name = ways.ways[place], ""
+            self._way = way if step else self._way
             is_kept = bool(scores) and bool(self.choice.split) and self._is_no_worse(scores[place])
             if self.choice.split and self._is_known(is_kept):
                 with self.mean.shown(), ways.shown(way):

@@ -175,12 +175,15 @@ def test_a_run_that_dies_measures_each_set_once_and_as_if_it_had_not(
 ) -> None:
     sets = [f"small={small_config.data.shards}:test", f"scenes={scenes}"]
     changes = WORSE | {"training.learning_rate": 0.01, "training.blend": [0.5, 1.0]}
-    changes |= {"evaluation.sets": sets, "evaluation.sets_every_steps": 2}
+    changes |= {"evaluation.sets": sets, "evaluation.sets_every_steps": 4}
     config = override(small_config, changes)
     expected = gone_on(begun(config, "whole"))
     names = ["small", "scenes"]
-    steps = [(name, step) for step in (0, 2, 4, 6) for name in names]
+    steps = [(name, step) for step in (0, 4, 6) for name in names]
     assert [(name, step) for name, step, _ in places(expected)] == steps
+    (watched,) = (e for e in expected if isinstance(e, Evaluated) and e.step == 3)
+    assert watched.blend == 1.0  # the way that is not the first
+    assert {e.blend for e in of_sets(expected) if e.step == 4} == {watched.blend}
     run = begun(config, "died")
     with pytest.raises(RuntimeError, match="died"):
         gone_on(run, Dies(5))
