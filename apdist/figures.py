@@ -10,6 +10,7 @@ import enum
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from statistics import fmean
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
@@ -245,6 +246,8 @@ def _precision_at(k: int) -> Figure[JudgedScores]:
     return _judged(f"precision_at_{k}", f"mP@{k}", f"positives among {depth}, over that number")
 
 
+PARTS = ("easy", "medium", "hard")
+"""Parts of a protocol whose positives are of two kinds."""
 JUDGED: tuple[Figure[JudgedScores], ...] = (
     _judged("map_trapezoid", "mAP (trapezoid)", _TRAPEZOID),
     _judged("map", "mAP", _SUM_RULE),
@@ -258,6 +261,22 @@ JUDGED: tuple[Figure[JudgedScores], ...] = (
 )
 """Of judged queries, by the protocol of a ground truth; which of them a protocol has is said in
 `apdist/retrieval/protocols/scores.py`."""
+
+
+def figures_of_sets() -> dict[str, str]:
+    """Labels of what events of sets carry, by key; that of a part is PART/KEY, as medium/map."""
+    labels = {f.key: f.label for f in JUDGED if Seen.CONSOLE in f.seen}
+    labels |= {f.key: f.label for f in EVALUATION if Seen.CONSOLE in f.seen}
+    parts = product(PARTS, labels.items())
+    return labels | {f"{part}/{key}": f"{label}, {part}" for part, (key, label) in parts}
+
+
+def main_keys(keys: Iterable[str]) -> list[str]:
+    """The main figure of each part among the ``keys`` of figures of a set: it comes first."""
+    firsts: dict[str, str] = {}
+    for key in keys:
+        firsts.setdefault(key.rpartition("/")[0], key)
+    return [*firsts.values()]
 
 
 def logged_keys(table: tuple[Figure[Source], ...]) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """Options of training: the step, the loop around it, evaluations, checkpoints."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -149,6 +150,40 @@ class TrainingConfig:
         return self.chunk_size
 
 
+@dataclass(frozen=True)
+class NamedSet:
+    """Images that are measured beside the run's own; as a text ``roxford=shards/roxford5k``."""
+
+    name: str
+    shards: str
+    split: str
+    """Empty: as the data's folder says."""
+
+    def __str__(self) -> str:
+        """As `named_set` reads it."""
+        return f"{self.name}={self.shards}{f':{self.split}' if self.split else ''}"
+
+
+def named_set(text: str) -> NamedSet:
+    """The set that ``text`` names, as NAME=SHARDS or NAME=SHARDS:SPLIT.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    name, _, where = text.partition("=")
+    shards, colon, split = where.rpartition(":")
+    if not colon or "/" in split:  # that of s3://, or of a port
+        shards, colon, split = where, "", ""
+    # The name goes into those of MLflow's metrics.
+    is_named = re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII)
+    if not is_named or not shards or (colon and not split):
+        raise ValueError(
+            "evaluation.sets must be NAME=SHARDS or NAME=SHARDS:SPLIT, with names of letters, "
+            f'digits, ".", "_" and "-", as "roxford=shards/roxford5k"; got {text!r}'
+        )
+    return NamedSet(name, shards, split)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """Retrieval measured on the evaluation split; also before the first and after the last step."""
@@ -163,10 +198,27 @@ class EvaluationConfig:
     evaluations of landmarks. A trained model keeps it for all verbs."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the network in evaluations; its descriptors are ranked in float32."""
+    sets: tuple[str, ...] = ()
+    """Other images to measure beside, NAME=SHARDS or NAME=SHARDS:SPLIT, each by the protocol of its
+    folder, as `apdist evaluate` does: some that are not trained on show what training costs there.
+    Nothing is chosen by them."""
+    sets_every_steps: int = 0
+    """Steps between two measurements of sets; 0: before the first step and after the last only."""
 
     def __post_init__(self) -> None:
+        at_least("evaluation.sets_every_steps", self.sets_every_steps, 0)
+        names = [found.name for found in self.named_sets]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"evaluation.sets names two sets {twice[0]!r}; give each a name of its own"
+            )
         at_least("evaluation.every_steps", self.every_steps, 1)
         at_least("evaluation.batch_size", self.batch_size, 1)
+
+    @property
+    def named_sets(self) -> list[NamedSet]:
+        """``sets``, read."""
+        return [named_set(text) for text in self.sets]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from apdist.report.gallery import RankedImage, RankedQuery, choose_queries
 from apdist.report.gallery_picture import write_gallery_png
 from apdist.report.key_figures import key_figures, what_counted
 from apdist.report.page import page_template
+from apdist.report.set_changes import set_changes
 from apdist.retrieval.metrics import RetrievalScores
 
 __all__ = [
@@ -50,6 +51,8 @@ class Report:
     """Per training step: step, loss, binned_map, images_per_s, learning_rate."""
     evaluations: list[dict[str, Any]]
     """Per evaluation: split, step, map, recall_at_1, r_precision."""
+    sets: list[dict[str, Any]]
+    """Per measurement of a set beside the run's own: what `set_changes` takes."""
     similarities: list[dict[str, Any]]
     """Per evaluation: step, centres of bins, and the shares of positive and negative pairs."""
     notices: tuple[str, ...]
@@ -82,6 +85,7 @@ def render_report(report: Report) -> str:
         report=report,
         figures=key_figures(report.before, report.after),
         caption=what_counted(report.after),
+        changes=set_changes(report.sets),
         measures=measures,
         evaluations=[
             (row["split"], row["step"], [row.get(m.key) for m in measures]) for row in rows

@@ -162,19 +162,21 @@ def describe_views(
     progress: Callable[[int], None],
 ) -> Tensor:
     """Descriptors (n, d) of parts of images: rows of ``catalogue`` and what is cut out of each."""
-    by_row: dict[int, list[tuple[int, Box | None]]] = {}
+    seen, by_row = views_by_row(catalogue, views)
+    found = describe_images(network, seen, fit=fit, progress=progress, views=by_row)
+    return _ordered(*found)
+
+
+def views_by_row(
+    catalogue: Catalogue, views: Sequence[tuple[int, Box | None]]
+) -> tuple[Catalogue, Views]:
+    """The images of ``views`` alone, and by row among them the number and box of each view."""
+    numbered: dict[int, list[tuple[int, Box | None]]] = {}
     for number, (row, box) in enumerate(views):
-        by_row.setdefault(row, []).append((number, box))
+        numbered.setdefault(row, []).append((number, box))
     needed, places = np.unique([row for row, _ in views], return_inverse=True)
     inside = dict(zip([row for row, _ in views], places.tolist(), strict=True))
-    found = describe_images(
-        network,
-        catalogue.subset(needed),
-        fit=fit,
-        progress=progress,
-        views={inside[row]: numbered for row, numbered in by_row.items()},
-    )
-    return _ordered(*found)
+    return catalogue.subset(needed), {inside[row]: some for row, some in numbered.items()}
 
 
 def _ordered(numbers: NDArray[np.int64], descriptors: Tensor) -> Tensor:

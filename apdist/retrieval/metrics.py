@@ -156,13 +156,28 @@ def score_queries(
 
     Options and refusals are those of `score_labelled`.
     """
+    both = queries, query_labels, database, database_labels
+    return score_query_rows(*both, recall_at=recall_at, map_at=map_at).summary()
+
+
+def score_query_rows(
+    queries: Array,
+    query_labels: Array,
+    database: Array,
+    database_labels: Array,
+    *,
+    rows: slice = slice(None),
+    recall_at: Sequence[int] = RECALL_AT,
+    map_at: Sequence[int] = MAP_AT,
+) -> QueryScores:
+    """`score_queries` for the queries ``rows`` alone; the parts of several workers add up."""
     queries, query_labels = _labelled("queries", queries, "query_labels", query_labels)
     database, database_labels = _labelled("database", database, "database_labels", database_labels)
     recall_at, map_at = counts_of("recall_at", recall_at), counts_of("map_at", map_at)
     same_width(("queries", "the database"), queries, database)
     queries, query_labels = queries.to(database.device), query_labels.to(database.device)
-    ranked = ranks_of_positives(queries, query_labels, database, database_labels)
-    return _score_queries(ranked, recall_at, map_at).summary()
+    ranked = ranks_of_positives(queries[rows], query_labels[rows], database, database_labels)
+    return _score_queries(ranked, recall_at, map_at)
 
 
 def _labelled(

@@ -3,6 +3,7 @@
 Shapes: n images in the split, m of them described by this worker, d descriptor size.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from apdist.config import Config
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.images import Fit
-from apdist.data.loading.sequential import shard_names
+from apdist.data.loading.sequential import Views, shard_names
 from apdist.retrieval.describe import describe_images
 from apdist.retrieval.metrics import QueryScores, RetrievalScores, score_rows
 from apdist.training.step.collectives import Workers
@@ -39,32 +40,61 @@ def evaluate(
         workers: who take part.
         num_parts: p, each scored for itself.
     """
-    descriptors = _describe_together(network, images, fit, config, workers)
-    labels = torch.tensor(images.labels)
+    descriptors = describe_together(images, network, fit, config, workers)
     scores = [
-        _score_together(part.contiguous(), labels, workers)
+        score_labelled_together(part.contiguous(), images, workers)
         for part in descriptors.chunk(num_parts, dim=1)
     ]
     return scores if workers.rank == 0 else []
 
 
-def _score_together(descriptors: Tensor, labels: Tensor, workers: Workers) -> RetrievalScores:
-    """Scores of all ``descriptors`` (n, d); each worker ranks its share of the queries."""
-    shares = [len(labels) * rank // workers.size for rank in range(workers.size + 1)]
-    own = score_rows(descriptors, labels, slice(*shares[workers.rank : workers.rank + 2]))
+def score_labelled_together(
+    descriptors: Tensor, images: Catalogue, workers: Workers
+) -> RetrievalScores:
+    """Scores of all ``descriptors`` (n, d), each a query against the rest; on every worker."""
+    labels = torch.tensor(images.labels)
+    return score_together(
+        lambda rows: score_rows(descriptors, labels, rows), len(labels), descriptors.device, workers
+    )
+
+
+def score_together(
+    score: Callable[[slice], QueryScores], num_queries: int, device: torch.device, workers: Workers
+) -> RetrievalScores:
+    """Scores of all queries, on every worker; each has ``score`` rank its share of them.
+
+    Raises:
+        ValueError: no query has a positive; on all workers.
+    """
+    shares = [num_queries * rank // workers.size for rank in range(workers.size + 1)]
+    own = score(slice(*shares[workers.rank : workers.rank + 2]))
     sizes = [stop - start for start, stop in pairwise(shares)]
-    values = workers.gather_rows(own.values.to(descriptors.device), sizes).cpu()
-    curve = workers.sum(own.curve.to(descriptors.device)).cpu()
+    values = workers.gather_rows(own.values.to(device), sizes).cpu()
+    curve = workers.sum(own.curve.to(device)).cpu()
     # Equal on all workers, so that all raise if no query has a positive.
     return QueryScores(own.names, values, curve).summary()
 
 
-def _describe_together(
-    network: nn.Module, split: Catalogue, fit: Fit, config: Config, workers: Workers
+def describe_together(
+    images: Catalogue,
+    network: nn.Module,
+    fit: Fit,
+    config: Config,
+    workers: Workers,
+    views: Views | None = None,
 ) -> Tensor:
-    """Descriptors (n, p d) by row of the split, on every worker; each describes some shards."""
+    """Descriptors (n, p d) by row, on every worker; each describes some shards.
+
+    Args:
+        images: to be described.
+        network: as `evaluate` has it.
+        fit: how they are resized.
+        config: of the run.
+        workers: who take part.
+        views: n parts of images in place of them, by their numbers.
+    """
     device = next(network.parameters()).device
-    shards, size = shard_names(split), config.evaluation.batch_size
+    shards, size = shard_names(images), config.evaluation.batch_size
     own = shards[workers.rank :: workers.size]
 
     def go_on(has_images: bool) -> bool:
@@ -72,11 +102,12 @@ def _describe_together(
 
     rows, descriptors = describe_images(
         network,
-        split,
+        images,
         fit=fit,
         batch_size=size,
         num_threads=config.data.num_decoders,
         shards=own,
+        views=views,
         bf16=config.evaluation.precision == "bf16",
         go_on=go_on if any(map(is_sharded, network.modules())) else None,
     )

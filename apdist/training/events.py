@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin
 
-from apdist.figures import EVALUATION, STEP, TERM, logged_keys
+from apdist.figures import EVALUATION, STEP, TERM, figures_of_sets, logged_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +129,30 @@ class Evaluated(_Kept):
     """How far the weights lay on the way from the start to the trained ones."""
     weights: str = ""
     """Name of the file that keeps them, where they are chosen so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetMeasured(_Kept):
+    """One of ``evaluation.sets`` was measured."""
+
+    kind = "set"
+    known = frozenset(figures_of_sets())
+    name: str
+    protocol: str
+    data: str
+    """Hash of what is measured on: figures of one hash can be compared."""
+    num_queries: int
+    figures: dict[str, float]
+    """The main one of each part comes first."""
+    seconds: float
+    of_step: int = -1
+    """Steps after which the network had the measured weights; -1: those done by then."""
+    blend: float = 1.0
+    """How far the weights lay on the way from the start to the trained ones."""
+
+    def is_of(self, other: "SetMeasured") -> bool:
+        """Whether both are of one set, with the same images."""
+        return (self.name, self.data) == (other.name, other.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +277,7 @@ Event = (
     | Started
     | StepDone
     | Evaluated
+    | SetMeasured
     | Similarities
     | ChunksResized
     | Noticed

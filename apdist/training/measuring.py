@@ -2,7 +2,7 @@
 
 As the training goes on the watched split is measured: held-out images, by which weights are chosen.
 The evaluation split is measured before the first step and with the chosen weights after the last;
-where no images are held out it is watched itself, and nothing is chosen.
+where no images are held out it is watched itself, and nothing is chosen. Sets are measured beside.
 """
 
 import time
@@ -33,6 +33,7 @@ from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.run_folder.kept_weights import CHOSEN, START
 from apdist.training.run_folder.runs import evaluation_name
+from apdist.training.sets import Sets
 from apdist.training.step.sharding import divide_again, whole
 
 
@@ -74,6 +75,8 @@ class Measuring:
         split = "" if validation is None else self.watched
         self.choice = Choice(split, config.training.patience, keeper.history)
         self._ways = Ways(network, config.training.blend, self._start())
+        self._way = self._last_way()
+        self.sets = Sets(config, keeper, network, self.fit, tell)
         self._agree()
 
     def begin(self, step: int) -> None:
@@ -83,12 +86,17 @@ class Measuring:
             is_due = self.is_due(step) if split == self.watched else is_new
             if is_due and not self._was_measured(split, step):
                 self._measure(split, step)
+        if not self._is_end(step):
+            self._measure_sets(step)
 
     def at(self, step: int) -> bool:
-        """Measure the watched split, if it is time to; whether it was."""
-        if not self.is_due(step) or not self.watched:
-            return False
-        self._measure(self.watched, step)
+        """Measure the watched split and the sets, if it is time to; whether one of them was."""
+        is_watched = self.is_due(step) and bool(self.watched)
+        if is_watched:
+            self._measure(self.watched, step)
+        if self._is_end(step) or not self.sets.is_due(step):
+            return is_watched
+        self._measure_sets(step)
         return True
 
     @contextmanager
@@ -113,7 +121,28 @@ class Measuring:
         if split and split != self.watched and not self._was_measured(split, step):
             with self.keeper.during(f"evaluating {split} at the end"):
                 self._tell(split, step, self._scores(split), choice.blend, of_step=choice.step)
+        self.sets.at(step, choice.blend, of_step=choice.step, is_end=True)
         return choice
+
+    def _is_end(self, step: int) -> bool:
+        """Whether what is measured now waits for the chosen weights."""
+        return step == self.config.training.steps or self.is_enough
+
+    def _measure_sets(self, step: int) -> None:
+        way = self._way if step else 1.0  # at the start all are one
+        with self.mean.shown(), self._ways.shown(way):
+            self.sets.at(step, way)
+
+    def _last_way(self) -> float:
+        """That by which the watched split was measured best the last time, or the first."""
+        ways = self._ways.ways
+        seen = [
+            event.blend
+            for event in self.keeper.history
+            if isinstance(event, Evaluated) and event.split == self.watched and event.step
+        ]
+        place = ways.index(seen[-1]) if seen and seen[-1] in ways else 0
+        return ways[self.workers.gather_numbers(place, self.device)[0]]
 
     def _measure(self, split: str, step: int) -> None:
         with self.keeper.during(f"evaluating step {step}"):
@@ -127,6 +156,7 @@ class Measuring:
             place = found.index(max(found)) if scores else 0
             place = self.workers.gather_numbers(place, self.device)[0]
             way, name = ways.ways[place], ""
+            self._way = way if step else self._way
             is_kept = bool(scores) and bool(self.choice.split) and self._is_no_worse(scores[place])
             if self.choice.split and self._is_known(is_kept):
                 with self.mean.shown(), ways.shown(way):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from apdist.training.events import Evaluated, StepDone
+from apdist.training.events import Evaluated, SetMeasured, StepDone
 from apdist.training.run_folder.history import Kept
 
 _PARTS = {
@@ -67,7 +67,8 @@ def time_spent(history: Sequence[Kept]) -> TimeSpent:
     seconds = {
         part: sum(f.get(key, 0.0) for f in steps for key in keys) for part, keys in _PARTS.items()
     }
-    seconds["evaluation"] = sum(e.seconds for e in history if isinstance(e, Evaluated))
+    measured = [e for e in history if isinstance(e, Evaluated | SetMeasured)]
+    seconds["evaluation"] = sum(event.seconds for event in measured)
     whole = sum(f.get("seconds", 0.0) + f.get("stalled_s", 0.0) for f in steps)
     inside = sum(seconds[part] for part in _PARTS)
     seconds["the rest of the steps"] = max(0.0, whole - inside)

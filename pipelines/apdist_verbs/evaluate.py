@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.data import storage
 from apdist.figures import EVALUATION, Seen, measure
+from apdist.retrieval.protocols.choosing import Protocol, Wanted, choose
 from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.making import AS_THEY_ARE, PLAIN, SHARED, Expansion, Making
-from apdist_verbs.measure.choosing import Protocol, Wanted, choose
 from apdist_verbs.start.checks import check_evaluation_split, refuse_unwritable
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next

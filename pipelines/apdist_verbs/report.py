@@ -13,7 +13,15 @@ from apdist.config import flatten
 from apdist.config.values import shown
 from apdist.data import storage
 from apdist.data.text import without_secrets
-from apdist.training.events import Ended, Evaluated, Noticed, Similarities, StepDone, to_json
+from apdist.training.events import (
+    Ended,
+    Evaluated,
+    Noticed,
+    SetMeasured,
+    Similarities,
+    StepDone,
+    to_json,
+)
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
@@ -181,6 +189,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
         after=after,
         history=[to_json(step) for step in steps],
         evaluations=[measured(event) for event in run.of_kind(Evaluated)],
+        sets=[to_json(event) for event in run.of_kind(SetMeasured)],
         similarities=[to_json(event) for event in run.of_kind(Similarities)],
         notices=tuple(f"Step {event.step}: {event.text}" for event in run.of_kind(Noticed)),
         gallery=gallery,

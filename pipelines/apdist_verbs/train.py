@@ -31,6 +31,7 @@ from apdist_verbs.start.checks import (
     check_evaluation_split,
     check_images,
     check_new_run,
+    check_sets,
     check_start,
     check_training_split,
     warn_of_no_effect,
@@ -138,6 +139,7 @@ def check_data(config: Config) -> str:
     refuse_unchoosable(config, 0 if held_out is None else len(held_out))
     if held_out is not None:
         check_evaluation_split(held_out, validation_name(config.data))
+    check_sets(config)
     images = training_images(catalogue, config.data, seed)
     check_training_split(images, config.data.train_split)
     facts = build_plan(images.labels, config).summary
@@ -265,6 +267,13 @@ def with_absolute_paths(config: Config) -> Config:
             config.data,
             shards=storage.absolute(config.data.shards),
             exclude=config.data.exclude and storage.absolute(config.data.exclude),
+        ),
+        evaluation=dataclasses.replace(
+            config.evaluation,
+            sets=tuple(
+                str(dataclasses.replace(found, shards=storage.absolute(found.shards)))
+                for found in config.evaluation.named_sets
+            ),
         ),
         run=dataclasses.replace(config.run, output=storage.absolute(config.run.output)),
         model=dataclasses.replace(

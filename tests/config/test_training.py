@@ -3,6 +3,7 @@
 import pytest
 
 from apdist.config import Config, override
+from apdist.config.training import named_set
 
 
 @pytest.mark.parametrize(
@@ -31,9 +32,32 @@ from apdist.config import Config, override
             "training.milestone_factor must be positive, got nan",
         ),
         ({"evaluation.every_steps": 0}, "evaluation.every_steps must be at least 1"),
+        ({"evaluation.sets_every_steps": -1}, "evaluation.sets_every_steps must be at least 0"),
+        ({"evaluation.sets": ["shards/a"]}, "NAME=SHARDS or NAME=SHARDS:SPLIT.*got 'shards/a'"),
+        ({"evaluation.sets": ["a="]}, "NAME=SHARDS or NAME=SHARDS:SPLIT.*got 'a='"),
+        ({"evaluation.sets": ["a=b:"]}, "NAME=SHARDS or NAME=SHARDS:SPLIT.*got 'a=b:'"),
+        ({"evaluation.sets": ["a b=c"]}, "with names of letters.*got 'a b=c'"),
+        ({"evaluation.sets": ["a=b", "a=c"]}, "evaluation.sets names two sets 'a'"),
         ({"checkpoint.keep": 0}, "checkpoint.keep must be at least 1"),
     ],
 )
 def test_a_bad_option_is_refused_with_its_name(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         override(Config(), change)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "shards", "split"),
+    [
+        ("grocery=shards/grocery:test", "grocery", "shards/grocery", "test"),
+        ("ro-1.x_2=shards/roxford5k", "ro-1.x_2", "shards/roxford5k", ""),
+        ("a=s3://bucket/a", "a", "s3://bucket/a", ""),
+        ("a=s3://bucket/a=b:test", "a", "s3://bucket/a=b", "test"),
+        ("a=http://host:8000/a", "a", "http://host:8000/a", ""),
+    ],
+)
+def test_a_set_has_a_name_and_a_place(text: str, name: str, shards: str, split: str) -> None:
+    found = named_set(text)
+    assert (found.name, found.shards, found.split) == (name, shards, split)
+    assert str(found) == text
+    assert override(Config(), {"evaluation.sets": [text]}).evaluation.named_sets == [found]

@@ -98,6 +98,12 @@ def report(label: str = "apple") -> Report:
                 for t in (0, 10, 20, 30)
             ),
         ],
+        sets=[
+            {"name": label, "protocol": "revisited", "data": "abc", "num_queries": 70}
+            | {"step": t, "of_step": of_step, "medium/map_trapezoid": 0.5 - t / 100}
+            | {"medium/precision_at_1": 0.5 + t / 100}
+            for t, of_step in ((0, -1), (10, -1), (30, 20))
+        ],
         similarities=[
             {"step": t, "centres": [1.0, 0.0, -1.0], "positive": [t / 9, 1 - t / 9, 0.0]}
             | {"negative": [0.0, 0.5, 0.5]}

@@ -37,6 +37,8 @@ def test_the_page_shows_figures_settings_facts_and_commands() -> None:
         "Evaluation",
         "Throughput",
         "Worst queries",
+        "Other sets, first against last",
+        "apple (revisited, 70 queries): mAP (trapezoid), medium fell by 0.3000",
         "0.583",
         "0.910",
         "60 queries counted. mAP@k divides by min(k, number of positives).",

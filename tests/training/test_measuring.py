@@ -11,7 +11,7 @@ from torch import Tensor
 
 from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import Catalogue
-from apdist.training.events import Ended, Evaluated, Event, StepDone
+from apdist.training.events import Ended, Evaluated, Event, SetMeasured, StepDone
 from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.measuring import Measuring
@@ -20,6 +20,8 @@ from apdist.training.run_folder.kept_weights import FOLDER
 from apdist.training.run_folder.pages import read_pages
 from apdist.training.run_folder.runs import Run, create_run, whole_history
 from apdist.training.worker import train
+from tests.pipelines.measure.scenes import write_scenes
+from tests.training.test_sets import write_divided
 from tests.workers import on_workers
 
 CPU = torch.device("cpu")
@@ -156,17 +158,26 @@ def saved_by_two(config: Config) -> dict[str, Any]:
     return {"history": gone_on(run)}
 
 
-def test_workers_with_sharded_parameters_choose_as_one_alone(small_config: Config) -> None:
+def test_workers_with_sharded_parameters_choose_and_measure_as_one_alone(
+    small_config: Config, tmp_path: Path
+) -> None:
+    write_scenes(tmp_path / "scenes")
+    write_divided(str(tmp_path / "divided"))
+    sets = {"small": f"{small_config.data.shards}:test"}
+    sets |= {name: str(tmp_path / name) for name in ("scenes", "divided")}
     changes = HELD_OUT | {"training.ema": 0.8, "training.blend": [0.5, 1.0]}
-    changes |= {"training.steps": 3}
+    changes |= {"training.steps": 3, "evaluation.sets_every_steps": 2}
+    changes |= {"evaluation.sets": [f"{name}={shards}" for name, shards in sets.items()]}
     alone = begun(small_config, changes, "one")
     expected = gone_on(alone)
     sharded = {"training.parameters": "sharded", "ray.num_workers": 2}
     together = begun(small_config, changes | sharded, "two")
     history = on_workers(2, saved_by_two, together.config)[0]["history"]
     assert measured(history) == measured(expected)
+    of_sets = [(e.name, e.step) for e in history if isinstance(e, SetMeasured)]
+    assert of_sets == [(name, step) for step in (0, 2, 3) for name in sets]
     for one, two in zip(expected, history, strict=True):
-        if isinstance(one, Evaluated):
+        if isinstance(one, Evaluated | SetMeasured):
             assert one.blend == two.blend
             assert one.figures == pytest.approx(two.figures, abs=1e-6)
     first, second = weights(alone), weights(together)

@@ -1,9 +1,14 @@
 """Where the time of a run went, and what is advised."""
 
+from typing import Any
+
 import pytest
 
-from apdist.training.events import Evaluated, StepDone
+from apdist.training.events import Evaluated, SetMeasured, StepDone
 from apdist.training.time_spent import time_spent
+
+SET: dict[str, Any] = {"name": "a", "protocol": "labelled", "data": "x", "num_queries": 1}
+SET |= {"figures": {}}
 
 
 def step(**figures: float) -> StepDone:
@@ -16,7 +21,8 @@ def test_the_time_of_steps_and_evaluations_is_told_by_its_parts_the_largest_firs
             seconds=4.0, waited_s=0.5, describe_s=1.0, backprop_s=1.5, exchange_s=0.25, score_s=0.25
         ),
         step(seconds=4.0, waited_s=0.5, describe_s=2.5, score_s=0.25, stalled_s=1.0),
-        Evaluated(step=2, split="test", figures={}, seconds=1.0),
+        Evaluated(step=2, split="test", figures={}, seconds=0.75),
+        SetMeasured(step=2, **SET, seconds=0.25),
         step(host_peak_mib=512.0, device_peak_mib=2048.0),
         step(host_peak_mib=1024.0),
     ]

@@ -22,7 +22,7 @@ from apdist.retrieval.protocols.judging import JudgedRows
 from apdist.retrieval.protocols.rules import Ranks, rule
 
 GRADED = {"easy": ("easy",), "medium": ("easy", "hard"), "hard": ("hard",)}
-UNGRADED = {"all": ("positives",)}
+UNGRADED: dict[str, tuple[str, ...]] = {"all": ("positives",)}
 FIGURES: dict[str, tuple[str, ...]] = {
     "revisited": ("map_trapezoid", "precision_at_1", "precision_at_5", "precision_at_10"),
     "classic": ("map_trapezoid", "map"),
@@ -71,9 +71,10 @@ def score_parts(
     Raises:
         ValueError: a part in which no query has a positive.
     """
+    refuse_unanswerable(ground_truth, judged)
     keys = keys or FIGURES[ground_truth.protocol]
     found = []
-    for part, names in (GRADED if ground_truth.is_graded else UNGRADED).items():
+    for part, names in _parts(ground_truth).items():
         values = np.full((len(judged), len(keys)), np.nan)  # (q, number of figures)
         for number, rows in enumerate(judged):
             positives = rows.of(names)
@@ -85,11 +86,25 @@ def score_parts(
     return found
 
 
+def refuse_unanswerable(ground_truth: GroundTruth, judged: Sequence[JudgedRows]) -> None:
+    """Refuse a part of the protocol in which no query has a positive.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for part, names in _parts(ground_truth).items():
+        if not any(rows.of(names) for rows in judged):
+            kind = "positive" if part == "all" else f"{part} positive"
+            raise ValueError(f"no query of the ground truth has a {kind}; check the file")
+
+
+def _parts(ground_truth: GroundTruth) -> dict[str, tuple[str, ...]]:
+    """The lists of positives that count in each part."""
+    return GRADED if ground_truth.is_graded else UNGRADED
+
+
 def _means(part: str, keys: tuple[str, ...], values: np.ndarray) -> JudgedScores:
     answerable = ~np.isnan(values[:, 0])
-    if not answerable.any():
-        kind = "positive" if part == "all" else f"{part} positive"
-        raise ValueError(f"no query of the ground truth has a {kind}; check the file")
     means = values[answerable].mean(axis=0).tolist()
     return JudgedScores(
         part=part,

@@ -10,13 +10,14 @@ from apdist.training.events import (
     Evaluated,
     Noticed,
     Restarted,
+    SetMeasured,
     Similarities,
     StepDone,
     from_json,
     to_json,
 )
 
-Kept = StepDone | Evaluated | Similarities | Noticed | Restarted | Ended
+Kept = StepDone | Evaluated | SetMeasured | Similarities | Noticed | Restarted | Ended
 """Events of a step; everything else is told once and forgotten."""
 
 
@@ -41,6 +42,8 @@ def _same(event: Kept, other: Kept) -> bool:
         return event.topic == other.topic
     if isinstance(event, Evaluated) and isinstance(other, Evaluated):
         return event.split == other.split
+    if isinstance(event, SetMeasured) and isinstance(other, SetMeasured):
+        return event.is_of(other)
     return type(event) is type(other)
 
 

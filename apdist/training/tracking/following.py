@@ -15,6 +15,7 @@ from apdist.training.events import (
     Event,
     Noticed,
     Restarted,
+    SetMeasured,
     Started,
     StepDone,
 )
@@ -92,6 +93,10 @@ class Follower:
                 figures = event.figures | {"seconds": event.seconds, "step": event.step}
                 kind = "eval" if event.split == self.run.config.data.eval_split else "validation"
                 named = {f"{kind}_{key}": value for key, value in figures.items()}
+                self.tracker.log_metrics(named, event.step, event.time_ms)
+            elif isinstance(event, SetMeasured):
+                figures = event.figures | {"seconds": event.seconds}
+                named = {f"set/{event.name}/{key}": value for key, value in figures.items()}
                 self.tracker.log_metrics(named, event.step, event.time_ms)
             elif isinstance(event, Noticed):
                 told = f"step {event.step}: {event.text}"

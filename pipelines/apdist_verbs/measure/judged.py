@@ -5,21 +5,16 @@ Shapes: q queries, d descriptor size.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from apdist.arrays import Array
 from apdist.data import storage
-from apdist.data.catalogue.catalogue import Catalogue, codes_and_names, read_catalogue
-from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth, JudgedQuery
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
+from apdist.data.ground_truth.ground_truth import GroundTruth
 from apdist.retrieval.protocols.distractors import DescriptorTables, open_tables
-from apdist.retrieval.protocols.judging import refuse_missing, rows_of_keys
+from apdist.retrieval.protocols.queries import views_of_queries
 from apdist.retrieval.protocols.searching import score_judged
 from apdist_verbs.described import split_of
 from apdist_verbs.extract import CONTENTS
@@ -28,11 +23,7 @@ from apdist_verbs.terminal.console import counted
 from apdist_verbs.terminal.progress import phase, progress_bar
 
 if TYPE_CHECKING:
-    from apdist.data.images import Box
     from apdist_verbs.measure.source import Source
-
-LEAST_INSIDE = 0.9
-"""Share of a box that lies in its image; less means that boxes and images are of two sizes."""
 
 
 def measure_judged(
@@ -51,18 +42,13 @@ def measure_judged(
     """
     with phase("reading the catalogue"):
         catalogue = read_catalogue(source.shards)
-        ground_truth = by_keys(ground_truth, catalogue)
-        rows = query_rows(ground_truth, catalogue, (query_split, gallery_split))
-        check_boxes(ground_truth, catalogue, rows)
         gallery = split_of(source.run.config, source.shards, gallery_split)
         keys = gallery.column("key").to_pylist()
-        rows_of_keys(ground_truth, keys)  # refuses before anything is described
+        splits = query_split, gallery_split
+        ground_truth, views = views_of_queries(ground_truth, catalogue, keys, splits)
         uri = distractors and storage.absolute(distractors)
         refuse_own_images(uri, catalogue)
         source.expansion.refuse_too_many(len(keys), 1 if uri else 0)
-    views: list[tuple[int, Box | None]] = [
-        (row, query.box) for row, query in zip(rows, ground_truth.queries, strict=True)
-    ]
     queries = source.views(catalogue, "queries", views)
     tables = None
     if uri:
@@ -84,10 +70,10 @@ def measure_judged(
     cropped = sum(query.box is not None for query in ground_truth.queries)
     return Measured(
         protocol=ground_truth.protocol,
-        title=f"{source.run.name}: {counted(len(rows), 'query', 'queries')} against "
+        title=f"{source.run.name}: {counted(len(views), 'query', 'queries')} against "
         f"{len(keys) + num_more:,} images",
         lines=judged_lines(parts),
-        num_queries=len(rows),
+        num_queries=len(views),
         num_queries_without_positive={s.part: s.num_queries_without_positive for s in parts},
         facts={
             **source.facts(),
@@ -96,7 +82,7 @@ def measure_judged(
             "num_images": len(keys),
             "num_distractors": num_more,
         },
-        notes=list(_notes(cropped, len(rows), num_more)),
+        notes=list(_notes(cropped, len(views), num_more)),
     )
 
 
@@ -135,81 +121,3 @@ def _told(tables: DescriptorTables, update: object) -> Iterator[Array]:
         done += len(part)
         assert callable(update)
         update(done)
-
-
-def by_keys(ground_truth: GroundTruth, catalogue: Catalogue) -> GroundTruth:
-    """``ground_truth`` with the keys of images that it names as their source, as persons do."""
-    names = {name for query in ground_truth.queries for name in (query.key, *query.judged())}
-    keys = catalogue.column("key")
-    known = pc.filter(keys, pc.is_in(keys, pa.array(names, pa.string()))).to_pylist()
-    sources = catalogue.column("source")
-    rows = np.flatnonzero(pc.is_in(sources, pa.array(names - {*known}, pa.string())).to_numpy())
-    pairs = zip(sources.take(rows).to_pylist(), keys.take(rows).to_pylist(), strict=True)
-    found = dict(pairs)
-    if len(found) < len(rows):
-        return ground_truth  # one name for several images is none
-    return dataclasses.replace(
-        ground_truth, queries=tuple(_renamed(query, found) for query in ground_truth.queries)
-    )
-
-
-def _renamed(query: JudgedQuery, keys: Mapping[str, str]) -> JudgedQuery:
-    lists = {name: tuple(keys.get(n, n) for n in getattr(query, name)) for name in JUDGEMENTS}
-    return dataclasses.replace(query, key=keys.get(query.key, query.key), **lists)
-
-
-def query_rows(ground_truth: GroundTruth, catalogue: Catalogue, splits: Sequence[str]) -> list[int]:
-    """Row of each query's image, first of all in these ``splits``, then in any.
-
-    Raises:
-        ValueError: there is none, or several images have its key.
-    """
-    wanted = list(dict.fromkeys(query.key for query in ground_truth.queries))
-    column = catalogue.column("key")
-    found = np.flatnonzero(pc.is_in(column, pa.array(wanted, pa.string())).to_numpy())
-    codes, names = codes_and_names(catalogue.column("split"))
-    order = {name: place for place, name in enumerate(splits)}
-    best: dict[str, list[tuple[int, int]]] = {}
-    for row, key in zip(found.tolist(), column.take(found).to_pylist(), strict=True):
-        place = order.get(names[codes[row]], len(order))
-        best.setdefault(key, []).append((place, row))
-    some = dict.fromkeys(best, 0) or _some(column)
-    refuse_missing(wanted, some, "asks with", "the shards")
-    rows = {}
-    for key, places in best.items():
-        first = min(places)
-        if sum(place == first[0] for place, _ in places) > 1:
-            raise ValueError(
-                f"several images have the key {key!r} of a query; give images keys of their own: "
-                "prepare them again"
-            )
-        rows[key] = first[1]
-    return [rows[query.key] for query in ground_truth.queries]
-
-
-def _some(column: pa.ChunkedArray) -> dict[str, int]:
-    return dict.fromkeys(column.to_pylist(), 0)
-
-
-def check_boxes(ground_truth: GroundTruth, catalogue: Catalogue, rows: Sequence[int]) -> None:
-    """Refuse boxes of images of another size, as after they were made smaller.
-
-    Raises:
-        ValueError: a tenth or more of a box lies outside of its image; the first one.
-    """
-    sizes: Iterable[tuple[int, int]] = zip(
-        *(catalogue.column(name).take(list(rows)).to_pylist() for name in ("width", "height")),
-        strict=True,
-    )
-    for query, (width, height) in zip(ground_truth.queries, sizes, strict=True):
-        if query.box is None:
-            continue
-        left, top, right, bottom = query.box
-        across = max(0.0, min(right, width) - max(left, 0))
-        down = max(0.0, min(bottom, height) - max(top, 0))
-        if across * down < LEAST_INSIDE * (right - left) * (bottom - top):
-            raise ValueError(
-                f"the box {query.box} of query {query.key!r} reaches out of its image of {width} x "
-                f"{height} pixels; boxes are in pixels of the image as it is in the shards: "
-                "prepare the images in their own size"
-            )

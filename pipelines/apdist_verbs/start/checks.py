@@ -134,6 +134,26 @@ def check_evaluation_split(images: Catalogue, split: str) -> None:
         )
 
 
+def check_sets(config: Config) -> None:
+    """Refuse sets that cannot be measured beside the training.
+
+    Raises:
+        ValueError: shards or split are not there, the ground truth does not fit the images, or no
+            query has a positive.
+    """
+    if not config.evaluation.sets:
+        return
+    from apdist.training.sets import open_set
+
+    for wanted in config.evaluation.named_sets:
+        found = open_set(wanted, config)
+        if found.protocol == "labelled":
+            try:
+                check_evaluation_split(found.images, found.split)
+            except ValueError as error:
+                raise ValueError(f"evaluation.sets {found.name}: {error}") from error
+
+
 def check_images(network: DescriptorNet, side: int, resize: Resize) -> None:
     """Refuse images that the network does not take; warn of pixels that it was not trained with.
 
@@ -201,7 +221,9 @@ def check_memory(config: Config) -> None:
     batch = -(-config.training.batch_size // workers)
     wanted = config.training.chunk_size
     chunk = 1 if wanted == "auto" else min(wanted, batch)
-    describing = config.evaluation.batch_size if config.data.eval_split else 0
+    describing = (
+        config.evaluation.batch_size if config.data.eval_split or config.evaluation.sets else 0
+    )
     needed = {
         f"{batch} images of a batch": (batch + FLOAT_BYTES * chunk) * pixels,
         f"{describing} images of an evaluation (evaluation.batch_size)": describing

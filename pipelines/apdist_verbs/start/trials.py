@@ -22,6 +22,7 @@ from apdist.training.events import (
     FromTrial,
     Noticed,
     PhaseBegan,
+    SetMeasured,
     Started,
     StepDone,
     TrialStarted,
@@ -105,7 +106,7 @@ class TrialScreen(Screen):
 
     def __call__(self, event: Event) -> None:
         """Show one event of the trial."""
-        if isinstance(event, Evaluated | Ended):
+        if isinstance(event, Evaluated | SetMeasured | Ended):
             say(f"trial {self.trial}: {measured(event)}")
         elif isinstance(event, Failed):
             warn(f"trial {self.trial}: {event.text}")

@@ -1,6 +1,6 @@
 """What a person sees of a training: a listener of `cluster.watch`."""
 
-from apdist.figures import EVALUATION, STEP, texts
+from apdist.figures import EVALUATION, STEP, figures_of_sets, main_keys, texts
 from apdist.training.events import (
     CheckpointWritten,
     ChunksResized,
@@ -11,6 +11,7 @@ from apdist.training.events import (
     Noticed,
     PhaseBegan,
     Restarted,
+    SetMeasured,
     Similarities,
     Started,
     StepDone,
@@ -41,7 +42,7 @@ class Screen:
         match event:
             case Started() | PhaseBegan() | StepDone():
                 self.move(event)
-            case Evaluated() | Ended() | Restarted():
+            case Evaluated() | SetMeasured() | Ended() | Restarted():
                 say(measured(event))
             case Noticed():
                 self.notice(event)
@@ -88,15 +89,19 @@ class Screen:
         self.topics.add(event.topic)
 
 
-def measured(event: Evaluated | Ended | Restarted) -> str:
+def measured(event: Evaluated | SetMeasured | Ended | Restarted) -> str:
     """What was found or happened, in a line."""
     if isinstance(event, Restarted):
         return str(event)
     if isinstance(event, Ended):
         early = f"ended early, after step {event.step}: patience is out; " if event.is_early else ""
         return f"{early}weights: {event.weights}"
-    found = ", ".join(texts(EVALUATION, event.figures))
-    blend = f" (blend {event.blend:g})" if event.blend != 1 else ""
-    kept = ", kept" if event.weights and event.step else ""
     when = f"step {event.step}" if event.of_step < 0 else f"weights of step {event.of_step}"
+    blend = f" (blend {event.blend:g})" if event.blend != 1 else ""
+    if isinstance(event, SetMeasured):
+        labels = figures_of_sets()
+        main = [f"{labels[key]} {event.figures[key]:.4f}" for key in main_keys(event.figures)]
+        return f"{when}: set {event.name} ({event.protocol}) {'; '.join(main)}{blend}"
+    found = ", ".join(texts(EVALUATION, event.figures))
+    kept = ", kept" if event.weights and event.step else ""
     return f"{when}: {event.split} {found}{blend}{kept}"

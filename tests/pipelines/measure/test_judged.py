@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from apdist.data.catalogue.catalogue import Catalogue
-from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
+from apdist.data.ground_truth.ground_truth import GroundTruth
 from apdist.data.ground_truth.ground_truth_file import write_ground_truth
 from apdist.data.images import evaluation_image
 from apdist.data.loading.reader import ImageReader, read_images
@@ -20,7 +20,6 @@ from apdist.model.pretrained import load_model
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.__main__ import main
 from apdist_verbs.extract import CONTENTS
-from apdist_verbs.measure.judged import by_keys, query_rows
 from tests.pipelines.measure.scenes import LETTERS, untrained_run, write_scenes
 from tests.retrieval.protocols.test_distractors import write as write_table
 
@@ -159,33 +158,3 @@ def test_a_ground_truth_of_other_images_is_refused_before_anything_is_described(
         changed = GroundTruth(protocol="revisited", queries=(dataclasses.replace(first, **change),))
         said = refused(replica, capsys, "--ground-truth", replica.file(changed))
         assert message in said
-
-
-def renamed(catalogue: Catalogue, column: str, change: dict[str, str]) -> Catalogue:
-    table = catalogue.table
-    names = [change.get(name, name) for name in table[column].to_pylist()]
-    return Catalogue("", table.set_column(table.schema.get_field_index(column), column, [names]))
-
-
-def asking(key: str, positive: str = "easy01") -> GroundTruth:
-    queries = (JudgedQuery(key=key, positives=(positive,)),)
-    return GroundTruth(protocol="holidays", queries=queries)
-
-
-def test_queries_are_looked_for_in_their_split_first(replica: Replica) -> None:
-    names = replica.catalogue.column("key").to_pylist()
-    twice = renamed(replica.catalogue, "key", {"easy00": "q1"})
-    assert query_rows(asking("q1"), twice, ("query", "database")) == [names.index("q1")]
-    assert query_rows(asking("q1"), twice, ("database",)) == [names.index("easy00")]
-    in_one_split = renamed(replica.catalogue, "key", {"q2": "q1"})
-    with pytest.raises(ValueError, match="several images have the key 'q1' of a query"):
-        query_rows(asking("q1"), in_one_split, ("query",))
-
-
-def test_images_may_be_named_as_the_person_knows_them(replica: Replica) -> None:
-    sources = {"q0": "my/q 0.jpg", "easy01": "my/first.jpg"}
-    images = renamed(replica.catalogue, "source", sources)
-    assert by_keys(asking("my/q 0.jpg", "my/first.jpg"), images) == asking("q0")
-    assert by_keys(asking("q0"), images) == asking("q0")
-    unclear = renamed(images, "source", {"hard00": "my/first.jpg"})
-    assert by_keys(asking("q0", "my/first.jpg"), unclear) == asking("q0", "my/first.jpg")

@@ -7,11 +7,13 @@ import pytest
 
 from apdist.config import Config, LossConfig, ModelConfig, override
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
+from apdist.data.preparing.shards import Item, write_shards
 from apdist.model.descriptor import DescriptorNet
 from apdist_verbs.start.checks import (
     check_evaluation_split,
     check_images,
     check_memory,
+    check_sets,
     check_start,
     check_training_split,
     refuse_unwritable,
@@ -19,6 +21,7 @@ from apdist_verbs.start.checks import (
     warn_of_no_effect,
 )
 from apdist_verbs.start.start import read_start
+from tests.pictures import encode_picture, refuse
 from tests.tiny_models import SIDE as TINY_SIDE
 from tests.tiny_models import save_preprocessor, save_tiny
 
@@ -33,6 +36,14 @@ def of_classes(catalogue: Catalogue, *sizes: int) -> Catalogue:
     labels = catalogue.labels
     rows = [np.flatnonzero(labels == label)[:n] for label, n in enumerate(sizes)]
     return catalogue.subset(np.concatenate(rows))
+
+
+def test_a_set_that_every_order_of_solves_is_refused_by_its_name(tmp_path: Path) -> None:
+    items = [Item(f"{n}.png", 0, "one", "test", content=(0, n)) for n in range(3)]
+    write_shards(items, encode_picture, str(tmp_path), shard_bytes=10**6, on_refused=refuse)
+    config = override(Config(), {"evaluation.sets": [f"alike={tmp_path}"]})
+    with pytest.raises(ValueError, match="evaluation.sets alike: .* 3 images of 1 class"):
+        check_sets(config)
 
 
 def test_a_split_without_a_possible_query_is_refused(catalogue: Catalogue) -> None:

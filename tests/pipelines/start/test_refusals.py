@@ -46,6 +46,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"train glyphs {SMALL} --data.cache-dir file", "data.cache_dir file is a file"),
         (f"train glyphs {SMALL} --data.image-size 32768", "data.image_size 32768: .* GiB"),
         (f"train glyphs {SMALL} --data.eval-split val", "split 'val' is not in"),
+        (f"train glyphs {SMALL} --evaluation.sets a", "evaluation.sets must be NAME=SHARDS"),
+        (
+            f"train glyphs {SMALL} --evaluation.sets a=shards b=nowhere",
+            "evaluation.sets b: /.*/here/nowhere/index.parquet does not exist",
+        ),
+        (
+            f"train glyphs {SMALL} --evaluation.sets a=shards:tset",
+            "evaluation.sets a: split 'tset' is not in .*; it has test",
+        ),
         (f"train glyphs {SMALL} --training.batch-size 512", "use --training.batch-size 48 or less"),
         (f"train glyphs {SMALL} --ray.num-workers 999", "the cluster has room for"),
         (f"train glyphs {SMALL} --ray.address 127.0.0.1:1", "no Ray cluster at ray.address"),

@@ -62,6 +62,13 @@ def test_the_commands_about_fine_tuning_are_accepted_and_name_parts_of_the_netwo
             check_model(options.config)
 
 
+def test_the_commands_about_weights_are_accepted() -> None:
+    found = [read_start(words)[1].config for words in commands_of("weights.md")]
+    assert [s.name for config in found for s in config.evaluation.named_sets] == [
+        *("grocery", "roxford")
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

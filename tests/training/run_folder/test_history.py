@@ -1,8 +1,10 @@
 """Which events a run keeps, and their lines."""
 
+from typing import Any
+
 import pytest
 
-from apdist.training.events import Evaluated, Restarted, StepDone
+from apdist.training.events import Evaluated, Restarted, SetMeasured, StepDone
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from tests.training.test_events import OLD_LINES, SAMPLES
 
@@ -11,7 +13,7 @@ KEPT = [event for event in SAMPLES if isinstance(event, Kept)]
 
 def test_what_is_kept_comes_back_from_its_lines() -> None:
     assert [event.kind for event in KEPT] == [
-        *("step", "evaluation", "similarities", "notice", "restart", "end")
+        *("step", "evaluation", "set", "similarities", "notice", "restart", "end")
     ]
     assert from_lines(to_lines(KEPT)) == KEPT
 
@@ -59,6 +61,18 @@ def test_each_step_comes_once_and_in_order_and_of_the_others_one_a_step() -> Non
             history.append(event)
     expected = [evaluated(0), step(1), step(2), evaluated(2), restarted(5), restarted(6), step(3)]
     assert history == expected
+
+
+def test_sets_come_once_a_step_each_and_again_with_other_images() -> None:
+    def measured(name: str, data: str) -> Kept:
+        about: Any = {"protocol": "labelled", "num_queries": 1, "figures": {}, "seconds": 1}
+        return SetMeasured(step=2, name=name, data=data, **about)
+
+    history: list[Kept] = []
+    for event in [measured("a", "x"), measured("b", "x"), measured("a", "x"), measured("a", "y")]:
+        if follows(history, event):
+            history.append(event)
+    assert history == [measured("a", "x"), measured("b", "x"), measured("a", "y")]
 
 
 def test_a_history_may_begin_at_any_step() -> None:

@@ -67,6 +67,9 @@ def test_steps_evaluations_and_restarts_are_tracked_by_these_names(run: Run) -> 
         "eval_r_precision": 0.2,
         "eval_seconds": 0.1,
         "eval_step": 5.0,
+        "set/roxford/medium/map_trapezoid": 0.5,
+        "set/roxford/medium/precision_at_1": 0.75,
+        "set/roxford/seconds": 0.2,
     }
     assert found.data.tags["apdist.notice.falling"] == "step 5: mAP falls"
     assert found.data.tags["apdist.restart.1700000004000"].startswith("worker 1 on there: its")

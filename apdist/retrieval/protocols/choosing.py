@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from apdist.data import storage
-from apdist_verbs.terminal.next_step import near
 
 if TYPE_CHECKING:
     from apdist.data.ground_truth.ground_truth import GroundTruth
@@ -30,7 +29,7 @@ GALLERIES = ("database", "gallery")
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the command line says of the protocol."""
+    """What a person says of the protocol."""
 
     protocol: Protocol = "auto"
     ground_truth: str = ""
@@ -51,19 +50,27 @@ class Chosen:
     """The split that is searched; empty in the labelled protocol."""
 
 
-def choose(wanted: Wanted, shards: str, splits: dict[str, int]) -> Chosen:
+def choose(
+    wanted: Wanted, shards: str, splits: dict[str, int], naming: str = "--gallery-split "
+) -> Chosen:
     """The protocol for the images in ``shards``, which have these ``splits``.
+
+    Args:
+        wanted: by a person.
+        shards: their folder.
+        splits: number of images in each.
+        naming: what a person writes before the name of the split that is searched.
 
     Raises:
         ValueError: the protocol lacks what it needs, or other options say something else.
     """
     protocol = wanted.protocol
-    beside = _beside(shards)
+    beside = ground_truth_beside(shards)
     if protocol == "auto":
         protocol = _told(wanted, bool(beside), splits)
     if protocol in ("labelled", "query-gallery"):
         _refuse_unused(wanted, protocol)
-        gallery = _gallery(wanted, shards, splits) if protocol == "query-gallery" else ""
+        gallery = _gallery(wanted, shards, splits, naming) if protocol == "query-gallery" else ""
         return Chosen(protocol=protocol, gallery_split=gallery)
     if wanted.split:
         raise ValueError(
@@ -83,11 +90,12 @@ def choose(wanted: Wanted, shards: str, splits: dict[str, int]) -> Chosen:
     return Chosen(
         protocol=chosen.protocol,
         ground_truth=chosen,
-        gallery_split=_gallery(wanted, shards, splits),
+        gallery_split=_gallery(wanted, shards, splits, naming),
     )
 
 
-def _beside(shards: str) -> str:
+def ground_truth_beside(shards: str) -> str:
+    """The ground truth that lies beside ``shards``; empty: there is none."""
     from apdist.data.ground_truth.ground_truth_file import NAME
 
     uri = storage.join(shards, NAME)
@@ -116,7 +124,7 @@ def _as(protocol: str, found: GroundTruth, uri: str) -> GroundTruth:
         raise ValueError(f"{uri} cannot be scored as {protocol}: {error}") from error
 
 
-def _gallery(wanted: Wanted, shards: str, splits: dict[str, int]) -> str:
+def _gallery(wanted: Wanted, shards: str, splits: dict[str, int], naming: str) -> str:
     there = [name for name, number in splits.items() if number]
     names = [wanted.gallery_split] if wanted.gallery_split else [*GALLERIES]
     found = [name for name in names if name in there]
@@ -126,8 +134,8 @@ def _gallery(wanted: Wanted, shards: str, splits: dict[str, int]) -> str:
     if not found:
         listed = ", ".join(f"{name} ({splits[name]} images)" for name in there) or "none"
         raise ValueError(
-            f"no split {' or '.join(names)} to search in {near(shards)}, which has {listed}; name "
-            f"one: --gallery-split {shlex.quote(there[-1]) if there else 'SPLIT'}"
+            f"no split {' or '.join(names)} to search in {storage.shown(shards)}, which has "
+            f"{listed}; name one: {naming}{shlex.quote(there[-1]) if there else 'SPLIT'}"
         )
     return found[0]
 

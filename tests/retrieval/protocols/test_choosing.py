@@ -11,8 +11,8 @@ import pytest
 
 from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
 from apdist.data.ground_truth.ground_truth_file import NAME, write_ground_truth
+from apdist.retrieval.protocols.choosing import Chosen, Protocol, Wanted, choose
 from apdist_verbs.evaluate import Options
-from apdist_verbs.measure.choosing import Chosen, Protocol, Wanted, choose
 from apdist_verbs.terminal.options import parse
 from tests.places import ROOT
 
