@@ -167,6 +167,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
     config = run.config
     steps = run.of_kind(StepDone)
     seconds, spent = sum(step.figures["seconds"] for step in steps), time_spent(run.history)
+    advice = spent.advice()
     batch = config.training.batch_size * config.training.accumulate
     workers = config.ray.num_workers
     path = storage.local_path(run.uri)
@@ -200,7 +201,7 @@ def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) 
             "data": storage.shown(config.data.shards),
             "run": run.uri,
             "weights": "".join(event.weights for event in run.of_kind(Ended)[-1:]),
-            "where the time went": f"{spent}. {spent.advice().capitalize()}.",
+            "where the time went": f"{spent}. {advice[:1].upper()}{advice[1:]}.",
         },
         next_commands=(
             ("search with a picture", f"apdist search PICTURE --run {quote(command)}"),

@@ -26,6 +26,7 @@ import pytest
 from safetensors.torch import load
 from torch import Tensor
 
+from apdist.training.run_folder.runs import evaluation_name
 from tests.pictures import write_folder
 from tests.ray_nodes import RayNodes, environment, ray_nodes
 from tests.s3_server import S3Server, s3_server
@@ -315,7 +316,7 @@ def test_a_cluster_from_outside_trains_from_s3_to_s3_as_one_process_does(
     assert trained.losses == two_workers.losses
     assert equal_weights(trained, two_workers)
     names = s3.names("runs/outside/")
-    assert {"config.json", "model.json", "evaluations/step-0000000060.json"} <= set(names)
+    assert {"config.json", "model.json", evaluation_name("test", 60)} <= set(names)
     kept = {name.split("/")[1] for name in names if name.startswith("checkpoints/")}
     assert kept == {"step-0000000055", "step-0000000060"}
     assert [path.name for path in office.folder.iterdir()] == []
@@ -329,7 +330,7 @@ def test_a_worker_that_is_killed_changes_nothing_in_the_result(
     rare = ["--checkpoint.every-steps", "20", "--ray.address", nodes.address]
     with office.started(*train_on_s3(s3, "killed", *rare)) as command:
         # Ten steps after a checkpoint: they, and this evaluation, have to be done again.
-        command.wait_until(lambda: "evaluations/step-0000000030.json" in s3.names("runs/killed/"))
+        command.wait_until(lambda: evaluation_name("test", 30) in s3.names("runs/killed/"))
         nodes.workers()[0].kill()
         code, out, err = command.end()
     assert code == 0, f"{out}\n{err}"

@@ -25,7 +25,7 @@ import pytest
 from apdist.data import storage
 from apdist.training.events import Evaluated, Restarted, StepDone
 from apdist.training.run_folder.lease import holder_of
-from apdist.training.run_folder.runs import open_run
+from apdist.training.run_folder.runs import evaluation_name, open_run
 from apdist_verbs.__main__ import main
 from tests.faulty_proxy import faulty_proxy
 from tests.mlflow_server import MlflowServer, Tracked, mlflow_server
@@ -657,7 +657,7 @@ def test_storage_that_is_away_for_seconds_is_waited_for(
         arguments = up.begin(trial.name, "--run.output", trial.root)
         with trial.started(place, *arguments) as command:
             # An evaluation begins with a checkpoint; after its scores a checkpoint comes next.
-            scores = "evaluations/step-0000000005.json"
+            scores = evaluation_name("test", 5)
             first = scores if begins == "checkpoint" else marker(5)
             wait_for_object(command, on_s3, trial, first)
             proxy.refuse()

@@ -53,7 +53,9 @@ def test_every_image_and_chart_has_a_text_and_every_column_a_header() -> None:
     assert len(charts) == 7
     assert all(chart["aria-label"] for chart in charts)
     assert "Loss, over step: Loss from 1 at 1 to" in str(charts[3]["aria-label"])
-    assert all(header.get("scope") in ("col", "row") for header in page.attributes("th"))
+    assert all(
+        header.get("scope") in ("col", "row", "rowgroup") for header in page.attributes("th")
+    )
 
 
 def test_a_report_without_before_history_and_gallery_is_a_whole_page() -> None:
