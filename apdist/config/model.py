@@ -90,9 +90,10 @@ class ModelConfig:
                 len(values) == 3 and all(math.isfinite(v) and least <= v <= 1 for v in values)
             ):
                 shown = " ".join(map(str, values))
+                remedy = ""
+                if max(values) > 1:
+                    remedy = ": divide what is meant for pixels up to 255 by 255, turn BGR round"
                 raise ValueError(
                     f"model.{name} must be three numbers in [0, 1], of red, green and blue in that "
-                    f"order{'' if least == 0 else ', none of them 0'}; got {shown}"
-                    + (": divide what is meant for pixels up to 255 by 255, and turn BGR round")
-                    * (max(values) > 1)
+                    f"order{'' if least == 0 else ', none of them 0'}; got {shown}{remedy}"
                 )
