@@ -26,6 +26,7 @@ _LEAST_CODE_BITS = 4
 # Quantised scores order candidates roughly: take more of them and score those exactly.
 _PQ_CANDIDATES_PER_RESULT = 8
 _MOST_RESULTS_ON_GPU = 2048
+_ROWS_AT_ONCE = 1 << 18
 
 
 def import_faiss() -> Any:
@@ -64,22 +65,45 @@ class FaissIndex:
         self.cpu_index = cpu_index
         self.gpu_index = _copy_to_gpu(cpu_index)
 
-    def search(self, queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def search(
+        self, queries: Tensor, database: Tensor, k: int, allowed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Exact scores (q, k) and rows (q, k), -1 where fewer than k images were found.
 
         Args:
             queries: (q, d) float32.
             database: (n, d) float32, what the index was built from.
             k: results per query, at most n.
+            allowed: (n,) bool, the images that may be found; None: all.
         """
         faiss = import_faiss()
         quantised = isinstance(self.cpu_index, faiss.IndexIVFPQ)
         num_candidates = min(len(database), k * _PQ_CANDIDATES_PER_RESULT) if quantised else k
         use_gpu = self.gpu_index is not None and num_candidates <= _MOST_RESULTS_ON_GPU
-        index = self.gpu_index if use_gpu else self.cpu_index
-        found = index.search(np.ascontiguousarray(queries.cpu().numpy()), num_candidates)
+        index, vectors = self.cpu_index, np.ascontiguousarray(queries.cpu().numpy())
+        if allowed is not None:  # faiss chooses images on the CPU only
+            found = index.search(vectors, num_candidates, params=_choosing(faiss, index, allowed))
+        else:
+            found = (self.gpu_index if use_gpu else index).search(vectors, num_candidates)
         scores, rows = (torch.from_numpy(array) for array in found)
         return _rescore(queries.cpu(), database.cpu(), rows, k) if quantised else (scores, rows)
+
+
+def _choosing(faiss: Any, index: Any, allowed: Tensor) -> Any:
+    """How to search ``index`` among the images that are ``allowed`` (n,).
+
+    The rarer they are, the more is looked at, so that as many of them are found as of all images.
+    """
+    more = len(allowed) / max(1, int(allowed.sum()))
+    bits = np.packbits(allowed.numpy(), bitorder="little")
+    chosen = faiss.IDSelectorBitmap(bits)
+    if isinstance(index, faiss.IndexIVF):
+        probes = min(index.nlist, math.ceil(index.nprobe * more))
+        return faiss.SearchParametersIVF(sel=chosen, nprobe=probes)
+    if isinstance(index, faiss.IndexHNSW):
+        width = math.ceil(index.hnsw.efSearch * more)
+        return faiss.SearchParametersHNSW(sel=chosen, efSearch=width)
+    return faiss.SearchParameters(sel=chosen)
 
 
 def build_faiss(kind: str, descriptors: Tensor) -> tuple[FaissIndex, dict[str, Any]]:
@@ -105,6 +129,18 @@ def build_faiss(kind: str, descriptors: Tensor) -> tuple[FaissIndex, dict[str, A
             f"({_first_line(error)}); use kind 'exact'"
         ) from error
     return FaissIndex(index), {"faiss_version": faiss.__version__, **settings}
+
+
+def add_to_faiss(index: FaissIndex, descriptors: Tensor, *, after: int) -> None:
+    """Add the rows of ``descriptors`` (n, d) from ``after`` on to an index of those before them.
+
+    With ``after`` 0 they take the place of all that it held; what it has learned stays.
+    """
+    if not after:
+        index.cpu_index.reset()
+    for start in range(after, len(descriptors), _ROWS_AT_ONCE):
+        some = descriptors[start : start + _ROWS_AT_ONCE]
+        index.cpu_index.add(np.ascontiguousarray(some.cpu().numpy()))
 
 
 def write_faiss(index: FaissIndex, path: Path) -> None:
