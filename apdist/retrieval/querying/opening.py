@@ -16,6 +16,7 @@ from apdist.retrieval.index_folder import SETTINGS
 from apdist.retrieval.querying.open_index import OpenIndex
 from apdist.retrieval.recipe import prepared, recipe_of
 from apdist.retrieval.search_index import SearchIndex
+from apdist.retrieval.several import SeveralIndexes
 
 Place: TypeAlias = "str | os.PathLike[str]"
 
@@ -38,16 +39,18 @@ def open_index(
     places = [place] if isinstance(place, str | os.PathLike) else list(place)
     if not places:
         raise ValueError("expected the folder of a run or of an index, got none")
-    folders = [_index_at(storage.absolute(os.fspath(one))) for one in places]
-    its_run = storage.absolute(os.fspath(run)) if run else _run_around(folders[0])
-    index = load_index(folders[0], model_id=None)
+    folders = {os.fspath(one): _index_at(storage.absolute(os.fspath(one))) for one in places}
+    first = next(iter(folders.values()))
+    its_run = storage.absolute(os.fspath(run)) if run else _run_around(first)
+    loaded = {name: load_index(folder, model_id=None) for name, folder in folders.items()}
+    index = SeveralIndexes(loaded) if len(loaded) > 1 else next(iter(loaded.values()))
     model = model_of(index, its_run)
-    index.refuse_model(model.model_id, folders[0])
+    index.refuse_model(model.model_id, first)
     model.network.to(_device(device))
     return OpenIndex(index, model)
 
 
-def model_of(index: SearchIndex, run: str) -> TrainedModel:
+def model_of(index: SearchIndex | SeveralIndexes, run: str) -> TrainedModel:
     """The model of a run, which describes as the images of ``index`` were described.
 
     Raises:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OWN_COLUMNS = ("number", "query", "rank", "score")
-"""Place of the query among those that were given, from 0; its name; rank, from 1; cosine."""
+"""Place of the query among those that were given, from 0; its name; rank, from 1; cosine.
+
+A column of the entries with one of these names is called `image_` and that."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,6 +30,8 @@ class SearchResults:
     """Results that were asked for, of each query."""
     queries: tuple[str, ...]
     """(q,) names of those that were searched for."""
+    numbers: tuple[int, ...]
+    """(q,) places of these among the queries that were given, from 0."""
     num_found: tuple[int, ...]
     """(q,) results of each."""
     table: pa.Table
@@ -111,7 +115,12 @@ def results_of(
     ]
     table = pa.table([*own_columns, *about.columns], names=[*OWN_COLUMNS, *about.schema.names])
     return SearchResults(
-        k, tuple(queries[1]), tuple(counts.sum(dim=1).tolist()), table, tuple(unread)
+        k,
+        tuple(queries[1]),
+        tuple(queries[0]),
+        tuple(counts.sum(dim=1).tolist()),
+        table,
+        tuple(unread),
     )
 
 
@@ -120,6 +129,7 @@ def joined(parts: Sequence[SearchResults]) -> SearchResults:
     return SearchResults(
         parts[0].k,
         tuple(query for part in parts for query in part.queries),
+        tuple(number for part in parts for number in part.numbers),
         tuple(number for part in parts for number in part.num_found),
         pa.concat_tables([part.table for part in parts]),
         tuple(unread for part in parts for unread in part.unread),

@@ -111,6 +111,19 @@ def test_fewer_results_than_asked_and_near_duplicates_are_told(
     assert nothing.to_pandas().columns[:4].tolist() == ["number", "query", "rank", "score"]
 
 
+def test_only_what_the_filter_lets_through_is_found(opened: OpenIndex, indexed: Indexed) -> None:
+    where = ["label_name=class 1", "source!=class 1/picture 0.png"]
+    assert (opened.count(where), opened.count("label=9"), opened.count()) == (5, 0, 30)
+    results = opened.search([picture(1, 0), picture(0, 0)], k=9, where=where)
+    assert results.num_found == (5, 5)
+    assert {row["label_name"] for row in results.to_pylist()} == {"class 1"}
+    key = indexed.catalogue.column("key")[0].as_py()
+    assert opened.search_keys(key, where="label_name=class 4", k=9).num_found == (6,)
+    assert opened.search(picture(0, 0), where="label=9").num_found == (0,)
+    with pytest.raises(ValueError, match="no column 'labels'; did you mean 'label'"):
+        opened.search(picture(0, 0), where="labels=9")
+
+
 def test_unreadable_pictures_are_refused_or_passed_over(
     opened: OpenIndex, indexed: Indexed, tmp_path: Path
 ) -> None:

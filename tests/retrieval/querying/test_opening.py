@@ -27,6 +27,19 @@ def test_run_and_index_open_the_same(indexed: Indexed) -> None:
     assert len(open_index([indexed.run], device="auto")) == 30
 
 
+def test_several_indexes_are_searched_together(indexed: Indexed, tmp_path: Path) -> None:
+    other = shutil.copytree(f"{indexed.run}/index", tmp_path / "other")
+    both = open_index([indexed.run, other], device="cpu")
+    assert len(both) == 60
+    data = indexed.encoded(8)
+    found = both.search(data, k=2).to_pylist()
+    assert [row["index"] for row in found] == [indexed.run, str(other)]
+    assert found[0]["key"] == found[1]["key"] == indexed.catalogue.column("key")[8].as_py()
+    [row] = both.search_keys(found[0]["key"], k=1).to_pylist()
+    assert (row["index"], row["key"]) == (str(other), found[0]["key"])
+    assert row["score"] == pytest.approx(1, abs=1e-6)
+
+
 def test_queries_are_described_as_the_index_says(indexed: Indexed, tmp_path: Path) -> None:
     run = str(shutil.copytree(indexed.run, tmp_path / "run"))
     model = load_model(run)
