@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -34,6 +35,16 @@ class Found:
     """Where it comes from."""
     index: str
     """Name of its index; empty where there is one alone."""
+
+    @property
+    def file_name(self) -> str:
+        """What tells it from its neighbours: the end of a path."""
+        return self.file.rstrip("/").rpartition("/")[2]
+
+    @property
+    def says_more(self) -> bool:
+        """Whether the key says anything that the file does not."""
+        return bool(self.key) and self.key not in (self.file, os.path.splitext(self.file)[0])
 
 
 @dataclass(frozen=True, kw_only=True)

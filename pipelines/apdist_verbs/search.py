@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
-from apdist_verbs.terminal.console import counted, said_beside_output, say
+from apdist_verbs.terminal.console import said_beside_output, say
 from apdist_verbs.terminal.fields import Argument, positional, repeated, shown_default
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
@@ -121,8 +121,7 @@ def search(run: Run, options: Options) -> None:
         shown.refuse_none()
         if options.html:
             page = stack.enter_context(opened_target(options.html))
-            title = f"{counted(shown.num_queries, 'query', 'queries')} in {places}"
-            page.write(sheet.page(title, *shown.told()))
+            page.write(sheet.page(f"Search in {places}", *shown.told()))
     if not options.has_output:
         shown.print_tables(places)
     shown.print_counts()
