@@ -199,7 +199,7 @@ class Describer:
         import pyarrow.parquet as pq
 
         from apdist.retrieval.describe import describe_images
-        from apdist.retrieval.index import MODEL_COLUMN
+        from apdist.retrieval.stored.writing import MODEL_COLUMN
 
         rows, descriptors = describe_images(
             self.model.network,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
@@ -17,7 +17,6 @@ from apdist_verbs.terminal.progress import phase
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from apdist.retrieval.index import SearchIndex
     from apdist_verbs.described import Described
 
 Kind = Literal["auto", "exact", "flat", "ivf", "hnsw", "ivf_pq"]
@@ -58,26 +57,26 @@ def main(argv: list[str]) -> int:
 def make_index(run: Run, options: Options) -> str:
     """Build and save an index; returns its folder."""
     from apdist.retrieval.faiss_index import refuse_kind
-    from apdist.retrieval.index import build_index, write_index
-    from apdist.retrieval.index_folder import claimed
+    from apdist.retrieval.index import fill
+    from apdist.retrieval.stored.folder import claimed
     from apdist_verbs.described import describe, shards_of, split_name, split_of, trained_model
 
     out = storage.absolute(options.out or storage.join(run.uri, "index"))
-    if storage.local_path(out) is None:
-        raise ValueError(f"an index is written to a local folder, not to {out}; give --out FOLDER")
     model = trained_model(run, options.making)
     shards = shards_of(run, options.shards)
     split = options.split or split_name(run)
     refuse_kind(options.kind, len(split_of(run.config, shards, split)))
-    with claimed(out) as folder:
+    with claimed(out) as generation:
         found = describe(run.uri, model.model_id, shards, split, options.making)
         with phase("building the index"):
-            index = build_index(
-                found.descriptors, entries(found), kind=options.kind, model_id=model.model_id
+            settings = fill(
+                generation,
+                [(found.descriptors, entries(found))],
+                kind=options.kind,
+                model_id=model.model_id,
+                about={"making": noted(options.making)},
             )
-            index.settings["making"] = noted(options.making)
-            write_index(index, folder)
-    say(describe_index(index, out))
+    say(describe_index(settings, out))
     return out
 
 
@@ -91,9 +90,8 @@ def entries(found: Described) -> pa.Table:
     return table.select(columns).append_column("shard", pa.array(uris).dictionary_encode())
 
 
-def describe_index(index: SearchIndex, out: str) -> str:
+def describe_index(settings: dict[str, Any], out: str) -> str:
     """One line about a new index."""
-    settings = index.settings
     return (
         f"{out}: {settings['kind']} index of {settings['count']} images, {settings['dim']}-d, "
         f"recall@10 against exact search {settings['recall_at_10']:.3f}"

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from apdist.data import storage
 from apdist.data.catalogue.columns import parquet_source
-from apdist.retrieval.index import MODEL_COLUMN
 from apdist.retrieval.ranks import IMAGES_PER_TILE
+from apdist.retrieval.stored.writing import MODEL_COLUMN
 
 DESCRIPTOR_COLUMN, KEY_COLUMN = "descriptor", "key"
 _BUFFER_BYTES = 4 << 20
