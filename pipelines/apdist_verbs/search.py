@@ -11,6 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 from apdist.data import storage
+from apdist.data.storage.local import hint
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import said_beside_output, say
 from apdist_verbs.terminal.fields import Argument, positional, repeated, shown_default
@@ -81,27 +82,26 @@ def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist search")
     with said_beside_output() if options.has_output else nullcontext():
+        refuse_targets(options)
+        with phase("listing the queries"):
+            pictures = queries_of(options)
         with phase("loading"):
             from apdist_verbs.described import find_run, trained_model
 
         run = find_run(options.run)
         trained_model(run)
-        search(run, options)
+        search(run, pictures, options)
         if not options.has_output:
             say_next("see rankings as pictures", "report", "--run", near(run.uri))
     return 0
 
 
-def search(run: Run, options: Options) -> None:
+def search(run: Run, pictures: list[str], options: Options) -> None:
     """Search, show and write the results."""
-    from apdist.retrieval.querying.queries import pictures_at
     from apdist_verbs.finding.files import CsvWriter, JsonWriter, Taker, opened_target
     from apdist_verbs.finding.sheet import Sheet
     from apdist_verbs.finding.shown import Shown
 
-    refuse_targets(options)
-    with phase("listing the queries"):
-        pictures = pictures_at(options.query, options.column)
     opened = opened_index(run, options)
     places = " and ".join(options.index) or near(storage.join(run.uri, "index"))
     shown = Shown(options.k, opened.count(options.where), options.near_duplicates)
@@ -151,6 +151,24 @@ def picture_of(opened: OpenIndex, keys: tuple[str, ...], pictures: list[str], nu
     if number >= len(keys):
         return encoded_of(pictures[number - len(keys)])
     return image_of(opened.entries_of([keys[number]]).to_pylist()[0])
+
+
+def queries_of(options: Options) -> list[str]:
+    """Addresses of all pictures.
+
+    Raises:
+        ValueError: there is none in one of the places, or the only one is not there.
+    """
+    from apdist.retrieval.querying.queries import pictures_at
+
+    pictures = pictures_at(options.query, options.column)
+    if len(pictures) == 1 and not options.key:  # not after torch and a model are loaded
+        path = storage.local_path(pictures[0])
+        if path is not None and not path.exists():
+            raise ValueError(
+                f"the query image {path} does not exist{hint(path) or '; check the path'}"
+            )
+    return pictures
 
 
 def opened_index(run: Run, options: Options) -> OpenIndex:

@@ -12,11 +12,11 @@ from apdist.data import storage
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.index import load_index
-from apdist.retrieval.index_folder import SETTINGS
 from apdist.retrieval.querying.open_index import OpenIndex
 from apdist.retrieval.recipe import prepared, recipe_of
 from apdist.retrieval.search_index import SearchIndex
 from apdist.retrieval.several import SeveralIndexes
+from apdist.retrieval.stored.folder import SETTINGS
 
 Place: TypeAlias = "str | os.PathLike[str]"
 

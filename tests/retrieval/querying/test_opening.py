@@ -9,7 +9,7 @@ import torch
 from apdist.model.kept_whitenings import keep_whitening
 from apdist.model.pretrained import load_model
 from apdist.model.whitening import learn_pca_whitening
-from apdist.retrieval.index import build_index, load_index, write_index
+from apdist.retrieval.index import build_index, load_index, save_index
 from apdist.retrieval.querying.opening import open_index
 from apdist.retrieval.recipe import prepared, recipe_of
 from tests.retrieval.querying.conftest import Indexed
@@ -52,12 +52,11 @@ def test_queries_are_described_as_the_index_says(indexed: Indexed, tmp_path: Pat
         other.describe(images), plain.entries, kind="exact", model_id=other.model_id
     )
     index.settings["making"] = making
-    (tmp_path / "index").mkdir()
-    write_index(index, tmp_path / "index")
+    save_index(index, tmp_path / "index", overwrite=True)
     opened = open_index(tmp_path / "index", run=run, device="cpu")
     assert torch.equal(opened.describe(images), other.describe(images))
     index.settings["making"] = {"size": 20}
-    write_index(index, tmp_path / "index")
+    save_index(index, tmp_path / "index", overwrite=True)
     with pytest.raises(ValueError, match="how descriptors were made is damaged"):
         open_index(tmp_path / "index", run=run)
 
@@ -77,8 +76,7 @@ def test_what_does_not_fit_is_refused_in_a_line(indexed: Indexed, tmp_path: Path
     with pytest.raises(ValueError, match="no index at .*bare/index; build one with: apdist index"):
         open_index(bare)
     other = build_index(torch.eye(30), load_index(apart, model_id=None).entries, model_id="x")
-    (tmp_path / "of another").mkdir()
-    write_index(other, tmp_path / "of another")
+    save_index(other, tmp_path / "of another")
     with pytest.raises(
         ValueError, match="of another was built with model x, the queries come from"
     ):
