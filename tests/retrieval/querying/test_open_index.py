@@ -1,8 +1,10 @@
 """Pictures given in any form find what their files find."""
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from apdist.data import storage
 from apdist.retrieval.querying.open_index import OpenIndex
 from tests.pictures import encoded, picture
+from tests.places import ROOT
 from tests.retrieval.querying.conftest import Indexed
 from tests.s3_server import S3Server
 
@@ -46,6 +49,26 @@ def test_an_object_on_s3_is_described_as_its_file(
     results = opened.search([uri, f"{uri}x"], k=1, skip_unreadable=True)
     assert results.queries == (uri,)
     assert "check the address" in results.unread[0][1] or "no such" in results.unread[0][1]
+
+
+def test_the_manual_searches_as_it_says(
+    indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "python.md").read_text()
+    [code] = re.findall(r"```python search\n(.+?)```", text, re.DOTALL)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "NAME").symlink_to(indexed.run)
+    (tmp_path / "pictures").mkdir()
+    for name in ("query.jpg", "pictures/a.png", "pictures/b.png"):
+        (tmp_path / name).write_bytes(indexed.encoded(3))
+    (tmp_path / "pictures" / "broken.png").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/python.md, search", "exec"), names)
+    assert len(names["table"]) == 15
+    assert (names["near"].num_answered, len(names["near"].unread)) == (2, 1)
+    assert set(names["some"].to_pandas()["label_name"]) == {"class 1"}
+    assert len(names["alike"]) == 2
 
 
 def test_results_of_a_batch_are_those_of_one_by_one(opened: OpenIndex, indexed: Indexed) -> None:
