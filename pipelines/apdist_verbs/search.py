@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from shlex import quote
@@ -59,7 +59,9 @@ class Options:
         if self.k < 1:
             raise ValueError(f"--k must be at least 1, got {self.k}")
         if not self.query and not self.key:
-            raise ValueError("`apdist search` needs QUERY or --key KEY (`--help` says more)")
+            raise ValueError(
+                "`apdist search` needs QUERY or --key KEY (`apdist search --help` lists all)"
+            )
         if not -1 <= self.near_duplicates <= 1:
             raise ValueError(
                 f"--near-duplicates is a cosine, at most 1, got {self.near_duplicates:g}; 0.95 "
@@ -81,7 +83,9 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist search")
-    with said_beside_output() if options.has_output else nullcontext():
+    # Nobody may read the output to its end, as where it goes to `head`.
+    ending = suppress(BrokenPipeError) if options.has_output else nullcontext()
+    with ending, said_beside_output() if options.has_output else nullcontext():
         refuse_targets(options)
         with phase("listing the queries"):
             pictures = queries_of(options)

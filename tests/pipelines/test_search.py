@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,11 @@ def test_keys_filters_thresholds_and_several_indexes(
         assert main([*words, *more]) == 0
         return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
 
-    rows = found("--key", keys[0], "--key", keys[7], "-k", "29", "my queries/ä 1.png")
+    page = here / "sheet.html"
+    more = ("--html", str(page))
+    rows = found("--key", keys[0], "--key", keys[7], "-k", "29", "my queries/ä 1.png", *more)
+    asked = re.findall(r'class="asked">\n<div class="picture p(\d+)"', page.read_text())
+    assert len(set(asked)) == 3
     assert len(rows) == 3 * 29
     for key in (keys[0], keys[7]):
         assert key not in [row["key"] for row in rows if row["query"] == key]

@@ -76,7 +76,10 @@ class Shown:
         """
         if self.num_queries <= MOST_TABLES:
             for query, found in self.kept:
-                table(f"{query} in {where}", *_ranked(found))
+                if found:
+                    table(f"{query} in {where}", *_ranked(found))
+                else:
+                    say(f"{query}: no result in {where}")
             return
         columns, rows = _ranked([one for _, found in self.kept for one in found[:1]])
         answers = iter(rows)
@@ -111,9 +114,10 @@ class Shown:
                     "may find more"
                 )
         elif self.num_short:
+            which = f"{self.num_short} of {queries} with " if self.num_queries > 1 else ""
             notes.append(
-                f"{self.num_short} of {queries} with fewer than the {self.k} results asked for: "
-                f"only {counted(self.num_images, 'image')} can be found"
+                f"{which}fewer than the {self.k} results asked for: only "
+                f"{counted(self.num_images, 'image')} can be found"
             )
         if self.unread:
             notes.append(f"{len(self.unread)} of {self.num_given} queries could not be read")

@@ -31,6 +31,9 @@ def test_several_indexes_are_searched_together(indexed: Indexed, tmp_path: Path)
     other = shutil.copytree(f"{indexed.run}/index", tmp_path / "other")
     both = open_index([indexed.run, other], device="cpu")
     assert len(both) == 60
+    rows = torch.tensor([0, 29, 30, 59, 1])
+    stored = load_index(other, model_id=None).descriptors
+    assert torch.equal(both._stored(rows), torch.cat((stored, stored))[rows])
     data = indexed.encoded(8)
     found = both.search(data, k=2).to_pylist()
     assert [row["index"] for row in found] == [indexed.run, str(other)]
