@@ -64,7 +64,7 @@ WITHOUT_TESTS = {
     "apdist/training/cluster/remote.py": "test_launch and tests/pipelines/test_cluster.py run it",
     **{
         f"pipelines/apdist_verbs/{name}.py": VERBS
-        for name in ("__main__", "evaluate", "index", "report")
+        for name in ("__main__", "evaluate", "report")
     },
     "pipelines/apdist_verbs/demo*.py": "types the other verbs; tests/test_wheel.py runs it",
     "pipelines/apdist_verbs/track.py": "glue: tests/training/tracking/test_following.py",

@@ -269,7 +269,7 @@ def test_from_pictures_to_search_in_five_verbs(
     assert "--run &#39;runs/my run&#39;" in page
     assert (here / "gallery.png").stat().st_size > 1000
 
-    assert "exists and is not empty; give another" in refused(["index"], capsys)
+    assert "holds an index already; replace it with --overwrite" in refused(["index"], capsys)
     below = ["index", "--kind", "exact", "--out", "gallery.png/below"]
     assert "cannot be written (not a directory); give another" in refused(below, capsys)
     (here / "text.jpg").write_text("no picture")

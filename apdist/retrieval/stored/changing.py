@@ -219,8 +219,7 @@ def _faiss_after(
         if old.faiss_index is None or len(vectors) > _MOST_GROWTH * known:
             found, chosen = build_faiss(kind, vectors)
             return found, {**chosen, "trained_on": len(vectors)}
-        add_to_faiss(old.faiss_index, vectors, after=after)
-        return FaissIndex(old.faiss_index.cpu_index), {}
+        return add_to_faiss(kind, old.faiss_index, vectors, after=after)
 
     return make
 
