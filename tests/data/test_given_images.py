@@ -52,10 +52,10 @@ def test_an_open_image_is_seen_as_its_file(mode: str, kind: str, orientation: in
     data = encoded(cornered(mode), kind, exif=exif)
     expected = evaluation_image(data, FIT)
     untouched = reopened(data, is_loaded=False)
-    place = untouched.fp.tell()
+    place = untouched.fp.tell() if untouched.tile else None  # WebP's was read to its end
     assert np.array_equal(seen(untouched, FIT), expected)
     assert np.array_equal(seen(untouched, FIT), expected)  # and is left as it was
-    assert untouched.fp.tell() == place
+    assert place is None or untouched.fp.tell() == place
     untouched.load()
     loaded = reopened(data, is_loaded=True)
     assert np.array_equal(seen(loaded, FIT), expected)

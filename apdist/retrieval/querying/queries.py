@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from apdist.config import suggestion
 from apdist.data import storage
-from apdist.data.preparing.folder import pictures_below
-from apdist.data.preparing.kinds import PICTURES, extension, hidden_kind
+from apdist.data.loading.pictures import find_pictures
+from apdist.data.preparing.kinds import PICTURES, extension
 from apdist.data.preparing.tables.spreadsheets import spreadsheet_rows
 from apdist.data.preparing.tally import Tally
 from apdist.data.text import decoded
@@ -35,38 +34,22 @@ def pictures_at(places: Sequence[str | os.PathLike[str]], column: str = "path") 
 
 def _pictures(place: str, column: str) -> list[str]:
     if (path := storage.local_path(place)) is not None and path.is_dir():
-        return _refuse_none(place, _in_folder(path))
+        return _below(place)
     kind = extension(place.rpartition("/")[2])
     if kind in LISTS:
-        return _refuse_none(place, _listed(place, kind, column))
+        return _listed(place, kind, column)
     if path is not None or storage.is_read_only(place) or PICTURES.fullmatch(kind):
         return [place]
-    found = _below(storage.trimmed(place))
-    return found or ([place] if storage.exists(place) else _refuse_none(place, []))
-
-
-def _refuse_none(place: str, found: list[str]) -> list[str]:
-    if not found:
-        raise ValueError(f"{storage.shown(place)} holds no picture; give one or more to search for")
-    return found
-
-
-def _in_folder(folder: Path) -> list[str]:
-    found, _ = pictures_below(folder, Tally())
-    return [f"{folder}/{path}" for path in sorted(found, key=lambda path: path.split("/"))]
+    try:
+        return _below(storage.trimmed(place))
+    except ValueError:
+        if storage.exists(place):  # a picture without an extension
+            return [place]
+        raise
 
 
 def _below(root: str) -> list[str]:
-    """Pictures below a prefix, as their extensions promise them."""
-    found = [
-        storage.join(root, name)
-        for name in storage.list_files(root)
-        if PICTURES.fullmatch(extension(name)) and not hidden_kind(name)
-    ]
-    for name in storage.list_folders(root):
-        if not hidden_kind(name):
-            found += _below(storage.join(root, name))
-    return found
+    return [picture.uri for picture in find_pictures(root, Tally())]
 
 
 def _listed(place: str, kind: str, column: str) -> list[str]:
@@ -85,8 +68,10 @@ def _listed(place: str, kind: str, column: str) -> list[str]:
             )
         lines = [cells[column] for _, cells in rows]
     root = place.rpartition("/")[0] or ("/" if place.startswith("/") else ".")
-    addresses = [line.strip() for line in lines]
-    return [_joined(root, address) for address in addresses if address]
+    found = [_joined(root, address) for line in lines if (address := line.strip())]
+    if not found:
+        raise ValueError(f"{storage.shown(place)} names no picture; expected an address a line")
+    return found
 
 
 def _joined(root: str, address: str) -> str:
