@@ -37,7 +37,7 @@ class Options:
     """Key of an image of the index to search for; it does not find itself. Repeat it for more."""
     column: str = "path"
     """Column of a .csv list with the addresses; relative ones start from the list's folder."""
-    run: Annotated[str, shown_default("the newest under runs/")] = ""
+    run: Annotated[str, shown_default("that of --index, or the newest under runs/")] = ""
     """Folder of the run whose model describes the pictures."""
     index: Annotated[tuple[str, ...], repeated("`index` in the run's folder")] = ()
     """Folder of the index. Repeat it to search several together."""
@@ -90,9 +90,13 @@ def main(argv: list[str]) -> int:
         with phase("listing the queries"):
             pictures = queries_of(options)
         with phase("loading"):
+            from apdist.retrieval.querying.opening import run_of
             from apdist_verbs.described import find_run, trained_model
 
-        run = find_run(options.run)
+        its_run = options.run or (
+            run_of(storage.absolute(options.index[0])) if options.index else ""
+        )
+        run = find_run(its_run)
         trained_model(run)
         search(run, pictures, options)
         if not options.has_output:

@@ -95,7 +95,7 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
         (["my queries", "--where", "size"], "'size' is no condition"),
         (["my queries", "--where", "colour=1"], "no column 'colour'"),
         (["--key", "nothing"], "no image of the key 'nothing'"),
-        (["my queries", "--index", "my queries"], "is no index and no run"),
+        (["my queries", "--index", "my queries"], "my queries is no index"),
     ):
         argv = ["search", *words, "--run", indexed.run, "--json", "x.json", "--html", "x.html"]
         assert main(argv) == 2

@@ -16,7 +16,7 @@ from apdist.retrieval.querying.open_index import OpenIndex
 from apdist.retrieval.recipe import prepared, recipe_of
 from apdist.retrieval.search_index import SearchIndex
 from apdist.retrieval.several import SeveralIndexes
-from apdist.retrieval.stored.folder import SETTINGS
+from apdist.retrieval.stored.folder import SETTINGS, read_settings
 
 Place: TypeAlias = "str | os.PathLike[str]"
 
@@ -29,8 +29,8 @@ def open_index(
     Args:
         place: folder of a run, whose `index` is opened, or of an index, or of several to search
             together.
-        run: folder of the run whose model describes; empty: the one that is ``place``, or in which
-            the index lies.
+        run: folder of the run whose model describes; empty: the one that is ``place``, in which the
+            index lies, or which the index notes.
         device: where pictures are described: cpu, cuda, or auto for the GPU where there is one.
 
     Raises:
@@ -41,13 +41,30 @@ def open_index(
         raise ValueError("expected the folder of a run or of an index, got none")
     folders = {os.fspath(one): _index_at(storage.absolute(os.fspath(one))) for one in places}
     first = next(iter(folders.values()))
-    its_run = storage.absolute(os.fspath(run)) if run else _run_around(first)
+    its_run = storage.absolute(os.fspath(run)) if run else run_of(first)
     loaded = {name: load_index(folder, model_id=None) for name, folder in folders.items()}
     index = SeveralIndexes(loaded) if len(loaded) > 1 else next(iter(loaded.values()))
     model = model_of(index, its_run)
     index.refuse_model(model.model_id, first)
     model.network.to(_device(device))
     return OpenIndex(index, model)
+
+
+def run_of(index: str) -> str:
+    """The run whose model described the images of an index: it lies in it, or notes it.
+
+    Raises:
+        ValueError: there is no index, or no such run any more.
+    """
+    above, noted = index.rpartition("/")[0], str(read_settings(index).get("run", ""))
+    for run in (above, noted):
+        if run and _holds(run, DESCRIPTION_NAME):
+            return run
+    gone = f"the run that it notes, {noted}, is gone" if noted else "notes none"
+    raise ValueError(
+        f"{index} lies in no run, and {gone}; name the one that describes: --run RUN (run= in "
+        "Python)"
+    )
 
 
 def model_of(index: SearchIndex | SeveralIndexes, run: str) -> TrainedModel:
@@ -79,18 +96,6 @@ def _index_at(place: str) -> str:
     if not _holds(below, SETTINGS):
         raise ValueError(f"no index at {below}; build one with: apdist index --run {place}")
     return below
-
-
-def _run_around(index: str) -> str:
-    """The run that the folder of an index lies in.
-
-    Raises:
-        ValueError: it lies in none.
-    """
-    above = index.rpartition("/")[0]
-    if not _holds(above, DESCRIPTION_NAME):
-        raise ValueError(f"{index} lies in no run; name the one that describes: run=")
-    return above
 
 
 def _holds(folder: str, name: str) -> bool:

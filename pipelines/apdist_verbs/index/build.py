@@ -68,7 +68,7 @@ def make_index(run: Run | None, options: Options) -> str:
             parts,
             kind=options.kind,
             model_id=source.model_id,
-            about={"making": noted(source.making)},
+            about={"making": noted(source.making), "run": run.uri if run else ""},
         )
     say(f"{out}: {described_index(settings)}")
     return out

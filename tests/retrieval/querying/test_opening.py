@@ -27,6 +27,17 @@ def test_run_and_index_open_the_same(indexed: Indexed) -> None:
     assert len(open_index([indexed.run], device="auto")) == 30
 
 
+def test_an_index_elsewhere_notes_its_run(indexed: Indexed, tmp_path: Path) -> None:
+    index = load_index(f"{indexed.run}/index", model_id=None)
+    index.settings["run"] = indexed.run
+    save_index(index, tmp_path / "a")
+    assert len(open_index(tmp_path / "a", device="cpu")) == 30
+    index.settings["run"] = "/gone"
+    save_index(index, tmp_path / "b")
+    with pytest.raises(ValueError, match="the run that it notes, /gone, is gone; name the one"):
+        open_index(tmp_path / "b")
+
+
 def test_several_indexes_are_searched_together(indexed: Indexed, tmp_path: Path) -> None:
     other = shutil.copytree(f"{indexed.run}/index", tmp_path / "other")
     both = open_index([indexed.run, other], device="cpu")
@@ -66,7 +77,7 @@ def test_queries_are_described_as_the_index_says(indexed: Indexed, tmp_path: Pat
 
 def test_what_does_not_fit_is_refused_in_a_line(indexed: Indexed, tmp_path: Path) -> None:
     apart = shutil.copytree(f"{indexed.run}/index", tmp_path / "apart")
-    with pytest.raises(ValueError, match="apart lies in no run; name the one that describes"):
+    with pytest.raises(ValueError, match="apart lies in no run, and notes none; name the one"):
         open_index(apart)
     with pytest.raises(ValueError, match="is no index and no run that has come to its end"):
         open_index(tmp_path)
