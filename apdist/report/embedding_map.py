@@ -14,7 +14,7 @@ from apdist.report.pictures import Picture
 from apdist.report.tsne import LEAST_IMAGES, lay_out
 
 MOST_IMAGES = 2000
-"""The layout takes time with their square: 2,000 some ten seconds on two cores."""
+"""The layout takes time with their square: 2,000 take some ten seconds."""
 PER_CLASS = 20
 """Images of a class on a map that has not room for all."""
 WIDTH, HEIGHT, MARGIN = 1000, 620, 16
@@ -97,7 +97,7 @@ def draw_map(
     """A map of ``images`` by their descriptors (n, d); None of fewer than two images."""
     if len(images) < 2:
         return None
-    places = _in_pixels(lay_out(descriptors).numpy().astype(float))
+    places = _in_pixels(lay_out(descriptors.cpu().numpy()))
     dots = [Dot(image, *place) for image, place in zip(images, places, strict=True)]
     dots.sort(key=lambda dot: (dot.image.label_id, dot.image.row))
     islands = []
@@ -113,7 +113,7 @@ def draw_map(
     )
 
 
-def _in_pixels(places: NDArray[np.float64]) -> list[tuple[float, float]]:
+def _in_pixels(places: NDArray[np.floating]) -> list[tuple[float, float]]:
     """Places (n, 2) scaled alike along both axes, into the middle of the drawing."""
     low, high = places.min(axis=0), places.max(axis=0)
     room = np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN])

