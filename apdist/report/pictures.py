@@ -92,7 +92,7 @@ def embed(pictures: Sequence[Picture], dots: Sequence[Picture], max_bytes: int) 
 
     Args:
         pictures: to be looked at, the most important first.
-        dots: beside their dots of the map; they get at least a quarter of the bytes if they need it.
+        dots: beside their dots of the map; they get a quarter of the bytes if they need it.
         max_bytes: for all of them.
     """
     numbers = number([*pictures, *dots]).numbers

@@ -148,9 +148,7 @@ class Showing:
     def classes(self, also: Iterable[int]) -> ClassTable:
         """The worst and the best, and those of labels ``also``."""
         before = None if self.before is None else self.before.numpy()
-        figures = class_figures(
-            self.labels, self.names, self.precision.numpy(), before, self.pairs
-        )
+        figures = class_figures(self.labels, self.names, self.precision.numpy(), before, self.pairs)
         return class_table(figures, self.names, num_each=NUM_CLASSES, also=set(also))
 
     def map(self, queries: Sequence[RankedQuery], most: int) -> EmbeddingMap | None:
@@ -165,9 +163,7 @@ class Showing:
             for row, value in zip(rows, precision, strict=True)
         ]
         with phase("drawing the map"):
-            return draw_map(
-                self.descriptors[rows].cpu(), images, len(self.labels), len(self.names)
-            )
+            return draw_map(self.descriptors[rows].cpu(), images, len(self.labels), len(self.names))
 
 
 def _known(value: float) -> float | None:
