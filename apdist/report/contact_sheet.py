@@ -7,10 +7,9 @@ import io
 import os
 from dataclasses import dataclass, field
 
-from PIL import Image
-
-from apdist.data.images import ImageError, open_image
+from apdist.data.images import ImageError
 from apdist.report.page import template
+from apdist.report.pictures import shrunk
 
 SIDE = 144
 """Longer side of a thumbnail, in pixels: half as many on the page, crisp on a dense screen."""
@@ -111,10 +110,9 @@ class ContactSheet:
 def thumbnail(data: bytes) -> str:
     """A small picture of an encoded image, as a data URI; empty where it cannot be decoded."""
     try:
-        image = open_image(data, min_side=SIDE)
+        image = shrunk(data, SIDE)
     except ImageError:
         return ""
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     target = io.BytesIO()
     image.save(target, "WEBP", quality=_QUALITY)
     return f"data:image/webp;base64,{base64.b64encode(target.getvalue()).decode('ascii')}"
