@@ -14,7 +14,9 @@ from apdist.report.pictures import shrunk
 SIDE = 144
 """Longer side of a thumbnail, in pixels: half as many on the page, crisp on a dense screen."""
 MOST_BYTES = 12_000_000
-"""Of thumbnails in a page: some 2,500 photographs."""
+"""Of a page: some 250 queries with ten results each, all of them different photographs."""
+MARKUP_BYTES = 520
+"""Around each picture: its names and their places."""
 _QUALITY = 70
 
 
@@ -61,7 +63,7 @@ class Thumbnails:
     """Thumbnails of a page, each once, by the key of its picture; 0 is none.
 
     Args:
-        most_bytes: that they may take.
+        most_bytes: that they may take, with what is written about them.
     """
 
     most_bytes: int = MOST_BYTES
@@ -83,6 +85,10 @@ class Thumbnails:
     def is_full(self) -> bool:
         """Whether no more may be added."""
         return self.num_bytes >= self.most_bytes
+
+    def write_about(self, number: int) -> None:
+        """Count what is written about so many queries and results."""
+        self.num_bytes += number * MARKUP_BYTES
 
     def add(self, key: str, uri: str) -> None:
         """Add a picture; an empty ``uri`` is one that could not be read."""

@@ -43,6 +43,7 @@ class Sheet:
                 continue
             own = f"query {number}"
             self._make({own: partial(self._read_query, number), **_reads(found)})
+            self.thumbnails.write_about(1 + len(found))
             self.asked.append(
                 Asked(
                     name=query,

@@ -33,6 +33,7 @@ def test_pictures_stand_in_the_page_once_until_it_is_full(tmp_path: Path) -> Non
     assert "&lt;b&gt;" in page
     assert "a &lt;title&gt;" in page
     assert "<b>" not in page
+    assert abs(len(page) - sheet.thumbnails.num_bytes) < 12_000  # its style sheets
     full = Sheet(read)
     full.thumbnails = Thumbnails(most_bytes=1)
     full.add(results)
