@@ -170,7 +170,7 @@ def queries_of(options: Options) -> list[str]:
     from apdist.retrieval.querying.queries import pictures_at
 
     pictures = pictures_at(options.query, options.column)
-    if len(pictures) == 1 and not options.key:  # not after torch and a model are loaded
+    if len(pictures) == 1 and not options.key:  # not after a model is loaded
         path = storage.local_path(pictures[0])
         if path is not None and not path.exists():
             raise ValueError(
