@@ -18,6 +18,7 @@ FLOORS = [
         "data.augmentation",
         "data.endings",
         "data.decoders",
+        "data.given_images",
         "data.fast_decoding",
         "data.pixels",
         "data.png",
@@ -63,7 +64,7 @@ WITHOUT_TESTS = {
     "apdist/training/cluster/remote.py": "test_launch and tests/pipelines/test_cluster.py run it",
     **{
         f"pipelines/apdist_verbs/{name}.py": VERBS
-        for name in ("__main__", "evaluate", "report", "search")
+        for name in ("__main__", "evaluate", "report")
     },
     "pipelines/apdist_verbs/demo*.py": "types the other verbs; tests/test_wheel.py runs it",
     "pipelines/apdist_verbs/track.py": "glue: tests/training/tracking/test_following.py",

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from apdist.retrieval.protocols.rankings import score_rankings as score_rankings
     from apdist.retrieval.protocols.scores import JudgedScores as JudgedScores
     from apdist.retrieval.protocols.searching import score_judged as score_judged
+    from apdist.retrieval.querying.open_index import OpenIndex as OpenIndex
+    from apdist.retrieval.querying.opening import open_index as open_index
+    from apdist.retrieval.querying.results import SearchResults as SearchResults
     from apdist.retrieval.search_index import SearchIndex as SearchIndex
     from apdist.retrieval.several import SeveralIndexes as SeveralIndexes
     from apdist.retrieval.stored.changing import add_to_index as add_to_index
@@ -40,6 +43,9 @@ _HOMES = {
     **dict.fromkeys(["JudgedScores"], "apdist.retrieval.protocols.scores"),
     **dict.fromkeys(["score_rankings"], "apdist.retrieval.protocols.rankings"),
     **dict.fromkeys(["score_judged"], "apdist.retrieval.protocols.searching"),
+    **dict.fromkeys(["OpenIndex"], "apdist.retrieval.querying.open_index"),
+    **dict.fromkeys(["open_index"], "apdist.retrieval.querying.opening"),
+    **dict.fromkeys(["SearchResults"], "apdist.retrieval.querying.results"),
     **dict.fromkeys(["SearchIndex"], "apdist.retrieval.search_index"),
     **dict.fromkeys(["SeveralIndexes"], "apdist.retrieval.several"),
     **dict.fromkeys(
@@ -49,14 +55,17 @@ _HOMES = {
 __all__ = [
     "Filter",
     "JudgedScores",
+    "OpenIndex",
     "RetrievalScores",
     "SearchIndex",
+    "SearchResults",
     "SeveralIndexes",
     "add_to_index",
     "augment_database",
     "build_index",
     "expand_queries",
     "load_index",
+    "open_index",
     "parse_filter",
     "pool_scales",
     "remove_from_index",

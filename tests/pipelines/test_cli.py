@@ -130,7 +130,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["search", "a.jpg", "--k", "x"], "--k must be an integer, got 'x'"),
         (["evaluate"], "no run under"),
         (["search", "nothing.jpg"], "nothing.jpg does not exist"),
-        (["search", "."], "is a folder"),
+        (["search", "."], ". holds no picture; give one or more to search for"),
+        (["search", "a.jpg", "--near-duplicates", "95"], "is a cosine, at most 1, got 95"),
+        (["search", "a.jpg", "--csv", "-", "--json", "-"], "need different files"),
+        (["search", "a.jpg", "--html", "."], "--html . is a folder; give a file in it"),
         (
             ["prepare"],
             "folder|csv|parquet|glyphs|index|check|stats` or a published data set, got none",
