@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 import torch
 
 from apdist.data.storage.registry import STORES
+from apdist_verbs.index import VERBS, Options, change
+from apdist_verbs.terminal.options import check
 from tests.memory_store import MemoryStore
 from tests.pipelines.index.conftest import Place
+from tests.places import ROOT
 
 
 def test_an_index_holds_the_splits_that_are_named(place: Place) -> None:
@@ -46,6 +52,17 @@ def test_an_index_goes_to_object_storage(place: Place, monkeypatch: pytest.Monke
     MemoryStore().files.store.clear()
     place("--run", place.run.uri, "--split", "test", "--out", "mem://bucket/x/index")
     assert place.keys("mem://bucket/x/index") == place.keys(place.root / "built")
+
+
+def test_commands_of_the_manual_are_understood() -> None:
+    text = (ROOT / "docs" / "search.md").read_text()
+    commands = [
+        shlex.split(line, comments=True) for line in re.findall("^apdist index.*", text, re.M)
+    ]
+    assert len(commands) > 9
+    for _, _, *words in commands:
+        kind = getattr(change, VERBS[words.pop(0)][0]) if words and words[0] in VERBS else Options
+        check(kind, words, "apdist index")
 
 
 @pytest.mark.parametrize(
