@@ -112,10 +112,10 @@ def _part(network: nn.Module, waiting: _Waiting, size: int, skip_unreadable: boo
             raise ValueError(f"{name}: {error}") from error
         numbers.append(number)
         names.append(name)
-    return Part(_described(network, images), numbers, names, unread)
+    return Part(describe_seen(network, images), numbers, names, unread)
 
 
-def _described(network: nn.Module, images: list[NDArray[np.uint8]]) -> Tensor:
+def describe_seen(network: nn.Module, images: list[NDArray[np.uint8]]) -> Tensor:
     """Descriptors (m, d), of images of one shape with one pass through the network."""
     if not images:
         return torch.empty(0, 0)

@@ -16,6 +16,7 @@ VERBS = {
     "extract": "write the descriptors of all images to Parquet, on a Ray cluster",
     "index": "build a search index with a trained model",
     "search": "find the images that look like a picture",
+    "serve": "search by picture in a browser, and an API in JSON",
     "report": "write report.html of a run",
     "runs": "list runs: state, step, mAP, age, what to do next",
     "track": "send MLflow what it lacks of a run",

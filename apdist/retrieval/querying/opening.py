@@ -39,7 +39,7 @@ def open_index(
     places = [place] if isinstance(place, str | os.PathLike) else list(place)
     if not places:
         raise ValueError("expected the folder of a run or of an index, got none")
-    folders = {os.fspath(one): _index_at(storage.absolute(os.fspath(one))) for one in places}
+    folders = {os.fspath(one): index_at(storage.absolute(os.fspath(one))) for one in places}
     first = next(iter(folders.values()))
     its_run = storage.absolute(os.fspath(run)) if run else run_of(first)
     loaded = {name: load_index(folder, model_id=None) for name, folder in folders.items()}
@@ -79,7 +79,7 @@ def model_of(index: SearchIndex | SeveralIndexes, run: str) -> TrainedModel:
     return prepared(model, recipe_of(making, run, model.network.dim)) if making else model
 
 
-def _index_at(place: str) -> str:
+def index_at(place: str) -> str:
     """The folder of the index: ``place``, or in it where it is a run.
 
     Raises:
