@@ -1,6 +1,7 @@
 """The application: routes of the API and the pages, behind their guard."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,13 +19,15 @@ from apdist.serving.answers import Health, IndexAnswer, SearchAnswer
 from apdist.serving.guard import Access, Guard
 from apdist.serving.limits import RefusedError, busy
 from apdist.serving.metrics import MEDIA_TYPE
-from apdist.serving.openapi import DESCRIPTION, ERRORS, SEARCH_BODY
+from apdist.serving.openapi import DESCRIPTION, SEARCH_BODY, errors
 from apdist.serving.page import page
 from apdist.serving.searching import picture_of, row_of
 from apdist.serving.service import WHERE_BYTES_LIE, Service, result_of
 from apdist.serving.snapshot import Snapshot
 from apdist.serving.thumbnails import Encoded, thumbnail_of, whole_of
 from apdist.serving.uploads import DEFAULT_K, body_of, media_type, query_of
+
+logger = logging.getLogger(__name__)
 
 _MOST_PICTURES = 64
 """Pictures of the index that are read at once."""
@@ -79,6 +82,7 @@ def _answer_errors(app: FastAPI) -> None:
         return JSONResponse(RefusedError(422, "invalid", "; ".join(told)[:500]).content, 422)
 
     def failed(_: Request, error: Exception) -> Response:
+        logger.error("%s: %s", type(error).__name__, error)
         refusal = RefusedError(500, "failed", f"the server failed ({type(error).__name__})")
         return JSONResponse(refusal.content, 500)
 
@@ -94,7 +98,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/search",
         response_model=SearchAnswer,
-        responses=ERRORS,
+        responses=errors(400, 404, 408, 413, 415, 422, 503),
         openapi_extra={"requestBody": SEARCH_BODY},
         summary="Images of the index that look like a picture",
     )
@@ -153,7 +157,7 @@ def _add_images(app: FastAPI, service: Service) -> None:
 
     @app.get(
         "/v1/images",
-        responses=ERRORS,
+        responses=errors(404, 422, 503),
         response_class=Response,
         summary="The picture of an image of the index",
     )
@@ -166,7 +170,7 @@ def _add_images(app: FastAPI, service: Service) -> None:
 
     @app.get(
         "/v1/images/{key:path}",
-        responses=ERRORS,
+        responses=errors(404, 422, 503),
         response_class=Response,
         summary="The same; browsers change addresses with a key such as ../a",
     )
@@ -186,7 +190,7 @@ def _encoded(service: Service, snapshot: Snapshot, row: int, key: str, size: str
 
 
 def _add_figures(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/index", response_model=IndexAnswer, responses=ERRORS, summary="What is served")
+    @app.get("/v1/index", response_model=IndexAnswer, responses=errors(), summary="What is served")
     def index() -> IndexAnswer:
         snapshot, limits = service.current.snapshot, service.limits
         settings = snapshot.opened.index.settings

@@ -22,9 +22,6 @@ REASONS = {
     422: "A field or a condition is none.",
     503: "Too much is under way; try again after Retry-After seconds.",
 }
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": reason, "model": ErrorAnswer} for status, reason in REASONS.items()
-}
 _TEXT = {"type": "string"}
 SEARCH_BODY: dict[str, Any] = {
     "required": True,
@@ -55,3 +52,11 @@ SEARCH_BODY: dict[str, Any] = {
         },
     },
 }
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route may be refused with, beside what any may: the token and the name of the host."""
+    return {
+        status: {"description": REASONS[status], "model": ErrorAnswer}
+        for status in sorted({401, 421, *statuses})
+    }

@@ -88,6 +88,13 @@ class Searcher:
         job = await loop.run_in_executor(self.decoders, self.job, snapshot, query)
         return await asyncio.wrap_future(self.batcher.submit(job))
 
+    def warm_up(self, snapshot: Snapshot) -> None:
+        """Search once: what is compiled and reserved then, the first person need not wait for."""
+        width, height = snapshot.opened.model.fit.size(256, 256)
+        blank = np.zeros((3, height, width), dtype=np.uint8)
+        job = Job(snapshot=snapshot, query=Query(), image=blank, own=_NO_ROW, mask=None)
+        self.batcher.submit(job).result()
+
     def close(self) -> None:
         """Answer what is under way, then end."""
         self.decoders.shutdown(wait=True)
@@ -136,7 +143,7 @@ class Searcher:
             try:
                 found = searched(its, torch.stack([descriptors[number] for number in numbers]))
             except Exception as error:  # of this group alone
-                logger.exception("a search failed")
+                logger.error("a search failed: %s: %s", type(error).__name__, error)
                 found = [error] * len(its)
             for number, one in zip(numbers, found, strict=True):
                 answers[number] = one

@@ -141,10 +141,12 @@ def service_of(places: list[str], run: str, limits: Limits, options: Options) ->
         from apdist.serving.service import Service
 
         metrics = Metrics()
-        return Service(
+        service = Service(
             current=Current(places, run=run, told=metrics.reloaded),
             limits=limits,
             metrics=metrics,
             batch_size=options.batch_size,
             wait_s=options.wait_ms / 1000,
         )
+        service.searcher.warm_up(service.current.snapshot)
+    return service
