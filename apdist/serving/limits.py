@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,3 +125,27 @@ class Held:
         """Count none any more."""
         self._admission.num_bytes -= self._num_bytes
         self._num_bytes = 0
+
+
+class Budget:
+    """Something of which there is so much, for all threads together.
+
+    Args:
+        most: of it; more than that at once is never asked for.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left, self._changed = most, threading.Condition()
+
+    @contextmanager
+    def held(self, amount: int) -> Iterator[None]:
+        """Inside, ``amount`` is taken; who comes when there is too little waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= amount)
+            self._left -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += amount
+                self._changed.notify_all()

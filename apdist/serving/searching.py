@@ -25,7 +25,7 @@ from apdist.retrieval.querying.entry_images import image_of
 from apdist.retrieval.querying.results import results_of
 from apdist.retrieval.search_index import SearchIndex
 from apdist.serving.batching import Batcher
-from apdist.serving.limits import Limits, RefusedError
+from apdist.serving.limits import Budget, Limits, RefusedError
 from apdist.serving.metrics import Metrics
 from apdist.serving.snapshot import Snapshot
 from apdist.serving.uploads import Query, check_box, check_picture, undecodable
@@ -33,7 +33,9 @@ from apdist.serving.uploads import Query, check_box, check_picture, undecodable
 logger = logging.getLogger(__name__)
 
 NUM_DECODERS = 4
-"""Pictures that are decoded at once: each may take 3 bytes a pixel, twice."""
+"""Pictures that are decoded at once."""
+_LARGE_AT_ONCE = 2
+"""Of them, those with as many pixels as may be: some 10 bytes for each, of transparent ones."""
 _NO_ROW = -2
 """Row of a query that is no image of the index."""
 
@@ -75,6 +77,7 @@ class Searcher:
     def __init__(self, limits: Limits, metrics: Metrics, *, most: int, wait_s: float) -> None:
         self.limits, self._metrics = limits, metrics
         self.batcher: Batcher[Job, Found] = Batcher(self._work, most=most, wait_s=wait_s)
+        self._pixels = Budget(_LARGE_AT_ONCE * limits.pixels)
         self.decoders = ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="decoder")
 
     async def search(self, snapshot: Snapshot, query: Query) -> Found:
@@ -118,11 +121,12 @@ class Searcher:
         return Job(snapshot=snapshot, query=query, image=image, own=own, mask=mask)
 
     def _seen(self, snapshot: Snapshot, data: bytes, query: Query) -> NDArray[np.uint8]:
-        size = check_picture(data, self.limits)
+        width, height = check_picture(data, self.limits)
         if query.box:
-            check_box(query.box, size)
+            check_box(query.box, (width, height))
         try:
-            return evaluation_image(data, snapshot.opened.model.fit, query.box)
+            with self._pixels.held(width * height):
+                return evaluation_image(data, snapshot.opened.model.fit, query.box)
         except ImageError as error:
             raise undecodable(error) from error
         except MemoryError as error:

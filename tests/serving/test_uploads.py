@@ -1,0 +1,124 @@
+"""What is taken from a body, and what is refused; hostile ones never get an answer of 500."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from apdist.serving.limits import Admission, Limits, RefusedError
+from apdist.serving.uploads import Query, body_of, check_box, check_picture, query_of
+from tests.pictures import encoded, picture
+from tests.serving.conftest import Served
+from tests.serving.hostile import OTHERS, hostile, png_bomb
+
+LIMITS = Limits(bytes=100, pixels=10_000)
+
+
+async def arriving(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def never() -> AsyncIterator[bytes]:
+    yield b"a"
+    await asyncio.Event().wait()
+
+
+def body(parts: AsyncIterator[bytes], limits: Limits = LIMITS, **headers: str) -> bytes:
+    admission = Admission(limits)
+    with admission.request() as held:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        found = asyncio.run(body_of(parts, named, held, limits))
+        assert admission.num_bytes == len(found)
+        return found
+
+
+def test_a_body_is_read_as_far_as_it_may_be_large() -> None:
+    assert body(arriving(b"a" * 60, b"b" * 40)) == b"a" * 60 + b"b" * 40
+    with pytest.raises(RefusedError, match="at most 100 bytes") as refused:
+        body(arriving(b"a" * 60, b"b" * 41))
+    assert refused.value.status == 413
+    with pytest.raises(RefusedError, match="at most 100 bytes"):
+        body(never(), content_length="101")  # before it arrives
+    # In base64, with other fields around it.
+    assert len(body(arriving(b"a" * 1000), content_type="application/json; charset=utf-8")) == 1000
+    with pytest.raises(RefusedError) as slow:
+        body(never(), Limits(upload_s=0.01))
+    assert slow.value.status == 408
+    with pytest.raises(RefusedError) as busy:
+        body(arriving(b"a" * 60), Limits(bytes=100, held_bytes=50))
+    assert busy.value.status == 503
+
+
+def test_what_the_address_says_holds_where_json_says_nothing() -> None:
+    told = {"k": 3, "where": ["a=1"], "box": "1,2,3,4", "least_score": 0.5}
+    query = query_of(b"data", "image/png", told, LIMITS)
+    assert query == Query(
+        image=b"data", k=3, where=("a=1",), box=(1.0, 2.0, 3.0, 4.0), least_score=0.5
+    )
+    given = b'{"key": "x", "k": 5, "where": "b=2", "box": null}'
+    query = query_of(given, "application/json", told, LIMITS)
+    assert (query.key, query.k, query.where, query.box) == ("x", 5, ("b=2",), (1, 2, 3, 4))
+
+
+@pytest.mark.parametrize("kind", ["", "text/html", "multipart/form-data", "application/jsonx"])
+def test_other_media_types_are_refused(kind: str) -> None:
+    with pytest.raises(RefusedError, match="expected a picture or JSON") as refused:
+        query_of(b"data", kind, {}, LIMITS)
+    assert refused.value.status == 415
+
+
+def test_bombs_are_seen_before_they_are_decoded() -> None:
+    assert check_picture(png_bomb(100, 100), LIMITS) == (100, 100)
+    for size in ((100, 101), (20_000, 20_000), (65_535, 65_535)):
+        with pytest.raises(RefusedError, match="at most 10000 pixels") as refused:
+            check_picture(png_bomb(*size), LIMITS)
+        assert refused.value.status == 413
+
+
+@pytest.mark.parametrize("data", OTHERS)
+def test_other_kinds_of_files_are_not_opened(data: bytes) -> None:
+    with pytest.raises(RefusedError) as refused:
+        check_picture(data, LIMITS)
+    assert refused.value.status in (400, 413)
+
+
+def test_a_box_beside_the_picture_is_refused() -> None:
+    check_box((-5, -5, 1, 1), (10, 20))
+    for box in ((10, 0, 20, 20), (0, 0, 0.4, 5), (5, 5, 5, 5), (-9, 0, -1, 5)):
+        with pytest.raises(RefusedError, match="10 x 20"):
+            check_box(box, (10, 20))
+
+
+def test_hostile_uploads_are_answered_and_the_server_goes_on(served: Served) -> None:
+    statuses = {served.search(hostile(number), "k=1").status for number in range(60)}
+    assert {400, 413} <= statuses <= {200, 400, 413}
+    assert served.search(encoded(picture(0, 0)), "k=1").status == 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_thousand_hostile_uploads_leave_memory_as_it_was(served: Served) -> None:
+    def resident_mb() -> float:
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * 4096 / 1e6
+
+    with ThreadPoolExecutor(8) as pool:
+        counts: dict[int, int] = {}
+
+        def send(numbers: range) -> None:
+            for status in pool.map(lambda n: served.search(hostile(n), "k=1").status, numbers):
+                counts[status] = counts.get(status, 0) + 1
+
+        send(range(1000))
+        before = resident_mb()
+        send(range(1000, 11_000))
+    grown = resident_mb() - before
+    print(f"{counts}; grown by {grown:.0f} MB from {before:.0f} MB")
+    assert set(counts) <= {200, 400, 413}
+    assert grown < 40
+    assert served.search(encoded(picture(0, 0)), "k=1").status == 200
