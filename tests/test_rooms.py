@@ -33,6 +33,7 @@ FLOORS = [
     {"training.step"},
     {"figures"},
     {"report"},
+    {"serving"},
     {"training"},
     {"training.cluster"},
 ]
@@ -55,6 +56,8 @@ WITHOUT_TESTS = {
         )
     },
     **{f"apdist/data/preparing/published/{name}.py": DATA for name in ("description", "listing")},
+    "apdist/serving/openapi.py": "tests/serving/test_app.py reads what it says over a socket",
+    "apdist/serving/service.py": "tests/serving/test_app.py and test_reload.py: all is behind it",
     "apdist/training/step/results.py": DATA,
     "pipelines/apdist_verbs/measure/source.py": "tests/pipelines/test_making.py",
     "apdist/training/step/activations.py": "test_offloading and test_memory",

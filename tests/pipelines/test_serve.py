@@ -2,6 +2,8 @@
 
 import os
 import queue
+import re
+import shlex
 import signal
 import socket
 import threading
@@ -13,6 +15,8 @@ import pytest
 from apdist.serving.server import bound
 from apdist_verbs import serve
 from apdist_verbs.__main__ import main
+from apdist_verbs.terminal.options import check
+from tests.places import ROOT
 from tests.retrieval.querying.conftest import Indexed, indexed
 
 __all__ = ["indexed"]
@@ -84,3 +88,13 @@ def test_a_port_in_use_is_told_before_a_model_is_loaded(
     assert f"port {port} of 127.0.0.1 is in use" in capsys.readouterr().err
     with socket.socket() as free:
         free.bind(("127.0.0.1", int(port)))
+
+
+def test_commands_of_the_manual_are_understood() -> None:
+    text = (ROOT / "docs" / "serving.md").read_text()
+    commands = [
+        shlex.split(line, comments=True) for line in re.findall("^apdist serve.*", text, re.M)
+    ]
+    assert len(commands) == 5
+    for _, _, *words in commands:
+        check(serve.Options, words, "apdist serve")
