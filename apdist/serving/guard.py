@@ -68,7 +68,7 @@ class Access:
             return RefusedError(
                 421,
                 "unknown_host",
-                f"the server is not known as {host[:100]!r}{suggestion(host, known)}; ask it as "
+                f"the server is not known as {host[:100]!r}{suggestion(host, list(known))}; ask it as "
                 "localhost, or start it with --allowed-host NAME",
             )
         if not self.token or path in OPEN:

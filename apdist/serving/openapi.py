@@ -6,11 +6,12 @@ from typing import Any
 
 from apdist.serving.answers import ErrorAnswer
 
-DESCRIPTION = """Search the images of an index with pictures.
-
-Send a picture as the body of POST /v1/search, with its media type, or JSON with the picture in
-base64 or the key of an image of the index. Where the server has a token, each request but those of
-/health, /docs and /openapi.json needs it: `Authorization: Bearer TOKEN`."""
+DESCRIPTION = (
+    "Search the images of an index with pictures.\n\n"
+    "Send a picture as the body of POST /v1/search, with its media type, or JSON with the picture "
+    "in base64 or the key of an image of the index. Where the server has a token, each request but "
+    "those of /health, /docs and /openapi.json needs it: `Authorization: Bearer TOKEN`."
+)
 REASONS = {
     400: "The picture cannot be decoded, or the body is no JSON.",
     401: "The token is missing or another one.",

@@ -62,7 +62,8 @@ def address_of(sock: socket.socket) -> str:
 
 def server_of(app: ASGIApp) -> uvicorn.Server:
     """The server of an application."""
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # It warns of each request that is none, which anybody can send as often as they like.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     return uvicorn.Server(
         uvicorn.Config(
             app,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
+from starlette.requests import ClientDisconnect
 
 from apdist.config import suggestion
 from apdist.data.images import Box, ImageError, image_size
@@ -68,6 +69,8 @@ async def body_of(
         raise RefusedError(
             408, "too_slow", f"the body took longer than {limits.upload_s:g} s to arrive"
         ) from error
+    except ClientDisconnect as error:
+        raise RefusedError(400, "cut_off", "the body has not arrived as a whole") from error
 
 
 def media_type(headers: Mapping[str, str]) -> str:
@@ -170,7 +173,7 @@ def _json(body: bytes) -> dict[str, Any]:
         raise _invalid(f"expected an object with {', '.join(FIELDS)}, got {_shown(given)}")
     for name in given:
         if name not in FIELDS:
-            hint = suggestion(name, FIELDS)
+            hint = suggestion(name, list(FIELDS))
             raise _invalid(f"unknown field {_shown(name)}{hint}; expected {', '.join(FIELDS)}")
     return {name: value for name, value in given.items() if value is not None}
 

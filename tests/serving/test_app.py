@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import socket
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -75,6 +76,9 @@ def test_a_key_does_not_find_itself_unless_a_part_of_another_does(
         ({"key": "a", "box": [1, 2, 3, "nan"]}, 422, "invalid"),
         ({"key": "a", "least_score": 2}, 422, "invalid"),
         ({"key": "../../etc/passwd"}, 404, "no_such_key"),
+        ({"key": "\ud800"}, 404, "no_such_key"),
+        ({"key": "a", "where": ["key=\ud800"]}, 422, "invalid_filter"),
+        ({"key": "a", "\ud800": 1}, 422, "invalid"),
         ({"image": "no base64!"}, 400, "not_base64"),
         ({"image": "aaaa"}, 400, "not_a_picture"),
     ],
@@ -164,3 +168,19 @@ def test_pages_are_whole_without_a_network(served: Served) -> None:
 def test_other_paths_and_methods_get_errors_in_json(served: Served) -> None:
     assert served.ask("GET", "/nothing").code == "no_such_page"
     assert served.ask("GET", "/v1/search").code == "method"
+
+
+def test_who_leaves_in_the_middle_of_an_upload_leaves_nothing_behind(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = served.address[len("http://") : -1].partition(":")
+    with socket.create_connection((host, int(port))) as sock:
+        head = "Host: localhost\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n"
+        sock.sendall(f"POST /v1/search HTTP/1.1\r\n{head}\r\nabc".encode())
+    line = 'apdist_requests_total{route="/v1/search",status="400"}'
+    while served.service.admission.num_requests or line not in (
+        figures := served.ask("GET", "/metrics").body.decode()
+    ):
+        pass  # until the server has met the end of the connection
+    assert "apdist_upload_bytes 0.0" in figures
+    assert not caplog.records
