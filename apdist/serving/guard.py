@@ -65,11 +65,12 @@ class Access:
         # a token is asked for that page has none, and names of a network are not known here.
         known = (*LOCAL_HOSTS, *map(str.lower, self.hosts))
         if is_loopback(self.host) and host not in known:
+            hint = suggestion(host, list(known))
             return RefusedError(
                 421,
                 "unknown_host",
-                f"the server is not known as {host[:100]!r}{suggestion(host, list(known))}; ask it as "
-                "localhost, or start it with --allowed-host NAME",
+                f"the server is not known as {host[:100]!r}{hint}; ask it as localhost, or start it "
+                "with --allowed-host NAME",
             )
         if not self.token or path in OPEN:
             return None
