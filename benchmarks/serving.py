@@ -83,7 +83,7 @@ def bare_rate(network: DescriptorNet, arguments: argparse.Namespace) -> float:
     """Images per second of the network alone: the median of its batches."""
     size = arguments.batch_size, 3, arguments.side, arguments.side
     images = torch.randint(256, size, dtype=torch.uint8)
-    spent = []
+    spent = list[float]()
     until = time.monotonic() + arguments.seconds / 4
     with torch.no_grad():
         network(images)

@@ -69,8 +69,8 @@ class Access:
             return RefusedError(
                 421,
                 "unknown_host",
-                f"the server is not known as {host[:100]!r}{hint}; ask it as localhost, or start it "
-                "with --allowed-host NAME",
+                f"the server is not known as {host[:100]!r}{hint}; ask it as localhost, or start "
+                "it with --allowed-host NAME",
             )
         if not self.token or path in OPEN:
             return None

@@ -144,11 +144,12 @@ class Searcher:
         answers: list[Found | Exception] = [[] for _ in jobs]
         for numbers in groups.values():
             its = [jobs[number] for number in numbers]
+            found: Sequence[Found | Exception]
             try:
                 found = searched(its, torch.stack([descriptors[number] for number in numbers]))
             except Exception as error:  # of this group alone
                 logger.error("a search failed: %s: %s", type(error).__name__, error)
-                found = [error] * len(its)
+                found = [error for _ in its]
             for number, one in zip(numbers, found, strict=True):
                 answers[number] = one
         self._metrics.batch(len(jobs), time.perf_counter() - start)
