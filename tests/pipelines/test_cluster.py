@@ -151,14 +151,21 @@ def same_but_for_rounding(losses: list[float], expected: list[float]) -> None:
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """This machine, with pictures and shards and a home directory of its own."""
     folder = tmp_path_factory.mktemp("here")
     write_folder(folder / "pictures", {f"class {label:02}": 6 for label in range(20)})
     # Threads that wait for each other on busy cores make a step of milliseconds take seconds.
-    place = Place(folder, {"HOME": tempfile.mkdtemp(dir=folder), "OMP_NUM_THREADS": "1"})
-    place.succeed("prepare", "folder", "pictures", "--out", "shards")
-    return place
+    with tempfile.TemporaryDirectory(prefix="ray") as sessions:  # a short name
+        own = {"HOME": tempfile.mkdtemp(dir=folder), "RAY_TMPDIR": sessions}
+        place = Place(folder, {**own, "OMP_NUM_THREADS": "1"})
+        place.succeed("prepare", "folder", "pictures", "--out", "shards")
+        yield place
+
+
+def sessions_left(here: Place) -> list[str]:
+    """What ended Rays of this machine have left of themselves."""
+    return [path.name for path in Path(here.environment["RAY_TMPDIR"]).glob("ray/session_*")]
 
 
 def train(name: str, *more: str) -> list[str]:
@@ -182,8 +189,9 @@ def two_workers(here: Place) -> Trained:
 
 
 def test_two_workers_draw_the_same_loss_curve_as_one_process(
-    in_process: Trained, two_workers: Trained
+    here: Place, in_process: Trained, two_workers: Trained
 ) -> None:
+    assert not sessions_left(here)
     assert two_workers.steps == list(range(1, STEPS + 1))
     assert two_workers.evaluated == [0, 30, 60]
     same_but_for_rounding(two_workers.losses, in_process.losses)
@@ -220,6 +228,19 @@ def processes_with(mark: str) -> list[psutil.Process]:
     return found
 
 
+def listening(processes: list[psutil.Process]) -> list[str]:
+    """The addresses on which they listen, at least one."""
+    pids = {process.pid for process in processes}
+    ends = [end for end in psutil.net_connections("tcp") if end.pid in pids]
+    found = [
+        f"{end.laddr.ip} {psutil.Process(end.pid).name()}"
+        for end in ends
+        if end.status == psutil.CONN_LISTEN
+    ]
+    assert found
+    return found
+
+
 def processes_left(mark: str, grace_s: float = 15) -> list[psutil.Process]:
     """Those that are still there after a while; Ray's need a moment to notice that it has ended."""
     deadline = time.monotonic() + grace_s
@@ -239,6 +260,9 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_goes_on_exactly(
     with here.started(*train(name), APDIST_TEST_MARK=mark) as command:
         command.wait_until(lambda: any(run.glob("checkpoints/*/meta-*.json")))
         assert len(processes_with(mark)) > 5  # Ray and two workers: the search can find them
+        # Torch's own store of addresses listens everywhere; it runs nothing that it is sent.
+        open_ = [end for end in listening(processes_with(mark)) if "127.0.0.1" not in end]
+        assert open_ in ([], [":: ray::RayTrainWorker"])
         if whole_group:  # as a terminal does it: to Ray and the workers as well
             os.killpg(command.process.pid, signal.SIGINT)
         else:
@@ -250,6 +274,7 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_goes_on_exactly(
     assert 5 <= int(done) < STEPS
     assert any(run.glob(f"checkpoints/step-{int(done):010}/meta-*.json"))
     assert not processes_left(mark)
+    assert not sessions_left(here)
 
     out = here.succeed("train", "--resume", str(run))
     assert f"going on from step {done}" in out
