@@ -15,7 +15,8 @@ from apdist.training.step.sharding import release_process_groups
 # Long enough for kernels that a worker compiles on busy cores while the others wait.
 TIMEOUT_S = 100
 # What every worker needs, imported once: a worker is a fork of the process that has done so.
-PRELOADED = ["apdist.loss.kernels.numba_histogram", "apdist.training.loop", "pytest"]
+# FSDP2 and the step import dynamo when they first run.
+PRELOADED = ["apdist.training.loop", "pytest", "torch._dynamo", "tests.loaded_kernels"]
 
 
 def on_workers(num_workers: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
