@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from tests.places import ROOT
 SNIPPETS = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
 
 
-def run(*command: str, **variables: str) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
+def run(*command: str) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
@@ -32,8 +33,16 @@ def run(*command: str, **variables: str) -> str:
     return done.stdout
 
 
-def test_the_loss_in_a_loop_learns_to_tell_unseen_classes() -> None:
-    printed = run("examples/loss_in_a_loop.py")
+def run_here(example: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What an example prints that needs no process of its own."""
+    runpy.run_path(str(ROOT / "examples" / example), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_the_loss_in_a_loop_learns_to_tell_unseen_classes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printed = run_here("loss_in_a_loop.py", capsys)
     before, after = (float(text) for text in re.findall(r"mAP (\d\.\d+)", printed))
     assert before < 0.2
     assert after > 0.9
@@ -60,8 +69,12 @@ def test_the_step_under_torchrun_starts_as_that_of_one_process() -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_pictures_of_classes_never_seen_are_found_after_seconds_of_training(tmp_path: Path) -> None:
-    printed = run("examples/search_your_pictures.py", TMPDIR=str(tmp_path))
+def test_pictures_of_classes_never_seen_are_found_after_seconds_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["search_your_pictures.py"])
+    printed = run_here("search_your_pictures.py", capsys)
     assert "351 pictures of 39 classes" in printed
     precision = re.search(r"unseen classes: mAP (\d\.\d+)", printed)
     assert precision

@@ -1,8 +1,9 @@
 """Training on Ray as a person starts it: here, on a cluster from outside, with faults, on S3.
 
-Each test runs the `apdist` command in a process of its own. All trainings share data, options and
-seed, so that their loss curves must agree: with the same number of workers to the last bit, with
-another one but for rounding, which training amplifies step by step (so the learning rate is low).
+Each test runs the `apdist` command in a process of its own, but for what needs no Ray. All
+trainings share data, options and seed, so that their loss curves must agree: with the same number
+of workers to the last bit, with another one but for rounding, which training amplifies step by step
+(so the learning rate is low).
 """
 
 import json
@@ -23,10 +24,12 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from safetensors.torch import load
 from torch import Tensor
 
 from apdist.training.run_folder.runs import evaluation_name
+from apdist_verbs.__main__ import main
 from tests.pictures import write_folder
 from tests.ray_nodes import RayNodes, environment, ray_nodes
 from tests.s3_server import S3Server, s3_server
@@ -40,7 +43,11 @@ OPTIONS = [
     *("--ray.max-failures", "3", "--tracking.no-enabled"),
 ]
 TIMEOUT_S = 280
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(TIMEOUT_S + 20)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(TIMEOUT_S + 20),
+    pytest.mark.filterwarnings("ignore"),  # of libraries that a training imports
+]
 
 
 @dataclass
@@ -159,7 +166,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="ray") as sessions:  # a short name
         own = {"HOME": tempfile.mkdtemp(dir=folder), "RAY_TMPDIR": sessions}
         place = Place(folder, {**own, "OMP_NUM_THREADS": "1"})
-        place.succeed("prepare", "folder", "pictures", "--out", "shards")
+        prepare = ["prepare", "folder", str(folder / "pictures")]
+        assert main([*prepare, "--out", f"{folder}/shards"]) == 0
         yield place
 
 
@@ -177,7 +185,9 @@ def train(name: str, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def in_process(here: Place) -> Trained:
     """The training without Ray."""
-    here.succeed(*train("in process", "--ray.num-workers", "0"))
+    torch.set_num_threads(1)
+    where = ["--data.shards", f"{here.folder}/shards", "--run.output", f"{here.folder}/runs"]
+    assert main(train("in process", "--ray.num-workers", "0", *where)) == 0
     return local_run(here.folder / "runs/in process")
 
 
