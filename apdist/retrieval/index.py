@@ -169,5 +169,7 @@ def _measured(
     faiss_index, chosen = make_faiss(vectors)
     sizes = {"kind": kind, "dim": vectors.shape[1], "count": len(vectors)}
     index = SearchIndex(vectors, entries, {**sizes, **about, **chosen}, faiss_index)
-    index.settings["recall_at_10"] = measure_recall(index)
+    # Exact search is what it would be compared with, which takes long for ten million images.
+    is_known = kind == "exact" and len(vectors) > 1
+    index.settings["recall_at_10"] = 1.0 if is_known else measure_recall(index)
     return index
