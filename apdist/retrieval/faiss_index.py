@@ -13,19 +13,32 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from apdist.retrieval.ranking import nearest_rows, ranking_keys
+from apdist.retrieval.ranks import exact_scores
 
 logger = logging.getLogger(__name__)
 
 # faiss prints a warning to stderr below this many training points per centroid.
 _POINTS_PER_CENTROID = 39
+# More images than that do not move a centre, and ten rounds place it: learning takes a twentieth.
+_MOST_POINTS_PER_CENTROID = 64
+_LEARNING_ROUNDS = 10
 _HNSW_LINKS = 32
-_HNSW_SEARCH_WIDTH = 128
+_HNSW_BUILD_WIDTH = 80
 _MOST_SUBQUANTIZERS = 64
 _LEAST_CODE_BITS = 4
 # Quantised scores order candidates roughly: take more of them and score those exactly.
 _PQ_CANDIDATES_PER_RESULT = 8
 _MOST_RESULTS_ON_GPU = 2048
+_ROWS_AT_ONCE = 1 << 16
+# How far a search looks is doubled until it finds so many of the ten nearest others of a sample.
+_RECALL_GOAL = 0.97
+_RECALL_DEPTH = 10
+_RECALL_SAMPLE = 500
+_LEAST_WIDTH, _MOST_WIDTH = 16, 1024
 
 
 def import_faiss() -> Any:
@@ -60,9 +73,9 @@ def has_faiss() -> bool:
 class FaissIndex:
     """A faiss index and, where faiss has a GPU and can use it for this kind, its copy there."""
 
-    def __init__(self, cpu_index: Any) -> None:
+    def __init__(self, cpu_index: Any, *, on_gpu: bool = True) -> None:
         self.cpu_index = cpu_index
-        self.gpu_index = _copy_to_gpu(cpu_index)
+        self.gpu_index = _copy_to_gpu(cpu_index) if on_gpu else None
 
     def search(self, queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Exact scores (q, k) and rows (q, k), -1 where fewer than k images were found.
@@ -75,11 +88,11 @@ class FaissIndex:
         faiss = import_faiss()
         quantised = isinstance(self.cpu_index, faiss.IndexIVFPQ)
         num_candidates = min(len(database), k * _PQ_CANDIDATES_PER_RESULT) if quantised else k
-        use_gpu = self.gpu_index is not None and num_candidates <= _MOST_RESULTS_ON_GPU
-        index = self.gpu_index if use_gpu else self.cpu_index
-        found = index.search(np.ascontiguousarray(queries.cpu().numpy()), num_candidates)
-        scores, rows = (torch.from_numpy(array) for array in found)
-        return _rescore(queries.cpu(), database.cpu(), rows, k) if quantised else (scores, rows)
+        index = self.cpu_index
+        if self.gpu_index is not None and num_candidates <= _MOST_RESULTS_ON_GPU:
+            index = self.gpu_index
+        rows = torch.from_numpy(index.search(_array(queries), num_candidates)[1])
+        return _rescore(queries.cpu(), database.cpu(), rows, k)
 
 
 def build_faiss(kind: str, descriptors: Tensor) -> tuple[FaissIndex, dict[str, Any]]:
@@ -94,17 +107,66 @@ def build_faiss(kind: str, descriptors: Tensor) -> tuple[FaissIndex, dict[str, A
     """
     refuse_kind(kind, len(descriptors))
     faiss = import_faiss()
-    vectors = np.ascontiguousarray(descriptors.cpu().numpy())
-    index, settings = _EMPTY_INDEX[kind](faiss, *vectors.shape)
+    index, settings = _EMPTY_INDEX[kind](faiss, *descriptors.shape)
     try:
-        index.train(vectors)
-        index.add(vectors)
+        index.train(_array(descriptors[_sample(len(descriptors), _images_to_learn_from(settings))]))
+        for rows in descriptors.split(_ROWS_AT_ONCE):
+            index.add(_array(rows))
+        settings |= _look_far_enough(kind, index, descriptors)
     except Exception as error:  # of C++, as RuntimeError, MemoryError or AssertionError
         raise ValueError(
-            f"faiss cannot build kind {kind!r} of {len(vectors)} descriptors "
+            f"faiss cannot build kind {kind!r} of {len(descriptors)} descriptors "
             f"({_first_line(error)}); use kind 'exact'"
         ) from error
     return FaissIndex(index), {"faiss_version": faiss.__version__, **settings}
+
+
+def _array(descriptors: Tensor) -> NDArray[Any]:
+    """Float32, side by side, in main memory."""
+    return np.ascontiguousarray(descriptors.float().cpu().numpy())
+
+
+def _sample(num_images: int, count: int) -> Tensor:
+    """At most ``count`` rows, the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randperm(num_images, generator=generator)[:count]
+
+
+def _images_to_learn_from(settings: dict[str, int]) -> int:
+    """As many as the centres of all lists and codes need."""
+    centres = max(settings.get("num_lists", 1), 1 << settings.get("code_bits", 0))
+    return centres * _MOST_POINTS_PER_CENTROID
+
+
+def _look_far_enough(kind: str, index: Any, descriptors: Tensor) -> dict[str, int]:
+    """Let ``index`` look as far as finding nearly all neighbours takes; the setting chosen.
+
+    How far that is depends on how the descriptors lie, which no rule of their number knows.
+    """
+    if kind == "flat" or len(descriptors) < 2:
+        return {}
+    depth = min(_RECALL_DEPTH, len(descriptors) - 1)
+    queries = descriptors[_sample(len(descriptors), _RECALL_SAMPLE)]
+    nearest, _ = nearest_rows(queries, descriptors, depth + 1)
+    wanted = FaissIndex(index, on_gpu=False)
+    for effort in _efforts(kind, index):
+        if kind == "hnsw":
+            index.hnsw.efSearch = effort
+        else:
+            index.nprobe = effort
+        scores, _ = wanted.search(queries, descriptors, depth + 1)
+        # An image as near as the last counts as found; each finds itself.
+        found = (scores >= nearest[:, -1:]).sum(dim=1) - 1
+        if float(found.clamp(min=0).double().mean()) >= _RECALL_GOAL * depth:
+            break
+    return {"search_width" if kind == "hnsw" else "num_probes": effort}
+
+
+def _efforts(kind: str, index: Any) -> list[int]:
+    """How far a search may look, doubled from the least to the most."""
+    least, most = (_LEAST_WIDTH, _MOST_WIDTH) if kind == "hnsw" else (1, index.nlist)
+    steps = range(max(1, math.ceil(math.log2(most / least))))
+    return [*(least << step for step in steps), most]
 
 
 def write_faiss(index: FaissIndex, path: Path) -> None:
@@ -169,14 +231,14 @@ def _ivf(faiss: Any, num_images: int, dim: int) -> tuple[Any, dict[str, int]]:
     index = faiss.IndexIVFFlat(
         faiss.IndexFlatIP(dim), dim, settings["num_lists"], faiss.METRIC_INNER_PRODUCT
     )
-    index.nprobe = settings["num_probes"]
+    _learn_briefly(index)
     return index, settings
 
 
 def _hnsw(faiss: Any, _num_images: int, dim: int) -> tuple[Any, dict[str, int]]:
     index = faiss.IndexHNSWFlat(dim, _HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efSearch = _HNSW_SEARCH_WIDTH
-    return index, {"num_links": _HNSW_LINKS, "search_width": _HNSW_SEARCH_WIDTH}
+    index.hnsw.efConstruction = _HNSW_BUILD_WIDTH
+    return index, {"num_links": _HNSW_LINKS}
 
 
 def refuse_kind(kind: str, num_images: int) -> None:
@@ -208,7 +270,8 @@ def _ivf_pq(faiss: Any, num_images: int, dim: int) -> tuple[Any, dict[str, int]]
         settings["code_bits"],
         faiss.METRIC_INNER_PRODUCT,
     )
-    index.nprobe = settings["num_probes"]
+    _learn_briefly(index)
+    index.pq.cp.niter = _LEARNING_ROUNDS
     return index, settings
 
 
@@ -216,19 +279,20 @@ _EMPTY_INDEX = {"flat": _flat, "ivf": _ivf, "hnsw": _hnsw, "ivf_pq": _ivf_pq}
 
 
 def _choose_lists(num_images: int) -> dict[str, int]:
-    """About 4 sqrt(n) lists, each with enough images to learn its centre; an eighth is searched."""
+    """About 4 sqrt(n) lists, each with enough images to learn its centre."""
     most = max(1, num_images // _POINTS_PER_CENTROID)
-    num_lists = min(most, max(1, round(4 * math.sqrt(num_images))))
-    return {"num_lists": num_lists, "num_probes": min(num_lists, max(8, num_lists // 8))}
+    return {"num_lists": min(most, max(1, round(4 * math.sqrt(num_images))))}
+
+
+def _learn_briefly(index: Any) -> None:
+    """Let the centres of lists be learned in a few rounds."""
+    index.cp.niter = _LEARNING_ROUNDS
+    index.cp.max_points_per_centroid = _MOST_POINTS_PER_CENTROID
 
 
 def _rescore(queries: Tensor, database: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The best ``k`` of the candidates ``rows`` (q, c) by exact inner product."""
-    scores = torch.stack(
-        [
-            (database[candidates.clamp(min=0)] @ query).masked_fill(candidates < 0, -torch.inf)
-            for query, candidates in zip(queries, rows, strict=True)
-        ]
-    )  # (q, c)
-    best = scores.topk(k, dim=1)
-    return best.values, rows.gather(1, best.indices)
+    """The best ``k`` of the candidates ``rows`` (q, c) by their exact scores; row -1 for none."""
+    scores = exact_scores(queries, database, rows.clamp(min=0)).masked_fill(rows < 0, -torch.inf)
+    best = ranking_keys(scores, rows).masked_fill(rows < 0, torch.iinfo(torch.int64).max)
+    order = best.argsort(dim=1)[:, :k]
+    return scores.gather(1, order), rows.gather(1, order)

@@ -1,11 +1,11 @@
-"""Counts of the negatives before each positive, on the threads of the CPU.
+"""Counts of the negatives before each positive, and nearest rows, on the threads of the CPU.
 
 Products in float32 are twice as fast as in float64 and wrong by less than a known bound: only a
 score that is as near to a positive's needs the float64 sum. Where very many are that near, as with
 a network that describes all images alike, the whole tile is multiplied in float64.
 
 Shapes: t queries and c images in a tile, r of its queries in a strip, n database images,
-d descriptor size, p positives.
+d descriptor size, p positives, q queries in all, k results.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Counter:
 
     def __init__(self, queries: Tensor, positives: Positives) -> None:
         self.queries, self.positives = queries, positives
-        self.lengths = queries.norm(dim=1).double()
+        self.lengths = queries.norm(dim=1).double().numpy()
         self.is_exact = False
         """Whether tiles are multiplied in float64, because float32 left too much open."""
         self.found = np.zeros(tuple(positives.scores.shape), np.int64)
@@ -76,7 +76,7 @@ class Counter:
             shape = (len(self.queries), len(images))
             products = buffer[: shape[0] * shape[1]].view(shape)
             scores = torch.mm(self.queries, images.T, out=products).numpy()
-            margins = self._margins(images.shape[1], longest)
+            margins = _margins(images.shape[1], self.lengths, longest)
             counts = self._count(scores, margins, images, left, threads)
         if any(part is None for part in counts):
             self.is_exact = True
@@ -85,12 +85,6 @@ class Counter:
             counts = self._count(scores, margins, images, left, threads)
         for strip, part in zip(self.strips, counts, strict=True):
             self.found[strip] += part
-
-    def _margins(self, size: int, longest: float) -> NDArray[Any]:
-        """(t,) how far a float32 product may be from the score, whatever the order of its sum."""
-        # The product, the score's own rounding and those of the margin itself: 8 is generous.
-        margins = (size + 8) * (_ROUNDING * self.lengths * longest + _SMALLEST)
-        return np.asarray(margins, np.float32)
 
     def _count(
         self,
@@ -125,7 +119,65 @@ def negatives_before(
 ) -> list[Tensor]:
     """How many images that are not known to a query rank before each of its positives, (t, p)."""
     counters = [Counter(queries, positives) for queries, positives in tiles]
-    most = max((len(queries) for queries, _ in tiles), default=0)
+    _add_all(counters, images)
+    return [torch.from_numpy(counter.found) for counter in counters]
+
+
+class _Nearest:
+    """The nearest images so far of a tile of ``queries`` (t, d), in heaps (t, k)."""
+
+    def __init__(self, queries: Tensor, k: int) -> None:
+        self.queries = queries
+        self.lengths = queries.norm(dim=1).double().numpy()
+        self.scores = np.full((len(queries), k), -np.inf, np.float32)
+        self.rows = np.full((len(queries), k), -1, np.int64)
+        self.strips = _strips(len(queries))
+
+    def add(
+        self,
+        images: Tensor,
+        left: int,
+        longest: float,
+        buffer: Tensor,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        """Look at ``images`` (c, d); arguments as those of `Counter.add`."""
+        shape = (len(self.queries), len(images))
+        products = buffer[: shape[0] * shape[1]].view(shape)
+        scores = torch.mm(self.queries, images.T, out=products).numpy()
+        margins = _margins(images.shape[1], self.lengths, longest)
+        pair = self.queries.numpy(), images.numpy()
+
+        def keep(strip: slice) -> None:
+            heaps = self.scores[strip], self.rows[strip]
+            part = pair[0][strip], pair[1]
+            kernels.keep_nearest(scores[strip], margins[strip], part, left, heaps)
+
+        list(threads.map(keep, self.strips))
+
+
+def nearest(
+    tiles: Sequence[Tensor], images: Iterable[tuple[int, Tensor]], k: int
+) -> tuple[Tensor, Tensor]:
+    """Scores and rows (q, k) of the nearest ``images``, in any order; row -1 for none.
+
+    Args:
+        tiles: all queries (q, d), in parts (t, d).
+        images: descriptors (c, d) and the row of the first of them, ascending.
+        k: results per query.
+    """
+    found = [_Nearest(queries, k) for queries in tiles]
+    _add_all(found, images)
+    scores = np.concatenate([tile.scores for tile in found])
+    rows = np.concatenate([tile.rows for tile in found])
+    return torch.from_numpy(scores), torch.from_numpy(rows)
+
+
+def _add_all(
+    tiles: Sequence[Counter] | Sequence[_Nearest], images: Iterable[tuple[int, Tensor]]
+) -> None:
+    """Let every tile see all ``images``."""
+    most = max((len(tile.queries) for tile in tiles), default=0)
     buffer = torch.empty(0)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         for left, part in images:
@@ -133,9 +185,15 @@ def negatives_before(
                 # One for all tiles: memory that is new for each of them costs page faults.
                 buffer = torch.empty(most * len(part))
             longest = float(kernels.longest_square(part.numpy())) ** 0.5
-            for counter in counters:
-                counter.add(part, left, longest, buffer, threads)
-    return [torch.from_numpy(counter.found) for counter in counters]
+            for tile in tiles:
+                tile.add(part, left, longest, buffer, threads)
+
+
+def _margins(size: int, lengths: NDArray[Any], longest: float) -> NDArray[Any]:
+    """(t,) how far a float32 product may be from the score, whatever the order of its sum."""
+    # The product, the score's own rounding and those of the margin itself: 8 is generous.
+    margins = (size + 8) * (_ROUNDING * lengths * longest + _SMALLEST)
+    return np.asarray(margins, np.float32)
 
 
 def _strips(num_queries: int) -> list[slice]:

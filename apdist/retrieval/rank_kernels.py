@@ -1,4 +1,4 @@
-"""Compiled loops that count the scores before each positive; imported only when first used.
+"""Compiled loops over scores: what ranks before a positive, what is nearest; imported when used.
 
 Shapes: r queries and c images in a strip, d descriptor size, p positives, n database images.
 """
@@ -168,6 +168,58 @@ def _first_behind(score: Any, best: Any) -> int:
         else:
             low = middle + 1
     return low
+
+
+@compiled
+def keep_nearest(scores: Any, margins: Any, descriptors: Any, left: int, heaps: Any) -> None:
+    """Put the best of ``scores`` (r, c) into the heaps of the best so far.
+
+    Args:
+        scores: products in float32; NaN is passed over.
+        margins: (r,) how far they may be from the scores.
+        descriptors: (r, d) of the queries, (c, d) of the images.
+        left: database row of the first image; later calls have later rows.
+        heaps: (r, k) scores and (r, k) rows; the worst of each query is at 0.
+    """
+    queries, images = descriptors
+    for i in range(len(scores)):
+        best, rows = heaps[0][i], heaps[1][i]
+        low = np.float32(best[0] - margins[i])
+        for start in range(0, scores.shape[1], _SCORES_LOOKED_AT):
+            part = scores[i, start : start + _SCORES_LOOKED_AT]
+            if _count_two(part, low, low)[1] == 0:
+                continue
+            for j in range(len(part)):
+                if not part[j] >= low:
+                    continue
+                score = _inner_product(queries[i], images[start + j])
+                # Of equal scores the earlier row stays.
+                if score > best[0] or (rows[0] < 0 and score == best[0]):
+                    _replace_worst(best, rows, score, left + start + j)
+                    low = np.float32(best[0] - margins[i])
+
+
+@compiled
+def _replace_worst(best: Any, rows: Any, score: Any, row: int) -> None:
+    """Put a score in the place of the worst, and the next worst at 0."""
+    k, place = len(best), 0
+    while 2 * place + 1 < k:
+        worst = 2 * place + 1
+        if worst + 1 < k and _is_worse(best, rows, worst + 1, worst):
+            worst += 1
+        if score < best[worst] or (score == best[worst] and row > rows[worst] >= 0):
+            break
+        best[place], rows[place] = best[worst], rows[worst]
+        place = worst
+    best[place], rows[place] = score, row
+
+
+@compiled
+def _is_worse(best: Any, rows: Any, a: int, b: int) -> bool:
+    """Whether entry ``a`` ranks behind entry ``b``; an empty one behind all."""
+    if rows[a] < 0 or rows[b] < 0:
+        return bool(rows[a] < rows[b])
+    return bool(best[a] < best[b] or (best[a] == best[b] and rows[a] > rows[b]))
 
 
 @compiled

@@ -8,10 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import pyarrow as pa
 import pytest
+import torch
+from torch.nn.functional import normalize
 
 from apdist.retrieval import faiss_index
-from apdist.retrieval.index import load_index, save_index
+from apdist.retrieval.index import build_index, load_index, save_index
+from apdist.retrieval.ranking import nearest_rows
 from tests.retrieval.indexes import HAS_FAISS, clustered, needs_faiss, small_index
 
 
@@ -104,3 +108,24 @@ def test_on_a_gpu_only_tables_of_quantised_indices_have_half_the_bits(
     for kind in (Quantised, Flat):
         assert faiss_index.FaissIndex(kind()).gpu_index is not None
     assert FaissOfGpus.copied == [("Quantised", True), ("Flat", False)]
+
+
+@needs_faiss
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "ivf_pq"])
+def test_an_index_looks_as_far_as_its_descriptors_demand(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faiss_index, "_HNSW_LINKS", 4)  # with more, few images are never hard
+    generator = torch.Generator().manual_seed(0)
+    # Nothing lies in groups: neighbours are in as many lists as there are.
+    spread = normalize(torch.randn(3000, 96, generator=generator), dim=1)
+    entries = pa.table({"key": [str(row) for row in range(3000)]})
+    index = build_index(spread, entries, kind=kind, model_id="model A")
+    least = {"ivf": "num_probes", "hnsw": "search_width", "ivf_pq": "num_probes"}[kind]
+    # Narrow searches find less than half of them.
+    assert index.settings[least] > (16 if kind == "hnsw" else 4)
+    assert index.settings["recall_at_10"] >= 0.95  # 0.97 of another sample
+    unseen = normalize(torch.randn(200, 96, generator=generator), dim=1)
+    scores, _ = index.search(unseen, 10)
+    nearest, _ = nearest_rows(unseen, spread, 10)
+    assert (scores >= nearest[:, -1:]).double().mean() > 0.93
