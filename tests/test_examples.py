@@ -15,7 +15,11 @@ from apdist.loss import AveragePrecisionLoss
 from apdist.training import StepOptions, global_step
 from tests.places import ROOT
 
-SNIPPETS = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+SNIPPETS = [
+    (page, code)
+    for page in ("python.md", "search.md")
+    for code in re.findall(r"```python\n(.+?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+]
 
 
 def run(*command: str) -> str:
@@ -85,9 +89,13 @@ def test_pictures_of_classes_never_seen_are_found_after_seconds_of_training(
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_code_in_the_manual_runs(number: int) -> None:
-    exec(compile(SNIPPETS[number], f"docs/python.md, snippet {number + 1}", "exec"), {})
+def test_code_in_the_manual_runs(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page, code = SNIPPETS[number]
+    exec(compile(code, f"docs/{page}, snippet {number + 1}", "exec"), {})
 
 
 def test_the_manual_has_code() -> None:
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
