@@ -373,14 +373,15 @@ def test_a_job_that_is_stopped_writes_a_checkpoint_first(
     with office.started(*submit) as command:
         job = re.findall(r"^job (\w+) on ", command.first_line())[0]
         command.wait_until(lambda: "checkpoints" in "".join(s3.names("runs/stopped job/")))
-        subprocess.run(
-            [str(Path(sys.executable).with_name("ray")), "job", "stop", job],
-            env={**os.environ, **office.environment, "RAY_API_SERVER_ADDRESS": nodes.dashboard},
-            check=True,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-        )
+        to = ["--ray.address", nodes.dashboard]
+        code, out, err = office.run("jobs", "--json", *to)
+        assert (code, err) == (0, "")
+        assert {"job": job, "state": "running"}.items() <= json.loads(out)[0].items()
+        code, out, err = office.run("stop", job[-6:], *to)
+        assert (code, err) == (0, "")
+        assert f"job {job}: stopped" in out
         code, out, _ = command.end()
+    assert office.run("logs", job, *to)[1] == out.partition("\n")[2]
     assert code == 1
     assert f"job {job} stopped" in out
     (done,) = re.findall(r"stopped after step (\d+); go on with", out)
