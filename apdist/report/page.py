@@ -9,9 +9,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from apdist.report.gallery import data_uri
 
 
-@cache
 def page_template() -> Template:
     """`templates/page.html`, which includes the others."""
+    return template("page.html")
+
+
+def template(name: str) -> Template:
+    """A file of `templates`."""
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("apdist.report"),
         autoescape=True,
@@ -20,7 +29,7 @@ def page_template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"data_uri": data_uri, "percent": percent, "signed": signed}
-    return environment.get_template("page.html")
+    return environment
 
 
 def percent(share: float) -> str:

@@ -36,7 +36,7 @@ def tour() -> int:
     after = evaluate(run)
     folder = index.make_index(run, index.Options(run=run.uri))
     query = example_query(run)
-    search.search(run, search.Options(query=query, run=run.uri, k=5))
+    search.search(run, [str(query)], search.Options(query=(str(query),), run=run.uri, k=5))
     page = report.make_report(run, report.Options(run=run.uri))
     show(run, scores_before(run), after, [page, folder, run.uri])
     say(f"\nall of it took {time.monotonic() - started:.0f} s; try next:")

@@ -130,7 +130,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["search", "a.jpg", "--k", "x"], "--k must be an integer, got 'x'"),
         (["evaluate"], "no run under"),
         (["search", "nothing.jpg"], "nothing.jpg does not exist"),
-        (["search", "."], "is a folder"),
+        (["search", "."], ". holds no picture; expected .jpg, .png or others"),
+        (["search", "a.jpg", "--near-duplicates", "95"], "is a cosine, at most 1, got 95"),
+        (["search", "a.jpg", "--csv", "-", "--json", "-"], "need different files"),
+        (["search", "a.jpg", "--html", "."], "--html . is a folder; give a file in it"),
         (
             ["prepare"],
             "folder|csv|parquet|glyphs|index|check|stats` or a published data set, got none",
@@ -266,7 +269,7 @@ def test_from_pictures_to_search_in_five_verbs(
     assert "--run &#39;runs/my run&#39;" in page
     assert (here / "gallery.png").stat().st_size > 1000
 
-    assert "exists and is not empty; give another" in refused(["index"], capsys)
+    assert "holds an index already; replace it with --overwrite" in refused(["index"], capsys)
     below = ["index", "--kind", "exact", "--out", "gallery.png/below"]
     assert "cannot be written (not a directory); give another" in refused(below, capsys)
     (here / "text.jpg").write_text("no picture")

@@ -48,7 +48,8 @@ def test_a_kind_that_needs_faiss_names_the_extras_where_it_is_missing(
 @needs_faiss
 def test_a_damaged_faiss_file_is_named(tmp_path: Path) -> None:
     save_index(small_index("flat"), tmp_path / "index")
-    (tmp_path / "index" / "index.faiss").write_bytes(b"nothing")
+    [path] = (tmp_path / "index").glob("generation-*/index.faiss")
+    path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"index.faiss is damaged"):
         load_index(tmp_path / "index", model_id="model A")
 

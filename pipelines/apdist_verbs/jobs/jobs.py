@@ -3,12 +3,13 @@
 import json
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apdist.data.text import without_secrets
 from apdist_verbs.jobs.server import Address, connect, jobs_of
-from apdist_verbs.terminal.console import say, table
+from apdist_verbs.terminal.console import said_beside_output, say, table
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.pace import duration
 
@@ -27,7 +28,8 @@ class Options(Address):
 def main(argv: list[str]) -> int:
     """Parse and list."""
     options = parse(Options, argv, "apdist jobs")
-    rows = [described(job, time.time()) for job in jobs_of(connect(options.ray_address))]
+    with said_beside_output() if options.json else nullcontext():
+        rows = [described(job, time.time()) for job in jobs_of(connect(options.ray_address))]
     if options.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     elif rows:
