@@ -379,8 +379,8 @@ def test_a_job_that_is_stopped_writes_a_checkpoint_first(
         assert (code, err) == (0, "")
         assert f"job {job}: stopped" in out
         code, out, _ = command.end()
-    code, listed, err = office.run("jobs", "--json", *to)
-    assert code == 0, err
+    status, listed, err = office.run("jobs", "--json", *to)
+    assert status == 0, err
     assert {"job": job, "state": "stopped"}.items() <= json.loads(listed)[0].items()
     assert code == 1
     assert f"job {job} stopped" in out
