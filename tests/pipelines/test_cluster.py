@@ -405,20 +405,22 @@ def test_a_job_that_is_stopped_writes_a_checkpoint_first(
     office: Place, s3: S3Server, nodes: RayNodes
 ) -> None:
     submit = ["submit", "--ray.address", nodes.dashboard, "--", *train_on_s3(s3, "stopped job")]
+    submit += ["--training.steps", "10000"]  # it does not end by itself
     with office.started(*submit) as command:
         job = re.findall(r"^job (\w+) on ", command.first_line())[0]
         command.wait_until(lambda: "checkpoints" in "".join(s3.names("runs/stopped job/")))
-        subprocess.run(
-            [str(Path(sys.executable).with_name("ray")), "job", "stop", job],
-            env={**os.environ, **office.environment, "RAY_API_SERVER_ADDRESS": nodes.dashboard},
-            check=True,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-        )
+        to = ["--ray.address", nodes.dashboard]
+        code, out, err = office.run("stop", job[-6:], *to)
+        assert (code, err) == (0, "")
+        assert f"job {job}: stopped" in out
         code, out, _ = command.end()
+    status, listed, err = office.run("jobs", "--json", *to)
+    assert status == 0, err
+    assert {"job": job, "state": "stopped"}.items() <= json.loads(listed)[0].items()
     assert code == 1
     assert f"job {job} stopped" in out
     (done,) = re.findall(r"stopped after step (\d+); go on with", out)
+    assert f"stopped after step {done};" in office.run("logs", job, *to)[1]
     assert any(
         name.startswith(f"checkpoints/step-{int(done):010}/meta-")
         for name in s3.names("runs/stopped job/")
