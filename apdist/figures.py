@@ -47,6 +47,15 @@ SCORE = Seen.LOG | SHOWN
 TERM = "loss_"
 """Begins the key of a term of a sum of losses."""
 
+MACHINE = (
+    *("cpu_utilization_percentage", "system_memory_usage_megabytes"),
+    *("system_memory_usage_percentage", "disk_usage_megabytes", "disk_usage_percentage"),
+    *("network_receive_megabytes", "network_transmit_megabytes"),
+)
+"""Of a machine, by the names that MLflow has for them."""
+GPU = "gpu_"
+"""Begins those of its GPUs: gpu_0_utilization_percentage."""
+
 
 @dataclass(frozen=True)
 class Figure(Generic[Source]):
