@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,20 +14,17 @@ if TYPE_CHECKING:
 
 SIGNED = "_Written by apdist; a text of yours in its place stays._"
 """Last line, by which a text of a person is told from ours."""
-LONGEST = 7900
-"""Characters of a description: MLflow cuts a tag at 8000."""
-_PICTURE_BYTES = 4500
-_LONGEST_NOTICE = 300
+GALLERY = "gallery.jpg"
+"""Name of the picture of ranked queries among the files."""
+LONGEST = 7000
+"""Characters of a description without picture and last line: MLflow cuts a tag at 8000."""
+_PICTURE_SIDE = 640
+_LONGEST_NOTICE, _MOST_NOTICES = 300, 5
 
 
-def described(run: Run, picture: str = "") -> str:
-    """What ``run`` is and what came of it, as far as it has come.
-
-    Args:
-        run: the run.
-        picture: of ranked queries, as `picture` makes it.
-    """
-    ended = "".join(f"Weights: {event.weights}." for event in run.of_kind(Ended)[-1:])
+def described(run: Run) -> str:
+    """What ``run`` is and what came of it, as far as it has come."""
+    ended = "".join(f"Weights: {_plain(event.weights)}." for event in run.of_kind(Ended)[-1:])
     notices = [f"- Step {n.step}: {_plain(n.text)[:_LONGEST_NOTICE]}" for n in run.of_kind(Noticed)]
     config = run.config
     what = (
@@ -38,22 +33,40 @@ def described(run: Run, picture: str = "") -> str:
         f"{config.training.batch_size * config.training.accumulate} images on "
         f"`{_plain(storage.shown(config.data.shards))}`."
     )
-    parts = [what, *_table(run), ended, "\n".join(notices[-5:])]
-    text = "\n\n".join(part for part in parts if part)
-    left = LONGEST - len(SIGNED) - 2 * len("\n\n")
-    image = f"![ranked queries]({picture})" if picture else ""
-    if len(image) + len(text) > left:
-        image = ""  # figures first
-    return "\n\n".join(part for part in (text[: left - len(image)], image, SIGNED) if part)
+    parts = [what, _table(run), ended, "\n".join(notices[-_MOST_NOTICES:])]
+    return "\n\n".join(part for part in parts if part)[:LONGEST]
 
 
-def _table(run: Run) -> list[str]:
-    """The key figures of each split that was measured, before and after."""
+def signed(text: str, run_id: str, is_illustrated: bool) -> str:
+    """``text`` with the picture of ranked queries, where it lies beside the run, and our line."""
+    picture = [_picture(run_id)] if is_illustrated else []
+    return "\n\n".join([text, *picture, SIGNED])
+
+
+def is_ours(text: str) -> bool:
+    """Whether a description may be replaced: no person has written it."""
+    return not text or SIGNED in text
+
+
+def is_illustrated(text: str, run_id: str) -> bool:
+    """Whether a description shows the picture."""
+    return _picture(run_id) in text
+
+
+def _picture(run_id: str) -> str:
+    # MLflow's pages drop pictures that are part of a text, and show those of their own server.
+    return f"![ranked queries](get-artifact?path={GALLERY}&run_uuid={run_id})"
+
+
+def _table(run: Run) -> str:
+    """The key figures of each split that was measured, before and after; that of the test first."""
     measured: dict[str, list[Evaluated]] = {}
     for event in run.of_kind(Evaluated):
         measured.setdefault(event.split, []).append(event)
     if not measured:
-        return []
+        return ""
+    first = run.config.data.eval_split
+    measured = dict(sorted(measured.items(), key=lambda entry: entry[0] != first))
     head = "| | " + " | ".join(f"{_cell(split)}: before | after" for split in measured) + " |"
     rows = [head, "|---|" + "---:|" * 2 * len(measured)]
     for figure in EVALUATION:
@@ -64,27 +77,17 @@ def _table(run: Run) -> list[str]:
                 for event in (events[0], events[-1])
             ]
             rows.append(f"| {figure.label} | " + " | ".join(numbers) + " |")
-    return ["\n".join(rows)]
+    return "\n".join(rows)
 
 
-def picture(gallery: Path) -> str:
-    """The picture in ``gallery`` small enough to be part of a description; empty: it is not.
-
-    An address of the server would be another one from each place, and with each way to serve.
-    """
+def small_picture(gallery: Path, target: Path) -> None:
+    """Write the picture in ``gallery`` as a JPEG that fits the page of a run."""
     from PIL import Image
 
     with Image.open(gallery) as found:
-        rgb = found.convert("RGB")
-    for side in (640, 480, 360, 280, 220):
-        small = rgb.copy()
-        small.thumbnail((side, side))
-        for quality in (60, 40, 25):
-            data = io.BytesIO()
-            small.save(data, format="WEBP", quality=quality, method=6)
-            if data.tell() <= _PICTURE_BYTES:
-                return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
-    return ""
+        small = found.convert("RGB")
+    small.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+    small.save(target, format="JPEG", quality=85)
 
 
 def _plain(text: str) -> str:

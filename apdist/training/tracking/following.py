@@ -1,6 +1,7 @@
 """What the driver keeps of a run: its history and MLflow, both once and to the end."""
 
 import logging
+import tempfile
 import uuid
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -29,7 +30,7 @@ from apdist.training.run_folder.runs import Run
 from apdist.training.tracking import names
 from apdist.training.tracking.artifacts import send_config, send_model
 from apdist.training.tracking.database import remove_if_unused
-from apdist.training.tracking.description import described, picture
+from apdist.training.tracking.description import GALLERY, described, small_picture
 from apdist.training.tracking.surroundings import surroundings
 from apdist.training.tracking.tracker import Tracker
 
@@ -170,15 +171,17 @@ def log_report(run: Run, page: Path, gallery: Path) -> None:
     Args:
         run: the run.
         page: the report.
-        gallery: a .png file with ranked queries, for the description too.
+        gallery: a picture of ranked queries, for the description.
     """
     config, run_id = run.config.tracking, str(run.info.get("tracking_run_id", ""))
     if config.enabled and run_id:
         tracker = Tracker(config, run.name, run_id=run_id)
-        for path in (page, gallery):
-            tracker.log_file(methodcaller("log_file", path))
-        tracker.describe(described(run, picture(gallery)))
-        tracker.close(status="")
+        with tempfile.TemporaryDirectory() as folder:
+            small_picture(gallery, picture := Path(folder, GALLERY))
+            for path in (page, picture):
+                tracker.log_file(methodcaller("log_file", path))
+            tracker.log_file(methodcaller("describe", described(run), has_gallery=True))
+            tracker.close(status="")
 
 
 def forget(run: Run) -> None:

@@ -12,7 +12,7 @@ from apdist.config import TrackingConfig
 from apdist.config.values import shown
 from apdist.training.tracking.database import identity, make_database, patient, sqlite_path
 from apdist.training.tracking.datasets import inputs
-from apdist.training.tracking.description import SIGNED
+from apdist.training.tracking.description import is_illustrated, is_ours, signed
 
 MAX_BATCH = 1000
 """Metrics in one request; MLflow's own limit."""
@@ -127,11 +127,18 @@ class MlflowRun:
         if path.stat().st_size < SMALL_BYTES or there.get(place) != path.stat().st_size:
             self.client.log_artifact(self.run_id, str(path), folder or None)
 
-    def describe(self, text: str) -> None:
-        """Set the description, unless a person has written one."""
+    def describe(self, text: str, has_gallery: bool = False) -> None:
+        """Set the description, unless a person has written one.
+
+        Args:
+            text: Markdown.
+            has_gallery: whether the picture of ranked queries lies beside the run; one that is
+                shown stays.
+        """
         there = self.client.get_run(self.run_id).data.tags.get(NOTE, "")
-        if not there or SIGNED in there:
-            self.client.set_tag(self.run_id, NOTE, text)
+        if is_ours(there):
+            shown = has_gallery or is_illustrated(there, self.run_id)
+            self.client.set_tag(self.run_id, NOTE, signed(text, self.run_id, shown))
 
     def _files(self, folder: str) -> list[Any]:
         return list(self.client.list_artifacts(self.run_id, folder or None))
