@@ -67,8 +67,8 @@ def _table(run: Run) -> str:
         return ""
     first = run.config.data.eval_split
     measured = dict(sorted(measured.items(), key=lambda entry: entry[0] != first))
-    head = "| | " + " | ".join(f"{_cell(split)}: before | after" for split in measured) + " |"
-    rows = [head, "|---|" + "---:|" * 2 * len(measured)]
+    heads = [f"{_cell(split)} {when}" for split in measured for when in ("before", "after")]
+    rows = [_row("", heads), "|---" * (1 + len(heads)) + "|"]
     for figure in EVALUATION:
         if Seen.LOG in figure.seen and Seen.CONSOLE in figure.seen:
             numbers = [
@@ -76,8 +76,13 @@ def _table(run: Run) -> str:
                 for events in measured.values()
                 for event in (events[0], events[-1])
             ]
-            rows.append(f"| {figure.label} | " + " | ".join(numbers) + " |")
+            rows.append(_row(figure.label, numbers))
     return "\n".join(rows)
+
+
+def _row(label: str, cells: list[str]) -> str:
+    # MLflow's pages draw columns without room between them.
+    return "| " + " | ".join(f"{cell}&emsp;" for cell in (label, *cells)) + " |"
 
 
 def small_picture(gallery: Path, target: Path) -> None:

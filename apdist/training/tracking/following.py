@@ -133,7 +133,7 @@ class Follower:
         seconds = max(0, event.time_ms - int(self.run.info["tracking_began_ms"])) // 1000
         self.tracker.log_metrics(figures, seconds, event.time_ms)
 
-    def close(self, status: str) -> bool:
+    def close(self, status: str, end_ms: int = 0) -> bool:
         """End the run with ``status`` where all has arrived; whether it has. Never raises.
 
         A run that another process has taken over is that one's to end.
@@ -148,7 +148,7 @@ class Follower:
                 logger.warning("metrics.jsonl is behind the checkpoints (%s)", error)
             self.run.info["ended"] = status
             self._finish()
-            complete = self.tracker.close(status)
+            complete = self.tracker.close(status, end_ms)
             self._remember(status if complete else RUNNING)
         return complete and not self.tracker.lacks_files
 
@@ -206,4 +206,5 @@ def settle(run: Run) -> bool:
     how = "FINISHED" if run.of_kind(Ended) else str(run.info.get("ended") or "KILLED")
     follower = Follower(run)
     follower.track(run.history)
-    return follower.close(how)
+    # It has lasted until then, not until somebody sent the rest.
+    return follower.close(how, run.history[-1].time_ms if run.history else 0)

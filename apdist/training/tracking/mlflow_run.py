@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,17 @@ class MlflowRun:
                 return
             # A refused run has taken the database away that it had made.
 
+    @cached_property
+    def experiment_id(self) -> str:
+        """Number of the experiment."""
+        return str(self.client.get_run(self.run_id).info.experiment_id)
+
     def begin(self, about: About) -> None:
         """Log what is missing of ``about``: a driver that was killed may have sent a part."""
         from mlflow.entities import Param, RunTag
 
         there = self.client.get_run(self.run_id)
+        self.experiment_id = str(there.info.experiment_id)
         params = [
             Param(name, shown(value))
             for name, value in about.params.items()
@@ -151,9 +158,9 @@ class MlflowRun:
         """Say that the run goes on."""
         self.client.update_run(self.run_id, status="RUNNING")
 
-    def end(self, status: str) -> None:
-        """End the run with ``status``: FINISHED, KILLED or FAILED."""
-        self.client.set_terminated(self.run_id, status)
+    def end(self, status: str, end_ms: int = 0) -> None:
+        """End the run with ``status``: FINISHED, KILLED or FAILED; at that time, or now."""
+        self.client.set_terminated(self.run_id, status, end_ms or None)
 
     def delete(self) -> None:
         """Take the run away again."""

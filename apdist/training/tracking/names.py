@@ -21,7 +21,7 @@ READING = frozenset(
 
 
 def of_step(event: StepDone) -> dict[str, float]:
-    """``train/`` what is learned, ``speed/`` what it took, ``data/`` how images came."""
+    """``train/`` what is learned, ``speed/`` what it took, ``reading/`` how images came."""
     return {f"{_section(key)}/{key}": value for key, value in event.figures.items()}
 
 
@@ -42,7 +42,7 @@ def of_machine(event: MachineSampled, is_one_of_many: bool) -> dict[str, float]:
 
 
 def _section(key: str) -> str:
-    return "speed" if key in SPEED else "data" if key in READING else "train"
+    return "speed" if key in SPEED else "reading" if key in READING else "train"
 
 
 def _under(section: str, figures: Mapping[str, float]) -> dict[str, float]:

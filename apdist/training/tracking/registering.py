@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 NEEDED = ("boto3", "mlflow", "numpy", "pandas", "pillow", "pyarrow", "safetensors", "torch")
 """Packages that the model is loaded with; apdist itself travels with it."""
+CODE = ("__init__.py", "arrays.py", "config", "data", "model")
+"""What of apdist that is: the floors up to the network."""
 FOLDER = "descriptors"
 """Name of the model among those of its run."""
 
@@ -50,29 +53,59 @@ def register(run: Run, name: str) -> int:
     Raises:
         Exception: whatever MLflow throws where its store or its files cannot be reached.
     """
-    from mlflow import pyfunc
+    from mlflow import MlflowClient, pyfunc
     from mlflow.models import Model
 
-    with local_model(run) as source, tempfile.TemporaryDirectory() as folder, quiet(run):
+    run_id, client = str(run.info["tracking_run_id"]), MlflowClient(run.config.tracking.uri)
+    there = client.get_run(run_id)
+    with local_model(run) as source, tempfile.TemporaryDirectory() as folder, _quiet(run):
+        model, code = Path(folder, MODEL), Path(folder, "apdist")
+        model.mkdir()
         for file in MODEL_FILES:
-            Path(folder, file).write_bytes((source / file).read_bytes())
-        made = Model.log(
+            shutil.copyfile(source / file, model / file)
+        _copy_code(code)
+        # Here: `Model.log` would put it into whatever experiment is the default.
+        made = client.create_logged_model(
+            there.info.experiment_id,
+            name=FOLDER,
+            source_run_id=run_id,
+            params=there.data.params,
+            model_type="descriptors",
+        )
+        logged = Model.log(
             None,
             pyfunc,
-            name=FOLDER,
+            model_id=made.model_id,
             registered_model_name=name,
-            run_id=str(run.info["tracking_run_id"]),
+            run_id=run_id,
             python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={MODEL: folder},
-            code_paths=[str(Path(apdist.__file__).parent)],
-            signature=_signature(folder),
+            artifacts={MODEL: str(model)},
+            code_paths=[str(code)],
+            signature=_signature(str(model)),
             input_example=_example(),
-            pip_requirements=_requirements(folder),
+            pip_requirements=_requirements(str(model)),
             metadata={"run": storage.shown(run.uri)},
         )
-        number = int(made.registered_model_version)
+        number = int(logged.registered_model_version)
         _tell(run, name, number)
     return number
+
+
+def _copy_code(target: Path) -> None:
+    """Copy the rooms that describe pictures; of what is not installed a server could have none."""
+    own = Path(apdist.__file__).parent
+    target.mkdir()
+    for name in CODE:
+        if (own / name).is_dir():
+            shutil.copytree(own / name, target / name, ignore=_but_code)
+        else:
+            shutil.copyfile(own / name, target / name)
+
+
+def _but_code(folder: str, names: list[str]) -> list[str]:
+    return [
+        n for n in names if not n.endswith(".py") and not Path(folder, n, "__init__.py").exists()
+    ]
 
 
 def _tell(run: Run, name: str, number: int) -> None:
@@ -87,7 +120,7 @@ def _tell(run: Run, name: str, number: int) -> None:
 
 
 @contextmanager
-def quiet(run: Run) -> Iterator[None]:
+def _quiet(run: Run) -> Iterator[None]:
     """MLflow's own way to log a model asks a global address, and tells its steps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

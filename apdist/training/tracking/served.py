@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
@@ -40,12 +41,13 @@ class Describer(PythonModel):
         A picture is the bytes of a file, the same in base64, or pixels (h, w, 3) or (h, w) uint8.
 
         Raises:
-            ValueError: there is no such column, or one of them is no picture.
+            MlflowException: there is no such column, or one of them is no picture; a server answers
+                with its text.
         """
         del context, params
         if COLUMN not in model_input:
             there = ", ".join(map(str, model_input))
-            raise ValueError(f"expected pictures in a column {COLUMN!r}, got {there or 'nothing'}")
+            raise _refused(f"expected pictures in a column {COLUMN!r}, got {there or 'nothing'}")
         pictures = [self._picture(row, cell) for row, cell in enumerate(model_input[COLUMN])]
         parts = []
         for _, same in groupby(pictures, key=lambda picture: picture.shape):
@@ -58,12 +60,17 @@ class Describer(PythonModel):
         try:
             return evaluation_image(_encoded(cell), self.model.fit)
         except ImageError as error:
-            raise ValueError(f"the picture in row {row} {error}") from error
+            raise _refused(f"the picture in row {row} {error}") from error
 
     def _described(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             found: torch.Tensor = self.model.network(torch.from_numpy(images).to(self.device))
         return found.float().cpu().numpy()
+
+
+def _refused(text: str) -> MlflowException:
+    found: MlflowException = MlflowException.invalid_parameter_value(text)
+    return found
 
 
 def _split(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -77,7 +84,7 @@ def _encoded(cell: Any) -> bytes:
     if isinstance(cell, str):
         try:
             return base64.b64decode("".join(cell.split()), validate=True)
-        except binascii.Error as error:
+        except (binascii.Error, ValueError) as error:
             raise ImageError("is a text, but no base64 of an image's file") from error
     try:
         pixels = np.asarray(cell)

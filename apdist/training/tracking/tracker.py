@@ -26,6 +26,9 @@ CLOSE_TIMEOUT_S = 30.0
 FILES_TIMEOUT_S = 300.0
 """Likewise, for files where only they are missing: the model may be large and the line slow."""
 
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Where `mlflow ui` answers."""
+
 Entry = Point | Callable[[MlflowRun], None]
 
 
@@ -113,15 +116,15 @@ class Tracker:
         """Take the run away again."""
         self._add(lambda run: run.delete())
 
-    def close(self, status: str = "FINISHED") -> bool:
+    def close(self, status: str = "FINISHED", end_ms: int = 0) -> bool:
         """End the run with ``status`` once all has arrived but files; whether it has, in time.
 
-        An empty status leaves it as it is.
+        An empty status leaves it as it is. ``end_ms`` is when it ended, since 1970; 0: now.
         """
         if not self.config.enabled:
             return True
         if status:
-            self._add(lambda run: run.end(status))
+            self._add(lambda run: run.end(status, end_ms))
         self._closing.set()
         self._news.set()
         self._thread.join(CLOSE_TIMEOUT_S)
@@ -135,10 +138,21 @@ class Tracker:
         return bool(self._files)
 
     def where(self) -> str:
-        """How a person opens this run."""
+        """How a person opens this run; its page is in the part of MLflow for trained models.
+
+        MLflow's pages begin in the part for language models, unless the address or the switch at
+        the top left of them says otherwise.
+        """
         if not self.config.uri.startswith("sqlite:"):
-            return f"{without_secrets(self.config.uri)} (run {self.name})"
-        return f"mlflow ui --backend-store-uri {shlex.quote(self.config.uri)}"
+            return f"{without_secrets(self.config.uri).rstrip('/')}{self._page()}"
+        command = f"mlflow ui --backend-store-uri {shlex.quote(self.config.uri)}"
+        return f"{command}, then {LOCAL_UI}{self._page()}"
+
+    def _page(self) -> str:
+        if self._run is None:
+            return f" (run {self.name})"
+        run = f"/#/experiments/{self._run.experiment_id}/runs/{self.run_id}"
+        return f"{run}?workflowType=machine_learning"
 
     def _add(self, entry: Entry) -> None:
         if self.config.enabled:
