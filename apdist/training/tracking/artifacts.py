@@ -60,7 +60,8 @@ def send_config(run: Run, there: MlflowRun) -> None:
 def send_model(run: Run, there: MlflowRun) -> None:
     """Upload the model of ``run``, unless it is larger than the options allow."""
     most = run.config.tracking.max_model_mb * 1_000_000
-    if not most:
+    is_there = all(storage.exists(storage.join(run.uri, name)) for name in MODEL_FILES)
+    if not most or not is_there:  # a person may have taken it away to make room
         return
     with local_model(run) as folder:
         paths = [folder / name for name in MODEL_FILES]

@@ -76,7 +76,7 @@ def _table(run: Run) -> str:
                 for events in measured.values()
                 for event in (events[0], events[-1])
             ]
-            rows.append(_row(figure.label, numbers))
+            rows += [_row(figure.label, numbers)] if any(numbers) else []
     return "\n".join(rows)
 
 

@@ -5,7 +5,6 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +71,8 @@ class MlflowRun:
         self, config: TrackingConfig, name: str, run_id: str, tags: Mapping[str, str]
     ) -> None:
         self._steps: dict[str, set[int]] = {}
+        self.experiment_id = ""
+        """Known once the run is begun."""
         while True:
             make_database(config.uri, _client)
             file = identity(config.uri)
@@ -80,11 +81,6 @@ class MlflowRun:
             if identity(config.uri) == file:
                 return
             # A refused run has taken the database away that it had made.
-
-    @cached_property
-    def experiment_id(self) -> str:
-        """Number of the experiment."""
-        return str(self.client.get_run(self.run_id).info.experiment_id)
 
     def begin(self, about: About) -> None:
         """Log what is missing of ``about``: a driver that was killed may have sent a part."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import logging
 import shutil
 import tempfile
@@ -144,13 +145,12 @@ def _signature(folder: str) -> Any:
     from mlflow.types import ColSpec, Schema, TensorSpec
     from mlflow.types.schema import AnyType
 
-    from apdist.model.pretrained import load_model
-
-    dim = load_model(folder).network.dim
+    dim = json.loads(Path(folder, "model.json").read_text())["model"]["dim"]
+    # Bytes, base64 or pixels: no one type of MLflow is all of these.
+    kind = AnyType()  # type: ignore[no-untyped-call]
     return ModelSignature(
-        # Bytes, base64 or pixels: no one type of MLflow is all of these.
-        inputs=Schema([ColSpec(AnyType(), "image")]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, int(dim)))]),
+        inputs=Schema([ColSpec(kind, "image")]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, int(dim) or -1))]),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 from PIL import Image
 

@@ -149,7 +149,7 @@ class Tracker:
         return f"{command}, then {LOCAL_UI}{self._page()}"
 
     def _page(self) -> str:
-        if self._run is None:
+        if self._run is None or not self._run.experiment_id:
             return f" (run {self.name})"
         run = f"/#/experiments/{self._run.experiment_id}/runs/{self.run_id}"
         return f"{run}?workflowType=machine_learning"
