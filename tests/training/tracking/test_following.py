@@ -131,7 +131,7 @@ def test_a_run_that_failed_while_mlflow_was_away_is_settled_as_failed(
     follower = Follower(run)
     follower(step(1))
     with monkeypatch.context() as away:
-        away.setattr(type(follower.tracker), "close", lambda self, status: False)
+        away.setattr(type(follower.tracker), "close", lambda self, *_: False)
         assert not follower.close("FAILED")
     follower.tracker.close(status="")
     again = open_run(run.uri)
