@@ -10,7 +10,7 @@ from apdist.training.tracking.datasets import datasets_of
 
 def test_each_use_has_its_images_classes_and_fingerprint(small_config: Config) -> None:
     catalogue = read_catalogue(small_config.data.shards)
-    config = override(small_config, {"data.eval_split": "test", "data.holdout_share": "0.25"})
+    config = override(small_config, {"data.eval_split": "test", "data.holdout_share": 0.25})
     found = {entry["context"]: entry for entry in datasets_of(config, catalogue)}
     assert {context: entry["name"] for context, entry in found.items()} == {
         "training": "small set0 train",
@@ -25,7 +25,7 @@ def test_each_use_has_its_images_classes_and_fingerprint(small_config: Config) -
 
 
 @pytest.mark.parametrize(
-    ("shards", "name"),
+    ("place", "name"),
     [
         ("s3://bucket/birds/shards", "birds/shards train"),
         ("https://u:geheim@host/sets/birds/?sig=geheim", "birds train"),
@@ -33,10 +33,10 @@ def test_each_use_has_its_images_classes_and_fingerprint(small_config: Config) -
     ],
 )
 def test_a_set_is_called_as_its_folder_and_has_no_secrets(
-    small_config: Config, shards: str, name: str
+    small_config: Config, place: str, name: str
 ) -> None:
     catalogue = read_catalogue(small_config.data.shards)
-    config = override(small_config, {"data.shards": shards, "data.eval_split": ""})
+    config = override(small_config, {"data.shards": place, "data.eval_split": ""})
     found = datasets_of(config, catalogue)
     assert found[0]["name"] == name
     assert "geheim" not in str(found)
