@@ -30,7 +30,7 @@ class Seen(enum.Flag):
     """Where a figure is seen."""
 
     LOG = enum.auto()
-    """In events: in metrics.jsonl by its key, in MLflow too (of an evaluation with ``eval_``)."""
+    """In events: in metrics.jsonl by its key, in MLflow by the name that `tracking/names.py` gives it."""
     LIVE = enum.auto()
     """In the console while training goes on, and as a curve in the report."""
     CONSOLE = enum.auto()
@@ -62,7 +62,7 @@ class Figure(Generic[Source]):
     """A number that is worth knowing."""
 
     key: str
-    """In events, metrics.jsonl and MLflow."""
+    """In events and metrics.jsonl."""
     label: str
     """What a person reads."""
     get: Callable[[Source], float | None]
