@@ -30,7 +30,7 @@ class Seen(enum.Flag):
     """Where a figure is seen."""
 
     LOG = enum.auto()
-    """In events: in metrics.jsonl by its key, in MLflow by the name that `tracking/names.py` gives it."""
+    """In events: in metrics.jsonl by its key, in MLflow in a section (`tracking/names.py`)."""
     LIVE = enum.auto()
     """In the console while training goes on, and as a curve in the report."""
     CONSOLE = enum.auto()
