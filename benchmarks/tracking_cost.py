@@ -44,10 +44,8 @@ def main() -> None:
         }
         config = override(preset("glyphs"), options)
         trained(config, is_tracked=True)  # imports, and makes the database
-        pairs = [
-            {is_tracked: trained(config, is_tracked) for is_tracked in order}
-            for order in [(False, True), (True, False)] * given.pairs
-        ][: given.pairs]
+        orders = ([(False, True), (True, False)] * given.pairs)[: given.pairs]
+        pairs = [{way: trained(config, way) for way in order} for order in orders]
     steps = [pair[True][0] / pair[False][0] for pair in pairs]
     ends = [(pair[True][1], pair[False][1]) for pair in pairs]
     print(f"time of a step, with over without: {spread(steps)}")
