@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from apdist.retrieval import faiss_index
 from apdist.retrieval.index import build_index, load_index, save_index
 from apdist.retrieval.ranking import nearest_rows
-from tests.retrieval.indexes import HAS_FAISS, clustered, needs_faiss, small_index
+from tests.retrieval.indexes import clustered, needs_faiss, small_index
 
 
 def hide_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,9 +31,15 @@ def hide_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", importer)
 
 
-def test_auto_is_flat_with_faiss_and_exact_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert small_index("auto").settings["kind"] == ("flat" if HAS_FAISS else "exact")
+def test_auto_is_flat_where_faiss_has_a_gpu_and_exact_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert small_index("auto").settings["kind"] == "exact"
+    monkeypatch.setattr(faiss_index, "import_faiss", lambda: FaissOfGpus)
+    assert faiss_index.has_gpu()
+    monkeypatch.undo()
     hide_faiss(monkeypatch)
+    assert not faiss_index.has_gpu()
     assert small_index("auto").settings["kind"] == "exact"
 
 
