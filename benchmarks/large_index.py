@@ -4,7 +4,8 @@
 
 Descriptors of classes of 50 images come part by part, made on the way. Memory is what the process
 holds by itself at most (anonymous pages, looked at every 20 ms); beside it stand all its pages, of
-which those of mapped files are the kernel's to drop. Times are of one run each.
+which those of mapped files are the kernel's to drop. Times are of one run each, on the
+clock and of the processor.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ LOOK_EVERY_S = 0.02
 def main() -> None:
     arguments = parsed()
     torch.set_num_threads(arguments.threads)
-    print("| kind | step | s | own memory, MiB | all pages, MiB | |\n|---|---|---|---|---|---|")
+    print("| kind | step | s | CPU s | own memory, MiB | all pages, MiB | |")
+    print("|---|---|---|---|---|---|---|")
     for kind in arguments.kinds:
         folder = Path(arguments.folder) / kind
         try:
@@ -119,17 +121,15 @@ class Measured:
     def __enter__(self) -> Measured:
         self._watch = watching()
         self.most = self._watch.__enter__()
-        self._start = time.perf_counter()
+        self._start, self._cpu = time.perf_counter(), time.process_time()
         return self
 
     def __exit__(self, *_: object) -> None:
-        seconds = time.perf_counter() - self._start
+        seconds, cpu = time.perf_counter() - self._start, time.process_time() - self._cpu
         self._watch.__exit__(None, None, None)
         own, pages = (f"{kib / 1024:.0f}" for kib in self.most)
-        print(
-            f"| {self.kind} | {self.name} | {seconds:.2f} | {own} | {pages} | {self.note} |",
-            flush=True,
-        )
+        figures = f"{seconds:.2f} | {cpu:.2f} | {own} | {pages}"
+        print(f"| {self.kind} | {self.name} | {figures} | {self.note} |", flush=True)
 
 
 @contextmanager

@@ -70,6 +70,16 @@ def has_faiss() -> bool:
     return True
 
 
+def has_gpu() -> bool:
+    """Whether ``faiss`` imports and has a GPU to search on."""
+    # faiss-cpu has get_num_gpus, too; only faiss-gpu has the resources.
+    return has_faiss() and _num_gpus(import_faiss()) > 0
+
+
+def _num_gpus(faiss: Any) -> int:
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
 class FaissIndex:
     """A faiss index and, where faiss has a GPU and can use it for this kind, its copy there."""
 
@@ -238,8 +248,7 @@ def _first_line(error: Exception) -> str:
 def _copy_to_gpu(index: Any) -> Any:
     """A copy of ``index`` on the first GPU; None without one or for a kind it cannot hold."""
     faiss = import_faiss()
-    # faiss-cpu has get_num_gpus, too; only faiss-gpu has the resources.
-    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+    if not _num_gpus(faiss):
         return None
     resources = faiss.StandardGpuResources()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
+    from apdist.report.gallery import RankedQuery
     from apdist_verbs.pages.content import Images
 
 MOST_RUNS = 6
@@ -113,7 +115,7 @@ def _refuse_place(out: str) -> None:
 def make_report(run: Run, options: Options) -> str:
     """Write the page of a run, and beside its curves in MLflow; returns its place."""
     from apdist.report.report import write_gallery_png, write_report
-    from apdist.training.tracking.following import log_file
+    from apdist.training.tracking.following import log_report
     from apdist_verbs.pages.content import compose, measure_run
 
     images = _images(options)
@@ -128,9 +130,18 @@ def make_report(run: Run, options: Options) -> str:
             notes = write_report(report, page)
             storage.write_bytes(place, page.read_bytes())
             if not options.out:
-                log_file(run, page)
+                picture = Path(folder, "gallery.png")
+                write_gallery_png(few_of(report.gallery), picture)
+                log_report(run, page, picture)
     _say_notes(notes, options)
     return place
+
+
+def few_of(gallery: tuple[RankedQuery, ...]) -> tuple[RankedQuery, ...]:
+    """One query under each heading with its first results, for a small picture."""
+    by_group = {query.group: query for query in reversed(gallery)}
+    firsts = [by_group[group] for group in dict.fromkeys(query.group for query in gallery)]
+    return tuple(dataclasses.replace(query, results=query.results[:5]) for query in firsts)
 
 
 def compare(runs: list[Run], options: Options) -> str:

@@ -113,7 +113,8 @@ def search(run: Run, pictures: list[str], options: Options) -> None:
     opened = opened_index(run, options)
     places = " and ".join(options.index) or near(storage.join(run.uri, "index"))
     shown = Shown(options.k, opened.count(options.where), options.near_duplicates)
-    sheet = Sheet(partial(picture_of, opened, options.key, pictures))
+    asked = opened.entries_of(options.key).to_pylist() if options.key and options.html else []
+    sheet = Sheet(partial(picture_of, asked, pictures))
     takers: list[Taker] = [shown, *([sheet] if options.html else [])]
     with ExitStack() as stack:
         for target, writer in ((options.csv, CsvWriter), (options.json, JsonWriter)):
@@ -151,14 +152,14 @@ def found(opened: OpenIndex, pictures: list[str], options: Options) -> Iterator[
                 yield dataclasses.replace(part, numbers=numbers)
 
 
-def picture_of(opened: OpenIndex, keys: tuple[str, ...], pictures: list[str], number: int) -> bytes:
-    """The encoded picture of a query, by its number."""
+def picture_of(entries: list[dict[str, Any]], pictures: list[str], number: int) -> bytes:
+    """The encoded picture of a query: of the entries of keys, then of the pictures."""
     from apdist.data.given_images import encoded_of
     from apdist.retrieval.querying.entry_images import image_of
 
-    if number >= len(keys):
-        return encoded_of(pictures[number - len(keys)])
-    return image_of(opened.entries_of([keys[number]]).to_pylist()[0])
+    if number < len(entries):
+        return image_of(entries[number])
+    return encoded_of(pictures[number - len(entries)])
 
 
 def queries_of(options: Options) -> list[str]:

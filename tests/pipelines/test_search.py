@@ -4,12 +4,16 @@ import csv
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from apdist_verbs.__main__ import main
+from apdist_verbs.search import Options
+from apdist_verbs.terminal.options import check
 from tests.pictures import encoded, picture
+from tests.places import ROOT
 from tests.retrieval.querying.conftest import Indexed, indexed
 
 __all__ = ["indexed"]
@@ -81,6 +85,14 @@ def test_keys_filters_thresholds_and_several_indexes(
     assert [row["key"] for row in rows] == [keys[6]]
     rows = found("my queries/ä 1.png", "--index", own, "--index", f"{own}/", "-k", "2")
     assert [row["index"] for row in rows] == [own, f"{own}/"]
+
+
+def test_commands_of_the_manual_are_understood() -> None:
+    text = (ROOT / "docs" / "search.md").read_text()
+    lines = re.findall(r"^apdist search ([^|#\n]+)", text, re.MULTILINE)
+    assert len(lines) > 7
+    for line in lines:
+        check(Options, shlex.split(line), "apdist search")
 
 
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(

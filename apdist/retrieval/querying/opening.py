@@ -104,7 +104,7 @@ def _holds(folder: str, name: str) -> bool:
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=(device := torch.device(name)))
     except (RuntimeError, AssertionError) as error:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from apdist.data import storage
-from apdist.data.preparing.claim import claimed_as_it_is
+from apdist.data.preparing.claim import CLAIM, claimed_as_it_is
 from apdist.data.storage.local import missing_folders
 from apdist.data.storage.locks import lock
 
@@ -44,7 +44,8 @@ ABOUT_FILES = ("format", "format_version", "generation", "files")
 Purpose = Literal["new", "overwrite", "change"]
 """Into an empty folder; in place of the index that may lie there; or of one that has to."""
 _GENERATION = re.compile(r"generation-[0-9a-f]{16}")
-_UNFINISHED = re.compile(rf"\.{re.escape(SETTINGS)}\..*\.tmp|\.writing\.json|\.\.writing.*")
+_PART = re.compile(rf"\.{re.escape(SETTINGS)}\..*\.tmp")
+_UNFINISHED = re.compile(rf"{_PART.pattern}|\.?{re.escape(CLAIM)}.*")
 _BYTES_PER_READ = 1 << 22
 
 
@@ -97,7 +98,7 @@ def claimed(folder: str | Path, purpose: Purpose = "new") -> Iterator[Generation
     path = storage.local_path(root)
     with _held(path, folder) if path is not None else claimed_as_it_is(root):
         there = _refuse_unfit(root, folder, purpose)
-        storage.remove_unfinished(root)
+        _remove_unfinished(root)
         remove_others(root, there)
         with _made(root, path) as generation:
             yield generation
@@ -223,6 +224,16 @@ def remove_others(root: str, kept: str) -> None:
     for name in storage.list_folders(root):
         if _GENERATION.fullmatch(name) and name != kept:
             _remove(root, name)
+
+
+def _remove_unfinished(root: str) -> None:
+    """Remove what a writer left that was killed while it wrote index.json; nothing else."""
+    if storage.local_path(root) is None:
+        storage.remove_unfinished(root)
+        return
+    for name in storage.list_files(root):
+        if _PART.fullmatch(name):
+            storage.remove(storage.join(root, name))
 
 
 def _remove(root: str, generation: str) -> None:

@@ -66,10 +66,13 @@ class Showing:
     @cached_property
     def pairs(self) -> list[ConfusedPair]:
         """Classes that are taken for others."""
+        # An AP of 1 means that the first result is right: those need not be ranked again.
+        rows = torch.nonzero(self.precision < 1)[:, 0]
+        first = torch.arange(len(self.precision))
         with phase("comparing classes"):
             count = min(2, len(self.descriptors))
-            _, ranked = nearest_rows(self.descriptors, self.descriptors, count)
-        first = first_others(torch.arange(len(ranked)), ranked.cpu())
+            _, ranked = nearest_rows(self.descriptors[rows], self.descriptors, count)
+        first[rows] = first_others(rows, ranked.cpu())
         return confused_pairs(self.labels, self.precision.numpy(), first.numpy())
 
     def pictures(self, rows: Iterable[int], side: int = LARGEST_SIDE) -> dict[int, Picture]:

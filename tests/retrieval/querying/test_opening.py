@@ -13,6 +13,7 @@ from apdist.retrieval.index import build_index, load_index, save_index
 from apdist.retrieval.querying.opening import open_index
 from apdist.retrieval.recipe import prepared, recipe_of
 from tests.retrieval.querying.conftest import Indexed
+from tests.s3_server import S3Server
 
 
 def test_run_and_index_open_the_same(indexed: Indexed) -> None:
@@ -36,6 +37,18 @@ def test_an_index_elsewhere_notes_its_run(indexed: Indexed, tmp_path: Path) -> N
     save_index(index, tmp_path / "b")
     with pytest.raises(ValueError, match="the run that it notes, /gone, is gone; name the one"):
         open_index(tmp_path / "b")
+
+
+@pytest.mark.s3
+def test_an_index_on_s3_is_opened(indexed: Indexed, s3: S3Server) -> None:
+    index = load_index(f"{indexed.run}/index", model_id=None)
+    index.settings["run"] = indexed.run
+    uri = f"s3://{s3.bucket}/opened/index"
+    save_index(index, uri)
+    opened = open_index(uri, device="cpu")
+    assert opened.search(indexed.encoded(2), k=1).to_pylist()[0]["rank"] == 1
+    with pytest.raises(ValueError, match="opened is no index and no run"):
+        open_index(f"s3://{s3.bucket}/opened")
 
 
 def test_several_indexes_are_searched_together(indexed: Indexed, tmp_path: Path) -> None:

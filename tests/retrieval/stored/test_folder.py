@@ -247,6 +247,7 @@ for number in range(1, 100):
 """
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_step_leaves_the_old_index_or_the_new_one(tmp_path: Path) -> None:
     save_index(numbered(1), tmp_path / "index")
     run = subprocess.run(

@@ -1,4 +1,4 @@
-"""Jobs on a cluster: what is refused here, the log that breaks, the exit code that comes back."""
+"""The log that breaks, the exit code that comes back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,33 +7,7 @@ from typing import Any
 
 import pytest
 
-from apdist_verbs.submit import JobLog, exit_code, main, split_arguments
-
-
-@pytest.mark.parametrize(
-    ("arguments", "answer"),
-    [
-        ([], "nothing to run"),
-        (["--"], "nothing to run"),
-        (["--", "trian", "glyphs"], "did you mean 'train'"),
-        (["--", "submit"], "unknown verb 'submit' after --"),
-        (["--", "train", "glyphs", "--training.stepz", "5"], "mean '--training.steps'"),
-        (["--ray.address", "head:6379", "--", "train"], "expected http://HEAD:8265"),
-        (["--working-dir", "nowhere", "--", "train"], "nowhere is no folder"),
-        (["--ray.address", "http://127.0.0.1:9", "--", "train"], "no Ray job server answers at"),
-    ],
-)
-def test_a_job_that_cannot_be_submitted_is_refused_with_a_remedy(
-    arguments: list[str], answer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")  # the verb sets it
-    with pytest.raises(ValueError, match=answer):
-        main(arguments)
-
-
-def test_only_the_first_two_dashes_part_the_arguments() -> None:
-    argv = ["--working-dir", ".", "--", "search", "--", "-x.jpg"]
-    assert split_arguments(argv) == (["--working-dir", "."], ["search", "--", "-x.jpg"])
+from apdist_verbs.jobs.server import JobLog, exit_code
 
 
 class Client:

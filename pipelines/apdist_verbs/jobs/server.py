@@ -1,101 +1,42 @@
-"""``apdist submit``: run a verb as a job on a Ray cluster, follow its log, end with its exit code.
-
-Only the command line travels: the cluster's image has apdist installed. The client is Ray's own
-`ray.job_submission`, and `ray job list`, `logs` and `stop` work on the job as on any other.
-"""
+"""The job server on a cluster's head: connecting, following a log, how a job ended."""
 
 import asyncio
 import logging
 import math
 import os
-import shlex
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from apdist_verbs.start.command import check_command
+from apdist.data import storage
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import Argument
-from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 TUNNEL = "http://127.0.0.1:8265"
 """Where `ray dashboard ray_cluster.yaml` and `kubectl port-forward` put the head's dashboard."""
 RECONNECT_S = 60.0
-STOP_WAIT_S = 60
-"""Seconds that `ray job stop` leaves for the last checkpoint; Ray's own 3 are too few."""
-
-USAGE = "apdist submit [--ray.address http://HEAD:8265] [--working-dir DIR] -- VERB ..."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Run a verb as a job on a Ray cluster: apdist submit [OPTIONS] -- VERB ...
-
-    Ctrl-C ends the following, not the job.
-    """
+class Address:
+    """Where the job server is."""
 
     ray_address: Annotated[str, Argument(name="ray.address")] = field(
         default_factory=lambda: os.environ.get("RAY_API_SERVER_ADDRESS") or TUNNEL
     )
     """Dashboard of the cluster's head."""
-    working_dir: str = ""
-    """Folder that is copied to the cluster and in which the job runs; empty: none."""
 
     def __post_init__(self) -> None:
         if not self.ray_address.startswith(("http://", "https://")):
             raise ValueError(
-                f"ray.address {self.ray_address!r} is not the address of a dashboard; "
-                "expected http://HEAD:8265"
+                f"ray.address {storage.shown(self.ray_address)!r} is not the address of a "
+                "dashboard; expected http://HEAD:8265"
             )
-        if self.working_dir and not Path(self.working_dir).is_dir():
-            raise ValueError(f"--working-dir {self.working_dir} is no folder")
-
-
-def main(argv: list[str]) -> int:
-    """Parse and run; returns the exit code of the job."""
-    own, verb = split_arguments(argv)
-    options = parse(Options, own, "apdist submit")
-    if not verb:
-        raise ValueError(f"nothing to run; expected: {USAGE}")
-    check_command(verb)
-    return submit(options, shlex.join(["apdist", *verb]))
-
-
-def split_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before and after the first ``--``."""
-    if "--" not in argv:
-        return argv, []
-    place = argv.index("--")
-    return argv[:place], argv[place + 1 :]
-
-
-def submit(options: Options, entrypoint: str) -> int:
-    """Hand ``entrypoint`` to the cluster and follow it to its end."""
-    client = connect(options.ray_address)
-    runtime_env: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}}
-    if options.working_dir:
-        runtime_env["working_dir"] = options.working_dir
-    try:
-        job = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
-    except Exception as error:  # bare RuntimeErrors with the server's answer, among others
-        raise ValueError(
-            f"{options.ray_address} does not take the job ({first_line(error)}); see the cluster's "
-            "dashboard, or leave large files out of --working-dir"
-        ) from error
-    say(f"job {job} on {options.ray_address}: {entrypoint}")
-    try:
-        follow(client, job)
-    except KeyboardInterrupt:
-        to = f"--address {shlex.quote(options.ray_address)}"
-        say(f"\nthe job goes on; see `ray job logs {to} --follow {job}`, `ray job stop {to} {job}`")
-        return 130
-    return exit_code(client, job)
 
 
 @phase("connecting")
@@ -127,6 +68,39 @@ def connect(address: str) -> "JobSubmissionClient":
             f"no Ray job server answers at {address} ({first_line(error)}); open the "
             "tunnel with `ray dashboard ray_cluster.yaml`, or correct --ray.address"
         ) from error
+
+
+def job_of(client: "JobSubmissionClient", name: str) -> "JobDetails":
+    """The job of that id, or whose id begins so.
+
+    Raises:
+        ValueError: there is none, or several begin so.
+    """
+    jobs = {str(job.submission_id): job for job in jobs_of(client)}
+    if name in jobs:
+        return jobs[name]
+    found = [job for job in jobs if name and name in job]
+    if len(found) == 1:
+        return jobs[found[0]]
+    if found:
+        raise ValueError(f"{name!r} is part of {len(found)} jobs: {', '.join(found[:4])}; give one")
+    known = f"it has {', '.join(list(jobs)[:4])}" if jobs else "it has none"
+    raise ValueError(f"the cluster has no job {name!r}; {known}: see `apdist jobs`")
+
+
+def jobs_of(client: "JobSubmissionClient") -> list["JobDetails"]:
+    """The submitted jobs, the newest first.
+
+    Raises:
+        ValueError: the cluster does not tell.
+    """
+    try:
+        jobs = [job for job in client.list_jobs() if job.submission_id]
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"the cluster does not tell its jobs ({first_line(error)}); look at its dashboard"
+        ) from error
+    return sorted(jobs, key=lambda job: job.start_time or 0, reverse=True)
 
 
 def first_line(error: Exception) -> str:
