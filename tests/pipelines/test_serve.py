@@ -90,6 +90,19 @@ def test_a_port_in_use_is_told_before_a_model_is_loaded(
         free.bind(("127.0.0.1", int(port)))
 
 
+def test_a_run_an_index_or_several_are_named(
+    indexed: Indexed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def places(source: str = "", *index: str) -> tuple[list[str], str]:
+        return serve.places_of(serve.Options(source=source, index=index))
+
+    assert places("a") == (["a"], "")
+    assert places("", "i", "j") == (["i", "j"], "")
+    assert places("run", "i") == (["i"], "run")
+    monkeypatch.chdir(indexed.root)
+    assert places() == ([indexed.run], "")
+
+
 def test_commands_of_the_manual_are_understood() -> None:
     text = (ROOT / "docs" / "serving.md").read_text()
     commands = [
