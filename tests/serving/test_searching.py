@@ -42,6 +42,7 @@ def test_a_batch_of_all_kinds_finds_what_each_finds_alone(
         Query(image=encoded(picture(2, 60)), k=5, least_score=0.97),
         Query(key=keys[9], k=5, box=(0, 0, 12, 12)),
         Query(image=encoded(picture(2, 60)), k=5, where=("label=77",)),
+        Query(image=encoded(picture(1, 61)), k=3),
     ]
     jobs = [searcher.job(snapshot, query) for query in queries]
     together = searcher._work(jobs)
@@ -53,7 +54,7 @@ def test_a_batch_of_all_kinds_finds_what_each_finds_alone(
         scores = [[found["score"] for found in found_by] for found_by in (one, other)]
         np.testing.assert_allclose(*scores, rtol=0, atol=2e-6)
     assert [len(found) for found in together if not isinstance(found, Exception)] == [
-        *[30] * 6, 3, 3, 3, 29, 5, len(together[11]), 5, 0,  # type: ignore[arg-type]
+        *[30] * 6, 3, 3, 3, 29, 5, len(together[11]), 5, 0, 3,  # type: ignore[arg-type]
     ]  # fmt: skip
     searcher.close()
 
