@@ -89,7 +89,8 @@ class Snapshot:
         column = self.entries[self.label_column]
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        names = sorted(map(str, pc.unique(column).drop_null().to_pylist()))
+        found = map(str, pc.unique(column).drop_null().to_pylist())
+        names = sorted(name for name in found if name)
         return names[:MOST_LABELS], len(names)
 
 
