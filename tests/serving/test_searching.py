@@ -90,6 +90,10 @@ def test_images_of_several_indexes_are_found_by_key(
         found = searcher._work([job])[0]
         assert not isinstance(found, Exception)
         assert (found[0]["index"], found[0]["score"]) == (other, pytest.approx(1))
+    # In one batch each finds in the index that it began with.
+    data = encoded(picture(0, 9))
+    jobs = [searcher.job(one, Query(image=data, k=40)) for one in (snapshot, several)]
+    assert [len(found) for found in searcher._work(jobs)] == [30, 40]  # type: ignore[arg-type]
     searcher.close()
 
 
