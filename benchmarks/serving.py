@@ -5,7 +5,9 @@
 Clients keep a connection each and send the next picture when they have an answer, from a process of
 their own on the same cores. The bare pass is the network alone on batches of the server's size that
 lie in memory, before and after; no JPEG is decoded there, nothing is searched and nobody asks. The
-network has random weights: they change no time.
+ratio in CPU time is that of the bare pass for an image to that of server and clients for a request:
+it says the same where other work is on the cores. The network has random weights: they change no
+time.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import http.client
 import io
 import json
 import multiprocessing
+import os
 import socket
 import statistics
 import subprocess
@@ -50,22 +53,27 @@ def main() -> None:
         try:
             wait_until_ready(port)
             load(port, arguments, 3.0)  # connections, caches
-            seconds, latencies, errors = load(port, arguments, arguments.seconds)
+            cpu_before = cpu_seconds(server.pid)
+            seconds, latencies, errors, cpu = load(port, arguments, arguments.seconds)
+            cpu += cpu_seconds(server.pid) - cpu_before
             sizes = batch_size_of(port)
         finally:
             server.terminate()
             code = server.wait()
         after = bare_rate(network, arguments)
-    rate, bare = len(latencies) / seconds, (before + after) / 2
+    rate, bare = len(latencies) / seconds, (before[0] + after[0]) / 2
+    bare_cpu = (before[1] + after[1]) / 2
     cuts = statistics.quantiles(latencies, n=100)
     print(f"\n{arguments.clients} clients, {seconds:.0f} s, {BACKBONE} at {arguments.side} px")
     print(
-        "| requests | errors | requests/s | bare pass, images/s | ratio | p50 ms | p95 ms | batch |"
+        "| requests | errors | requests/s | bare pass, images/s | ratio | ratio in CPU time "
+        "| p50 ms | p95 ms | batch |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     print(
-        f"| {len(latencies)} | {errors} | {rate:.1f} | {before:.1f} before, {after:.1f} after | "
-        f"{rate / bare:.2f} | {1000 * cuts[49]:.0f} | {1000 * cuts[94]:.0f} | {sizes:.1f} |"
+        f"| {len(latencies)} | {errors} | {rate:.1f} "
+        f"| {before[0]:.1f} before, {after[0]:.1f} after | {rate / bare:.2f} | {bare_cpu * len(latencies) / cpu:.2f} | "
+        f"{1000 * cuts[49]:.0f} | {1000 * cuts[94]:.0f} | {sizes:.1f} |"
     )
     print(f"the server ended with {code}")
 
@@ -79,19 +87,27 @@ def write_run(network: DescriptorNet, folder: Path, arguments: argparse.Namespac
     save_index(build_index(vectors, keys, kind="exact", model_id=model_id), folder / "index")
 
 
-def bare_rate(network: DescriptorNet, arguments: argparse.Namespace) -> float:
-    """Images per second of the network alone: the median of its batches."""
+def bare_rate(network: DescriptorNet, arguments: argparse.Namespace) -> tuple[float, float]:
+    """Images per second of the network alone, and its CPU seconds an image: medians of batches."""
     size = arguments.batch_size, 3, arguments.side, arguments.side
     images = torch.randint(256, size, dtype=torch.uint8)
-    spent = list[float]()
+    spent, cpu = list[float](), list[float]()
     until = time.monotonic() + arguments.seconds / 4
     with torch.no_grad():
         network(images)
         while time.monotonic() < until or len(spent) < 3:
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             network(images)
             spent.append(time.perf_counter() - start)
-    return float(arguments.batch_size / statistics.median(spent))
+            cpu.append(time.process_time() - cpu_start)
+    of_batch = statistics.median(spent), statistics.median(cpu)
+    return float(arguments.batch_size / of_batch[0]), of_batch[1] / arguments.batch_size
+
+
+def cpu_seconds(process: int) -> float:
+    """That a process has used so far, with all its threads."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def pictures() -> list[bytes]:
@@ -108,13 +124,13 @@ def pictures() -> list[bytes]:
 
 def load(
     port: int, arguments: argparse.Namespace, seconds: float
-) -> tuple[float, list[float], int]:
-    """Seconds that it took, those of each answer, and how many were errors."""
+) -> tuple[float, list[float], int, float]:
+    """Seconds that it took, those of each answer, how many were errors, the clients' CPU time."""
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     process = context.Process(target=clients, args=(port, arguments.clients, seconds, answers))
     process.start()
-    found: tuple[float, list[float], int] = answers.get()
+    found: tuple[float, list[float], int, float] = answers.get()
     process.join()
     return found
 
@@ -142,7 +158,7 @@ def clients(port: int, number: int, seconds: float, answers: multiprocessing.Que
             latencies.append(time.perf_counter() - start)
             turn += 1
 
-    start = time.monotonic()
+    start, cpu = time.monotonic(), time.process_time()
     threads = [threading.Thread(target=ask, args=(first,)) for first in range(number)]
     for thread in threads:
         thread.start()
@@ -150,7 +166,8 @@ def clients(port: int, number: int, seconds: float, answers: multiprocessing.Que
         thread.join()
     for error in sorted(set(errors))[:3]:
         print(f"error: {error}", flush=True)
-    answers.put((time.monotonic() - start, latencies, len(errors)))
+    spent = time.monotonic() - start, time.process_time() - cpu
+    answers.put((spent[0], latencies, len(errors), spent[1]))
 
 
 def free_port() -> int:
