@@ -72,7 +72,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     print(
         f"| {len(latencies)} | {errors} | {rate:.1f} "
-        f"| {before[0]:.1f} before, {after[0]:.1f} after | {rate / bare:.2f} | {bare_cpu * len(latencies) / cpu:.2f} | "
+        f"| {before[0]:.1f} before, {after[0]:.1f} after | {rate / bare:.2f} "
+        f"| {bare_cpu * len(latencies) / cpu:.2f} | "
         f"{1000 * cuts[49]:.0f} | {1000 * cuts[94]:.0f} | {sizes:.1f} |"
     )
     print(f"the server ended with {code}")
