@@ -188,7 +188,7 @@ def _has_any_lengths(kind: pa.DataType) -> bool:
 
 
 def _width(uri: str, file: pq.ParquetFile) -> int:
-    """d of the first descriptor of a file; 0: it has no row, and its kind does not tell."""
+    """Size d of the first descriptor of a file; 0: there is none, and the kind does not tell."""
     kind = file.schema_arrow.field(DESCRIPTOR_COLUMN).type
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size)
