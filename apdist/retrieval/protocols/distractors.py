@@ -194,7 +194,7 @@ def _width(uri: str, file: pq.ParquetFile) -> int:
         return int(kind.list_size)
     try:
         for batch in file.iter_batches(1, columns=[DESCRIPTOR_COLUMN], use_threads=False):
-            return _rows(uri, batch.column(0)).shape[1]
+            return int(_rows(uri, batch.column(0)).shape[1])
     except (pa.ArrowException, OSError) as error:
         raise _damaged(uri) from error
     return 0
