@@ -106,7 +106,8 @@ def _described(model: TrainedModel, file: bytes) -> NDArray[np.float32]:
 def _stored(image: Image.Image) -> bytes:
     """Encoded without loss, so that it is decoded at its full size."""
     target = io.BytesIO()
-    image.save(target, "PNG", compress_level=1)
+    # Of the pixels alone: a profile of colours, applied on decoding, would be applied again.
+    Image.fromarray(np.asarray(image)).save(target, "PNG", compress_level=1)
     return target.getvalue()
 
 

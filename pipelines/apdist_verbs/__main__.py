@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": "measure a trained model: mAP, recall@k, R-precision",
     "whiten": "learn a whitening of a run's descriptors, kept in the run by name",
     "extract": "write the descriptors of all images to Parquet, on a Ray cluster",
+    "export": "write a model as ONNX, torch.export, a folder for the hub or for MLflow",
     "index": "build a search index with a trained model",
     "search": "find the images that look like a picture",
     "report": "write report.html of a run",

@@ -1,0 +1,196 @@
+"""README.md of a folder for the Hugging Face hub: a card made from what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from apdist.data import storage
+from apdist.export.contents import Export
+from apdist.export.parity import Parity
+from apdist.figures import EVALUATION, Seen, figures_of_sets, main_keys
+from apdist.training.events import Ended, Evaluated, SetMeasured
+from apdist.training.run_folder.runs import Run
+
+_UNSET = (
+    "No licence was said when this was exported (`--license`): nobody may assume one. Those of the "
+    "weights that the training started from, and of its images, may bind as well."
+)
+USE = """\
+```python
+import numpy as np, onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("model.onnx")
+picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB"){resized}
+pixels = np.asarray(picture)[None]
+(descriptors,) = session.run(["descriptors"], {{"pixels": pixels}})  # (1, {dim})
+```"""
+
+
+def card(run: Run, export: Export, parity: Parity, *, name: str, license: str = "") -> str:  # noqa: A002
+    """The card of an ``export`` of ``run``, in Markdown.
+
+    Args:
+        run: with the history of its training.
+        export: what the folder holds.
+        parity: how well it agrees.
+        name: title.
+        license: as the hub names it; empty: said to be unset.
+    """
+    parts = [
+        _header(run, license),
+        f"# {plain(name)}",
+        _what(export),
+        "## Use\n\n" + _use(export),
+        "## Data\n\n" + _data(run),
+        "## Recipe\n\n" + _recipe(run),
+        "## Figures\n\n" + _figures(run, export),
+        "## Agreement with the run\n\n" + f"{str(parity).capitalize()}.",
+        "## Limits\n\n" + _limits(export),
+        "## Licence\n\n" + (f"`{license}`" if license else _UNSET),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def plain(text: str) -> str:
+    """``text`` that is no Markdown and no HTML, in one line."""
+    text = " ".join(text.split()).replace("<", "&lt;").replace("`", "'")
+    return "".join(f"\\{mark}" if mark in "[]|*_" else mark for mark in text)
+
+
+def _header(run: Run, license: str) -> str:  # noqa: A002
+    tags = ["image-retrieval", "apdist", "onnx"]
+    lines = ["library_name: apdist", "pipeline_tag: image-feature-extraction", "tags:"]
+    lines += [f"- {tag}" for tag in tags]
+    # JSON is YAML, and quotes what a person named.
+    backbone = run.config.model.backbone
+    if backbone.startswith("hub:") and not backbone.startswith(("hub:/", "hub:.")):
+        lines.append(f"base_model: {json.dumps(backbone.removeprefix('hub:'))}")
+    if license:
+        lines.append(f"license: {license}")
+    return "\n".join(["---", *lines, "---"])
+
+
+def _what(export: Export) -> str:
+    steps = "".join(f"\n{number}. {plain(step)}" for number, step in enumerate(export.inside, 1))
+    return (
+        f"Pictures to descriptors of {export.dim} numbers of unit length, for search by similarity: "
+        f"their inner product is the cosine. Model id `{export.model_id}`: descriptors of another "
+        f"id cannot be compared with these.\n\nAll of this is inside of `model.onnx`:\n{steps}"
+    )
+
+
+def _use(export: Export) -> str:
+    resized, taken = "", "of any height and width, one size a batch"
+    if export.shape:
+        height, width = export.shape
+        taken, resized = f"of {width} x {height} pixels", f".resize(({width}, {height}))"
+    pixels = f"`pixels` (n, height, width, 3) uint8, red green blue, upright, {taken}"
+    code = USE.format(dim=export.dim, resized=resized)
+    return (
+        f"{code}\n\nIt takes {pixels}, and gives `descriptors` (n, {export.dim}) float32. In apdist: "
+        '`apdist.model.load_model("FOLDER")`, with the folder of these files; a training starts from '
+        "them with `--model.weights FOLDER/model.safetensors`."
+    )
+
+
+def _data(run: Run) -> str:
+    data = run.config.data
+    lines = [
+        f"- Images: {plain(storage.shown(data.shards))}",
+        f"- Trained on the split {plain(data.train_split)!r}, measured on "
+        f"{plain(data.eval_split)!r}, classes of which the training should not have seen."
+        if data.eval_split
+        else f"- Trained on the split {plain(data.train_split)!r}; no split was measured.",
+    ]
+    if data.exclude:
+        lines.append("- Without the images of a list of exclusions.")
+    return "\n".join(lines)
+
+
+def _recipe(run: Run) -> str:
+    config, training = run.config, run.config.training
+    if "origin" in run.info:
+        origin = run.info["origin"]
+        return "A published model, converted and not trained here: " + ", ".join(
+            f"{key} {plain(str(value))}" for key, value in origin.items() if isinstance(value, str)
+        )
+    rows = {
+        "backbone": config.model.backbone,
+        "started from": "weights of a file" if config.model.weights else "its own weights, if any",
+        "loss": config.loss.shown,
+        "steps": f"{run.steps_done} of {training.steps}",
+        "images a step": training.batch_size * training.accumulate,
+        "side of images": config.data.image_size,
+        "optimiser": f"{training.optimizer}, learning rate {training.learning_rate:g}",
+        "seed": training.seed,
+        "weights": "".join(event.weights for event in run.of_kind(Ended)[-1:]),
+    }
+    body = [f"| {key} | {plain(str(value))} |" for key, value in rows.items()]
+    return "\n".join(["| | |", "|---|---|", *body])
+
+
+def _figures(run: Run, export: Export) -> str:
+    measured: dict[str, list[Evaluated]] = {}
+    for event in run.of_kind(Evaluated):
+        measured.setdefault(event.split, []).append(event)
+    parts = [_of_split(split, events) for split, events in measured.items()]
+    parts += [_of_sets(run.of_kind(SetMeasured))] * bool(run.of_kind(SetMeasured))
+    if not parts:
+        return "Nothing was measured in this run: `apdist evaluate` does."
+    if export.making:
+        parts.insert(
+            0,
+            "**Measured of the run's own way, without the options of this export** "
+            f"({plain(json.dumps(export.making))}): measure those with `apdist evaluate`.",
+        )
+    return "\n\n".join(parts)
+
+
+def _of_split(split: str, events: list[Evaluated]) -> str:
+    before, after = events[0], events[-1]
+    rows = [
+        f"| {figure.label} | {figure.number(before.figures[figure.key])} | "
+        f"{figure.number(after.figures[figure.key])} | {figure.convention} |"
+        for figure in EVALUATION
+        if Seen.CONSOLE in figure.seen and {figure.key} <= before.figures.keys() & after.figures.keys()
+    ]
+    queries = after.figures.get("num_queries")
+    asked = f"{queries:.0f} images, each a query" if queries else "Each image is a query"
+    head = (
+        f"Split {plain(split)!r}. {asked} against all others of the split; right are those of its "
+        f"label. Before the first step and after step {after.step}."
+    )
+    return "\n".join([head, "", "| | before | after | what it counts |", "|---|---:|---:|---|", *rows])
+
+
+def _of_sets(events: Iterable[SetMeasured]) -> str:
+    last = {event.name: event for event in events}
+    labels = figures_of_sets()
+    rows = [
+        f"| {plain(event.name)} | {plain(event.protocol)} | {event.num_queries} | {labels[key]} | "
+        f"{event.figures[key]:.4f} |"
+        for event in last.values()
+        for key in main_keys(event.figures)
+    ]
+    head = "Other images, each by its protocol; nothing was chosen by them."
+    return "\n".join(
+        [head, "", "| set | protocol | queries | figure | after |", "|---|---|---:|---|---:|", *rows]
+    )
+
+
+def _limits(export: Export) -> str:
+    shape = (
+        f"The graph takes images of {export.shape[1]} x {export.shape[0]} pixels only."
+        if export.shape
+        else "A batch holds images of one size; the graph resizes them itself."
+    )
+    lines = [
+        "The figures hold for the images above; on others measure again before you rely on them.",
+        "A cosine is no probability: no threshold is calibrated, and the nearest image may be wrong.",
+        "Whatever bias the images have, similarity has it too. Faces were not looked at separately.",
+        shape,
+        "Transparent pictures are to be laid on white, and colours to be brought to sRGB, before.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
