@@ -89,9 +89,9 @@ def _use(export: Export) -> str:
     pixels = f"`pixels` (n, height, width, 3) uint8, red green blue, upright, {taken}"
     code = USE.format(dim=export.dim, resized=resized)
     return (
-        f"{code}\n\nIt takes {pixels}, and gives `descriptors` (n, {export.dim}) float32. In apdist: "
-        '`apdist.model.load_model("FOLDER")`, with the folder of these files; a training starts from '
-        "them with `--model.weights FOLDER/model.safetensors`."
+        f"{code}\n\nIt takes {pixels}, and gives `descriptors` (n, {export.dim}) float32. In "
+        'apdist: `apdist.model.load_model("FOLDER")`, with the folder of these files; a training '
+        "starts from them with `--model.weights FOLDER/model.safetensors`."
     )
 
 
@@ -154,7 +154,8 @@ def _of_split(split: str, events: list[Evaluated]) -> str:
         f"| {figure.label} | {figure.number(before.figures[figure.key])} | "
         f"{figure.number(after.figures[figure.key])} | {figure.convention} |"
         for figure in EVALUATION
-        if Seen.CONSOLE in figure.seen and {figure.key} <= before.figures.keys() & after.figures.keys()
+        if Seen.CONSOLE in figure.seen
+        and {figure.key} <= before.figures.keys() & after.figures.keys()
     ]
     queries = after.figures.get("num_queries")
     asked = f"{queries:.0f} images, each a query" if queries else "Each image is a query"
@@ -162,7 +163,9 @@ def _of_split(split: str, events: list[Evaluated]) -> str:
         f"Split {plain(split)!r}. {asked} against all others of the split; right are those of its "
         f"label. Before the first step and after step {after.step}."
     )
-    return "\n".join([head, "", "| | before | after | what it counts |", "|---|---:|---:|---|", *rows])
+    return "\n".join(
+        [head, "", "| | before | after | what it counts |", "|---|---:|---:|---|", *rows]
+    )
 
 
 def _of_sets(events: Iterable[SetMeasured]) -> str:
@@ -176,7 +179,13 @@ def _of_sets(events: Iterable[SetMeasured]) -> str:
     ]
     head = "Other images, each by its protocol; nothing was chosen by them."
     return "\n".join(
-        [head, "", "| set | protocol | queries | figure | after |", "|---|---|---:|---|---:|", *rows]
+        [
+            head,
+            "",
+            "| set | protocol | queries | figure | after |",
+            "|---|---|---:|---|---:|",
+            *rows,
+        ]
     )
 
 
@@ -188,8 +197,8 @@ def _limits(export: Export) -> str:
     )
     lines = [
         "The figures hold for the images above; on others measure again before you rely on them.",
-        "A cosine is no probability: no threshold is calibrated, and the nearest image may be wrong.",
-        "Whatever bias the images have, similarity has it too. Faces were not looked at separately.",
+        "A cosine is no probability: no threshold is calibrated; the nearest image may be wrong.",
+        "Whatever bias the images have, similarity has it, too; nobody looked for one.",
         shape,
         "Transparent pictures are to be laid on white, and colours to be brought to sRGB, before.",
     ]

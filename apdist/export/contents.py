@@ -61,8 +61,11 @@ class Export:
     def inside(self) -> list[str]:
         """What the graph does, step by step."""
         config, scales = self.network.config, self.making.get("scales", [1.0])
-        steps = [resizing(self.fit), f"normalise by mean {_list(self.network.traits.mean)}, "
-                 f"deviation {_list(self.network.traits.std)} of pixels in [0, 1]"]
+        steps = [
+            resizing(self.fit),
+            f"normalise by mean {_list(self.network.traits.mean)}, "
+            f"deviation {_list(self.network.traits.std)} of pixels in [0, 1]",
+        ]
         if list(scales) != [1.0]:
             steps.append(f"describe at scales {_list(scales)}, pool by their power mean")
         steps += [config.backbone, f"pooling {self.network.pooling_name}"]

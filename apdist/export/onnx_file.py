@@ -118,13 +118,17 @@ def _name_sizes(model: Any, program: ExportedProgram) -> None:
     """Call the sizes that vary n, height and width where the file has torch's own symbols."""
     from onnx_ir import Shape
 
-    (pixels,) = (node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs)
+    (pixels,) = (
+        node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs
+    )
     own = zip(pixels.meta["val"].shape, ("n", "height", "width", "3"), strict=True)
     names = {str(size): name for size, name in own if not isinstance(size, int)}
     for value in _values(model.graph):
         if value.shape is not None:
             sizes = [size if isinstance(size, int) else str(size) for size in value.shape.dims]
-            sizes = [names.get(getattr(s, "value", s), s) if not isinstance(s, int) else s for s in sizes]
+            sizes = [
+                names.get(getattr(s, "value", s), s) if not isinstance(s, int) else s for s in sizes
+            ]
             value.shape = Shape(sizes)
 
 

@@ -45,7 +45,10 @@ class Parity:
 
 
 def parity_of(
-    exported: Exported, model: TrainedModel, files: Sequence[bytes], images: str,
+    exported: Exported,
+    model: TrainedModel,
+    files: Sequence[bytes],
+    images: str,
     shape: tuple[int, ...] = (),
 ) -> Parity:
     """Compare ``exported`` with ``model`` on encoded images, one by one.
