@@ -30,7 +30,7 @@ class Seen(enum.Flag):
     """Where a figure is seen."""
 
     LOG = enum.auto()
-    """In events: in metrics.jsonl by its key, in MLflow too (of an evaluation with ``eval_``)."""
+    """In events: in metrics.jsonl by its key, in MLflow in a section (`tracking/names.py`)."""
     LIVE = enum.auto()
     """In the console while training goes on, and as a curve in the report."""
     CONSOLE = enum.auto()
@@ -47,13 +47,22 @@ SCORE = Seen.LOG | SHOWN
 TERM = "loss_"
 """Begins the key of a term of a sum of losses."""
 
+MACHINE = (
+    *("cpu_utilization_percentage", "system_memory_usage_megabytes"),
+    *("system_memory_usage_percentage", "disk_usage_megabytes", "disk_usage_percentage"),
+    *("network_receive_megabytes", "network_transmit_megabytes"),
+)
+"""Of a machine, by the names that MLflow has for them."""
+GPU = "gpu_"
+"""Begins those of its GPUs: gpu_0_utilization_percentage."""
+
 
 @dataclass(frozen=True)
 class Figure(Generic[Source]):
     """A number that is worth knowing."""
 
     key: str
-    """In events, metrics.jsonl and MLflow."""
+    """In events and metrics.jsonl."""
     label: str
     """What a person reads."""
     get: Callable[[Source], float | None]

@@ -1,18 +1,30 @@
 """Examples and the code in the manual for Python: they run as they stand."""
 
+import io
 import os
 import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from apdist.config import ModelConfig
+from apdist.data import read_catalogue, storage
+from apdist.data.loading.reader import ImageReader
 from apdist.loss import AveragePrecisionLoss
+from apdist.model.pretrained import build_model, save_model
+from apdist.retrieval.describe import describe_split
 from apdist.training import StepOptions, global_step
+from tests.pictures import write_small_set
 from tests.places import ROOT
+from tests.s3_server import S3Server
 
 SNIPPETS = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
 
@@ -78,3 +90,72 @@ def test_code_in_the_manual_runs(number: int) -> None:
 
 def test_the_manual_has_code() -> None:
     assert len(SNIPPETS) == 3
+    assert len(snippets("of a run")) == 3
+    assert len(snippets("of a bucket")) == 1
+
+
+def snippets(kind: str) -> list[str]:
+    text = (ROOT / "docs" / "python.md").read_text()
+    return re.findall(rf"```python {kind}\n(.+?)```", text, re.DOTALL)
+
+
+def described_set(out: str) -> dict[str, Any]:
+    """Write an untrained run, small shards and their tables under ``out``; the options of a run."""
+    shards = Path(storage.local_path(out) or "local", "shards")
+    write_small_set(shards)
+    network = build_model(ModelConfig(dim=16)).eval()
+    fit = network.fit(24, "crop")
+    save_model(network, network.state_dict(), fit, storage.join(out, "runs/mine"))
+    catalogue = read_catalogue(str(shards))
+    if storage.local_path(out) is None:
+        for name in os.listdir(shards):
+            storage.write_bytes(
+                storage.join(out, f"shards/mine/{name}"), (shards / name).read_bytes()
+            )
+    found = describe_split(network, catalogue, fit=fit, progress=lambda _: None)
+    table = catalogue.table.append_column(
+        "descriptor",
+        pa.FixedSizeListArray.from_arrays(pa.array(found.reshape(-1).numpy()), 16),
+    )
+    written = io.BytesIO()
+    pq.write_table(table, written)
+    tables = "tables" if storage.local_path(out) else "tables/mine"
+    storage.write_bytes(storage.join(out, f"{tables}/a.parquet"), written.getvalue())
+    return {"descriptors": found, "catalogue": catalogue}
+
+
+def test_the_manuals_ways_to_descriptors_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = described_set(str(tmp_path))
+    catalogue = known["catalogue"]
+    (tmp_path / "pictures").mkdir()
+    for row in range(3):
+        (tmp_path / f"pictures/{row}.png").write_bytes(ImageReader(catalogue).read_one(row))
+    of_files, of_split, of_tables = snippets("of a run")
+    scope: dict[str, Any] = {}
+    exec(of_files, scope)
+    torch.testing.assert_close(scope["descriptors"], known["descriptors"][:3])
+    exec(of_split, scope)
+    tested = [split == "test" for split in catalogue.column("split").to_pylist()]
+    torch.testing.assert_close(scope["descriptors"], known["descriptors"][torch.tensor(tested)])
+    exec(of_tables, scope)
+    np.testing.assert_array_equal(scope["descriptors"], known["descriptors"].numpy()[tested])
+    assert len(scope["tested"]) == sum(tested)
+    assert scope["tested"]["similarity"].between(-1.0001, 1.0001).all()
+    assert "similarity" in capsys.readouterr().out
+
+
+@pytest.mark.s3
+def test_the_manuals_code_for_a_bucket_runs(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bucket = "s3://apdist/of-the-manual"
+    known = described_set(bucket)
+    (code,) = snippets("of a bucket")
+    scope: dict[str, Any] = {}
+    exec(code.replace("s3://BUCKET", bucket), scope)
+    assert len(scope["table"]) == len(known["descriptors"])
+    assert len(scope["descriptors"]) == known["catalogue"].splits()["test"]

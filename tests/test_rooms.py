@@ -67,6 +67,11 @@ WITHOUT_TESTS = {
     },
     "pipelines/apdist_verbs/demo*.py": "types the other verbs; tests/test_wheel.py runs it",
     "pipelines/apdist_verbs/track.py": "glue: tests/training/tracking/test_following.py",
+    **{
+        f"apdist/training/tracking/{name}.py": "tests/training/tracking/test_following.py"
+        for name in ("artifacts", "description")
+    },
+    "apdist/training/tracking/served.py": "tests/training/tracking/test_registering.py",
 }
 """Modules that need no test file of their name, and where they are tested."""
 RAY = {

@@ -43,13 +43,16 @@ class TrackingConfig:
     """MLflow."""
 
     enabled: bool = True
-    """Log parameters, curves and the report."""
+    """Log options, curves, the machine, the model and the report."""
     uri: str = "sqlite:///mlflow.db"
     """Tracking store: sqlite:///FILE, or the http(s):// address of a server."""
     experiment: str = "apdist"
     """Experiment that holds the runs."""
+    max_model_mb: int = 512
+    """Largest model in MB that is kept beside the run there too; 0 keeps it in the folder only."""
 
     def __post_init__(self) -> None:
+        at_least("tracking.max_model_mb", self.max_model_mb, 0)
         if self.uri.startswith("file:") or "://" not in self.uri:
             raise ValueError(
                 f"tracking.uri {self.uri!r} is not a store that MLflow accepts; "

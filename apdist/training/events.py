@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, get_args, get_origin
 
-from apdist.figures import EVALUATION, STEP, TERM, figures_of_sets, logged_keys
+from apdist.figures import EVALUATION, GPU, MACHINE, STEP, TERM, figures_of_sets, logged_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +264,18 @@ class Stopping(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MachineSampled(_Checked):
+    """How busy the machine of a worker is; one worker of each machine tells."""
+
+    kind = "machine"
+    known = frozenset(MACHINE)
+    families = (GPU,)
+    host: str
+    figures: dict[str, float]
+    time_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialStarted(_Checked):
     """A trial of a sweep begins."""
 
@@ -288,6 +300,7 @@ Event = (
     | Warned
     | Failed
     | Stopping
+    | MachineSampled
     | TrialStarted
 )
 KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}

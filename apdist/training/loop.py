@@ -135,8 +135,12 @@ class Loop:
             worker_sizes=sizes_of_workers(options.batch_size, size, self.workers.size),
         )
 
-    def start(self, step: int) -> None:
-        """Tell what is trained on, how the step is computed, and after what it goes on."""
+    def start(self, step: int) -> list[str]:
+        """Tell what is trained on, how the step is computed, and after what it goes on.
+
+        Returns:
+            The host of each worker.
+        """
         hosts = self.workers.gather_texts(socket.gethostname(), self.device)
         self.keeper.post(
             Started(
@@ -155,6 +159,7 @@ class Loop:
             history, most = self.keeper.history, self.config.ray.max_failures
             for event in restarts(failures, history, step, most):
                 self.keeper.post(event)
+        return hosts
 
     def tell(self, event: Kept) -> None:
         """Post what was measured, and what is to be noticed of it."""

@@ -1,6 +1,7 @@
 """What every worker of a run does: get ready, go on from the newest checkpoint, train."""
 
 import socket
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from apdist.training.learning.loss_parameters import LossParameters
 from apdist.training.learning.optimizers import build_optimizer
 from apdist.training.learning.parameter_groups import parameter_groups
 from apdist.training.loop import Images, Job, Loop
+from apdist.training.machine import sampled
 from apdist.training.mailbox import Link
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.sizing import sized
@@ -69,7 +71,7 @@ def train(job: Job, link: Link, device: torch.device) -> None:
         if not start_linear(network, training_catalogue, plan, sized_config, workers, stopped):
             return
     loop = Loop(job, keeper, learner, catalogue, images, sizing)
-    loop.start(start)
+    hosts = loop.start(start)
     if start == 0:
         for notice in loop.judge.of_batch(
             training_catalogue.labels[plan.rows(0)].tolist(), plan.summary
@@ -77,7 +79,8 @@ def train(job: Job, link: Link, device: torch.device) -> None:
             keeper.post(notice)
     if options.compile:
         compile_blocks(network)
-    with keeper.written_at_the_end():
+    samples = config.tracking.enabled and hosts.index(hosts[workers.rank]) == workers.rank
+    with keeper.written_at_the_end(), sampled(link) if samples else nullcontext():
         done = loop.run_steps(start)
         if loop.is_done(done):
             loop.finish(done)

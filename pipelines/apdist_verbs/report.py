@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def draw(
 ) -> str:
     """Write the page, and the picture if it is wanted; returns the page's place."""
     from apdist.report.report import write_gallery_png, write_report
-    from apdist.training.tracking.following import log_file
+    from apdist.training.tracking.following import log_report
 
     if options.gallery != Path():
         write_gallery_png(gallery, options.gallery)
@@ -97,8 +98,17 @@ def draw(
         page = Path(folder, "report.html")
         write_report(compose(run, after, gallery), page)
         storage.write_bytes(uri, page.read_bytes())
-        log_file(run, page)
+        picture = Path(folder, "gallery.png")
+        write_gallery_png(few_of(gallery), picture)
+        log_report(run, page, picture)
     return uri
+
+
+def few_of(gallery: tuple[RankedQuery, ...]) -> list[RankedQuery]:
+    """One query under each heading with its first results, for a small picture."""
+    by_group = {query.group: query for query in reversed(gallery)}
+    firsts = [by_group[group] for group in dict.fromkeys(query.group for query in gallery)]
+    return [dataclasses.replace(query, results=query.results[:5]) for query in firsts]
 
 
 def ranked_queries(

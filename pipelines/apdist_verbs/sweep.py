@@ -26,6 +26,7 @@ from apdist.training.cluster.signals import counted_signals
 from apdist.training.events import FromTrial, now_ms
 from apdist.training.run_folder.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, losses_of, read_space
+from apdist.training.tracking.surroundings import surroundings
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset_help
 from apdist_verbs.start.checks import check_new_run, refuse_useless
@@ -40,6 +41,7 @@ from apdist_verbs.train import (
     check_loss,
     check_model,
     discarded_if_refused,
+    used_data,
     with_absolute_paths,
     with_own_side,
 )
@@ -154,7 +156,9 @@ def search_and_show(options: Options, run: Run, dimensions: list[Dimension], sta
     with phase("opening MLflow"):
         parent = Tracker(config.tracking, run.name)
     run.info["tracking_run_id"] = parent.run_id  # what `forget` needs
-    parent.log_params({d.name: f"{d.distribution} {d.corners()}" for d in dimensions})
+    run.info["datasets"] = used_data(config) if config.tracking.enabled else []
+    space = {d.name: f"{d.distribution} {d.corners()}" for d in dimensions}
+    parent.begin(space, surroundings(), run.info["datasets"])
     board = Board(run, parent, config, start.name, Progress("trials", options.trials))
     board.progress.phase(arrival(config.ray))
     status = "FAILED"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apdist.config import (
     Config,
@@ -152,6 +152,14 @@ def check_data(config: Config) -> str:
         f"{lone if facts.num_lone_classes else ''}{capped if facts.num_capped_classes else ''}; "
         f"{facts.steps_per_epoch} steps an epoch; {chosen_by(config.data, held_out)}"
     )
+
+
+def used_data(config: Config) -> list[dict[str, Any]]:
+    """What of the shards is used for what, as MLflow shows it."""
+    from apdist.data.catalogue.catalogue import read_catalogue
+    from apdist.training.tracking.datasets import datasets_of
+
+    return datasets_of(config, read_catalogue(config.data.shards))
 
 
 def chosen_by(data: DataConfig, held_out: Catalogue | None) -> str:
@@ -307,6 +315,8 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
         if resumed is not None:
             storage.remove_unfinished(run.uri)
         with phase("opening MLflow" if run.config.tracking.enabled else "opening the run"):
+            if run.config.tracking.enabled and "datasets" not in run.info:
+                run.info["datasets"] = used_data(run.config)
             follower = Follower(run)
         say(f"run {run.uri}")
         say_if_idle(run.config.ray, "apdist train with --ray.num-workers")

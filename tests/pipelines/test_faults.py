@@ -215,7 +215,7 @@ def same(
 
 def check_tracked(found: Tracked, expected: Undisturbed, exact: bool) -> None:
     assert found.status == "FINISHED"
-    losses, maps = found.points["loss"], found.points["eval_map"]
+    losses, maps = found.points["train/loss"], found.points["eval/map"]
     same([s for s, _ in losses], [v for _, v in losses], expected.losses, exact, first=1)
     same([s // EVERY for s, _ in maps], [v for _, v in maps], expected.maps, exact, first=0)
     for name in found.points:  # of the other figures some are missing where there is no value
@@ -723,8 +723,8 @@ def test_a_sweep_goes_on_while_its_tracking_server_is_away(up: World, nodes: Ray
         up.place.succeed("track", str(path))
         found = up.tracked(path.name)
         assert found.status == "FINISHED"
-        assert found.steps("loss") == list(range(1, 11))
-        assert found.steps("eval_map") == [0, 5, 10]
+        assert found.steps("train/loss") == list(range(1, 11))
+        assert found.steps("eval/map") == [0, 5, 10]
     assert not processes_left(trial.mark)
     print("\n| tracking server away between trials | the sweep went on | 0.0 | 0 |")
 

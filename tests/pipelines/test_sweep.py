@@ -180,8 +180,10 @@ def test_a_sweep_runs_its_trials_in_turn_and_names_the_best(shards: Path, tmp_pa
     children = [r for r in found if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert len(children) == 4
     for child in children:
-        assert child.data.metrics.keys() >= {"eval_map", "map", "seconds", "eval_seconds"}
-        steps = [point.step for point in client.get_metric_history(child.info.run_id, "seconds")]
+        assert child.data.metrics.keys() >= {"eval/map", "map", "train/loss", "eval/seconds"}
+        assert child.data.tags["apdist.command"] == parent.data.tags["apdist.command"]
+        assert [used.tags[0].value for used in child.inputs.dataset_inputs][:1] == ["training"]
+        steps = [p.step for p in client.get_metric_history(child.info.run_id, "train/loss")]
         assert steps == list(range(1, len(steps) + 1))  # of training steps alone
 
     check_extraction(tmp_path, ended[0].uri, shards)

@@ -13,6 +13,7 @@ from apdist.training.events import (
     Evaluated,
     Event,
     Failed,
+    MachineSampled,
     Noticed,
     PhaseBegan,
     Restarted,
@@ -80,6 +81,9 @@ SAMPLES: list[Event] = [
     Warned(text="worker 0: slow"),
     Failed(text="no such file"),
     Stopping(),
+    MachineSampled(
+        host="here", figures={"cpu_utilization_percentage": 50.0, "gpu_0_x": 1.0}, time_ms=1
+    ),
     TrialStarted(params={"training.learning_rate": 0.1}),
 ]
 """One of each kind."""

@@ -11,11 +11,32 @@ from typing import Any
 from apdist.config import TrackingConfig
 from apdist.config.values import shown
 from apdist.training.tracking.database import identity, make_database, patient, sqlite_path
+from apdist.training.tracking.datasets import inputs
+from apdist.training.tracking.description import is_illustrated, is_ours, signed
 
 MAX_BATCH = 1000
 """Metrics in one request; MLflow's own limit."""
+MAX_OPTIONS = 100
+"""Options in one request, and tags; likewise."""
 IDENTITY = "apdist.identity"
 """Tag by which a run is found again whose making was not answered."""
+KIND, OF_MODELS = "mlflow.experimentKind", "custom_model_development"
+"""Tag of an experiment, and its value with which the pages open on the runs, not on traces."""
+NOTE = "mlflow.note.content"
+"""Tag of the description."""
+SMALL_BYTES = 1 << 20
+"""Files under this size are sent again rather than compared."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a run when it begins."""
+
+    params: Mapping[str, Any]
+    """Options by dotted name."""
+    tags: Mapping[str, str]
+    datasets: Sequence[Mapping[str, Any]]
+    """What it uses, see `datasets`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +71,8 @@ class MlflowRun:
         self, config: TrackingConfig, name: str, run_id: str, tags: Mapping[str, str]
     ) -> None:
         self._steps: dict[str, set[int]] = {}
+        self.experiment_id = ""
+        """Known once the run is begun."""
         while True:
             make_database(config.uri, _client)
             file = identity(config.uri)
@@ -59,12 +82,25 @@ class MlflowRun:
                 return
             # A refused run has taken the database away that it had made.
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log options."""
-        from mlflow.entities import Param
+    def begin(self, about: About) -> None:
+        """Log what is missing of ``about``: a driver that was killed may have sent a part."""
+        from mlflow.entities import Param, RunTag
 
-        entries = [Param(name, shown(value)) for name, value in params.items()]
-        self.client.log_batch(self.run_id, params=entries)
+        there = self.client.get_run(self.run_id)
+        self.experiment_id = str(there.info.experiment_id)
+        params = [
+            Param(name, shown(value))
+            for name, value in about.params.items()
+            if name not in there.data.params
+        ]
+        tags = [
+            RunTag(name, value) for name, value in about.tags.items() if name not in there.data.tags
+        ]
+        for first in range(0, max(len(params), len(tags)), MAX_OPTIONS):
+            part = slice(first, first + MAX_OPTIONS)
+            self.client.log_batch(self.run_id, params=params[part], tags=tags[part])
+        if about.datasets and not there.inputs.dataset_inputs:
+            self.client.log_inputs(self.run_id, inputs(about.datasets))
 
     def log_points(self, points: Sequence[Point]) -> None:
         """Log those of ``points`` whose step is not there yet, each whole in one request."""
@@ -86,9 +122,29 @@ class MlflowRun:
         for point in new:
             self._steps[point.series].add(point.step)
 
-    def log_file(self, path: Path) -> None:
-        """Upload a file beside the run."""
-        self.client.log_artifact(self.run_id, str(path))
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Upload a file beside the run, unless one of its name and size is there."""
+        place = f"{folder}/{path.name}" if folder else path.name
+        there = {found.path: found.file_size for found in self._files(folder)}
+        # A page or options may change and keep their size; weights have no name of their own.
+        if path.stat().st_size < SMALL_BYTES or there.get(place) != path.stat().st_size:
+            self.client.log_artifact(self.run_id, str(path), folder or None)
+
+    def describe(self, text: str, has_gallery: bool = False) -> None:
+        """Set the description, unless a person has written one.
+
+        Args:
+            text: Markdown.
+            has_gallery: whether the picture of ranked queries lies beside the run; one that is
+                shown stays.
+        """
+        there = self.client.get_run(self.run_id).data.tags.get(NOTE, "")
+        if is_ours(there):
+            shown = has_gallery or is_illustrated(there, self.run_id)
+            self.client.set_tag(self.run_id, NOTE, signed(text, self.run_id, shown))
+
+    def _files(self, folder: str) -> list[Any]:
+        return list(self.client.list_artifacts(self.run_id, folder or None))
 
     def set_tag(self, name: str, value: str) -> None:
         """Set a tag."""
@@ -98,9 +154,9 @@ class MlflowRun:
         """Say that the run goes on."""
         self.client.update_run(self.run_id, status="RUNNING")
 
-    def end(self, status: str) -> None:
-        """End the run with ``status``: FINISHED, KILLED or FAILED."""
-        self.client.set_terminated(self.run_id, status)
+    def end(self, status: str, end_ms: int = 0) -> None:
+        """End the run with ``status``: FINISHED, KILLED or FAILED; at that time, or now."""
+        self.client.set_terminated(self.run_id, status, end_ms or None)
 
     def delete(self) -> None:
         """Take the run away again."""
@@ -115,11 +171,15 @@ class MlflowRun:
                     f"experiments restore -x {found.experiment_id}, or use another "
                     "--tracking.experiment"
                 )
+            if KIND not in found.tags:  # what a person has chosen there stays
+                self.client.set_experiment_tag(found.experiment_id, KIND, OF_MODELS)
             return str(found.experiment_id)
         try:
             return str(
                 self.client.create_experiment(
-                    config.experiment, artifact_location=_artifacts(config.uri)
+                    config.experiment,
+                    artifact_location=_artifacts(config.uri),
+                    tags={KIND: OF_MODELS},
                 )
             )
         except Exception:

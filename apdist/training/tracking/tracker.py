@@ -10,19 +10,24 @@ import shlex
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from apdist.config import TrackingConfig
 from apdist.data.text import without_secrets
-from apdist.training.tracking.mlflow_run import IDENTITY, MlflowRun, Point, is_server
+from apdist.training.tracking.artifacts import without_any
+from apdist.training.tracking.mlflow_run import IDENTITY, About, MlflowRun, Point, is_server
 
 logger = logging.getLogger(__name__)
 
 FLUSH_S = 2.0
 LONGEST_PAUSE_S = 60.0
 CLOSE_TIMEOUT_S = 30.0
+FILES_TIMEOUT_S = 300.0
+"""Likewise, for files where only they are missing: the model may be large and the line slow."""
+
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Where `mlflow ui` answers."""
 
 Entry = Point | Callable[[MlflowRun], None]
 
@@ -62,6 +67,8 @@ class Tracker:
             self._tags["mlflow.parentRunId"] = parent_id
         self._run: MlflowRun | None = None
         self._entries: deque[Entry] = deque()
+        self._files: deque[Callable[[MlflowRun], None]] = deque()
+        self._files_failed = False
         self._news = threading.Event()
         self._closing = threading.Event()
         self._warned = False
@@ -70,22 +77,32 @@ class Tracker:
             self._open(refuse=must_answer and not run_id and not is_server(config.uri))
             self._thread.start()
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log options; addresses are without passwords and queries, for all see them there."""
-        shown = {
-            name: without_secrets(value) if isinstance(value, str) else value
-            for name, value in params.items()
-        }
-        self._add(lambda run: run.log_params(shown))
+    def begin(
+        self,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        datasets: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Log options and where a run comes from, as far as they are not there.
+
+        Addresses are without passwords and queries, for all see them there.
+        """
+        about = About(without_any(dict(params)), without_any(dict(tags or {})), datasets)
+        self._add(lambda run: run.begin(about))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int) -> None:
         """Log the figures of an event; a step that is there already is passed over."""
         if metrics:
             self._add(Point(metrics, step, time_ms))
 
-    def log_file(self, path: Path) -> None:
-        """Upload a file beside the run."""
-        self._add(lambda run: run.log_file(path))
+    def log_file(self, send: Callable[[MlflowRun], None]) -> None:
+        """Upload a file beside the run when all else is there, by what ``send`` does."""
+        if self.config.enabled:
+            self._files.append(send)
+
+    def describe(self, text: str) -> None:
+        """Set the description, unless a person has written one."""
+        self._add(lambda run: run.describe(text))
 
     def set_tag(self, name: str, value: str) -> None:
         """Set a tag of the run."""
@@ -99,25 +116,43 @@ class Tracker:
         """Take the run away again."""
         self._add(lambda run: run.delete())
 
-    def close(self, status: str = "FINISHED") -> bool:
-        """End the run with ``status`` once all has arrived; whether it has, within a time.
+    def close(self, status: str = "FINISHED", end_ms: int = 0) -> bool:
+        """End the run with ``status`` once all has arrived but files; whether it has, in time.
 
-        An empty status leaves it as it is.
+        An empty status leaves it as it is. ``end_ms`` is when it ended, since 1970; 0: now.
         """
         if not self.config.enabled:
             return True
         if status:
-            self._add(lambda run: run.end(status))
+            self._add(lambda run: run.end(status, end_ms))
         self._closing.set()
         self._news.set()
         self._thread.join(CLOSE_TIMEOUT_S)
+        if not self._entries:  # the model is on its way
+            self._thread.join(FILES_TIMEOUT_S)
         return not self._entries
 
+    @property
+    def lacks_files(self) -> bool:
+        """Whether a file could not be uploaded; that keeps no figure waiting, and no end."""
+        return bool(self._files)
+
     def where(self) -> str:
-        """How a person opens this run."""
+        """How a person opens this run; its page is in the part of MLflow for trained models.
+
+        MLflow's pages begin in the part for language models, unless the address or the switch at
+        the top left of them says otherwise.
+        """
         if not self.config.uri.startswith("sqlite:"):
-            return f"{without_secrets(self.config.uri)} (run {self.name})"
-        return f"mlflow ui --backend-store-uri {shlex.quote(self.config.uri)}"
+            return f"{without_secrets(self.config.uri).rstrip('/')}{self._page()}"
+        command = f"mlflow ui --backend-store-uri {shlex.quote(self.config.uri)}"
+        return f"{command}, then {LOCAL_UI}{self._page()}"
+
+    def _page(self) -> str:
+        if self._run is None or not self._run.experiment_id:
+            return f" (run {self.name})"
+        run = f"/#/experiments/{self._run.experiment_id}/runs/{self.run_id}"
+        return f"{run}?workflowType=machine_learning"
 
     def _add(self, entry: Entry) -> None:
         if self.config.enabled:
@@ -126,11 +161,14 @@ class Tracker:
     def _work(self) -> None:
         """Send until closed and empty; after a failure wait, longer each time."""
         pause_s = FLUSH_S
-        while not self._closing.is_set() or self._entries:
+        while True:
             self._news.wait(pause_s)
+            is_closing = self._closing.is_set()  # before: all that is added by then is sent
             failed = not self._send()
-            if failed and self._closing.is_set():
-                return  # it was away until the end; `apdist track` sends what is missing
+            if not failed and (is_closing or not self._files_failed):
+                self._send_files(is_closing)
+            if is_closing:
+                return  # what was away until the end gets it from `apdist track`
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S) if failed else FLUSH_S
 
     def _send(self) -> bool:
@@ -147,6 +185,25 @@ class Tracker:
             return False
         self._warned = self._warned and self._run is None
         return self._run is not None
+
+    def _send_files(self, is_closing: bool) -> None:
+        """Upload what waits; after a failure only the end tries again.
+
+        Where files lie is often another place than where figures do, with rights of its own.
+        """
+        try:
+            while self._files and self._run is not None and (is_closing or self.may_send()):
+                self._files[0](self._run)
+                self._files.popleft()
+        except Exception as error:
+            self._files_failed = True
+            logger.warning(
+                "MLflow at %s does not take files (%s); its figures are not touched by that, and "
+                "`apdist track` sends the files; where it is only slow, set "
+                "MLFLOW_HTTP_REQUEST_TIMEOUT to more seconds",
+                without_secrets(self.config.uri),
+                without_secrets(_gist(error)),
+            )
 
     def _send_next(self, run: MlflowRun) -> None:
         """Send the first entry, or all points at the front; what fails stays where it is."""

@@ -219,7 +219,8 @@ class Board:
     def add(self, trial: str, params: dict[str, Any]) -> None:
         """A trial begins: its run folder and its MLflow run."""
         config = trial_config(self.config, self.run.uri, trial, params)
-        run = Run(storage.join(self.run.uri, trial), config, self.preset_name)
+        info = {"datasets": self.run.info.get("datasets", [])}
+        run = Run(storage.join(self.run.uri, trial), config, self.preset_name, info)
         follower = Follower(run, self.parent.run_id, must_answer=False)
         self.trials[trial] = Trial(follower, TrialScreen(trial))
         say(f"trial {trial}: {', '.join(f'{k} {short(v)}' for k, v in params.items())}")

@@ -8,6 +8,7 @@ from apdist.training.events import (
     Evaluated,
     Event,
     Failed,
+    MachineSampled,
     Noticed,
     PhaseBegan,
     Restarted,
@@ -53,7 +54,7 @@ class Screen:
                     "stopping: the workers finish their step and write a checkpoint "
                     "(again to end at once)"
                 )
-            case Similarities() | CheckpointWritten() | ChunksResized():
+            case Similarities() | CheckpointWritten() | ChunksResized() | MachineSampled():
                 pass  # for others
             case Failed() | TrialStarted():
                 pass  # a failure ends the run, the sweep shows its trials

@@ -32,12 +32,12 @@ def rows(config: TrackingConfig, run_id: str, name: str) -> list[tuple[int, floa
 
 def test_what_is_logged_arrives(config: TrackingConfig, tmp_path: Path) -> None:
     tracker = Tracker(config, "one")
-    tracker.log_params({"loss.num_bins": 20, "data.shards": "https://u:geheim@h/x?s=geheim"})
+    tracker.begin({"loss.num_bins": 20, "data.shards": "https://u:geheim@h/x?s=geheim"})
     for step in range(5):
         tracker.log_metrics({"loss": 1 / (step + 1)}, step, 1000 + step)
     page = tmp_path / "report.html"
     page.write_text("<p>")
-    tracker.log_file(page)
+    tracker.log_file(lambda run: run.log_file(page))
     assert tracker.close()
     run = client(config).get_run(tracker.run_id)
     assert run.data.params == {"loss.num_bins": "20", "data.shards": "https://h/x?..."}
@@ -153,12 +153,22 @@ def test_a_store_that_cannot_be_opened_is_refused_but_for_a_resume(tmp_path: Pat
 
 def test_the_command_that_shows_the_curves_is_quoted(config: TrackingConfig) -> None:
     tracker = Tracker(TrackingConfig(uri="sqlite:////my curves.db", enabled=False), "x")
-    assert tracker.where() == "mlflow ui --backend-store-uri 'sqlite:////my curves.db'"
+    told = "mlflow ui --backend-store-uri 'sqlite:////my curves.db', then http://127.0.0.1:5000"
+    assert tracker.where() == f"{told} (run x)"
+
+
+def test_a_run_is_told_by_its_page_among_trained_models(config: TrackingConfig) -> None:
+    tracker = Tracker(config, "page")
+    tracker.begin({})
+    assert tracker.close()
+    number = client(config).get_run(tracker.run_id).info.experiment_id
+    page = f"/#/experiments/{number}/runs/{tracker.run_id}?workflowType=machine_learning"
+    assert tracker.where().endswith(f", then http://127.0.0.1:5000{page}")
 
 
 def test_tracking_can_be_switched_off() -> None:
     tracker = Tracker(TrackingConfig(enabled=False), "off")
     tracker.log_metrics({"loss": 1.0}, 0, 0)
-    tracker.log_params({"a": 1})
+    tracker.begin({"a": 1})
     assert tracker.close()
     assert tracker.run_id == ""
