@@ -75,8 +75,8 @@ def _header(run: Run, license: str) -> str:  # noqa: A002
 def _what(export: Export) -> str:
     steps = "".join(f"\n{number}. {plain(step)}" for number, step in enumerate(export.inside, 1))
     return (
-        f"Pictures to descriptors of {export.dim} numbers of unit length, for search by similarity: "
-        f"their inner product is the cosine. Model id `{export.model_id}`: descriptors of another "
+        f"Pictures to descriptors of {export.dim} numbers of unit length, for search by "
+        f"similarity: their inner product is the cosine. Model id `{export.model_id}`: descriptors of another "
         f"id cannot be compared with these.\n\nAll of this is inside of `model.onnx`:\n{steps}"
     )
 

@@ -1,7 +1,8 @@
 """Pillow's resampling as two products of matrices, so that a graph of tensors can hold it.
 
-Pillow resamples columns first and then rows, and rounds to whole levels after each. A pixel of the
-result is a weighted mean of pixels of the image; the weights depend on the sizes alone.
+Pillow resamples columns first and then rows, and rounds to whole levels after each (from version 13
+on rows first where it is less work, which moves some levels). A pixel of the result is a weighted
+mean of pixels of the image; the weights depend on the sizes alone.
 
 Shapes: n images, h x w pixels, l pixels of a side before and k after.
 """
