@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from apdist.data import storage
+from apdist.config import ModelConfig
 from apdist.export.contents import Export
 from apdist.export.parity import Parity
 from apdist.figures import EVALUATION, Seen, figures_of_sets, main_keys
@@ -28,27 +29,38 @@ pixels = np.asarray(picture)[None]
 ```"""
 
 
-def card(run: Run, export: Export, parity: Parity, *, name: str, license: str = "") -> str:  # noqa: A002
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What no file of the run says."""
+
+    name: str
+    """Title of the card."""
+    license: str = ""
+    """As the hub names it; empty: said to be unset."""
+    counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Images and classes of splits, as far as they are known."""
+
+
+def card(run: Run, export: Export, parity: Parity, said: Said) -> str:
     """The card of an ``export`` of ``run``, in Markdown.
 
     Args:
         run: with the history of its training.
         export: what the folder holds.
         parity: how well it agrees.
-        name: title.
-        license: as the hub names it; empty: said to be unset.
+        said: title, licence and counts.
     """
     parts = [
-        _header(run, license),
-        f"# {plain(name)}",
+        _header(run, said.license),
+        f"# {plain(said.name)}",
         _what(export),
         "## Use\n\n" + _use(export),
-        "## Data\n\n" + _data(run),
+        "## Data\n\n" + _data(run, said.counts),
         "## Recipe\n\n" + _recipe(run),
         "## Figures\n\n" + _figures(run, export),
         "## Agreement with the run\n\n" + f"{str(parity).capitalize()}.",
         "## Limits\n\n" + _limits(export),
-        "## Licence\n\n" + (f"`{license}`" if license else _UNSET),
+        "## Licence\n\n" + (f"`{said.license}`" if said.license else _UNSET),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -76,8 +88,8 @@ def _what(export: Export) -> str:
     steps = "".join(f"\n{number}. {plain(step)}" for number, step in enumerate(export.inside, 1))
     return (
         f"Pictures to descriptors of {export.dim} numbers of unit length, for search by "
-        f"similarity: their inner product is the cosine. Model id `{export.model_id}`: descriptors of another "
-        f"id cannot be compared with these.\n\nAll of this is inside of `model.onnx`:\n{steps}"
+        f"similarity: their inner product is the cosine. Model id `{export.model_id}`: descriptors "
+        f"of another id cannot be compared with these.\n\nAll of this is inside of `model.onnx`:\n{steps}"
     )
 
 
@@ -95,17 +107,21 @@ def _use(export: Export) -> str:
     )
 
 
-def _data(run: Run) -> str:
+def _data(run: Run, counts: Mapping[str, tuple[int, int]]) -> str:
     data = run.config.data
-    lines = [
-        f"- Images: {plain(storage.shown(data.shards))}",
-        f"- Trained on the split {plain(data.train_split)!r}, measured on "
-        f"{plain(data.eval_split)!r}, classes of which the training should not have seen."
-        if data.eval_split
-        else f"- Trained on the split {plain(data.train_split)!r}; no split was measured.",
+    # The name alone: where a person keeps images is nobody's business.
+    name = data.shards.rstrip("/").rpartition("/")[2]
+    lines = [f"- Images: {plain(name)}", f"- Trained on the split {plain(data.train_split)!r}"]
+    if data.eval_split:
+        lines.append(
+            f"- Measured on the split {plain(data.eval_split)!r}, whose classes should be unseen"
+        )
+    lines += [
+        f"- Split {plain(split)!r}: {images:,} images of {classes:,} classes"
+        for split, (images, classes) in counts.items()
     ]
     if data.exclude:
-        lines.append("- Without the images of a list of exclusions.")
+        lines.append("- A list of images was left out of the training")
     return "\n".join(lines)
 
 
@@ -118,7 +134,7 @@ def _recipe(run: Run) -> str:
         )
     rows = {
         "backbone": config.model.backbone,
-        "started from": "weights of a file" if config.model.weights else "its own weights, if any",
+        "started from": _start(config.model),
         "loss": config.loss.shown,
         "steps": f"{run.steps_done} of {training.steps}",
         "images a step": training.batch_size * training.accumulate,
@@ -129,6 +145,13 @@ def _recipe(run: Run) -> str:
     }
     body = [f"| {key} | {plain(str(value))} |" for key, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *body])
+
+
+def _start(model: ModelConfig) -> str:
+    if model.weights:
+        return f"the file {model.weights.rstrip('/').rpartition('/')[2]}"
+    is_published = model.backbone.startswith("hub:") or model.backbone == "efficientnet_lite0"
+    return "the backbone's published weights" if is_published else "random weights"
 
 
 def _figures(run: Run, export: Export) -> str:

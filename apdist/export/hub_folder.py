@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from apdist.data import storage
-from apdist.export.card import card
+from apdist.export.card import Said, card
 from apdist.export.contents import Export
 from apdist.export.parity import Parity
 from apdist.export.tracing import first_line
@@ -44,9 +44,7 @@ def write_hub_files(
     export: Export,
     parity: Parity,
     folder: Path,
-    *,
-    name: str,
-    license: str = "",  # noqa: A002
+    said: Said,
     whitening: Whitening | None = None,
 ) -> None:
     """Write all beside model.onnx: weights, descriptions, the preprocessing and the card.
@@ -56,8 +54,7 @@ def write_hub_files(
         export: what was made of it.
         parity: how well that agrees.
         folder: with model.onnx already.
-        name: title of the card.
-        license: as the hub names it; empty: said to be unset.
+        said: title, licence and counts of the card.
         whitening: inside of the graph; kept beside the weights, too.
     """
     for file in (WEIGHTS_NAME, DESCRIPTION_NAME):
@@ -72,7 +69,7 @@ def write_hub_files(
     }
     _write(folder / CONFIG, config)
     _write(folder / PREPROCESSOR, preprocessor(export))
-    text = card(run, export, parity, name=name, license=license)
+    text = card(run, export, parity, said)
     (folder / CARD).write_text(text, encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from apdist.export.tracing import quiet
 from apdist.training.tracking.artifacts import MODEL
 from apdist.training.tracking.registering import model_parts
 
@@ -35,7 +36,8 @@ class MlflowModel:
     """The folder's model, loaded as MLflow does it."""
 
     def __init__(self, folder: Path) -> None:
-        from apdist.training.tracking.served import Describer
+        with quiet():  # MLflow advises types, of which it would make a schema of its own
+            from apdist.training.tracking.served import Describer
 
         self._model: Any = Describer()  # type: ignore[no-untyped-call]
         self._model.load_context(

@@ -24,7 +24,8 @@ OPSET = 18
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _LARGEST_FILE_BYTES = 1_800_000_000
 """A file of protocol buffers ends at 2 GiB; weights of more lie beside it."""
-_UNKNOWN = re.compile(r"No ONNX function found for (?:<OpOverload\(op='([\w.:]+)'|(.+?)\. Failure)")
+_UNKNOWN = re.compile(r"call_function\[target=(?:torch\.ops\.)?([\w.<> ]+)\]")
+"""How torch.onnx names the operator that it fails at."""
 
 
 def refuse_without_onnx() -> None:
@@ -61,9 +62,9 @@ def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -
             )
     except Exception as error:  # the exporter's own, of every kind
         operator = unknown_operator(error)
-        what = f"has no operator for {operator}" if operator else f"failed ({first_line(error)})"
+        what = f"has nothing for {operator}" if operator else f"failed ({first_line(error)})"
         raise ValueError(
-            f"ONNX cannot hold this network: torch.onnx {what}; use --to torch, or another "
+            f"ONNX cannot hold this network: torch.onnx {what}; use --to torch, or train another "
             "pooling or backbone"
         ) from error
     model = made.model
@@ -79,7 +80,7 @@ def unknown_operator(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if found := _UNKNOWN.search(str(cause)):
-            return found[1] or found[2]
+            return found[1]
         cause = cause.__cause__
     return ""
 

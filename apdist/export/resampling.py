@@ -98,7 +98,7 @@ def _size(fit: Fit, width: Length, height: Length) -> tuple[Length, Length]:
     if fit.resize == "crop":
         return fit.side, fit.side
     sides = torch.stack((_number(width), _number(height)))
-    scale = fit.side / sides.amax()
+    scale = fit.side / sides.amax(dim=0)
     if fit.resize == "shrink":
         scale = scale.clamp(max=1.0)
     lengths = (sides * scale).clamp(min=float(fit.least))

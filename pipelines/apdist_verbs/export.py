@@ -127,17 +127,15 @@ def write(run: Run, model: TrainedModel, options: Options, folder: Path) -> tupl
     with phase("comparing with the run"):
         parity = parity_of(exported, whole, files, which, options.shape)
     if options.to == "hub":
+        from apdist.export.card import Said
         from apdist.export.hub_folder import write_hub_files
 
-        write_hub_files(
-            run,
-            export,
-            parity,
-            folder,
+        said = Said(
             name=options.name or run.name,
             license=options.license,
-            whitening=recipe.whitening,
+            counts=counts_of_splits(run, options),
         )
+        write_hub_files(run, export, parity, folder, said, recipe.whitening)
     elif options.to != "mlflow":
         (folder / DESCRIPTION).write_text(json.dumps(export.facts(parity), indent=2) + "\n")
     return export, parity
@@ -193,3 +191,20 @@ def images_to_compare(run: Run, options: Options, side: int) -> tuple[list[bytes
             raise
         warn(f"the run's images cannot be read ({error}): the export is compared on drawn ones")
     return drawn_images(min(options.images, 16), side), "drawn pictures"
+
+
+def counts_of_splits(run: Run, options: Options) -> dict[str, tuple[int, int]]:
+    """Images and classes that were trained on and measured; empty where they cannot be read."""
+    from apdist.data.storage import StorageError
+    from apdist_verbs.described import shards_of, split_of
+
+    data = run.config.data
+    counts = {}
+    try:
+        shards = shards_of(run, options.shards)
+        for split in dict.fromkeys(filter(None, (data.train_split, data.eval_split))):
+            found = split_of(run.config, shards, split)
+            counts[split] = len(found), len(set(found.labels.tolist()))
+    except (ValueError, StorageError, OSError):
+        return {}  # told already where images were looked for
+    return counts
