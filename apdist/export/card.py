@@ -89,7 +89,8 @@ def _what(export: Export) -> str:
     return (
         f"Pictures to descriptors of {export.dim} numbers of unit length, for search by "
         f"similarity: their inner product is the cosine. Model id `{export.model_id}`: descriptors "
-        f"of another id cannot be compared with these.\n\nAll of this is inside of `model.onnx`:\n{steps}"
+        "of another id cannot be compared with these.\n\nAll of this is inside of `model.onnx`:\n"
+        f"{steps}"
     )
 
 

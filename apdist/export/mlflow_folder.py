@@ -39,10 +39,9 @@ class MlflowModel:
         with quiet():  # MLflow advises types, of which it would make a schema of its own
             from apdist.training.tracking.served import Describer
 
-        self._model: Any = Describer()  # type: ignore[no-untyped-call]
-        self._model.load_context(
-            SimpleNamespace(artifacts={MODEL: str(folder / "artifacts" / MODEL)})
-        )
+        self._model: Any = Describer()
+        context: Any = SimpleNamespace(artifacts={MODEL: str(folder / "artifacts" / MODEL)})
+        self._model.load_context(context)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Describe ``pixels`` (n, h, w, 3) as (n, k)."""

@@ -116,5 +116,5 @@ def _stored(image: Image.Image) -> bytes:
 
 
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    one, other = one.astype(np.float64), other.astype(np.float64)  # type: ignore[assignment]
-    return float(one @ other / np.sqrt((one @ one) * (other @ other)))
+    wide = one.astype(np.float64), other.astype(np.float64)
+    return float(wide[0] @ wide[1] / np.linalg.norm(wide[0]) / np.linalg.norm(wide[1]))

@@ -52,17 +52,18 @@ def resampling_weights(
         interpolation: a name of Pillow's filters.
         device: where they are computed.
     """
-    options = {"device": device, "dtype": torch.int64}
-    source, target = torch.arange(length, **options), torch.arange(new, **options)
+    source, target = (torch.arange(count, device=device) for count in (length, new))
     # Distances of centres in units of 1 / (2 new) pixels are whole: no rounding moves a weight.
     centres = (length - inner) * new + (2 * target + 1) * inner  # (k,)
     distances = (2 * source + 1) * new - centres[:, None]  # (k, l)
     if interpolation == "nearest":
-        return ((distances > -new) & (distances <= new)).float()
+        nearest: Tensor = ((distances > -new) & (distances <= new)).float()
+        return nearest
     # Where an image gets smaller the filter gets wider, so that every pixel counts.
     reach = 2 * torch.sym_max(inner, new)
     weights = FILTERS[interpolation](distances.float() / reach)
-    return weights / weights.sum(dim=1, keepdim=True)
+    normed: Tensor = weights / weights.sum(dim=1, keepdim=True)
+    return normed
 
 
 def scaled(images: Tensor, scale: float, multiple: int = 1) -> Tensor:
@@ -77,10 +78,10 @@ def _scaling_weights(length: Length, scale: float, multiple: int, like: Tensor) 
     """Bilinear weights (k, l) of a side at ``scale``, not smoothed."""
     new = _scaled_length(length, scale, multiple)
     ratio = 1 / scale if multiple == 1 else length / new
-    options = {"device": like.device, "dtype": like.dtype}
-    target, source = torch.arange(new, **options), torch.arange(length, **options)
-    places = torch.minimum((ratio * (target + 0.5) - 0.5).clamp(min=0), source[-1])  # (k,)
-    return (1 - (places[:, None] - source).abs()).clamp(min=0)  # (k, l)
+    target, source = (torch.arange(count, device=like.device) for count in (new, length))
+    places = (ratio * (target + 0.5) - 0.5).clamp(min=0).minimum(source[-1:].to(like.dtype))  # (k,)
+    weights: Tensor = (1 - (places[:, None] - source).abs()).clamp(min=0)  # (k, l)
+    return weights
 
 
 def _scaled_length(length: Length, scale: float, multiple: int) -> Length:
