@@ -114,6 +114,7 @@ def write(run: Run, model: TrainedModel, options: Options, folder: Path) -> tupl
     assert isinstance(network, DescriptorNet)
     recipe = options.making.recipe(run.uri, network.dim)
     whole = made(model, options.making, run.uri)
+    files, which = images_to_compare(run, options, whole.fit.side)
     export = Export(
         model_id=whole.model_id,
         network=network,
@@ -123,7 +124,6 @@ def write(run: Run, model: TrainedModel, options: Options, folder: Path) -> tupl
         shape=options.shape,
     )
     exported = _written(run, export, recipe, options.to, folder)
-    files, which = images_to_compare(run, options, whole.fit.side)
     with phase("comparing with the run"):
         parity = parity_of(exported, whole, files, which, options.shape)
     if options.to == "hub":

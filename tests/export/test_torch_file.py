@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from apdist.export.torch_file import ABOUT, TorchModel, write_program
@@ -14,6 +15,7 @@ class Mean(torch.nn.Module):
         return pixels.float().mean(dim=(1, 2))
 
 
+@pytest.mark.slow
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     program = torch.export.export(Mean(), (torch.zeros(1, 2, 2, 3, dtype=torch.uint8),))
     write_program(program, tmp_path / "it.pt2", {"model_id": "abc"})

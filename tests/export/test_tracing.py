@@ -33,6 +33,7 @@ def test_a_shape_is_height_and_width(shape: tuple[int, ...]) -> None:
         refuse_shape(shape)
 
 
+@pytest.mark.slow
 def test_a_network_that_looks_at_sizes_is_refused_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
