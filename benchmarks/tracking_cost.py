@@ -14,7 +14,7 @@ from pathlib import Path
 from apdist.config import Config, override
 from apdist.training.events import StepDone
 from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
-from apdist_verbs.presets import preset
+from apdist_verbs.start.presets import preset
 from apdist_verbs.train import new_run, train_run
 
 WARM_UP = 5

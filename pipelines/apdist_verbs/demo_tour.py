@@ -16,7 +16,7 @@ from apdist_verbs import index, report, search
 from apdist_verbs.described import Described, describe, trained_model
 from apdist_verbs.evaluate import evaluate, score_rows, scores_before
 from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
-from apdist_verbs.presets import preset
+from apdist_verbs.start.presets import preset
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.train import new_run, train_run, with_absolute_paths
 

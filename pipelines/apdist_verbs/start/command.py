@@ -4,9 +4,9 @@ import importlib
 
 from apdist.config import Config, suggestion
 from apdist_verbs import sweep
-from apdist_verbs.presets import preset
 from apdist_verbs.resume import run_and_options
 from apdist_verbs.start import start
+from apdist_verbs.start.presets import preset
 from apdist_verbs.terminal.options import check, parse
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from apdist.config import from_json, to_json
 from apdist.model.descriptor import DescriptorNet
-from apdist_verbs.presets import PRESETS, preset
+from apdist_verbs.start.presets import PRESETS, preset
 from tests.tiny_models import KINDS, save_preprocessor, save_tiny
 
 # Of the published models, but for their depth.
