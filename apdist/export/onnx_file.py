@@ -126,11 +126,10 @@ def _name_sizes(model: Any, program: ExportedProgram) -> None:
     names = {str(size): name for size, name in own if not isinstance(size, int)}
     for value in _values(model.graph):
         if value.shape is not None:
-            sizes = [size if isinstance(size, int) else str(size) for size in value.shape.dims]
-            sizes = [
-                names.get(getattr(s, "value", s), s) if not isinstance(s, int) else s for s in sizes
-            ]
-            value.shape = Shape(sizes)
+            # A size without a name stays so: of one name for all onnxruntime would share buffers.
+            value.shape = Shape(
+                [names.get(getattr(size, "value", None), size) for size in value.shape.dims]
+            )
 
 
 def _values(graph: Any) -> Iterator[Any]:

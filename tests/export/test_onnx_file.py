@@ -38,7 +38,7 @@ def test_the_operator_is_found_among_the_causes() -> None:
 @pytest.mark.slow
 def test_an_operator_that_onnx_lacks_is_named(tmp_path: Path) -> None:
     program = torch.export.export(Strange(), (torch.zeros(2, 4, 4, 3, dtype=torch.uint8),))
-    with pytest.raises(ValueError, match=r"torch.onnx has nothing for aten\.special_bessel_j0"):
+    with pytest.raises(ValueError, match=r"torch.onnx has nothing for \S*bessel_j0"):
         write_onnx(program, tmp_path / "it.onnx", {})
     assert not list(tmp_path.iterdir())
 
