@@ -18,9 +18,8 @@ from PIL import Image
 from apdist.data.images import evaluation_image, open_image
 from apdist.model.pretrained import TrainedModel
 
-LEAST_COSINE = 0.999
-"""Of the same pixels; an export that agrees less is a mistake. Pillow does not agree with itself by
-more than a ten-thousandth: from version 13 on it resamples rows first where that is less work."""
+LEAST_COSINE = 0.9999
+"""Of the same pixels; an export that agrees less is a mistake."""
 Exported: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Pixels (n, h, w, 3) to descriptors (n, k)."""
 

@@ -1,8 +1,8 @@
 """Pillow's resampling as two products of matrices, so that a graph of tensors can hold it.
 
-Pillow resamples columns first and then rows, and rounds to whole levels after each (from version 13
-on rows first where it is less work, which moves some levels). A pixel of the result is a weighted
-mean of pixels of the image; the weights depend on the sizes alone.
+Pillow resamples columns first and then rows, and rounds to whole levels after each; from version 13
+on rows first where an image loses more than twice as many rows as columns, which moves some levels.
+A pixel of the result is a weighted mean of pixels of the image; the weights depend on the sizes.
 
 Shapes: n images, h x w pixels, l pixels of a side before and k after.
 """
@@ -13,11 +13,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import PIL
 import torch
 from torch import Tensor
 
 from apdist.data.images import Fit
 
+TAKES_ROWS_FIRST = int(PIL.__version__.partition(".")[0]) >= 13
+"""Whether the Pillow that is here takes rows before columns where it leaves out far more of them."""
 Length = Any
 """A number of pixels, or what stands for it while a graph is made (`torch.SymInt`)."""
 
@@ -36,8 +39,39 @@ def resampled(pixels: Tensor, fit: Fit) -> Tensor:
     columns = resampling_weights(width, inner[1], new_width, fit.interpolation, pixels.device)
     rows = resampling_weights(height, inner[0], new_height, fit.interpolation, pixels.device)
     levels = pixels.permute(0, 3, 1, 2).to(columns.dtype)  # (n, 3, h, w)
-    levels = _whole(levels @ columns.T)  # (n, 3, h, w')
-    return _whole(rows @ levels)  # (n, 3, h', w')
+    turned = columns.T.contiguous()
+    fewer = height - new_height, torch.sym_max(width - new_width, 0)
+    return _in_order(fewer, (levels, rows, turned), fit.resize == "crop")  # (n, 3, h', w')
+
+
+def _in_order(
+    fewer: tuple[Length, Length], given: tuple[Tensor, Tensor, Tensor], is_known: bool
+) -> Tensor:
+    """Both products in the order that Pillow takes.
+
+    Args:
+        fewer: rows and columns that the result has less.
+        given: levels, weights of rows and of columns.
+        is_known: whether the size of the result is, before the graph runs.
+    """
+    rows_first = TAKES_ROWS_FIRST and fewer[0] > 2 * fewer[1]
+    if isinstance(rows_first, bool):
+        return _rows_first(*given) if rows_first else _columns_first(*given)
+    if is_known:
+        found: Tensor = torch.cond(rows_first, _rows_first, _columns_first, given)
+        return found
+    # torch.cond takes no sizes that are found as the graph runs: both are computed.
+    decided = _number(fewer[0]) > 2 * _number(fewer[1])
+    return torch.where(decided, _rows_first(*given), _columns_first(*given))
+
+
+def _columns_first(levels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """By weights of rows (h', h) and of columns (w, w')."""
+    return _whole(rows @ _whole(levels @ columns))
+
+
+def _rows_first(levels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    return _whole(_whole(rows @ levels) @ columns)
 
 
 def resampling_weights(

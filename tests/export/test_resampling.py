@@ -12,8 +12,8 @@ from apdist.retrieval.recipe import at_scale
 from tests.pictures import encoded
 
 CPU = torch.device("cpu")
-# Wide, or smaller than what is made of them: there every version of Pillow takes columns first.
-SIZES = [(37, 50), (20, 9), (100, 100), (300, 401), (64, 64)]
+# Wide, smaller than what is made of them, and tall: Pillow takes rows of the last two first.
+SIZES = [(37, 50), (20, 9), (100, 100), (300, 401), (64, 64), (214, 100), (300, 64)]
 
 
 @pytest.mark.parametrize("resize", ["crop", "longest", "shrink"])
