@@ -4,7 +4,7 @@ The run's descriptor of each image, as a file and as the same pixels decoded at 
 that of the graph of `apdist export` (in torch, which is what is written to files), and of the same
 network behind the antialiased resizing that frameworks have (ONNX's `Resize` with antialias,
 `torch.nn.functional.interpolate`): the square in the middle at whole pixels, no rounding. With
---onnx FILE that file is compared, too, and timed against onnxruntime's share of nothing else.
+--onnx FILE that file is compared, too. For runs that crop.
 """
 
 import argparse
@@ -17,13 +17,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 
 from apdist.data import read_catalogue
 from apdist.data.images import open_image
 from apdist.data.loading.reader import ImageReader
 from apdist.export.graph import PixelsToDescriptors
 from apdist.export.onnx_file import OnnxModel
-from apdist.export.parity import LEAST_COSINE, parity_of
+from apdist.export.parity import cosine, described, stored
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import TrainedModel, load_model
 from apdist.retrieval.recipe import Recipe
@@ -78,19 +79,14 @@ def row_of(name: str, way: Described, model: TrainedModel, files: list[bytes]) -
     """A line of the table."""
     of_pixels, of_files, seconds = [], [], []
     for file in files:
-        pixels = np.asarray(open_image(file))[None]
+        pixels = np.asarray(open_image(file))
         begun = time.perf_counter()
-        found = way(pixels)
+        found = way(pixels[None])[0]
         seconds.append(time.perf_counter() - begun)
-        try:
-            parity = parity_of(lambda _, found=found: found, model, [file], "images")  # type: ignore[misc]
-        except ValueError:
-            of_pixels.append(LEAST_COSINE)  # or less
-            continue
-        of_pixels.append(parity.of_pixels)
-        of_files.append(parity.of_files)
-    numbers = (min(of_pixels), fmean(of_pixels), min(of_files, default=0))
-    cells = " | ".join(f"{number:.6f}" for number in numbers)
+        of_pixels.append(cosine(found, described(model, stored(Image.fromarray(pixels)))))
+        of_files.append(cosine(found, described(model, file)))
+    numbers = min(of_pixels), fmean(of_pixels), min(of_files)
+    cells = " | ".join(f"{number:.7f}" for number in numbers)
     return f"| {name} | {cells} | {median(seconds) * 1000:.0f} |"
 
 

@@ -8,11 +8,13 @@ python examples/search_in_lancedb.py tables [KEY]      the images most like that
 # %% The tables: rows of one model, vectors of one size, of unit length
 import sys
 from pathlib import Path
+from typing import Any
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 NUM_RESULTS, SMALLEST_INDEXED = 5, 10_000
 
@@ -34,7 +36,7 @@ def plain(schema: pa.Schema) -> pa.Schema:
 
 
 # %% A table of the database; searching by the column that says which class is asked for
-def store(rows: pa.Table, folder: Path) -> "lancedb.table.Table":
+def store(rows: pa.Table, folder: Path) -> Any:
     """A table named after the model, so that another model's never gets into it."""
     name = rows["model"][0].as_py()
     table = lancedb.connect(folder).create_table(name, rows, mode="overwrite")
@@ -43,10 +45,13 @@ def store(rows: pa.Table, folder: Path) -> "lancedb.table.Table":
     return table
 
 
-def nearest(table: "lancedb.table.Table", query: np.ndarray, where: str = "") -> list[dict]:
+def nearest(table: Any, query: NDArray[np.float32], where: str = "") -> list[dict[str, Any]]:
     """Rows most like the ``query`` (d,), best first, among those for which ``where`` holds."""
     search = table.search(query, vector_column_name="descriptor").distance_type("dot")
-    return (search.where(where) if where else search).limit(NUM_RESULTS).to_list()
+    found: list[dict[str, Any]] = (
+        (search.where(where) if where else search).limit(NUM_RESULTS).to_list()
+    )
+    return found
 
 
 def main(tables: Path, key: str = "") -> None:

@@ -123,7 +123,7 @@ def _name_sizes(model: Any, program: ExportedProgram) -> None:
         node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs
     )
     own = zip(pixels.meta["val"].shape, ("n", "height", "width", "3"), strict=True)
-    names = {str(size): name for size, name in own if not isinstance(size, int)}
+    names: dict[Any, str] = {str(size): name for size, name in own if not isinstance(size, int)}
     for value in _values(model.graph):
         if value.shape is not None:
             # A size without a name stays so: of one name for all onnxruntime would share buffers.

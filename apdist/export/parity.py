@@ -68,10 +68,10 @@ def parity_of(
         image, decoded = open_image(file), file
         if shape:
             image = image.resize((shape[1], shape[0]))
-            decoded = _stored(image)
+            decoded = stored(image)
         found = exported(np.asarray(image)[None])[0]
-        of_pixels.append(_cosine(found, _described(model, _stored(image))))
-        of_files.append(_cosine(found, _described(model, decoded)))
+        of_pixels.append(cosine(found, described(model, stored(image))))
+        of_files.append(cosine(found, described(model, decoded)))
     result = Parity(
         num_images=len(files),
         images=images,
@@ -95,25 +95,27 @@ def drawn_images(num_images: int, side: int) -> list[bytes]:
         size = (side + 17 * number, max(8, 2 * side - 13 * number))
         picture = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)).copy()
         picture[size[1] // 3 : size[1] // 2, size[0] // 4 :] //= 2
-        files.append(_stored(Image.fromarray(picture)))
+        files.append(stored(Image.fromarray(picture)))
     return files
 
 
-def _described(model: TrainedModel, file: bytes) -> NDArray[np.float32]:
+def described(model: TrainedModel, file: bytes) -> NDArray[np.float32]:
+    """The run's descriptor (k,) of an encoded image."""
     seen = torch.from_numpy(evaluation_image(file, model.fit))[None]
     with torch.no_grad():
         found: NDArray[np.float32] = model.network(seen)[0].float().numpy()
     return found
 
 
-def _stored(image: Image.Image) -> bytes:
-    """Encoded without loss, so that it is decoded at its full size."""
+def stored(image: Image.Image) -> bytes:
+    """An RGB image encoded without loss, so that it is decoded at its full size."""
     target = io.BytesIO()
     # Of the pixels alone: a profile of colours, applied on decoding, would be applied again.
     Image.fromarray(np.asarray(image)).save(target, "PNG", compress_level=1)
     return target.getvalue()
 
 
-def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Cosine similarity of two descriptors (k,)."""
     wide = one.astype(np.float64), other.astype(np.float64)
     return float(wide[0] @ wide[1] / np.linalg.norm(wide[0]) / np.linalg.norm(wide[1]))

@@ -20,7 +20,7 @@ from torch import Tensor
 from apdist.data.images import Fit
 
 TAKES_ROWS_FIRST = int(PIL.__version__.partition(".")[0]) >= 13
-"""Whether the Pillow that is here takes rows before columns where it leaves out far more of them."""
+"""Whether the Pillow that is here takes rows before columns where far more of them go."""
 Length = Any
 """A number of pixels, or what stands for it while a graph is made (`torch.SymInt`)."""
 
