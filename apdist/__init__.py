@@ -25,16 +25,26 @@ if TYPE_CHECKING:
     from apdist.retrieval.expansion import augment_database as augment_database
     from apdist.retrieval.expansion import expand_queries as expand_queries
     from apdist.retrieval.expansion import pool_scales as pool_scales
+    from apdist.retrieval.filters import Filter as Filter
+    from apdist.retrieval.filters import parse_filter as parse_filter
     from apdist.retrieval.index import build_index as build_index
     from apdist.retrieval.index import load_index as load_index
     from apdist.retrieval.index import save_index as save_index
+    from apdist.retrieval.index import write_index as write_index
     from apdist.retrieval.metrics import RetrievalScores as RetrievalScores
     from apdist.retrieval.metrics import score_labelled as score_labelled
     from apdist.retrieval.metrics import score_queries as score_queries
     from apdist.retrieval.protocols.rankings import score_rankings as score_rankings
     from apdist.retrieval.protocols.scores import JudgedScores as JudgedScores
     from apdist.retrieval.protocols.searching import score_judged as score_judged
+    from apdist.retrieval.querying.open_index import OpenIndex as OpenIndex
+    from apdist.retrieval.querying.opening import open_index as open_index
+    from apdist.retrieval.querying.results import SearchResults as SearchResults
     from apdist.retrieval.search_index import SearchIndex as SearchIndex
+    from apdist.retrieval.several import SeveralIndexes as SeveralIndexes
+    from apdist.retrieval.stored.changing import add_to_index as add_to_index
+    from apdist.retrieval.stored.changing import remove_from_index as remove_from_index
+    from apdist.retrieval.stored.changing import update_index as update_index
     from apdist.training.step.chunks import own_rows as own_rows
     from apdist.training.step.chunks import sizes_of_workers as sizes_of_workers
     from apdist.training.step.options import StepOptions as StepOptions
@@ -61,14 +71,24 @@ _HOMES = {
     **dict.fromkeys(
         ["augment_database", "expand_queries", "pool_scales"], "apdist.retrieval.expansion"
     ),
-    **dict.fromkeys(["build_index", "load_index", "save_index"], "apdist.retrieval.index"),
+    **dict.fromkeys(["Filter", "parse_filter"], "apdist.retrieval.filters"),
+    **dict.fromkeys(
+        ["build_index", "load_index", "save_index", "write_index"], "apdist.retrieval.index"
+    ),
     **dict.fromkeys(
         ["RetrievalScores", "score_labelled", "score_queries"], "apdist.retrieval.metrics"
     ),
     **dict.fromkeys(["JudgedScores"], "apdist.retrieval.protocols.scores"),
     **dict.fromkeys(["score_rankings"], "apdist.retrieval.protocols.rankings"),
     **dict.fromkeys(["score_judged"], "apdist.retrieval.protocols.searching"),
+    **dict.fromkeys(["OpenIndex"], "apdist.retrieval.querying.open_index"),
+    **dict.fromkeys(["open_index"], "apdist.retrieval.querying.opening"),
+    **dict.fromkeys(["SearchResults"], "apdist.retrieval.querying.results"),
     **dict.fromkeys(["SearchIndex"], "apdist.retrieval.search_index"),
+    **dict.fromkeys(["SeveralIndexes"], "apdist.retrieval.several"),
+    **dict.fromkeys(
+        ["add_to_index", "remove_from_index", "update_index"], "apdist.retrieval.stored.changing"
+    ),
     **dict.fromkeys(["own_rows", "sizes_of_workers"], "apdist.training.step.chunks"),
     **dict.fromkeys(["StepOptions"], "apdist.training.step.options"),
     **dict.fromkeys(["StepResult"], "apdist.training.step.results"),
@@ -78,16 +98,21 @@ __all__ = [
     "AveragePrecisionLoss",
     "DescriptorNet",
     "Diagnostics",
+    "Filter",
     "JudgedScores",
     "LossOptions",
+    "OpenIndex",
     "Plan",
     "PlanSummary",
     "RetrievalScores",
     "RowScores",
     "SearchIndex",
+    "SearchResults",
+    "SeveralIndexes",
     "StepOptions",
     "StepResult",
     "TrainedModel",
+    "add_to_index",
     "augment_database",
     "average_precision",
     "average_precision_from_scores",
@@ -98,9 +123,12 @@ __all__ = [
     "global_step",
     "load_index",
     "load_model",
+    "open_index",
     "own_rows",
+    "parse_filter",
     "pool_scales",
     "read_catalogue",
+    "remove_from_index",
     "save_index",
     "score_judged",
     "score_labelled",
@@ -108,6 +136,8 @@ __all__ = [
     "score_queries",
     "score_rankings",
     "sizes_of_workers",
+    "update_index",
+    "write_index",
 ]
 
 _find = lazily(__name__, _HOMES)

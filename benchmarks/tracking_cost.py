@@ -1,4 +1,4 @@
-"""What MLflow costs a training: time of a step with it over without, and seconds at the end.
+"""What MLflow costs a training: steps and CPU time with it over without, and seconds at the end.
 
 Trainings in this process alternate, with tracking and without, on characters drawn for it. With
 tracking a thread watches the machine, another sends to MLflow. Times of steps are medians within a
@@ -14,7 +14,7 @@ from pathlib import Path
 from apdist.config import Config, override
 from apdist.training.events import StepDone
 from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
-from apdist_verbs.start.presets import preset
+from apdist_verbs.presets import preset
 from apdist_verbs.train import new_run, train_run
 
 WARM_UP = 5
@@ -44,24 +44,26 @@ def main() -> None:
         }
         config = override(preset("glyphs"), options)
         trained(config, is_tracked=True)  # imports, and makes the database
-        pairs = [
-            {is_tracked: trained(config, is_tracked) for is_tracked in order}
-            for order in [(False, True), (True, False)] * given.pairs
-        ][: given.pairs]
+        orders = ([(False, True), (True, False)] * given.pairs)[: given.pairs]
+        pairs = [{way: trained(config, way) for way in order} for order in orders]
     steps = [pair[True][0] / pair[False][0] for pair in pairs]
+    work = [pair[True][2] / pair[False][2] for pair in pairs]
     ends = [(pair[True][1], pair[False][1]) for pair in pairs]
     print(f"time of a step, with over without: {spread(steps)}")
+    print(f"CPU time of a training, with over without: {spread(work)}")
     print(f"seconds at the end, with: {spread([end for end, _ in ends])}")
+    print(f"CPU time of a training, with over without: {spread(work)}")
     print(f"seconds at the end, without: {spread([end for _, end in ends])}")
 
 
-def trained(config: Config, is_tracked: bool) -> tuple[float, float]:
-    """Median seconds of a step, and seconds from the last event to the end."""
+def trained(config: Config, is_tracked: bool) -> tuple[float, float, float]:
+    """Median seconds of a step, seconds from the last event to the end, CPU seconds of it all."""
     run = new_run(override(config, {"tracking.enabled": is_tracked}), "benchmark")
+    began = time.process_time()
     train_run(run)
-    ended = time.time()
+    ended, used = time.time(), time.process_time() - began
     seconds = [event.figures["seconds"] for event in run.of_kind(StepDone)][WARM_UP:]
-    return statistics.median(seconds), ended - run.history[-1].time_ms / 1000
+    return statistics.median(seconds), ended - run.history[-1].time_ms / 1000, used
 
 
 def spread(values: list[float]) -> str:

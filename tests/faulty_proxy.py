@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-REQUEST = re.compile(rb"(GET|PUT|POST|HEAD|DELETE) \S+ HTTP/1\.1\r\n")
+REQUEST = re.compile(rb"(?:GET|PUT|POST|HEAD|DELETE) (\S+) HTTP/1\.1\r\n")
 CHUNK_BYTES = 32 << 10
 START_TIMEOUT_S = 10
 
@@ -76,9 +76,12 @@ class FaultyProxy:
 
     target_port: int
     plan: Plan = lambda number: None
+    faults_of: dict[str, Fault] = field(default_factory=dict)
+    """Of each request for a path that ends so, instead of the plan's."""
     port: int = 0
     num_requests: int = 0
     num_faults: Counter[str] = field(default_factory=Counter)
+    num_of_each: Counter[Fault] = field(default_factory=Counter)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _server: socket.socket | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -90,7 +93,13 @@ class FaultyProxy:
 
     def begin(self, plan: Plan) -> None:
         """Follow ``plan`` from its first request on, and count from 0."""
-        self.plan, self.num_requests, self.num_faults = plan, 0, Counter()
+        self.plan, self.faults_of, self.num_requests = plan, {}, 0
+        self.num_faults, self.num_of_each = Counter(), Counter()
+
+    def fault_of(self, path: str, number: int) -> Fault | None:
+        """What happens to the request of this number for ``path``."""
+        named = (fault for end, fault in self.faults_of.items() if path.endswith(end))
+        return next(named, self.plan(number))
 
     def refuse(self) -> None:
         """Refuse connections from now on, and end those there are."""
@@ -171,12 +180,13 @@ class Exchange:
     ) -> None:
         """Until the client closes, or a request is answered here."""
         while data := await reader.read(CHUNK_BYTES):
-            if REQUEST.match(data):
+            if request := REQUEST.match(data):
                 number, self.proxy.num_requests = (
                     self.proxy.num_requests,
                     self.proxy.num_requests + 1,
                 )
-                self.fault, self.num_sent = self.proxy.plan(number), 0
+                path = request[1].decode()
+                self.fault, self.num_sent = self.proxy.fault_of(path, number), 0
                 if self.fault and self.fault.kind == "status":
                     await self._answer(self.fault)
                     return
@@ -228,6 +238,7 @@ class Exchange:
 
     def _did(self, fault: Fault) -> None:
         self.proxy.num_faults[fault.kind] += 1
+        self.proxy.num_of_each[fault] += 1
 
 
 FATAL = ("cut", "reset", "stall", "trickle", "falter", "truncate")

@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,15 @@ from tests.pictures import write_small_set
 from tests.places import ROOT
 from tests.s3_server import S3Server
 
-SNIPPETS = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+SNIPPETS = [
+    (page, code)
+    for page in ("python.md", "search.md")
+    for code in re.findall(r"```python\n(.+?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+]
 
 
-def run(*command: str, **variables: str) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
+def run(*command: str) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
@@ -44,8 +49,16 @@ def run(*command: str, **variables: str) -> str:
     return done.stdout
 
 
-def test_the_loss_in_a_loop_learns_to_tell_unseen_classes() -> None:
-    printed = run("examples/loss_in_a_loop.py")
+def run_here(example: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What an example prints that needs no process of its own."""
+    runpy.run_path(str(ROOT / "examples" / example), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_the_loss_in_a_loop_learns_to_tell_unseen_classes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printed = run_here("loss_in_a_loop.py", capsys)
     before, after = (float(text) for text in re.findall(r"mAP (\d\.\d+)", printed))
     assert before < 0.2
     assert after > 0.9
@@ -72,8 +85,12 @@ def test_the_step_under_torchrun_starts_as_that_of_one_process() -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_pictures_of_classes_never_seen_are_found_after_seconds_of_training(tmp_path: Path) -> None:
-    printed = run("examples/search_your_pictures.py", TMPDIR=str(tmp_path))
+def test_pictures_of_classes_never_seen_are_found_after_seconds_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["search_your_pictures.py"])
+    printed = run_here("search_your_pictures.py", capsys)
     assert "351 pictures of 39 classes" in printed
     precision = re.search(r"unseen classes: mAP (\d\.\d+)", printed)
     assert precision
@@ -84,12 +101,16 @@ def test_pictures_of_classes_never_seen_are_found_after_seconds_of_training(tmp_
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_code_in_the_manual_runs(number: int) -> None:
-    exec(compile(SNIPPETS[number], f"docs/python.md, snippet {number + 1}", "exec"), {})
+def test_code_in_the_manual_runs(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page, code = SNIPPETS[number]
+    exec(compile(code, f"docs/{page}, snippet {number + 1}", "exec"), {})
 
 
 def test_the_manual_has_code() -> None:
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
     assert len(snippets("of a run")) == 3
     assert len(snippets("of a bucket")) == 1
 

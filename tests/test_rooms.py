@@ -18,6 +18,7 @@ FLOORS = [
         "data.augmentation",
         "data.endings",
         "data.decoders",
+        "data.given_images",
         "data.fast_decoding",
         "data.pixels",
         "data.png",
@@ -61,11 +62,9 @@ WITHOUT_TESTS = {
     "apdist/retrieval/positives.py": "a data class and a product: test_rank_kernels, test_ranks",
     "apdist/retrieval/torch_counting.py": "test_rank_counting compares it with the compiled loops",
     "apdist/training/cluster/remote.py": "test_launch and tests/pipelines/test_cluster.py run it",
-    **{
-        f"pipelines/apdist_verbs/{name}.py": VERBS
-        for name in ("__main__", "evaluate", "index", "report", "search")
-    },
+    **{f"pipelines/apdist_verbs/{name}.py": VERBS for name in ("__main__", "evaluate", "report")},
     "pipelines/apdist_verbs/demo*.py": "types the other verbs; tests/test_wheel.py runs it",
+    "pipelines/apdist_verbs/pages/content.py": "tests/pipelines/pages/test_comparing.py, test_cli",
     "pipelines/apdist_verbs/track.py": "glue: tests/training/tracking/test_following.py",
     **{
         f"apdist/training/tracking/{name}.py": "tests/training/tracking/test_following.py"
@@ -76,6 +75,7 @@ WITHOUT_TESTS = {
 """Modules that need no test file of their name, and where they are tested."""
 RAY = {
     *("training.cluster.launch", "training.cluster.remote", "training.cluster.failures"),
+    "training.cluster.own_ray",
     "training.space",
 }
 """Modules that may import Ray."""

@@ -15,7 +15,9 @@ from apdist.training.step.sharding import release_process_groups
 # Long enough for kernels that a worker compiles on busy cores while the others wait.
 TIMEOUT_S = 100
 # What every worker needs, imported once: a worker is a fork of the process that has done so.
-PRELOADED = ["apdist.loss.kernels.numba_histogram", "apdist.training.loop", "pytest"]
+# FSDP2 imports dynamo, pyarrow pandas, and decoding cv2 when they first run.
+PRELOADED = ["apdist.training.loop", "pytest", "torch._dynamo", "tests.loaded_kernels"]
+PRELOADED += ["pandas", "cv2"]
 
 
 def on_workers(num_workers: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

@@ -102,6 +102,15 @@ def _decoded(image: Image.Image, min_side: int) -> Decoded:
     return Decoded(upright, image.format or "", is_clipped)
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """An image that is open already, as `open_image` gives that of its file.
+
+    Raises:
+        ImageError: its pixels cannot be read, or have no agreed meaning.
+    """
+    return _decoded(image, 0).image
+
+
 def image_size(data: bytes) -> tuple[int, int]:
     """Width and height in pixels of the upright image, from its header alone.
 
@@ -244,6 +253,11 @@ def evaluation_image(data: bytes, fit: Fit, box: Box | None = None) -> NDArray[n
     image = open_image(data, min_side=0 if box else fit.side)
     if box:
         image = _cut(image, box)
+    return fitted(image, fit)
+
+
+def fitted(image: Image.Image, fit: Fit) -> NDArray[np.uint8]:
+    """An RGB image as a network sees it at evaluation, (3, h, w) uint8."""
     size, resample = fit.size(*image.size), Image.Resampling[fit.interpolation.upper()]
     if fit.resize == "crop":
         return to_array(ImageOps.fit(image, size, resample))

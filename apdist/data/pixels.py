@@ -71,13 +71,14 @@ def _white(image: Image.Image) -> int:
         bits: int = image.tag_v2.get(TIFF_BITS, (16,))[0]  # type: ignore[attr-defined]
         return (1 << bits) - 1  # 16, or 12
     # Pillow scales the greys of these formats to 16 bits, whatever the file says is white.
-    is_sixteen = mode in SIXTEEN_BITS and kind in ("PNG", "JPEG2000")
+    # An image that is of no file would be stored with 16 bits.
+    is_sixteen = mode in SIXTEEN_BITS and kind in ("PNG", "JPEG2000", None)
     if is_sixteen or (mode == "I" and kind in ("PNG", "PPM")):  # PNG's in older versions of Pillow
         return 65535
     words = {"F": "float", "I": "signed or 32-bit integer"}.get(mode, "16-bit integer")
     raise PixelError(
-        f"has {words} pixels ({kind}), and nothing says which value is white; store 8 or 16 bits "
-        "without sign, or floats from 0 to 1 as TIFF"
+        f"has {words} pixels ({kind or 'of no file'}), and nothing says which value is white; "
+        "store 8 or 16 bits without sign, or floats from 0 to 1 as TIFF"
     )
 
 

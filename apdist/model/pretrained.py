@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 
 from apdist.config import Config, ModelConfig, override
 from apdist.data import storage
+from apdist.data.given_images import Given
 from apdist.data.images import Fit
+from apdist.model.describing import describe_given
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.hub import HubBackbone
 
@@ -34,6 +37,18 @@ class TrainedModel:
     """How images are brought to it."""
     model_id: str
     """Short hash of what makes its descriptors: an index built with others is refused."""
+
+    def describe(self, images: Given | Iterable[Given]) -> Tensor:
+        """Descriptors (n, d) of pictures, on the CPU, batch by batch where the network lies.
+
+        Args:
+            images: one or many: a path or an address, encoded bytes, a PIL image, or an array
+                (h, w, 3) of uint8; of a generator no more than two batches are in memory.
+
+        Raises:
+            ValueError: there are none, or one is none or cannot be read.
+        """
+        return describe_given(self.network, self.fit, images)
 
 
 def build_model(config: ModelConfig) -> DescriptorNet:

@@ -124,6 +124,22 @@ def described_batches(
         network.train(was_training)
 
 
+def describe_batches(
+    network: nn.Module, batches: Generator[tuple[NDArray[np.int64], Tensor], None, None]
+) -> Generator[tuple[NDArray[np.int64], Tensor], None, None]:
+    """Rows (b,) and, of their images (b, 3, h, w), descriptors (b, d) on the network's device."""
+    was_training = network.training
+    network.eval()
+    try:
+        with closing(on_device(batches, next(network.parameters()).device)) as moved:
+            for rows, images in moved:
+                with torch.no_grad():
+                    found = network(images)
+                yield rows, found
+    finally:
+        network.train(was_training)
+
+
 class _Collected:
     """Descriptors in host memory; a device is asked for many batches at once, and waits less."""
 

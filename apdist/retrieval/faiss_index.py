@@ -70,6 +70,16 @@ def has_faiss() -> bool:
     return True
 
 
+def has_gpu() -> bool:
+    """Whether ``faiss`` imports and has a GPU to search on."""
+    # faiss-cpu has get_num_gpus, too; only faiss-gpu has the resources.
+    return has_faiss() and _num_gpus(import_faiss()) > 0
+
+
+def _num_gpus(faiss: Any) -> int:
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
 class FaissIndex:
     """A faiss index and, where faiss has a GPU and can use it for this kind, its copy there."""
 
@@ -77,22 +87,46 @@ class FaissIndex:
         self.cpu_index = cpu_index
         self.gpu_index = _copy_to_gpu(cpu_index) if on_gpu else None
 
-    def search(self, queries: Tensor, database: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def search(
+        self, queries: Tensor, database: Tensor, k: int, allowed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Exact scores (q, k) and rows (q, k), -1 where fewer than k images were found.
 
         Args:
             queries: (q, d) float32.
             database: (n, d) float32, what the index was built from.
             k: results per query, at most n.
+            allowed: (n,) bool, the images that may be found; None: all.
         """
         faiss = import_faiss()
         quantised = isinstance(self.cpu_index, faiss.IndexIVFPQ)
         num_candidates = min(len(database), k * _PQ_CANDIDATES_PER_RESULT) if quantised else k
-        index = self.cpu_index
-        if self.gpu_index is not None and num_candidates <= _MOST_RESULTS_ON_GPU:
-            index = self.gpu_index
-        rows = torch.from_numpy(index.search(_array(queries), num_candidates)[1])
-        return _rescore(queries.cpu(), database.cpu(), rows, k)
+        if allowed is not None:  # faiss chooses images on the CPU only
+            chosen = _choosing(faiss, self.cpu_index, allowed)
+            found = self.cpu_index.search(_array(queries), num_candidates, params=chosen)
+        else:
+            index = self.cpu_index
+            if self.gpu_index is not None and num_candidates <= _MOST_RESULTS_ON_GPU:
+                index = self.gpu_index
+            found = index.search(_array(queries), num_candidates)
+        return _rescore(queries.cpu(), database.cpu(), torch.from_numpy(found[1]), k)
+
+
+def _choosing(faiss: Any, index: Any, allowed: Tensor) -> Any:
+    """How to search ``index`` among the images that are ``allowed`` (n,).
+
+    The rarer they are, the more is looked at, so that as many of them are found as of all images.
+    """
+    more = len(allowed) / max(1, int(allowed.sum()))
+    bits = np.packbits(allowed.numpy(), bitorder="little")
+    chosen = faiss.IDSelectorBitmap(bits)
+    if isinstance(index, faiss.IndexIVF):
+        probes = min(index.nlist, math.ceil(index.nprobe * more))
+        return faiss.SearchParametersIVF(sel=chosen, nprobe=probes)
+    if isinstance(index, faiss.IndexHNSW):
+        width = math.ceil(index.hnsw.efSearch * more)
+        return faiss.SearchParametersHNSW(sel=chosen, efSearch=width)
+    return faiss.SearchParameters(sel=chosen)
 
 
 def build_faiss(kind: str, descriptors: Tensor) -> tuple[FaissIndex, dict[str, Any]]:
@@ -119,6 +153,23 @@ def build_faiss(kind: str, descriptors: Tensor) -> tuple[FaissIndex, dict[str, A
             f"({_first_line(error)}); use kind 'exact'"
         ) from error
     return FaissIndex(index), {"faiss_version": faiss.__version__, **settings}
+
+
+def add_to_faiss(
+    kind: str, index: FaissIndex, descriptors: Tensor, *, after: int
+) -> tuple[FaissIndex, dict[str, Any]]:
+    """Add the rows of ``descriptors`` (n, d) from ``after`` on to an index of those before them.
+
+    With ``after`` 0 they take the place of all that it held; what it has learned stays. How far a
+    search looks is chosen anew.
+    """
+    if not after:
+        index.cpu_index.reset()
+    for start in range(after, len(descriptors), _ROWS_AT_ONCE):
+        some = descriptors[start : start + _ROWS_AT_ONCE]
+        index.cpu_index.add(_array(some))
+    chosen = _look_far_enough(kind, index.cpu_index, descriptors)
+    return FaissIndex(index.cpu_index), chosen  # with a new copy on a GPU
 
 
 def _array(descriptors: Tensor) -> NDArray[Any]:
@@ -197,8 +248,7 @@ def _first_line(error: Exception) -> str:
 def _copy_to_gpu(index: Any) -> Any:
     """A copy of ``index`` on the first GPU; None without one or for a kind it cannot hold."""
     faiss = import_faiss()
-    # faiss-cpu has get_num_gpus, too; only faiss-gpu has the resources.
-    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+    if not _num_gpus(faiss):
         return None
     resources = faiss.StandardGpuResources()
     try:

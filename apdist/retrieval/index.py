@@ -1,38 +1,32 @@
 """Build, save and load a search index.
 
-A saved index is a folder: index.json (settings; size and CRC32 of the other files),
-entries.parquet, descriptors.safetensors and, where faiss searches, index.faiss.
-See `index_folder` for how it comes to be.
+`build_index` and `save_index` hold all in memory; `write_index` takes descriptors part by part.
+`stored` says what a saved index consists of, and how one is changed.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apdist.retrieval.faiss_index import build_faiss, has_faiss, read_faiss, write_faiss
-from apdist.retrieval.index_folder import DESCRIPTORS, ENTRIES, FAISS, SETTINGS, claimed
+from apdist.data import storage
+from apdist.retrieval.faiss_index import FaissIndex, build_faiss, has_gpu, write_faiss
 from apdist.retrieval.search_index import SearchIndex, measure_recall, unit_descriptors
+from apdist.retrieval.stored.folder import DESCRIPTORS, FAISS, Generation, claimed
+from apdist.retrieval.stored.reading import mapped, open_index
+from apdist.retrieval.stored.writing import Part, PartsWriter, refuse_others
 
-__all__ = ["SearchIndex", "build_index", "load_index", "save_index"]
+__all__ = ["SearchIndex", "build_index", "load_index", "save_index", "write_index"]
 
-logger = logging.getLogger(__name__)
-
-MODEL_COLUMN = "model"
-"""Column of entries, where they have it, with the id of the model that described the image."""
 KINDS = ("auto", "exact", "flat", "ivf", "hnsw", "ivf_pq")
-_FORMAT = "apdist.index"
-_FORMAT_VERSION = 1
-_REMEDY = "build the index again with `apdist index`"
-_BYTES_PER_READ = 1 << 22
+_ROWS_AT_ONCE = 1 << 16
+MakeFaiss: TypeAlias = Callable[[Tensor], tuple[FaissIndex | None, dict[str, Any]]]
+"""From descriptors (n, d) to what faiss searches, None where nothing, and the settings chosen."""
 
 
 def build_index(
@@ -44,7 +38,7 @@ def build_index(
         descriptors: (n, d) of unit length.
         entries: n rows: what a search result should tell about each image.
         kind: "exact" needs no faiss; "flat" is exact, too; "ivf", "hnsw" and "ivf_pq" trade recall
-            for speed; "auto" is "flat" where faiss imports, else "exact".
+            for speed; "auto" is "flat" where faiss has a GPU, else "exact", which is faster.
         model_id: names the model; only its descriptors can be searched for.
 
     Raises:
@@ -57,124 +51,125 @@ def build_index(
             f"expected one entry per descriptor and at least one, "
             f"got {entries.num_rows} entries and {len(vectors)} descriptors"
         )
-    _refuse_others(entries, model_id)
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
-    if kind == "auto":
-        kind = "flat" if has_faiss() else "exact"
-    settings = {"kind": kind, "dim": vectors.shape[1], "count": len(vectors), "model_id": model_id}
-    faiss_index, chosen = (None, {}) if kind == "exact" else build_faiss(kind, vectors)
-    index = SearchIndex(vectors, entries, {**settings, **chosen}, faiss_index)
-    index.settings["recall_at_10"] = measure_recall(index)
-    return index
+    refuse_others(entries, model_id)
+    return _measured(vectors, entries, *_making(kind), {"model_id": model_id})
 
 
-def _refuse_others(entries: pa.Table, model_id: str) -> None:
-    """Refuse entries that say they were described with another model."""
-    there = (
-        entries[MODEL_COLUMN].unique().to_pylist() if MODEL_COLUMN in entries.schema.names else []
-    )
-    if others := sorted(str(model) for model in there if model != model_id):
-        raise ValueError(
-            f"entries of model {', '.join(others[:3])} in an index of model {model_id}; describe "
-            "all images with one model"
-        )
+def write_index(
+    parts: Iterable[Part],
+    folder: str | Path,
+    *,
+    kind: str = "auto",
+    model_id: str,
+    about: dict[str, Any] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Build an index in ``folder`` of descriptors that come part by part; returns its settings.
+
+    Args:
+        parts: descriptors (b, d) of unit length and their entries (b).
+        folder: local, or s3://BUCKET/PREFIX.
+        kind: as in `build_index`.
+        model_id: as there.
+        about: further settings, to be kept.
+        overwrite: take the place of an index that lies there; who reads that one goes on.
+
+    Raises:
+        ValueError: as in `build_index`; or two images have one key, or something lies there.
+    """
+    made = _making(kind)
+    with claimed(folder, "overwrite" if overwrite else "new") as generation:
+        return fill(generation, parts, kind=made[0], model_id=model_id, about=about)
 
 
-def save_index(index: SearchIndex, folder: str | Path) -> None:
-    """Write ``index`` to ``folder``, whole or not at all; a folder with content is refused."""
-    with claimed(folder) as path:
-        write_index(index, path)
+def fill(
+    generation: Generation,
+    parts: Iterable[Part],
+    *,
+    kind: str,
+    model_id: str,
+    about: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """`write_index` into a generation that is claimed."""
+    kind, make_faiss = _making(kind)
+    with PartsWriter(generation.path) as writer:
+        for descriptors, entries in parts:
+            writer.add(descriptors, entries, model_id=model_id)
+        writer.finish()
+    return complete(generation, kind, make_faiss, {"model_id": model_id, **(about or {})})
 
 
-def write_index(index: SearchIndex, folder: Path) -> None:
-    """Write ``index`` into a folder that is `claimed`."""
-    from safetensors.torch import save_file
-
-    pq.write_table(index.entries, folder / ENTRIES)
-    save_file({"descriptors": index.descriptors.cpu().contiguous()}, folder / DESCRIPTORS)
-    names = [DESCRIPTORS, ENTRIES]
+def complete(
+    generation: Generation, kind: str, make_faiss: MakeFaiss, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Add to descriptors and entries that are written what else belongs to an index; commit it."""
+    vectors = mapped(generation.path / DESCRIPTORS)
+    index = _measured(vectors, pa.table({}), kind, make_faiss, about)
     if index.faiss_index is not None:
-        write_faiss(index.faiss_index, folder / FAISS)
-        names.append(FAISS)
-    files = {name: _fingerprint(folder / name) for name in names}
-    header = {"format": _FORMAT, "format_version": _FORMAT_VERSION, **index.settings}
-    text = json.dumps({**header, "files": files}, indent=2, ensure_ascii=False)
-    part = folder / f"{SETTINGS}.part"
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(folder / SETTINGS)
+        write_faiss(index.faiss_index, generation.path / FAISS)
+    generation.commit(index.settings)
+    return index.settings
+
+
+def save_index(index: SearchIndex, folder: str | Path, *, overwrite: bool = False) -> None:
+    """Write ``index`` to ``folder``, local or s3://, whole or not at all.
+
+    Raises:
+        ValueError: something lies there; an index may, with ``overwrite``: it is replaced.
+    """
+    with claimed(folder, "overwrite" if overwrite else "new") as generation:
+        with PartsWriter(generation.path) as writer:
+            for start in range(0, len(index), _ROWS_AT_ONCE):
+                rows = index.descriptors[start : start + _ROWS_AT_ONCE]
+                writer.add_as_is(rows, index.entries.slice(start, len(rows)))
+            writer.finish()
+        if index.faiss_index is not None:
+            write_faiss(index.faiss_index, generation.path / FAISS)
+        generation.commit(index.settings)
 
 
 def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
-    """Read the index that `save_index` wrote.
+    """Read the index that `save_index` or `write_index` wrote.
 
-    Where faiss is missing the index is searched exactly, with a warning.
+    On a disk descriptors are mapped into memory and read where they are searched. Where faiss is
+    missing the index is searched exactly, with a warning.
 
     Args:
-        folder: the saved index.
+        folder: the saved index, local or s3://.
         model_id: the model that will describe the queries; None skips the comparison.
 
     Raises:
         ValueError: built with another model, or a file is missing, damaged or of another format.
     """
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    settings = _read_settings(folder)
-    approximate = settings["kind"] != "exact"
-    fingerprints = settings["files"]
-    for name in (DESCRIPTORS, ENTRIES, *([FAISS] if approximate else [])):
-        _check_file(folder / name, fingerprints.get(name))
-    descriptors = load_file(folder / DESCRIPTORS)["descriptors"]
-    entries = pq.read_table(folder / ENTRIES)
-    faiss_index = None
-    if approximate and has_faiss():
-        faiss_index = read_faiss(folder / FAISS)
-    elif approximate:
-        logger.warning("%s: faiss does not import; searching exactly, which is slower", folder)
-    for name in ("format", "format_version", "files"):
-        del settings[name]
-    index = SearchIndex(descriptors, entries, settings, faiss_index)
+    index = open_index(storage.absolute(str(folder)))
     if model_id is not None:
         index.refuse_model(model_id, folder)
     return index
 
 
-def _read_settings(folder: Path) -> dict[str, Any]:
-    path = folder / SETTINGS
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{path} does not exist: {folder} is no index, or is still being written; {_REMEDY}"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {_REMEDY}") from error
-    if not isinstance(settings, dict) or settings.get("format") != _FORMAT:
-        raise ValueError(f"{path} does not describe an index of apdist; {_REMEDY}")
-    if settings.get("format_version") != _FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {settings.get('format_version')}, this apdist reads "
-            f"{_FORMAT_VERSION}; {_REMEDY}"
-        )
-    missing = {"kind", "dim", "count", "model_id", "files"} - settings.keys()
-    if missing:
-        raise ValueError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}; {_REMEDY}")
-    return settings
+def _making(kind: str) -> tuple[str, MakeFaiss]:
+    """The kind that ``kind`` means here, and how faiss makes it."""
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
+    if kind == "auto":
+        kind = "flat" if has_gpu() else "exact"
+    if kind == "exact":
+        return kind, lambda _: (None, {})
+    return kind, lambda vectors: _trained(kind, vectors)
 
 
-def _fingerprint(path: Path) -> dict[str, int]:
-    """Size and CRC32 of the file ``path``."""
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(_BYTES_PER_READ):
-            crc = zlib.crc32(block, crc)
-    return {"bytes": path.stat().st_size, "crc32": crc}
+def _trained(kind: str, vectors: Tensor) -> tuple[FaissIndex, dict[str, Any]]:
+    found, chosen = build_faiss(kind, vectors)
+    return found, {**chosen, "trained_on": len(vectors)}
 
 
-def _check_file(path: Path, fingerprint: dict[str, int] | None) -> None:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; {_REMEDY}")
-    found = _fingerprint(path)
-    if found != fingerprint:
-        raise ValueError(f"{path} is damaged: expected {fingerprint}, got {found}; {_REMEDY}")
+def _measured(
+    vectors: Tensor, entries: pa.Table, kind: str, make_faiss: MakeFaiss, about: dict[str, Any]
+) -> SearchIndex:
+    faiss_index, chosen = make_faiss(vectors)
+    sizes = {"kind": kind, "dim": vectors.shape[1], "count": len(vectors)}
+    index = SearchIndex(vectors, entries, {**sizes, **about, **chosen}, faiss_index)
+    # Exact search is what it would be compared with, which takes long for ten million images.
+    is_known = kind == "exact" and len(vectors) > 1
+    index.settings["recall_at_10"] = 1.0 if is_known else measure_recall(index)
+    return index

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,8 @@ from torch import Tensor, nn
 from apdist.arrays import number_of
 from apdist.data.images import Fit
 from apdist.model.descriptor import DescriptorNet
+from apdist.model.kept_whitenings import find_whitening
+from apdist.model.pretrained import TrainedModel
 from apdist.model.whitening import Whitening
 from apdist.retrieval.expansion import pool_scales
 
@@ -89,6 +93,40 @@ class Recipe:
                 f"and this network gives {network.dim}; take one that was learned from its own"
             )
         return _Prepared(network, self)
+
+
+def recipe_of(making: Mapping[str, Any], run: str, dim: int) -> Recipe:
+    """The recipe by its options, as an index notes them.
+
+    Args:
+        making: size, scales, scale_power, and whiten, the name of a whitening or its file.
+        run: URI of the run's folder, which has whitenings.
+        dim: size of the network's descriptors.
+
+    Raises:
+        ValueError: they are damaged, an option is out of range, or there is no such whitening.
+    """
+    try:
+        size, scales, power = making["size"], tuple(making["scales"]), making["scale_power"]
+        name = making["whiten"]
+    except (TypeError, LookupError) as error:
+        raise ValueError(f"how descriptors were made is damaged ({error!r})") from error
+    whitening = find_whitening(run, name, dim) if name else None
+    return Recipe(size=size, scales=scales, scale_power=power, whitening=whitening)
+
+
+def prepared(model: TrainedModel, recipe: Recipe) -> TrainedModel:
+    """The ``model`` with a recipe, and an id of its own where that does anything."""
+    if recipe.is_plain:
+        return model
+    assert isinstance(model.network, DescriptorNet)
+    facts = json.dumps(recipe.facts(), sort_keys=True).encode()
+    return dataclasses.replace(
+        model,
+        network=recipe.of(model.network),
+        fit=recipe.fit(model.fit),
+        model_id=f"{model.model_id}-{hashlib.sha256(facts).hexdigest()[:8]}",
+    )
 
 
 class _Prepared(nn.Module):

@@ -22,11 +22,21 @@ VERBS = {
     "track": "send MLflow what it lacks of a run",
     "doctor": "what this machine, its cluster and its stores lack, and what to do",
     "submit": "run any of these as a job on a Ray cluster",
+    "jobs": "list the jobs of a cluster",
+    "logs": "follow the log of a job",
+    "stop": "stop a job, after a last checkpoint",
 }
+ROOMS = dict.fromkeys(["submit", "jobs", "logs", "stop"], "jobs")
+"""The verbs whose file lies in a room."""
 
 
 UNANSWERED_S = 4.0
 """See `RetryPolicy`; a person waits for it."""
+
+
+def module_of(verb: str) -> str:
+    """Where a verb is."""
+    return ".".join(["apdist_verbs", *([ROOMS[verb]] if verb in ROOMS else []), verb])
 
 
 def usage() -> str:
@@ -67,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         before = storage.configure(storage.RetryPolicy(unanswered_s=UNANSWERED_S))
         try:
-            code: int = importlib.import_module(f"apdist_verbs.{argv[0]}").main(argv[1:])
+            code: int = importlib.import_module(module_of(argv[0])).main(argv[1:])
         finally:
             storage.configure(before)
         return code

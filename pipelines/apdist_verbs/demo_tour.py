@@ -15,8 +15,9 @@ from apdist.training.run_folder.runs import Run
 from apdist_verbs import index, report, search
 from apdist_verbs.described import Described, describe, trained_model
 from apdist_verbs.evaluate import evaluate, score_rows, scores_before
+from apdist_verbs.making import PLAIN
 from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
-from apdist_verbs.start.presets import preset
+from apdist_verbs.presets import preset
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.train import new_run, train_run, with_absolute_paths
 
@@ -36,7 +37,7 @@ def tour() -> int:
     after = evaluate(run)
     folder = index.make_index(run, index.Options(run=run.uri))
     query = example_query(run)
-    search.search(run, search.Options(query=query, run=run.uri, k=5))
+    search.search(run, [str(query)], search.Options(query=(str(query),), run=run.uri, k=5))
     page = report.make_report(run, report.Options(run=run.uri))
     show(run, scores_before(run), after, [page, folder, run.uri])
     say(f"\nall of it took {time.monotonic() - started:.0f} s; try next:")
@@ -84,7 +85,8 @@ def show(
 
 def _described(run: Run) -> Described:
     model = trained_model(run)
-    return describe(run.uri, model.model_id, run.config.data.shards, run.config.data.eval_split)
+    where = run.config.data.shards, run.config.data.eval_split
+    return describe(run.uri, model.model_id, *where, PLAIN)  # as the others ask: described once
 
 
 def _heading(text: str) -> None:

@@ -199,7 +199,7 @@ class Describer:
         import pyarrow.parquet as pq
 
         from apdist.retrieval.describe import describe_images
-        from apdist.retrieval.index import MODEL_COLUMN
+        from apdist.retrieval.stored.writing import MODEL_COLUMN
 
         rows, descriptors = describe_images(
             self.model.network,
@@ -209,7 +209,10 @@ class Describer:
             shards=[name],
         )
         names = ["key", "source", "label", "label_name", "split"]
+        names += ["width", "height", "offset", "size"]
         table = pa.table({name: self.catalogue.column(name).take(rows) for name in names})
+        uri = storage.join(self.catalogue.root, name)
+        table = table.append_column("shard", pa.array([uri] * len(rows)).dictionary_encode())
         model = pa.array([self.model.model_id] * len(rows)).dictionary_encode()
         table = table.append_column(MODEL_COLUMN, model)
         values = pa.FixedSizeListArray.from_arrays(

@@ -6,8 +6,6 @@ Shapes: q queries, n database images, d descriptor size.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,16 +49,9 @@ class Making:
         Raises:
             ValueError: an option is out of range, or there is no such whitening.
         """
-        from apdist.model.kept_whitenings import find_whitening
-        from apdist.retrieval.recipe import Recipe
+        from apdist.retrieval.recipe import recipe_of
 
-        whitening = find_whitening(run, self.whiten, dim) if self.whiten else None
-        return Recipe(
-            size=self.size,
-            scales=self.scales,
-            scale_power=self.scale_power,
-            whitening=whitening,
-        )
+        return recipe_of(noted(self), run, dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,15 +163,7 @@ def made(model: TrainedModel, making: Making, run: str) -> TrainedModel:
         ValueError: an option is out of range, or there is no such whitening.
     """
     from apdist.model.descriptor import DescriptorNet
+    from apdist.retrieval.recipe import prepared
 
     assert isinstance(model.network, DescriptorNet)
-    recipe = making.recipe(run, model.network.dim)
-    if recipe.is_plain:
-        return model
-    facts = json.dumps(recipe.facts(), sort_keys=True).encode()
-    return dataclasses.replace(
-        model,
-        network=recipe.of(model.network),
-        fit=recipe.fit(model.fit),
-        model_id=f"{model.model_id}-{hashlib.sha256(facts).hexdigest()[:8]}",
-    )
+    return prepared(model, making.recipe(run, model.network.dim))

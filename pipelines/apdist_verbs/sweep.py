@@ -28,8 +28,8 @@ from apdist.training.run_folder.runs import SWEEP, Run, create_run
 from apdist.training.space import Dimension, losses_of, read_space
 from apdist.training.tracking.surroundings import surroundings
 from apdist.training.tracking.tracker import Tracker
+from apdist_verbs.presets import preset_help
 from apdist_verbs.start.checks import check_new_run, refuse_useless
-from apdist_verbs.start.presets import preset_help
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
 from apdist_verbs.start.trials import OBJECTIVE, Board, run_trial, short
 from apdist_verbs.terminal.console import say, table

@@ -25,6 +25,7 @@ from apdist.training.events import WorkersFailed
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower, forget
+from apdist_verbs.presets import preset_help
 from apdist_verbs.resume import resume
 from apdist_verbs.start.checks import (
     check_evaluation_split,
@@ -36,7 +37,6 @@ from apdist_verbs.start.checks import (
     warn_of_no_effect,
 )
 from apdist_verbs.start.pictures import with_images
-from apdist_verbs.start.presets import preset_help
 from apdist_verbs.start.start import read_start
 from apdist_verbs.terminal.console import counted, say
 from apdist_verbs.terminal.next_step import near, say_next

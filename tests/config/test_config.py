@@ -13,7 +13,7 @@ from apdist.config import (
     override,
     to_json,
 )
-from apdist_verbs.start.presets import preset
+from apdist_verbs.presets import preset
 
 
 def test_flatten_and_override_are_inverse() -> None:

@@ -1,8 +1,9 @@
 """Training on Ray as a person starts it: here, on a cluster from outside, with faults, on S3.
 
-Each test runs the `apdist` command in a process of its own. All trainings share data, options and
-seed, so that their loss curves must agree: with the same number of workers to the last bit, with
-another one but for rounding, which training amplifies step by step (so the learning rate is low).
+Each test runs the `apdist` command in a process of its own, but for what needs no Ray. All
+trainings share data, options and seed, so that their loss curves must agree: with the same number
+of workers to the last bit, with another one but for rounding, which training amplifies step by step
+(so the learning rate is low).
 """
 
 import json
@@ -23,10 +24,12 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from safetensors.torch import load
 from torch import Tensor
 
 from apdist.training.run_folder.runs import evaluation_name
+from apdist_verbs.__main__ import main
 from tests.pictures import write_folder
 from tests.ray_nodes import RayNodes, environment, ray_nodes
 from tests.s3_server import S3Server, s3_server
@@ -40,7 +43,11 @@ OPTIONS = [
     *("--ray.max-failures", "3", "--tracking.no-enabled"),
 ]
 TIMEOUT_S = 280
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(TIMEOUT_S + 20)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(TIMEOUT_S + 20),
+    pytest.mark.filterwarnings("ignore"),  # of libraries that a training imports
+]
 
 
 @dataclass
@@ -151,14 +158,22 @@ def same_but_for_rounding(losses: list[float], expected: list[float]) -> None:
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """This machine, with pictures and shards and a home directory of its own."""
     folder = tmp_path_factory.mktemp("here")
     write_folder(folder / "pictures", {f"class {label:02}": 6 for label in range(20)})
     # Threads that wait for each other on busy cores make a step of milliseconds take seconds.
-    place = Place(folder, {"HOME": tempfile.mkdtemp(dir=folder), "OMP_NUM_THREADS": "1"})
-    place.succeed("prepare", "folder", "pictures", "--out", "shards")
-    return place
+    with tempfile.TemporaryDirectory(prefix="ray") as sessions:  # a short name
+        own = {"HOME": tempfile.mkdtemp(dir=folder), "RAY_TMPDIR": sessions}
+        place = Place(folder, {**own, "OMP_NUM_THREADS": "1"})
+        prepare = ["prepare", "folder", str(folder / "pictures")]
+        assert main([*prepare, "--out", f"{folder}/shards"]) == 0
+        yield place
+
+
+def sessions_left(here: Place) -> list[str]:
+    """What ended Rays of this machine have left of themselves."""
+    return [path.name for path in Path(here.environment["RAY_TMPDIR"]).glob("ray/session_*")]
 
 
 def train(name: str, *more: str) -> list[str]:
@@ -170,7 +185,9 @@ def train(name: str, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def in_process(here: Place) -> Trained:
     """The training without Ray."""
-    here.succeed(*train("in process", "--ray.num-workers", "0"))
+    torch.set_num_threads(1)
+    where = ["--data.shards", f"{here.folder}/shards", "--run.output", f"{here.folder}/runs"]
+    assert main(train("in process", "--ray.num-workers", "0", *where)) == 0
     return local_run(here.folder / "runs/in process")
 
 
@@ -182,8 +199,9 @@ def two_workers(here: Place) -> Trained:
 
 
 def test_two_workers_draw_the_same_loss_curve_as_one_process(
-    in_process: Trained, two_workers: Trained
+    here: Place, in_process: Trained, two_workers: Trained
 ) -> None:
+    assert not sessions_left(here)
     assert two_workers.steps == list(range(1, STEPS + 1))
     assert two_workers.evaluated == [0, 30, 60]
     same_but_for_rounding(two_workers.losses, in_process.losses)
@@ -220,6 +238,19 @@ def processes_with(mark: str) -> list[psutil.Process]:
     return found
 
 
+def listening(processes: list[psutil.Process]) -> list[str]:
+    """The addresses on which they listen, at least one."""
+    pids = {process.pid for process in processes}
+    ends = [end for end in psutil.net_connections("tcp") if end.pid in pids]
+    found = [
+        f"{end.laddr.ip} {psutil.Process(end.pid).name()}"
+        for end in ends
+        if end.status == psutil.CONN_LISTEN
+    ]
+    assert found
+    return found
+
+
 def processes_left(mark: str, grace_s: float = 15) -> list[psutil.Process]:
     """Those that are still there after a while; Ray's need a moment to notice that it has ended."""
     deadline = time.monotonic() + grace_s
@@ -239,6 +270,9 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_goes_on_exactly(
     with here.started(*train(name), APDIST_TEST_MARK=mark) as command:
         command.wait_until(lambda: any(run.glob("checkpoints/*/meta-*.json")))
         assert len(processes_with(mark)) > 5  # Ray and two workers: the search can find them
+        # Torch's own store of addresses listens everywhere; it runs nothing that it is sent.
+        open_ = [end for end in listening(processes_with(mark)) if "127.0.0.1" not in end]
+        assert open_ in ([], [":: ray::RayTrainWorker"])
         if whole_group:  # as a terminal does it: to Ray and the workers as well
             os.killpg(command.process.pid, signal.SIGINT)
         else:
@@ -250,6 +284,7 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_goes_on_exactly(
     assert 5 <= int(done) < STEPS
     assert any(run.glob(f"checkpoints/step-{int(done):010}/meta-*.json"))
     assert not processes_left(mark)
+    assert not sessions_left(here)
 
     out = here.succeed("train", "--resume", str(run))
     assert f"going on from step {done}" in out
@@ -370,20 +405,22 @@ def test_a_job_that_is_stopped_writes_a_checkpoint_first(
     office: Place, s3: S3Server, nodes: RayNodes
 ) -> None:
     submit = ["submit", "--ray.address", nodes.dashboard, "--", *train_on_s3(s3, "stopped job")]
+    submit += ["--training.steps", "10000"]  # it does not end by itself
     with office.started(*submit) as command:
         job = re.findall(r"^job (\w+) on ", command.first_line())[0]
         command.wait_until(lambda: "checkpoints" in "".join(s3.names("runs/stopped job/")))
-        subprocess.run(
-            [str(Path(sys.executable).with_name("ray")), "job", "stop", job],
-            env={**os.environ, **office.environment, "RAY_API_SERVER_ADDRESS": nodes.dashboard},
-            check=True,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-        )
+        to = ["--ray.address", nodes.dashboard]
+        code, out, err = office.run("stop", job[-6:], *to)
+        assert (code, err) == (0, "")
+        assert f"job {job}: stopped" in out
         code, out, _ = command.end()
+    status, listed, err = office.run("jobs", "--json", *to)
+    assert status == 0, err
+    assert {"job": job, "state": "stopped"}.items() <= json.loads(listed)[0].items()
     assert code == 1
     assert f"job {job} stopped" in out
     (done,) = re.findall(r"stopped after step (\d+); go on with", out)
+    assert f"stopped after step {done};" in office.run("logs", job, *to)[1]
     assert any(
         name.startswith(f"checkpoints/step-{int(done):010}/meta-")
         for name in s3.names("runs/stopped job/")

@@ -14,7 +14,7 @@ from apdist.config import Config, flatten, override
 from apdist.training.events import Ended, Evaluated
 from apdist.training.run_folder.runs import SWEEP, create_run, open_run
 from apdist.training.space import read_space
-from apdist_verbs.start.presets import preset
+from apdist_verbs.presets import preset
 from apdist_verbs.start.start import Start, read_start, start_of
 from apdist_verbs.sweep import main, named_parts, read_options, training_command
 from apdist_verbs.train import check_model, with_absolute_paths

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from apdist.retrieval import faiss_index
 from apdist.retrieval.index import build_index, load_index, save_index
 from apdist.retrieval.ranking import nearest_rows
-from tests.retrieval.indexes import HAS_FAISS, clustered, needs_faiss, small_index
+from tests.retrieval.indexes import clustered, needs_faiss, small_index
 
 
 def hide_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,9 +31,15 @@ def hide_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", importer)
 
 
-def test_auto_is_flat_with_faiss_and_exact_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert small_index("auto").settings["kind"] == ("flat" if HAS_FAISS else "exact")
+def test_auto_is_flat_where_faiss_has_a_gpu_and_exact_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert small_index("auto").settings["kind"] == "exact"
+    monkeypatch.setattr(faiss_index, "import_faiss", lambda: FaissOfGpus)
+    assert faiss_index.has_gpu()
+    monkeypatch.undo()
     hide_faiss(monkeypatch)
+    assert not faiss_index.has_gpu()
     assert small_index("auto").settings["kind"] == "exact"
 
 
@@ -48,7 +54,8 @@ def test_a_kind_that_needs_faiss_names_the_extras_where_it_is_missing(
 @needs_faiss
 def test_a_damaged_faiss_file_is_named(tmp_path: Path) -> None:
     save_index(small_index("flat"), tmp_path / "index")
-    (tmp_path / "index" / "index.faiss").write_bytes(b"nothing")
+    [path] = (tmp_path / "index").glob("generation-*/index.faiss")
+    path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"index.faiss is damaged"):
         load_index(tmp_path / "index", model_id="model A")
 
@@ -129,3 +136,25 @@ def test_an_index_looks_as_far_as_its_descriptors_demand(
     scores, _ = index.search(unseen, 10)
     nearest, _ = nearest_rows(unseen, spread, 10)
     assert (scores >= nearest[:, -1:]).double().mean() > 0.93
+
+
+@needs_faiss
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_among_rare_images_faiss_looks_the_farther(kind: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    descriptors = torch.nn.functional.normalize(torch.randn(4000, 16, generator=generator), dim=1)
+    found, _ = faiss_index.build_faiss(kind, descriptors)
+    if kind == "ivf":
+        found.cpu_index.nprobe = 4
+    else:
+        found.cpu_index.hnsw.efSearch = 16
+    allowed = torch.arange(4000) % 8 == 0
+    scores = descriptors[:100] @ descriptors.T
+
+    def recall(rows: torch.Tensor, right: torch.Tensor) -> float:
+        return float((rows[:, :, None] == right[:, None, :]).any(dim=2).double().mean())
+
+    _, of_all = found.search(descriptors[:100], descriptors, 10)
+    _, of_few = found.search(descriptors[:100], descriptors, 10, allowed)
+    few = scores.masked_fill(~allowed, -2).topk(10).indices
+    assert recall(of_few, few) > recall(of_all, scores.topk(10).indices) - 0.05

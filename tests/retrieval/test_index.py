@@ -34,6 +34,10 @@ def test_the_saved_settings_tell_what_the_index_is(tmp_path: Path) -> None:
     assert settings["model_id"] == "model A"
     assert settings["recall_at_10"] == 1.0
     assert set(settings["files"]) == {"descriptors.safetensors", "entries.parquet"}
+    assert {path.name for path in (tmp_path / "index").iterdir()} == {
+        "index.json",
+        settings["generation"],
+    }
 
 
 def test_an_index_of_another_model_is_refused_with_both_names(tmp_path: Path) -> None:
@@ -46,8 +50,9 @@ def test_an_index_of_another_model_is_refused_with_both_names(tmp_path: Path) ->
 def test_a_folder_with_content_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="exists and is not empty; give another"):
-        save_index(small_index(), tmp_path / "index")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="exists and is not empty; give another"):
+            save_index(small_index(), tmp_path / "index", overwrite=overwrite)
     with pytest.raises(ValueError, match="cannot be written"):
         save_index(small_index(), tmp_path / "index" / "notes.txt")
     assert [path.name for path in tmp_path.rglob("*")] == ["index", "notes.txt"]
@@ -70,7 +75,7 @@ def test_a_failed_save_leaves_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["descriptors.safetensors", "entries.parquet"])
 def test_damaged_and_missing_files_are_named_with_the_remedy(tmp_path: Path, name: str) -> None:
     save_index(small_index(), tmp_path / "index")
-    path = tmp_path / "index" / name
+    [path] = (tmp_path / "index").glob(f"generation-*/{name}")
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
     path.write_bytes(content)
@@ -87,7 +92,7 @@ def test_damaged_and_missing_files_are_named_with_the_remedy(tmp_path: Path, nam
         ("{", "is damaged"),
         ("[]", "does not describe an index"),
         ('{"format": "apdist.index", "format_version": 99}', "format version 99"),
-        ('{"format": "apdist.index", "format_version": 1}', "lacks count, dim, files"),
+        ('{"format": "apdist.index", "format_version": 2}', "lacks count, dim, files"),
     ],
 )
 def test_a_damaged_index_json_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from apdist.retrieval import search_index
+from apdist.retrieval.filters import parse_filter
 from apdist.retrieval.index import build_index
 from apdist.retrieval.search_index import measure_recall
 from tests.retrieval.indexes import (
@@ -131,3 +133,58 @@ def test_entries_of_another_model_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="entries of model other in an index of model m; describe"):
         build_index(clustered(40, 8), table, kind="exact", model_id="m")
     build_index(clustered(40, 8), table.set_column(2, "model", [["m"] * 40]), model_id="m")
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("share", [0.0, 0.004, 0.5, 1.0])
+def test_a_filter_gives_the_nearest_of_those_that_it_lets_through(
+    kind: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descriptors, index = clustered(), big_index(kind)
+    monkeypatch.setattr(search_index, "_LEAST_ROWS", 100)
+    allowed = torch.rand(1000, generator=torch.Generator().manual_seed(1)) < share
+    queries = torch.nn.functional.normalize(descriptors[:50] + 0.02, dim=1)
+    scores, rows = index.search(queries, 7, where=allowed)
+    k = min(7, int(allowed.sum()))
+    expected = (queries @ descriptors.T).masked_fill(~allowed, -2).topk(k)
+    assert scores.shape == rows.shape == (50, k)
+    assert allowed[rows].all()
+    torch.testing.assert_close(scores, (descriptors[rows] @ queries[:, :, None])[:, :, 0])
+    agreement = (rows == expected.indices).float().mean() if k else 1.0
+    assert agreement == 1.0 if kind in ("exact", "flat") else agreement > 0.95
+
+
+@needs_faiss
+def test_queries_for_which_faiss_finds_too_few_of_the_filtered_are_searched_exactly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    descriptors = clustered()
+    monkeypatch.setattr(search_index, "_LEAST_ROWS", 100)
+    index = build_index(descriptors, entries(1000), kind="ivf", model_id="m")
+    assert index.faiss_index is not None
+    index.faiss_index.cpu_index.nprobe = 1
+    allowed = torch.arange(1000) % 2 == 1
+    _, rows = index.search(descriptors[:9], 400, where=allowed)
+    expected = (descriptors[:9] @ descriptors.T).masked_fill(~allowed, -2).topk(400)
+    assert rows.tolist() == expected.indices.tolist()
+
+
+def test_filtered_rows_are_searched_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = clustered(40, 8)
+    copies[20:] = copies[:20].clone()
+    index = build_index(copies, entries(40), kind="exact", model_id="m")
+    allowed = torch.arange(40) % 3 != 0
+    whole = index.search(copies[:9], 30, where=allowed)
+    monkeypatch.setattr(search_index, "_ROWS_AT_ONCE", 7)
+    parts = index.search(copies[:9], 30, where=allowed)
+    assert whole[1].tolist() == parts[1].tolist()
+    torch.testing.assert_close(whole[0], parts[0])
+
+
+def test_filters_read_the_entries_and_odd_masks_are_refused() -> None:
+    index, queries = small_index(), clustered(40, 8)[:2]
+    _, rows = index.search(queries, 5, where=parse_filter(["label>35"]))
+    assert sorted(rows[0].tolist()) == [36, 37, 38, 39]
+    for mask in (torch.ones(40), torch.ones(39, dtype=torch.bool)):
+        with pytest.raises(ValueError, match=r"where: expected a filter or \(40,\) bool"):
+            index.search(queries, 5, where=mask)

@@ -40,6 +40,8 @@ from tests.workers import on_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
 CPU = torch.device("cpu")
+# Weights and losses of a training.
+Whole = tuple[dict[str, Tensor], list[float]]
 
 
 class StopAfter(Mailbox[Event]):
@@ -79,6 +81,21 @@ def of_kind(events: list[Event], kind: type[Any]) -> list[Any]:
 
 def weights(run: Run) -> dict[str, Tensor]:
     return load_file(Path(run.uri, "model.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def kept() -> list[Whole]:
+    """What `whole` found, for all tests of this file."""
+    return []
+
+
+@pytest.fixture
+def whole(small_config: Config, kept: list[Whole]) -> Whole:
+    """Weights and losses of the training of ``small_config``, undisturbed."""
+    if not kept:
+        run, events = trained(small_config, "whole")
+        kept.append((weights(run), losses(events)))
+    return kept[0]
 
 
 def test_what_is_no_step_is_told_by_its_name(small_config: Config) -> None:
@@ -193,37 +210,41 @@ def test_images_replaced_on_any_worker_are_counted(small_config: Config, tmp_pat
     assert second == []
 
 
-def test_the_same_seed_trains_the_same_weights_and_another_does_not(small_config: Config) -> None:
-    first, second = (weights(trained(small_config, name)[0]) for name in "ab")
+def test_the_same_seed_trains_the_same_weights_and_another_does_not(
+    small_config: Config, whole: Whole
+) -> None:
+    first, second = whole[0], weights(trained(small_config, "b")[0])
     other = weights(trained(override(small_config, {"training.seed": 1}), "c")[0])
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert not torch.equal(first["linear.weight"], other["linear.weight"])
 
 
-@pytest.mark.parametrize("chunk_size", [32, 5])
-def test_the_size_of_a_chunk_changes_nothing(small_config: Config, chunk_size: int) -> None:
+def test_the_size_of_a_chunk_changes_nothing(small_config: Config) -> None:
     config = override(small_config, {"training.optimizer": "sgd", "training.learning_rate": 0.1})
     _, reference = trained(config, "a")
-    _, events = trained(override(config, {"training.chunk_size": chunk_size}), "b")
-    torch.testing.assert_close(losses(events), losses(reference), rtol=1e-4, atol=1e-5)
+    for size in (32, 5):
+        _, events = trained(override(config, {"training.chunk_size": size}), f"by {size}")
+        torch.testing.assert_close(losses(events), losses(reference), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_stopped_run_goes_on_to_the_same_weights(small_config: Config, stop: int) -> None:
-    whole, _ = trained(small_config, "whole")
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    small_config: Config, whole: Whole, stop: int
+) -> None:
     run, events = trained(small_config, "stopped", StopAfter(stop - 1))
     assert len(losses(events)) == stop
     assert not Path(run.uri, "model.safetensors").exists()
     rest = gone_on(run)
     assert len(losses(rest)) == 6 - stop
-    expected, found = weights(whole), weights(run)
+    (expected, _), found = whole, weights(run)
     assert all(torch.equal(expected[k], found[k]) for k in expected)
 
 
 def test_a_crash_is_gone_on_from_the_last_checkpoint(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch
+    small_config: Config,
+    whole: Whole,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole, _ = trained(small_config, "whole")
     run = create_run(override(small_config, {"run.name": "crashed"}), "test")
     step = loop.global_step
     calls = []
@@ -239,7 +260,7 @@ def test_a_crash_is_gone_on_from_the_last_checkpoint(
         gone_on(run)
     gone_on(run)
     assert calls == [0, 1, 2, 3, 4, 5, 4, 5]  # the checkpoint of step 4 was the last
-    assert all(torch.equal(v, weights(run)[k]) for k, v in weights(whole).items())
+    assert all(torch.equal(v, weights(run)[k]) for k, v in whole[0].items())
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_with_a_warning(
@@ -266,17 +287,17 @@ def test_without_an_evaluation_split_nothing_is_evaluated(small_config: Config) 
     assert not of_kind(events, Evaluated)
 
 
-def test_bf16_trains(small_config: Config) -> None:
+def test_bf16_trains(small_config: Config, whole: Whole) -> None:
     _, events = trained(override(small_config, {"training.precision": "bf16"}), "a")
-    _, exact = trained(small_config, "b")
-    assert losses(events)[0] == pytest.approx(losses(exact)[0], abs=0.02)
+    assert losses(events)[0] == pytest.approx(whole[1][0], abs=0.02)
 
 
-@pytest.mark.parametrize("mode", ["store", "offload"])
-def test_what_is_kept_of_a_chunk_changes_nothing(small_config: Config, mode: str) -> None:
-    _, expected = trained(override(small_config, {"training.activations": "recompute"}), "a")
-    _, found = trained(override(small_config, {"training.activations": mode}), "b")
-    assert losses(found) == losses(expected)
+def test_what_is_kept_of_a_chunk_changes_nothing(small_config: Config) -> None:
+    expected, *others = (
+        losses(trained(override(small_config, {"training.activations": mode}), mode)[1])
+        for mode in ("recompute", "store", "offload")
+    )
+    assert others == [expected, expected]
 
 
 @pytest.mark.parametrize(("memory_gib", "mode"), [(1e-6, "recompute"), (1.0, "store")])

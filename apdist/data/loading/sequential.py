@@ -52,7 +52,7 @@ def evaluation_batches(
     """
     reader = ImageReader(catalogue)
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decoder")
-    waiting = _ByShape(batch_size)
+    waiting = ByShape(batch_size)
     decoding: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
     try:
         for request, row, data in _shard_samples(reader, sorted(shards)):
@@ -69,7 +69,7 @@ def evaluation_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _ByShape:
+class ByShape:
     """Images that wait for others of their shape."""
 
     def __init__(self, batch_size: int) -> None:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from apdist.data import storage
 from apdist.data.catalogue.columns import parquet_source
-from apdist.retrieval.index import MODEL_COLUMN
 from apdist.retrieval.ranks import IMAGES_PER_TILE
+from apdist.retrieval.stored.writing import MODEL_COLUMN
 
 DESCRIPTOR_COLUMN, KEY_COLUMN = "descriptor", "key"
 _BUFFER_BYTES = 4 << 20
@@ -44,6 +44,34 @@ class DescriptorTables:
             while (part := following.result()) is not None:
                 following = ahead.submit(next, read, None)
                 yield part
+
+    def described(self) -> Iterator[tuple[NDArray[np.float32], pa.Table]]:
+        """(c, d) float32 and the other columns of these rows, (c)."""
+        for uri in self.uris:
+            with _opened(uri) as file:
+                try:
+                    for batch in file.iter_batches(IMAGES_PER_TILE, use_threads=False):
+                        self._check_model(uri, batch.column(MODEL_COLUMN))
+                        entries = pa.Table.from_batches([batch])
+                        others = entries.drop_columns([MODEL_COLUMN, DESCRIPTOR_COLUMN])
+                        yield _rows(uri, batch.column(DESCRIPTOR_COLUMN)), others
+                except (pa.ArrowException, OSError) as error:
+                    raise _damaged(uri) from error
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """(n,) one column of texts.
+
+        Raises:
+            ValueError: a table does not have it.
+        """
+        found: list[pa.Array] = []
+        for uri in self.uris:
+            with _opened(uri) as file:
+                if name not in file.schema_arrow.names:
+                    raise ValueError(f"{uri} has no column {name!r}; write it into the table")
+                column = file.read(columns=[name]).column(name)
+                found += column.cast(pa.string()).chunks
+        return pa.chunked_array(found, pa.string())
 
     def rows_of(self, keys: Sequence[str]) -> Tensor:
         """(k, d) float32 descriptors of the images with these ``keys``, in their order.
@@ -112,6 +140,20 @@ def open_tables(uri: str, *, width: int = 0, model_id: str) -> DescriptorTables:
         )
     uris = tuple(storage.join(uri, name) if name else uri for name in names)
     return DescriptorTables(uris, sum(_checked(found, width) for found in uris), model_id)
+
+
+def model_of(uri: str) -> str:
+    """The model of the first descriptor in the tables at ``uri``.
+
+    Raises:
+        ValueError: there is none, or the tables are damaged.
+    """
+    tables = open_tables(uri, model_id="")
+    for table in tables.uris:
+        with _opened(table) as file:
+            for batch in file.iter_batches(1, columns=[MODEL_COLUMN]):
+                return str(batch.column(0)[0].as_py())
+    raise ValueError(f"{uri} holds tables without a row; let `apdist extract` come to its end")
 
 
 def _checked(uri: str, width: int) -> int:

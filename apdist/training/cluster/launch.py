@@ -8,7 +8,7 @@ import shlex
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from apdist.config import Config, RayConfig
@@ -16,6 +16,7 @@ from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.failures import failure_reporter
+from apdist.training.cluster.own_ray import heard_here_only, session_folder, session_removed
 from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.room import (
@@ -96,7 +97,8 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
     if address != "local":
         refuse_if_unreachable(address)
     try:
-        with handlers_kept(), without_core_lines():
+        alone = heard_here_only() if address == "local" else nullcontext()
+        with handlers_kept(), without_core_lines(), alone:
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -128,12 +130,14 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
             "start one with `ray start --head`, use --ray.address local, or, where the cluster "
             "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
         ) from error
-    try:
-        with raylet_unheard():
-            refuse_if_too_small(config, resources_of_nodes())
-            yield
-    finally:
-        ray.shutdown()
+    session = session_folder() if address == "local" else None
+    with session_removed(session, ValueError, Interrupted):
+        try:
+            with raylet_unheard():
+                refuse_if_too_small(config, resources_of_nodes())
+                yield
+        finally:
+            ray.shutdown()
 
 
 @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated
 
 from apdist.config import RayConfig, TrackingConfig
 from apdist_verbs.doctor.finding import Check, Finding, examined
-from apdist_verbs.terminal.console import say, table
+from apdist_verbs.terminal.console import said_beside_output, say, table
 from apdist_verbs.terminal.fields import Argument, shown_default
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase
@@ -41,7 +42,8 @@ class Options:
 def main(argv: list[str]) -> int:
     """Parse and look."""
     options = parse(Options, argv, "apdist doctor")
-    found = look(options)
+    with said_beside_output() if options.json else nullcontext():
+        found = look(options)
     wrong = [finding for finding in found if finding.state == "wrong"]
     if options.json:
         sys.stdout.write(json.dumps([asdict(finding) for finding in found], indent=2) + "\n")

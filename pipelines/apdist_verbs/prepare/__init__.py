@@ -7,7 +7,7 @@ from typing import Any
 from apdist.config import Config, suggestion
 from apdist.data.preparing.published.description import PublishedSet
 from apdist.data.preparing.published.sets import SETS
-from apdist_verbs.start.presets import preset
+from apdist_verbs.presets import preset
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 

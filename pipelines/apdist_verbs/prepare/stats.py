@@ -14,7 +14,7 @@ from apdist.data.preparing.statistics import (
     images_per_epoch,
     split_statistics,
 )
-from apdist_verbs.start.presets import preset
+from apdist_verbs.presets import preset
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.progress import phase

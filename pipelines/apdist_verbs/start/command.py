@@ -4,9 +4,9 @@ import importlib
 
 from apdist.config import Config, suggestion
 from apdist_verbs import sweep
+from apdist_verbs.presets import preset
 from apdist_verbs.resume import run_and_options
 from apdist_verbs.start import start
-from apdist_verbs.start.presets import preset
 from apdist_verbs.terminal.options import check, parse
 
 
@@ -19,10 +19,10 @@ def check_command(command: list[str]) -> None:
     Raises:
         ValueError: the verb is none of apdist's, or an option is unknown, missing or wrong.
     """
-    from apdist_verbs.__main__ import VERBS
+    from apdist_verbs.__main__ import ROOMS, VERBS
 
     verb, *argv = command
-    known = [name for name in VERBS if name != "submit"]
+    known = [name for name in VERBS if name not in ROOMS]
     if verb not in known:
         hint = suggestion(verb, known) or f"; expected one of {', '.join(known)}"
         raise ValueError(f"unknown verb {verb!r} after --{hint}")

@@ -14,8 +14,8 @@ from apdist.data.text import decoded
 from apdist.training.run_folder.runs import CONFIG_NAME, RUN_NAME, SWEEP
 from apdist_verbs.prepare.folder import Choices
 from apdist_verbs.prepare.table import TableColumns
+from apdist_verbs.presets import PRESETS, preset
 from apdist_verbs.start.checks import refuse_useless
-from apdist_verbs.start.presets import PRESETS, preset
 from apdist_verbs.terminal import options
 from apdist_verbs.terminal.fields import Argument, positional
 

@@ -1,5 +1,8 @@
 """What a person sees: one console, lines, tables."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,6 +24,16 @@ def warn(text: str) -> None:
 def for_errors() -> Console:
     """Where errors are written: on a terminal beside the progress, which then makes room."""
     return console if console.is_terminal and errors.is_terminal else errors
+
+
+@contextmanager
+def said_beside_output() -> Iterator[None]:
+    """Inside, lines, tables and progress go to the error stream: the output is for a program."""
+    before, console.stderr = console.stderr, True
+    try:
+        yield
+    finally:
+        console.stderr = before
 
 
 def counted(number: int, one: str, many: str = "") -> str:

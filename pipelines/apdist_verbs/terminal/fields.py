@@ -6,6 +6,7 @@ A field becomes
     kind: Literal["auto", "exact"] = "auto"       --kind {auto,exact}
     freeze: tuple[str, ...] = ()                  --freeze STR ..., or --freeze= for none
     query: Annotated[Path, positional("QUERY")]   QUERY, required
+    where: Annotated[tuple[str, ...], repeated()] = ()  --where STR, as often as wanted
     training: TrainingConfig                      --training.steps INT and the others of it
 """
 
@@ -31,6 +32,8 @@ class Argument:
     """What the help says instead of the default."""
     short: str = ""
     """A second name, as ``-k``."""
+    is_repeated: bool = False
+    """One value each time, and all of them count: no value takes what follows it for another."""
 
 
 def positional(name: str) -> Argument:
@@ -41,6 +44,11 @@ def positional(name: str) -> Argument:
 def shown_default(text: str) -> Argument:
     """The default that the help names, where the value itself would say little."""
     return Argument(hint=f"default: {text}")
+
+
+def repeated(hint: str = "") -> Argument:
+    """An option of a tuple that is given once for each value."""
+    return Argument(is_repeated=True, hint=f"default: {hint}" if hint else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +68,15 @@ class Option:
     is_positional: bool
     hint: str
     short: str
+    is_repeated: bool
 
     @property
     def takes_many(self) -> bool:
-        """Whether it takes one value or more."""
+        """Whether it takes one value or more at once."""
+        return self._holds_many and not self.is_repeated
+
+    @property
+    def _holds_many(self) -> bool:
         return get_origin(self.kind) is tuple
 
     @property
@@ -79,7 +92,9 @@ class Option:
         """What it takes, in capitals or as a list of words: INT, {auto,exact}."""
         if self.kind is bool or self.is_positional:
             return ""
-        return f"{_values(get_args(self.kind)[0])} ..." if self.takes_many else _values(self.kind)
+        if not self._holds_many:
+            return _values(self.kind)
+        return f"{_values(get_args(self.kind)[0])}{' ...' if self.takes_many else ''}"
 
     def read(self, texts: list[str]) -> Any:
         """Its value.
@@ -87,7 +102,7 @@ class Option:
         Raises:
             ValueError: a text is none of its kind.
         """
-        if self.takes_many:
+        if self._holds_many:
             texts = [] if texts == [""] else texts  # as a shell has no other way to say none
             return tuple(_read(self.name, text, get_args(self.kind)[0]) for text in texts)
         return _read(self.name, texts[0], self.kind)
@@ -111,6 +126,7 @@ def options_of(kind: type, start: Any, *, prefix: str = "--") -> Iterator[Option
             is_positional=argument.is_positional,
             hint=argument.hint,
             short=argument.short,
+            is_repeated=argument.is_repeated,
         )
 
 

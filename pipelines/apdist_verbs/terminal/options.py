@@ -101,7 +101,9 @@ def _read(argv: list[str], options: list[Option]) -> Given:
         texts = [value] if equals else _values(left, option)
         if not texts:
             raise ValueError(f"{name} needs a value")
-        given[option.path] = option.read(texts)
+        before = given.get(option.path, ()) if option.is_repeated else None
+        value = option.read(texts)
+        given[option.path] = value if before is None else (*before, *value)
     return given | _positional(unnamed, options)
 
 

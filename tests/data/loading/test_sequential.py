@@ -9,7 +9,7 @@ import pytest
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.images import Fit, ImageError, evaluation_image
 from apdist.data.loading.reader import ReadRequest
-from apdist.data.loading.sequential import _ByShape, _image_member, evaluation_batches, shard_names
+from apdist.data.loading.sequential import ByShape, _image_member, evaluation_batches, shard_names
 from tests.pictures import SIDE, encoded, picture, write_small_set
 
 
@@ -29,7 +29,7 @@ def test_evaluation_sees_every_image_of_the_split_once(shards: Path) -> None:
 
 
 def test_images_of_many_shapes_wait_in_bounded_number_and_all_come_once() -> None:
-    waiting, random = _ByShape(batch_size=4), np.random.default_rng(0)
+    waiting, random = ByShape(batch_size=4), np.random.default_rng(0)
     shapes = random.integers(1, 9, 200).tolist()
     seen: list[int] = []
     for row, width in enumerate(shapes):

@@ -4,11 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from apdist.config import AugmentConfig
-from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.loading.decoding import Task, decode_into
 from apdist.data.loading.reader import ImageReader, read_images
 from apdist.data.loading.stream import request_cuts
@@ -27,16 +28,25 @@ def test_batches_do_not_depend_on_threads_or_read_ahead(shards: Path) -> None:
         assert torch.equal(a.labels, b.labels)
 
 
-def test_threads_and_processes_make_the_images_of_the_chosen_decoder(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """JPEGs large enough to be decoded at a part of their size."""
+
     def photograph(content: tuple[int, int]) -> Encoded:
         image = picture(*content, side=3 * SIDE)
         return Encoded(encoded(image, "JPEG", quality=95), "jpg", *image.size)
 
-    catalogue = write_shards(
-        items(), photograph, str(tmp_path), shard_bytes=50_000, on_refused=refuse
-    ).select("train")
+    root = str(tmp_path_factory.mktemp("photographs"))
+    return write_shards(items(), photograph, root, shard_bytes=50_000, on_refused=refuse).select(
+        "train"
+    )
+
+
+def test_threads_and_processes_make_the_images_of_the_chosen_decoder(
+    photographs: Catalogue,
+) -> None:
     here, there, slow = (
-        torch.cat([batch.images for batch in all_batches(stream_of(catalogue, **options))]).int()
+        torch.cat([batch.images for batch in all_batches(stream_of(photographs, **options))]).int()
         for options in (
             {"decoder": "simplejpeg", "loader_processes": 0},
             {"decoder": "auto", "loader_processes": 1, "loader_threads": 2},
@@ -45,6 +55,29 @@ def test_threads_and_processes_make_the_images_of_the_chosen_decoder(tmp_path: P
     )
     assert torch.equal(here, there)
     assert 0.1 < (here - slow).abs().float().mean() < 1.5
+
+
+@pytest.mark.parametrize("decoder", ["simplejpeg", "pillow"])
+def test_what_takes_the_place_of_a_damaged_image_is_made_by_the_chosen_decoder(
+    photographs: Catalogue, decoder: str
+) -> None:
+    row = int(stream_of(photographs).plan.rows(0)[0])
+    crc = photographs.table["crc32"].to_numpy().copy()
+    crc[row] ^= 1
+    column = photographs.table.schema.get_field_index("crc32")
+    table = photographs.table.set_column(column, "crc32", pa.array(crc, type=pa.uint32()))
+    damaged = dataclasses.replace(photographs, columns=table)
+    sound = all_batches(stream_of(photographs, decoder=decoder))
+    found = all_batches(stream_of(damaged, decoder=decoder, on_corrupt="replace"))[0]
+    others = np.flatnonzero(photographs.labels == photographs.labels[row])
+    other = int(np.roll(others, -1 - int(np.searchsorted(others, row)))[0])
+    # The same picture with the same crop comes up in its own turn, in the same epoch.
+    for batch, step in zip(sound, range(len(sound)), strict=True):
+        rows = stream_of(photographs).plan.rows(step).tolist()
+        if stream_of(photographs).plan.epoch_of(step)[0] == 0 and other in rows:
+            assert torch.equal(found.images[0], batch.images[rows.index(other)])
+            return
+    pytest.fail("the epoch has not come to that picture")
 
 
 def test_two_workers_together_have_the_batch_of_one(shards: Path) -> None:

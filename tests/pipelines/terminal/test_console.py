@@ -2,7 +2,7 @@
 
 import pytest
 
-from apdist_verbs.terminal.console import counted, say, table, warn
+from apdist_verbs.terminal.console import counted, said_beside_output, say, table, warn
 
 
 def test_square_brackets_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,3 +19,12 @@ def test_one_and_many_have_their_words() -> None:
     assert [counted(n, "class", "classes") for n in (0, 1, 2)] == [
         *("0 classes", "1 class", "2 classes")
     ]
+
+
+def test_beside_output_for_a_program_lines_go_to_the_error_stream(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with said_beside_output():
+        say("one")
+    say("two")
+    assert capsys.readouterr() == ("two\n", "one\n")

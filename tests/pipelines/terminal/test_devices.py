@@ -59,8 +59,9 @@ def use_index(run: Run, folder: Path) -> None:
 
 
 def use_search(run: Run, folder: Path) -> None:
-    (folder / "query.png").write_bytes(encoded(picture(8, 2), "PNG"))
-    search.search(run, search.Options(query=folder / "query.png"))
+    query = str(folder / "query.png")
+    Path(query).write_bytes(encoded(picture(8, 2), "PNG"))
+    search.search(run, [query], search.Options(query=(query,)))
 
 
 def use_report(run: Run, _: Path) -> None:

@@ -102,3 +102,13 @@ def test_a_short_name_is_as_good_as_the_long_one() -> None:
 def test_a_number_over_64_bits_is_refused_with_its_option() -> None:
     with pytest.raises(ValueError, match=r"--k must fit 64 bits"):
         parse(Example, ["--k", str(1 << 63)], "example")
+
+
+def test_an_option_that_is_repeated_takes_one_value_each_time() -> None:
+    from apdist_verbs.search import Options
+
+    argv = ["--where", "a=1", "x.jpg", "--where=b=2", "y.jpg", "--key", "-3"]
+    options = parse(Options, argv, "search")
+    assert options.where == ("a=1", "b=2")
+    assert options.query == ("x.jpg", "y.jpg")
+    assert options.key == ("-3",)

@@ -1,0 +1,1 @@
+"""Pictures to what an index holds that looks like them."""

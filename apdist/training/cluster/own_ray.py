@@ -1,0 +1,70 @@
+"""A Ray that is started for one training: heard on this machine only, and gone without a trace."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_TRIES = 3
+
+
+@contextmanager
+def heard_here_only() -> Iterator[None]:
+    """A Ray that the block starts listens on the loopback addresses.
+
+    It has no token of its own and runs what it is sent, so nobody else on the network may reach it.
+    ``_node_ip_address`` does not do it: Ray takes a loopback address there for a mistake.
+    """
+    from ray._private import ray_constants
+
+    # Its own switch, for systems that ask before a program listens to others.
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def session_folder() -> Path | None:
+    """Where the Ray that runs keeps logs and sockets; None where it does not say."""
+    from ray._private import worker
+
+    node = worker._global_node
+    return None if node is None else Path(node.get_session_dir_path())
+
+
+@contextmanager
+def session_removed(folder: Path | None, *users: type[Exception]) -> Iterator[None]:
+    """Remove what a Ray leaves that has ended with the block, some megabytes each time.
+
+    Where an error ends the block that is none of the ``users``, its logs stay and their place is
+    told.
+    """
+    try:
+        yield
+    except Exception as error:
+        if folder is not None and not isinstance(error, users):
+            logger.warning("Ray's own logs are in %s", folder / "logs")
+            folder = None
+        raise
+    finally:
+        if folder is not None:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    for _ in range(_TRIES):  # a process that ends may write a last line meanwhile
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+    latest = folder.parent / "session_latest"
+    with suppress(OSError):
+        if os.readlink(latest) == str(folder):
+            latest.unlink()

@@ -1,0 +1,1 @@
+"""What `apdist search` does with the results."""

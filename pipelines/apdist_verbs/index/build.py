@@ -1,0 +1,81 @@
+"""Build an index: what `apdist index` does by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from apdist.data import storage
+from apdist.training.run_folder.runs import Run
+from apdist_verbs.index.sources import OF_THE_RUN, Images, find_source, followed_by
+from apdist_verbs.making import PLAIN, SHARED, Making, noted
+from apdist_verbs.terminal.console import counted, say
+from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.next_step import near, say_next
+from apdist_verbs.terminal.progress import phase
+
+Kind = Literal["auto", "exact", "flat", "ivf", "hnsw", "ivf_pq"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Describe images and build an index to search them."""
+
+    run: Annotated[str, shown_default("the newest under runs/")] = ""
+    """Folder of the run whose model describes."""
+    kind: Kind = "auto"
+    """exact needs no faiss; flat is exact too; ivf, hnsw and ivf_pq trade recall for speed."""
+    out: Annotated[str, shown_default("`index` in the run's folder")] = ""
+    """Folder or s3:// prefix for the index."""
+    overwrite: bool = False
+    """Take the place of an index that lies there; who is reading that one goes on with it."""
+    source: Annotated[Images, SHARED] = OF_THE_RUN
+    making: Annotated[Making, SHARED] = PLAIN
+
+
+def build(options: Options) -> int:
+    """Build an index and say how to search it."""
+    with phase("loading"):
+        from apdist_verbs.described import find_run, split_name
+
+    is_alone = bool(options.source.table and options.out and not options.run)
+    run = None if is_alone else find_run(options.run)
+    out = make_index(run, options)
+    source = options.source
+    if run is not None and not (source.split or source.images or source.table):
+        say(f"it holds the split {split_name(run)!r}; all images: --split all --overwrite")
+    own = ["--index", near(out)] if options.out else []
+    of_run = ["--run", near(run.uri)] if run is not None else []
+    say_next("search", "search", "PICTURE.jpg", *of_run, *own)
+    return 0
+
+
+def make_index(run: Run | None, options: Options) -> str:
+    """Build and save an index; returns its folder."""
+    from apdist.retrieval.faiss_index import refuse_kind
+    from apdist.retrieval.index import fill
+    from apdist.retrieval.stored.folder import claimed
+
+    out = storage.absolute(options.out or storage.join(run.uri if run else "", "index"))
+    source = find_source(options.source, run, options.making, out)
+    refuse_kind(options.kind, len(source))
+    with (
+        claimed(out, "overwrite" if options.overwrite else "new") as generation,
+        followed_by(source.all_parts(), "building the index") as parts,
+    ):
+        settings = fill(
+            generation,
+            parts,
+            kind=options.kind,
+            model_id=source.model_id,
+            about={"making": noted(source.making), "run": run.uri if run else ""},
+        )
+    say(f"{out}: {described_index(settings)}")
+    return out
+
+
+def described_index(settings: dict[str, Any]) -> str:
+    """An index in a few words."""
+    recall, images = settings["recall_at_10"], counted(settings["count"], "image")
+    words = f"{settings['kind']} index of {images}, {settings['dim']}-d"
+    return words if recall is None else f"{words}, recall@10 against exact search {recall:.3f}"

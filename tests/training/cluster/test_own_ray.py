@@ -1,0 +1,58 @@
+"""What a Ray of one's own leaves, and what of it is told; that it listens here: test_cluster."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from ray._private import ray_constants
+
+from apdist.training.cluster.own_ray import heard_here_only, session_folder, session_removed
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Path:
+    folder = tmp_path / "session_1"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "raylet.out").write_text("a line")
+    (tmp_path / "session_latest").symlink_to(folder)
+    (tmp_path / "session_of_another").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("ending", [None, KeyboardInterrupt(), ValueError("bad input")])
+def test_nothing_is_left_of_a_session(session: Path, ending: BaseException | None) -> None:
+    if ending is None:
+        with session_removed(session):
+            assert session.exists()
+    else:
+        with pytest.raises(type(ending)), session_removed(session, ValueError):
+            raise ending
+    assert [path.name for path in session.parent.iterdir()] == ["session_of_another"]
+
+
+def test_after_a_failure_its_logs_stay_and_their_place_is_told(
+    session: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(RuntimeError),
+        session_removed(session),
+    ):
+        raise RuntimeError("a worker died")
+    assert (session / "logs" / "raylet.out").exists()
+    assert f"Ray's own logs are in {session / 'logs'}" in caplog.text
+
+
+def test_of_a_cluster_of_others_nothing_is_removed() -> None:
+    assert session_folder() is None
+    with session_removed(None):
+        pass
+
+
+def test_the_switch_is_back_after_the_start() -> None:
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with heard_here_only():
+        assert not ray_constants.ENABLE_RAY_CLUSTER
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
