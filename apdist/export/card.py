@@ -17,13 +17,20 @@ _UNSET = (
     "No licence was said when this was exported (`--license`): nobody may assume one. Those of the "
     "weights that the training started from, and of its images, may bind as well."
 )
-USE = """\
+_DRAFT = """\
+scale = {side} / min(picture.size)  # of a large JPEG a fraction is decoded, as the run does it
+picture.draft("RGB", tuple(math.ceil(length * scale) for length in picture.size))
+"""
+_USE = """\
 ```python
+import math
+
 import numpy as np, onnxruntime
 from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("model.onnx")
-picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB"){resized}
+picture = Image.open("picture.jpg")
+{draft}picture = ImageOps.exif_transpose(picture).convert("RGB"){resized}
 pixels = np.asarray(picture)[None]
 (descriptors,) = session.run(["descriptors"], {{"pixels": pixels}})  # (1, {dim})
 ```"""
@@ -39,6 +46,8 @@ class Said:
     """As the hub names it; empty: said to be unset."""
     counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Images and classes of splits, as far as they are known."""
+    num_shared: int = 0
+    """Classes that were trained on, of those that are measured."""
 
 
 def card(run: Run, export: Export, parity: Parity, said: Said) -> str:
@@ -55,10 +64,11 @@ def card(run: Run, export: Export, parity: Parity, said: Said) -> str:
         f"# {plain(said.name)}",
         _what(export),
         "## Use\n\n" + _use(export),
-        "## Data\n\n" + _data(run, said.counts),
+        "## Data\n\n" + _data(run, said),
         "## Recipe\n\n" + _recipe(run),
         "## Figures\n\n" + _figures(run, export),
-        "## Agreement with the run\n\n" + f"{str(parity).capitalize()}.",
+        "## Agreement with the run\n\n" + f"{str(parity).capitalize()}. Of files: decoded at "
+        "full size; with the lines on large JPEGs above they are the same pixels.",
         "## Limits\n\n" + _limits(export),
         "## Licence\n\n" + (f"`{said.license}`" if said.license else _UNSET),
     ]
@@ -95,12 +105,14 @@ def _what(export: Export) -> str:
 
 
 def _use(export: Export) -> str:
-    resized, taken = "", "of any height and width, one size a batch"
+    draft, resized, taken = _DRAFT, "", "of any height and width, one size a batch"
     if export.shape:
         height, width = export.shape
-        taken, resized = f"of {width} x {height} pixels", f".resize(({width}, {height}))"
+        taken = f"of {width} x {height} pixels"
+        draft, resized = "", f".resize(({width}, {height}))"
     pixels = f"`pixels` (n, height, width, 3) uint8, red green blue, upright, {taken}"
-    code = USE.format(dim=export.dim, resized=resized)
+    draft = draft.format(side=export.fit.side)
+    code = _USE.format(dim=export.dim, draft=draft, resized=resized)
     return (
         f"{code}\n\nIt takes {pixels}, and gives `descriptors` (n, {export.dim}) float32. In "
         'apdist: `apdist.model.load_model("FOLDER")`, with the folder of these files; a training '
@@ -108,19 +120,20 @@ def _use(export: Export) -> str:
     )
 
 
-def _data(run: Run, counts: Mapping[str, tuple[int, int]]) -> str:
+def _data(run: Run, said: Said) -> str:
     data = run.config.data
     # The name alone: where a person keeps images is nobody's business.
     name = data.shards.rstrip("/").rpartition("/")[2]
     lines = [f"- Images: {plain(name)}", f"- Trained on the split {plain(data.train_split)!r}"]
     if data.eval_split:
-        lines.append(
-            f"- Measured on the split {plain(data.eval_split)!r}, whose classes should be unseen"
-        )
+        lines.append(f"- Measured on the split {plain(data.eval_split)!r}")
     lines += [
         f"- Split {plain(split)!r}: {images:,} images of {classes:,} classes"
-        for split, (images, classes) in counts.items()
+        for split, (images, classes) in said.counts.items()
     ]
+    if data.eval_split in said.counts:
+        seen = f"{said.num_shared:,} of its classes were" if said.num_shared else "no class was"
+        lines.append(f"- Of the split {plain(data.eval_split)!r} {seen} trained on")
     if data.exclude:
         lines.append("- A list of images was left out of the training")
     return "\n".join(lines)

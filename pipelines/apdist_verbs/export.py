@@ -19,6 +19,7 @@ from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
+    from apdist.export.card import Said
     from apdist.export.contents import Export
     from apdist.export.parity import Exported, Parity
     from apdist.model.pretrained import TrainedModel
@@ -127,14 +128,9 @@ def write(run: Run, model: TrainedModel, options: Options, folder: Path) -> tupl
     with phase("comparing with the run"):
         parity = parity_of(exported, whole, files, which, options.shape)
     if options.to == "hub":
-        from apdist.export.card import Said
         from apdist.export.hub_folder import write_hub_files
 
-        said = Said(
-            name=options.name or run.name,
-            license=options.license,
-            counts=counts_of_splits(run, options),
-        )
+        said = said_of(run, options)
         write_hub_files(run, export, parity, folder, said, recipe.whitening)
     elif options.to != "mlflow":
         (folder / DESCRIPTION).write_text(json.dumps(export.facts(parity), indent=2) + "\n")
@@ -193,18 +189,22 @@ def images_to_compare(run: Run, options: Options, side: int) -> tuple[list[bytes
     return drawn_images(min(options.images, 16), side), "drawn pictures"
 
 
-def counts_of_splits(run: Run, options: Options) -> dict[str, tuple[int, int]]:
-    """Images and classes that were trained on and measured; empty where they cannot be read."""
+def said_of(run: Run, options: Options) -> Said:
+    """What the card says beside the run's files; no counts where the data cannot be read."""
     from apdist.data.storage import StorageError
+    from apdist.export.card import Said
     from apdist_verbs.described import shards_of, split_of
 
-    data = run.config.data
-    counts = {}
+    data, name = run.config.data, options.name or run.name
+    splits = list(filter(None, (data.train_split, data.eval_split)))
     try:
         shards = shards_of(run, options.shards)
-        for split in dict.fromkeys(filter(None, (data.train_split, data.eval_split))):
-            found = split_of(run.config, shards, split)
-            counts[split] = len(found), len(set(found.labels.tolist()))
-    except (ValueError, StorageError, OSError):
-        return {}  # told already where images were looked for
-    return counts
+        labels = [split_of(run.config, shards, split).labels.tolist() for split in splits]
+    except (ValueError, StorageError, OSError):  # told already where images were looked for
+        return Said(name=name, license=options.license)
+    return Said(
+        name=name,
+        license=options.license,
+        counts={s: (len(own), len({*own})) for s, own in zip(splits, labels, strict=True)},
+        num_shared=len({*labels[0]} & {*labels[-1]}),
+    )

@@ -36,8 +36,9 @@ def test_figures_stand_with_what_they_count_and_what_was_before(
         seconds=1.0,
     )
     run.history = [evaluated(0, 0.125), *run.history, evaluated(240, 0.75), measured]
-    counts = {"train": (1234, 56)}
-    text = card(run, export_of(model), PARITY, Said(name="Mine", license="mit", counts=counts))
+    counts = {"train": (1234, 56), "test": (12, 3)}
+    said = Said(name="Mine", license="mit", counts=counts, num_shared=2)
+    text = card(run, export_of(model), PARITY, said)
     for expected in (
         "license: mit",
         "# Mine",
@@ -45,6 +46,7 @@ def test_figures_stand_with_what_they_count_and_what_was_before(
         "12 images, each a query",
         "| other | labelled | 7 | mAP | 0.2500 |",
         "1,234 images of 56 classes",
+        "Of the split 'test' 2 of its classes were trained on",
         "0.999910 of files, on 3 drawn pictures",
         f"Model id `{model.model_id}`",
         "| started from | random weights |",
@@ -63,6 +65,7 @@ def test_what_is_not_known_is_said(run: Run, model: TrainedModel) -> None:
     assert "license:" not in text
     assert "Nothing was measured in this run" in text
     assert 'convert("RGB").resize((64, 48))' in text
+    assert "draft" not in text
     run.history = [evaluated(0, 0.1), *run.history]
     text = card(run, export, PARITY, Said(name="it"))
     assert "without the options of this export" in text

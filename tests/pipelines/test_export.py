@@ -11,10 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from apdist.data.images import evaluation_image
 from apdist.model.kept_whitenings import keep_whitening
 from apdist.model.whitening import Whitening
 from apdist.training.events import Ended
 from apdist_verbs.__main__ import main
+from apdist_verbs.described import trained_model
+from apdist_verbs.making import Making
 from tests.export.conftest import made_run
 from tests.export.test_onnx_file import needs_onnx
 from tests.pictures import picture, write_small_set
@@ -82,14 +85,20 @@ def test_a_folder_for_the_hub_runs_as_its_card_says(
     assert "on 5 images of the split 'test'" in capsys.readouterr().out
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "24 images of 4 classes" in card
+    assert "Of the split 'test' no class was trained on" in card
     code = re.search(r"```python\n(.*?)```", card, re.S)
     assert code
-    picture(0, 0, 40).save(out / "picture.jpg")
+    picture(0, 0, 300).save(out / "picture.jpg")
     monkeypatch.chdir(out)
     names: dict[str, np.ndarray] = {}
     exec(code[1], names)
     assert names["descriptors"].shape == (1, 5)
-    assert np.linalg.norm(names["descriptors"]) == pytest.approx(1, abs=1e-5)
+    making = Making(scales=(1.0, 0.7071), whiten="own")
+    expected = trained_model(run, making)
+    seen = evaluation_image((out / "picture.jpg").read_bytes(), expected.fit)
+    with torch.no_grad():
+        found = expected.network(torch.from_numpy(seen)[None]).numpy()
+    np.testing.assert_allclose(names["descriptors"], found, atol=1e-4)
     assert main(["export", run.uri, *words]) == 2  # it is there by now
 
 

@@ -30,8 +30,8 @@ from tests.pipelines.measure.scenes import untrained_run
 from tests.places import ROOT
 
 MAKING = Making(size=20, scales=(1.0, 0.5), scale_power=2.0, whiten="own")
-HANDED_OVER = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "handover.md").read_text(), re.M)
-"""Columns, as the manual has them."""
+HANDED_OVER = re.findall(r"^\| (`.+?`) \|", (ROOT / "docs" / "handover.md").read_text(), re.M)
+"""Columns, as the manual has them: one or more in a line."""
 WORDS = ["--size", "20", "--scales", "1", "0.5", "--scale-power", "2", "--whiten", "own"]
 
 
@@ -84,7 +84,7 @@ def tables(place: Place) -> str:
 def test_tables_say_what_a_database_has_to_know(place: Place, tables: str) -> None:
     for file in Path(tables).glob("*.parquet"):
         found = pq.read_table(file)
-        assert found.column_names == HANDED_OVER
+        assert set(found.column_names) == set(re.findall(r"\w+", " ".join(HANDED_OVER)))
         assert found.schema.metadata[b"apdist.metric"] == b"cosine"
         assert found.schema.metadata[b"apdist.dim"] == b"5"
         assert found.schema.metadata[b"apdist.model"].decode() == found["model"][0].as_py()
