@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
         say(f"agreement: {parity}")
         if options.push:
             with phase("uploading"):
-                address = push(Path(folder), options.push)
+                address = push(path or Path(folder), options.push)
             say(f"{address}: look at it, then make it public there if it is to be")
     return 0
 
