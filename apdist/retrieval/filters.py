@@ -107,8 +107,13 @@ def _listed(text: str) -> tuple[str, ...]:
             values = json.loads(text)
             if isinstance(values, list):
                 return tuple(v if isinstance(v, str) else json.dumps(v) for v in values)
-        except ValueError:
-            pass  # a value that begins with a bracket
+        except ValueError as error:
+            if re.match(r'\[\s*"', text):
+                raise ValueError(
+                    f"`in` got {text!r}, which is no list in JSON ({error}); expected "
+                    '["a,b","c"], or values between commas'
+                ) from error
+            # else a value that begins with a bracket
     values = tuple(value.strip() for value in text.split(","))
     if values == ("",):
         raise ValueError(f"`in` needs a value or more; expected {_FORMS}")

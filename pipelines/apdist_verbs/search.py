@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
             from apdist_verbs.described import find_run, trained_model
 
         its_run = options.run or (
-            run_of(storage.absolute(options.index[0])) if options.index else ""
+            run_of(*map(storage.absolute, options.index)) if options.index else ""
         )
         run = find_run(its_run)
         trained_model(run)

@@ -111,6 +111,7 @@ def test_a_filter_is_shown_as_it_can_be_typed_again() -> None:
         ("=3", "'=3' is no condition"),
         ("", "'' is no condition"),
         ("label in ", "`in` needs a value or more"),
+        ('class in ["cat","dog"', r"""`in` got '\["cat","dog"', which is no list in JSON"""),
         ("lable=3", "no column 'lable'; did you mean 'label'\\?; it has label, label_name"),
         ("label=cat", "the column 'label' holds whole numbers, got 'cat' in 'label=cat'"),
         ("label in 1,b", "holds whole numbers, got 'b'"),

@@ -167,17 +167,37 @@ def _checked(uri: str, width: int) -> int:
                 f"{', '.join(schema.names[:6]) or 'none'}; write it with apdist extract"
             )
         kind = schema.field(DESCRIPTOR_COLUMN).type
-        if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
+        is_list = pa.types.is_fixed_size_list(kind) or _has_any_lengths(kind)
+        if not is_list or not pa.types.is_floating(kind.value_type):
             raise ValueError(
-                f"{uri}: descriptors must be lists of floats of one fixed size, found {kind}; "
-                "write them with apdist extract"
+                f"{uri}: descriptors must be lists of floats of one size, found {kind}; write them "
+                "with apdist extract"
             )
-        if width and kind.list_size != width:
+        found = _width(uri, file)
+        if width and found and found != width:
             raise ValueError(
-                f"{uri} holds descriptors of {kind.list_size} dimensions, the run's model gives "
-                f"{width}; describe them with the run's model: apdist extract"
+                f"{uri} holds descriptors of {found} dimensions, the run's model gives {width}; "
+                "describe them with the run's model: apdist extract"
             )
         return int(file.metadata.num_rows)
+
+
+def _has_any_lengths(kind: pa.DataType) -> bool:
+    """Whether lists need not be of one length: pandas writes descriptors so."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _width(uri: str, file: pq.ParquetFile) -> int:
+    """Size d of the first descriptor of a file; 0: there is none, and the kind does not tell."""
+    kind = file.schema_arrow.field(DESCRIPTOR_COLUMN).type
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size)
+    try:
+        for batch in file.iter_batches(1, columns=[DESCRIPTOR_COLUMN], use_threads=False):
+            return int(_rows(uri, batch.column(0)).shape[1])
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(uri) from error
+    return 0
 
 
 def _opened(uri: str) -> pq.ParquetFile:
@@ -196,9 +216,17 @@ def _damaged(uri: str) -> ValueError:
     )
 
 
-def _rows(uri: str, column: pa.FixedSizeListArray) -> NDArray[np.float32]:
-    values = column.flatten()
-    if values.null_count:
+def _rows(uri: str, column: pa.Array) -> NDArray[np.float32]:
+    """(c, d) float32 of a column of c lists."""
+    values = column.flatten()  # passes over lists that are missing
+    if column.null_count or values.null_count:
         raise ValueError(f"{uri}: a number is missing; remove it and run apdist extract again")
+    if _has_any_lengths(column.type):
+        lengths = column.value_lengths().unique().to_pylist()
+        if len(lengths) > 1:
+            raise ValueError(
+                f"{uri} holds descriptors of {lengths[0]} and of {lengths[1]} numbers; expected "
+                "one size: write them with apdist extract"
+            )
     numbers: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype("f4", copy=False)
-    return numbers.reshape(len(column), column.type.list_size)
+    return numbers.reshape(len(column), len(values) // max(len(column), 1))

@@ -41,7 +41,7 @@ def open_index(
         raise ValueError("expected the folder of a run or of an index, got none")
     folders = {os.fspath(one): _index_at(storage.absolute(os.fspath(one))) for one in places}
     first = next(iter(folders.values()))
-    its_run = storage.absolute(os.fspath(run)) if run else run_of(first)
+    its_run = storage.absolute(os.fspath(run)) if run else run_of(*folders.values())
     loaded = {name: load_index(folder, model_id=None) for name, folder in folders.items()}
     index = SeveralIndexes(loaded) if len(loaded) > 1 else next(iter(loaded.values()))
     model = model_of(index, its_run)
@@ -50,20 +50,22 @@ def open_index(
     return OpenIndex(index, model)
 
 
-def run_of(index: str) -> str:
-    """The run whose model described the images of an index: it lies in it, or notes it.
+def run_of(*indexes: str) -> str:
+    """The run whose model described the images of indexes: one lies in it, or notes it.
 
     Raises:
-        ValueError: there is no index, or no such run any more.
+        ValueError: there is no such index, or no such run any more.
     """
-    above, noted = index.rpartition("/")[0], str(read_settings(index).get("run", ""))
-    for run in (above, noted):
-        if run and _holds(run, DESCRIPTION_NAME):
-            return run
-    gone = f"the run that it notes, {noted}, is gone" if noted else "notes none"
+    said: list[str] = []
+    for index in indexes:
+        above, noted = index.rpartition("/")[0], str(read_settings(index).get("run", ""))
+        for run in (above, noted):
+            if run and _holds(run, DESCRIPTION_NAME):
+                return run
+        said.append(f"the run that it notes, {noted}, is gone" if noted else "notes none")
     raise ValueError(
-        f"{index} lies in no run, and {gone}; name the one that describes: --run RUN (run= in "
-        "Python)"
+        f"{indexes[0]} lies in no run, and {said[0]}; name the one that describes: --run RUN (run= "
+        "in Python)"
     )
 
 

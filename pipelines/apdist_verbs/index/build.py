@@ -44,10 +44,22 @@ def build(options: Options) -> int:
     source = options.source
     if run is not None and not (source.split or source.images or source.table):
         say(f"it holds the split {split_name(run)!r}; all images: --split all --overwrite")
-    own = ["--index", near(out)] if options.out else []
-    of_run = ["--run", near(run.uri)] if run is not None else []
-    say_next("search", "search", "PICTURE.jpg", *of_run, *own)
+    say_search(run, out if options.out else "")
     return 0
+
+
+def say_search(run: Run | None, index: str) -> None:
+    """Say how to search the index at ``index``; empty: that of the run."""
+    from apdist.retrieval.querying.opening import run_of
+
+    of_run = ["--run", near(run.uri)] if run is not None else []
+    if run is None:
+        try:
+            run_of(index)
+        except ValueError:
+            of_run = ["--run", "RUN"]  # of tables: nothing but their model is known
+    own = ["--index", near(index)] if index else []
+    say_next("search", "search", "PICTURE.jpg", *of_run, *own)
 
 
 def make_index(run: Run | None, options: Options) -> str:

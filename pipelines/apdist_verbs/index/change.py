@@ -12,12 +12,11 @@ import numpy as np
 from apdist.config import suggestion
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
-from apdist_verbs.index.build import described_index
+from apdist_verbs.index.build import described_index, say_search
 from apdist_verbs.index.sources import OF_THE_RUN, Images, Source, find_source, followed_by
 from apdist_verbs.making import PLAIN, SHARED, as_noted, noted
 from apdist_verbs.terminal.console import counted, say, table, warn
 from apdist_verbs.terminal.fields import positional, shown_default
-from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def index_add(options: AddTo) -> int:
     with followed_by(source.parts(~is_there), "adding") as parts:
         changed = add_to_index(folder, parts, model_id=source.model_id)
     _tell(folder, changed)
-    _say_search(run, options)
+    say_search(run, storage.absolute(options.index) if options.index else "")
     return 0
 
 
@@ -106,7 +105,7 @@ def index_update(options: Update) -> int:
     with followed_by(source.all_parts(), "updating") as parts:
         changed = update_index(folder, parts, model_id=source.model_id)
     _tell(folder, changed)
-    _say_search(run, options)
+    say_search(run, storage.absolute(options.index) if options.index else "")
     return 0
 
 
@@ -239,12 +238,6 @@ def _tell(folder: str, changed: Changed) -> None:
         if number
     ]
     say(f"{folder}: {', '.join(done)}; now an {described_index(changed.settings)}")
-
-
-def _say_search(run: Run | None, options: Place) -> None:
-    words = ["--run", near(run.uri)] if run is not None else []
-    own = ["--index", near(storage.absolute(options.index))] if options.index else []
-    say_next("search", "search", "PICTURE.jpg", *words, *own)
 
 
 def _kind(kind: Any) -> str:

@@ -71,7 +71,8 @@ def test_damaged_pictures_are_left_out_and_named_or_an_error(place: Place) -> No
 
 def test_descriptors_in_tables_are_taken_as_they_are(place: Place) -> None:
     tables = str(place.root / "tables")
-    place("--table", tables, "--out", "all")
+    said = place("--table", tables, "--out", "all")
+    assert "apdist search PICTURE.jpg --run RUN --index all" in said  # nothing there tells the run
     assert len(place.load("all")) == 18
     for folder in ("test", "file"):
         source = tables if folder == "test" else str(next(Path(tables).glob("test-*.parquet")))

@@ -43,12 +43,37 @@ def test_tables_of_another_size_or_kind_are_refused_when_opened(tmp_path: Path) 
     pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="has no column 'descriptor', is no table of apdist ext"):
         open_tables(str(tmp_path), width=5, model_id="m1")
-    pq.write_table(pa.table({"descriptor": [[1.0]], "model": ["m1"]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="lists of floats of one fixed size, found list"):
+    pq.write_table(pa.table({"descriptor": [["1"]], "model": ["m1"]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="lists of floats of one size, found list<"):
         open_tables(str(tmp_path), width=5, model_id="m1")
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"a.parquet is no Parquet file or is damaged"):
         open_tables(str(tmp_path), width=5, model_id="m1")
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.large_list(pa.float64())])
+def test_lists_of_any_length_are_read_as_pandas_writes_them(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    rows = np.random.default_rng(0).standard_normal((5000, 3)).astype("f4")
+
+    def write_lists(found: list[list[float] | None]) -> str:
+        models = ["m1"] * len(found)
+        table = pa.table({"descriptor": pa.array(found, kind), "model": models})
+        pq.write_table(table, tmp_path / "a.parquet")
+        return str(tmp_path)
+
+    where = write_lists(rows.tolist())
+    parts = list(open_tables(where, width=3, model_id="m1").parts())
+    assert (np.concatenate(parts) == rows).all()
+    with pytest.raises(ValueError, match="descriptors of 3 dimensions, the run's model gives 5"):
+        open_tables(where, width=5, model_id="m1")
+    where = write_lists([[1.0, 2.0], [3.0]])
+    with pytest.raises(ValueError, match="descriptors of 2 and of 1 numbers; expected one size"):
+        list(open_tables(where, model_id="m1").parts())
+    where = write_lists([[1.0, 2.0], None])
+    with pytest.raises(ValueError, match="a number is missing"):
+        list(open_tables(where, model_id="m1").parts())
 
 
 def test_descriptors_of_another_model_or_with_gaps_are_refused(tmp_path: Path) -> None:

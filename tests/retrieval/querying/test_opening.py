@@ -92,6 +92,8 @@ def test_what_does_not_fit_is_refused_in_a_line(indexed: Indexed, tmp_path: Path
     apart = shutil.copytree(f"{indexed.run}/index", tmp_path / "apart")
     with pytest.raises(ValueError, match="apart lies in no run, and notes none; name the one"):
         open_index(apart)
+    both = open_index([apart, f"{indexed.run}/index"], device="cpu")  # the second tells of one
+    assert both.model.model_id == load_index(apart, model_id=None).settings["model_id"]
     with pytest.raises(ValueError, match="is no index and no run that has come to its end"):
         open_index(tmp_path)
     with pytest.raises(ValueError, match="got none"):
