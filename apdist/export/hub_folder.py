@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -28,7 +29,7 @@ def refuse_words(license: str, repo: str) -> None:  # noqa: A002
     """Return where the hub could take both, or they are empty.
 
     Raises:
-        ValueError: it could not.
+        ValueError: it could not, or its client is missing.
     """
     if license and not _LICENSE.fullmatch(license):
         raise ValueError(
@@ -37,6 +38,10 @@ def refuse_words(license: str, repo: str) -> None:  # noqa: A002
         )
     if repo and not _REPO.fullmatch(repo):
         raise ValueError(f"--push: expected OWNER/NAME, as my-team/groceries; got {repo!r}")
+    if repo and importlib.util.find_spec("huggingface_hub") is None:
+        raise ValueError(
+            "--push needs huggingface_hub, not installed here: pip install 'apdist[hub]'"
+        )
 
 
 def write_hub_files(
@@ -103,7 +108,7 @@ def push(folder: Path, repo: str, api: Any = None) -> str:
         api: of huggingface_hub; None: made, with the token that `hf auth login` left.
 
     Raises:
-        ValueError: huggingface_hub is missing, or the hub does not take it.
+        ValueError: the hub does not take it.
     """
     try:
         if api is None:
@@ -114,10 +119,6 @@ def push(folder: Path, repo: str, api: Any = None) -> str:
         api.upload_folder(
             repo_id=repo, folder_path=str(folder), commit_message="Exported by apdist"
         )
-    except ImportError as error:
-        raise ValueError(
-            "--push needs huggingface_hub, not installed here: pip install 'apdist[hub]'"
-        ) from error
     except Exception as error:  # of the client, of the network, of the hub
         raise ValueError(
             f"the hub does not take {repo} ({first_line(error)}); the folder is complete, look at "

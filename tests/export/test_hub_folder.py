@@ -90,3 +90,10 @@ def test_words_that_the_hub_does_not_take_are_refused(
     refuse_words("cc-by-nc-4.0", "my-team/groceries")
     with pytest.raises(ValueError, match=message):
         refuse_words(license_, repo)
+
+
+def test_a_missing_client_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    refuse_words("mit", "")
+    with pytest.raises(ValueError, match="--push needs huggingface_hub, not installed here"):
+        refuse_words("", "team/it")
