@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from apdist.retrieval.lists import learned_centres, lists_of
 from apdist.retrieval.ranking import nearest_rows, ranking_keys
 from apdist.retrieval.ranks import exact_scores
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # faiss prints a warning to stderr below this many training points per centroid.
 _POINTS_PER_CENTROID = 39
-# More images than that do not move a centre, and ten rounds place it: learning takes a twentieth.
+# More images than that do not move a centre, and ten rounds place it.
 _MOST_POINTS_PER_CENTROID = 64
 _LEARNING_ROUNDS = 10
 _HNSW_LINKS = 32
@@ -143,9 +144,12 @@ def build_faiss(kind: str, descriptors: Tensor) -> tuple[FaissIndex, dict[str, A
     faiss = import_faiss()
     index, settings = _EMPTY_INDEX[kind](faiss, *descriptors.shape)
     try:
-        index.train(_array(descriptors[_sample(len(descriptors), _images_to_learn_from(settings))]))
+        some = descriptors[_sample(len(descriptors), _images_to_learn_from(settings))].float().cpu()
+        if isinstance(index, faiss.IndexIVF):
+            index.quantizer.add(_array(learned_centres(some, index.nlist)))
+        index.train(_array(some))
         for rows in descriptors.split(_ROWS_AT_ONCE):
-            index.add(_array(rows))
+            _add(faiss, index, rows)
         settings |= _look_far_enough(kind, index, descriptors)
     except Exception as error:  # of C++, as RuntimeError, MemoryError or AssertionError
         raise ValueError(
@@ -167,9 +171,20 @@ def add_to_faiss(
         index.cpu_index.reset()
     for start in range(after, len(descriptors), _ROWS_AT_ONCE):
         some = descriptors[start : start + _ROWS_AT_ONCE]
-        index.cpu_index.add(_array(some))
+        _add(import_faiss(), index.cpu_index, some)
     chosen = _look_far_enough(kind, index.cpu_index, descriptors)
     return FaissIndex(index.cpu_index), chosen  # with a new copy on a GPU
+
+
+def _add(faiss: Any, index: Any, descriptors: Tensor) -> None:
+    """Add ``descriptors`` (n, d), each to the list of the nearest centre."""
+    rows = _array(descriptors)
+    if not isinstance(index, faiss.IndexIVF):
+        index.add(rows)
+        return
+    centres = torch.from_numpy(index.quantizer.reconstruct_n(0, index.nlist))
+    lists = lists_of(torch.from_numpy(rows), centres).numpy()
+    index.add_core(len(rows), faiss.swig_ptr(rows), None, faiss.swig_ptr(lists))
 
 
 def _array(descriptors: Tensor) -> NDArray[Any]:
@@ -281,7 +296,6 @@ def _ivf(faiss: Any, num_images: int, dim: int) -> tuple[Any, dict[str, int]]:
     index = faiss.IndexIVFFlat(
         faiss.IndexFlatIP(dim), dim, settings["num_lists"], faiss.METRIC_INNER_PRODUCT
     )
-    _learn_briefly(index)
     return index, settings
 
 
@@ -320,7 +334,6 @@ def _ivf_pq(faiss: Any, num_images: int, dim: int) -> tuple[Any, dict[str, int]]
         settings["code_bits"],
         faiss.METRIC_INNER_PRODUCT,
     )
-    _learn_briefly(index)
     index.pq.cp.niter = _LEARNING_ROUNDS
     return index, settings
 
@@ -332,12 +345,6 @@ def _choose_lists(num_images: int) -> dict[str, int]:
     """About 4 sqrt(n) lists, each with enough images to learn its centre."""
     most = max(1, num_images // _POINTS_PER_CENTROID)
     return {"num_lists": min(most, max(1, round(4 * math.sqrt(num_images))))}
-
-
-def _learn_briefly(index: Any) -> None:
-    """Let the centres of lists be learned in a few rounds."""
-    index.cp.niter = _LEARNING_ROUNDS
-    index.cp.max_points_per_centroid = _MOST_POINTS_PER_CENTROID
 
 
 def _rescore(queries: Tensor, database: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
