@@ -22,7 +22,7 @@ class Series:
     points: tuple[Point, ...]
     """(x, y), x ascending; points that are not finite are left out."""
     look: str
-    """CSS class: "after", "before", "second", "third" or "faint" (drawn, not in the legend)."""
+    """CSS class: "after", "before", "second" to "fifth", or "faint" (drawn, not in the legend)."""
 
 
 @dataclass(frozen=True, kw_only=True)

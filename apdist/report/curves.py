@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
@@ -20,7 +21,7 @@ def training_charts(history: Rows) -> list[Chart]:
     """Loss, binned mAP and throughput over the steps."""
     charts = []
     for figure in followed(STEP):
-        points = _column(history, figure.key)
+        points = column(history, figure.key)
         title = figure.label[0].upper() + figure.label[1:]
         series = (
             Series(name=f"{title} per step", points=points, look="faint"),
@@ -49,7 +50,7 @@ def evaluation_charts(evaluations: list[dict[str, Any]]) -> list[Chart]:
             series=tuple(
                 Series(
                     name=figure.label,
-                    points=_column([r for r in evaluations if r["split"] == split], figure.key),
+                    points=column([r for r in evaluations if r["split"] == split], figure.key),
                     look=look,
                 )
                 for figure, look in zip(followed(EVALUATION), cycle(_LOOKS), strict=False)
@@ -68,7 +69,7 @@ def score_charts(before: RetrievalScores | None, after: RetrievalScores) -> list
             note="Best precision at each recall or more, mean over queries.",
             x_label="recall",
             series=tuple(
-                Series(name=name, points=_precision_recall(scores), look=name)
+                Series(name=name, points=precision_recall(scores), look=name)
                 for name, scores in runs
             ),
         ),
@@ -77,7 +78,7 @@ def score_charts(before: RetrievalScores | None, after: RetrievalScores) -> list
             note="Queries from worst to best: how many fail, not only the mean.",
             x_label="share of queries",
             series=tuple(
-                Series(name=name, points=_sorted_precision(scores), look=name)
+                Series(name=name, points=sorted_precision(scores), look=name)
                 for name, scores in runs
             ),
         ),
@@ -108,15 +109,39 @@ def similarity_chart(similarities: list[dict[str, Any]]) -> Chart:
     )
 
 
-def _column(rows: Rows, name: str) -> tuple[Point, ...]:
+def compared_training_charts(runs: Sequence[tuple[str, Rows, str]]) -> list[Chart]:
+    """Loss, binned mAP and throughput of several runs, as moving means.
+
+    Args:
+        runs: name, history and look of each.
+    """
+    return [
+        Chart(
+            title=figure.label[0].upper() + figure.label[1:],
+            note="Moving means over the steps.",
+            x_label="step",
+            series=tuple(
+                Series(name=name, points=smooth(column(history, figure.key)), look=look)
+                for name, history, look in runs
+            ),
+            y_from_zero_to_one=figure.is_share,
+        )
+        for figure in followed(STEP)
+    ]
+
+
+def column(rows: Rows, name: str) -> tuple[Point, ...]:
+    """A figure over the steps; NaN where it was not measured."""
     return tuple((row["step"], row.get(name, math.nan)) for row in rows)
 
 
-def _precision_recall(scores: RetrievalScores) -> tuple[Point, ...]:
+def precision_recall(scores: RetrievalScores) -> tuple[Point, ...]:
+    """Precision over recall."""
     precision = scores.precision_at_recall.tolist()
     return tuple((level / (len(precision) - 1), value) for level, value in enumerate(precision))
 
 
-def _sorted_precision(scores: RetrievalScores) -> tuple[Point, ...]:
+def sorted_precision(scores: RetrievalScores) -> tuple[Point, ...]:
+    """AP of each query over their share, the worst first."""
     known = scores.average_precision[~scores.average_precision.isnan()].sort().values.tolist()
     return tuple((place / max(1, len(known) - 1), value) for place, value in enumerate(known))

@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
 from torch import Tensor
 
-_SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF8", "image/gif"),
-    (b"RIFF", "image/webp"),
-)
+from apdist.report.pictures import Picture
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankedImage:
+class RankedImage(Picture):
     """A result of a query."""
 
-    image: bytes
-    """Encoded PNG, JPEG, GIF or WebP."""
-    label: str
-    """Name of its class."""
     score: float
     """Cosine similarity to the query."""
     is_hit: bool
     """Whether it shows the query's instance."""
-    key: str
-    """Where it comes from."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankedQuery:
+class RankedQuery(Picture):
     """A query and the top of its ranked list."""
 
-    image: bytes
-    """Encoded PNG, JPEG, GIF or WebP."""
-    label: str
-    """Name of its class."""
-    key: str
-    """Where it comes from."""
     average_precision: float
     """AP over the whole database, not only the results shown."""
     results: tuple[RankedImage, ...]
     """Best first."""
+    row: int
+    """By which the page links to it."""
+    before: float | None = None
+    """AP before training; None where it was not measured."""
     group: str = ""
     """Heading that it appears under, e.g. "Worst queries"."""
 
@@ -71,16 +57,12 @@ def choose_queries(average_precision: Tensor, *, num_each: int) -> list[tuple[st
     return [(heading, row) for row, heading in chosen.items()]
 
 
-def data_uri(image: bytes) -> str:
-    """An encoded image as a data URI.
+def first_others(rows: Tensor, ranked: Tensor) -> Tensor:
+    """(q,) the first of each ranked list (q, 2) that is not the query itself.
 
-    Raises:
-        ValueError: neither PNG, JPEG, GIF nor WebP.
+    Args:
+        rows: (q,) of the queries among the images that are ranked.
+        ranked: (q, 2) rows, best first. Of images that are described alike the query itself may
+            be the second or, behind two others, not among them.
     """
-    for signature, media_type in _SIGNATURES:
-        if image.startswith(signature):
-            return f"data:{media_type};base64,{base64.b64encode(image).decode('ascii')}"
-    raise ValueError(
-        f"expected an encoded PNG, JPEG, GIF or WebP, got {len(image)} bytes that start with "
-        f"{image[:8]!r}; encode the image first"
-    )
+    return ranked[:, 0].where(ranked[:, 0] != rows, ranked[:, 1])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apdist.figures import figures_of_sets, main_keys
+from apdist.report.page import fallen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class SetChange:
     @property
     def has_fallen(self) -> bool:
         """Whether the training made it worse."""
-        return (self.change or 0.0) < 0
+        return self.last is not None and fallen(self.first, self.last, 4)
 
 
 def set_changes(rows: Sequence[Mapping[str, Any]]) -> list[SetChange]:

@@ -1,4 +1,4 @@
-"""``apdist report``: report.html of a run, one self-contained page."""
+"""``apdist report``: report.html of a run, or a page that compares several."""
 
 from __future__ import annotations
 
@@ -6,209 +6,164 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from apdist.config import flatten
-from apdist.config.values import shown
 from apdist.data import storage
-from apdist.data.text import without_secrets
-from apdist.training.events import (
-    Ended,
-    Evaluated,
-    Noticed,
-    SetMeasured,
-    Similarities,
-    StepDone,
-    to_json,
-)
 from apdist.training.run_folder.runs import Run
+from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.console import say
-from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
-    from apdist.data.loading.reader import ImageReader
-    from apdist.report.gallery import RankedImage, RankedQuery
-    from apdist.report.report import Report
-    from apdist.retrieval.metrics import RetrievalScores
-    from apdist_verbs.described import Described
+    from apdist_verbs.pages.content import Images
+
+MOST_RUNS = 6
+"""Whose curves can be told apart."""
+MOST_ON_MAP = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Write report.html of a run: settings, curves, scores and ranked queries."""
+    """Write a page about a run, or one that compares several: figures, classes, ranked queries."""
 
+    runs: Annotated[tuple[str, ...], positional("RUN")] = ()
+    """Folders of runs. Several are compared; one is the same as --run."""
     run: Annotated[str, shown_default("the newest under runs/")] = ""
     """Folder of the run."""
+    shards: Annotated[str, shown_default("those of the run")] = ""
+    """Folder or s3:// prefix with shards to measure it on."""
+    split: Annotated[str, shown_default("the run's evaluation split")] = ""
+    """Split to measure it on."""
+    out: Annotated[
+        str, shown_default("report.html in the run's folder; of several runs, comparison.html here")
+    ] = ""
+    """File for the page."""
     queries: int = 8
-    """Queries under each heading: worst, median, best."""
+    """Queries under each heading: worst, median, best; of several runs, best in each."""
     results: int = 10
     """Results shown for each query."""
+    map_images: int = 1000
+    """Images on the map of the descriptors, at most 2000; 0 leaves it out."""
+    max_mb: float = 3.0
+    """Megabytes that the page may take: its pictures get smaller, then fewer."""
     gallery: Annotated[Path, shown_default("none")] = Path()
     """A .png file for a picture of ranked queries."""
 
     def __post_init__(self) -> None:
         if self.queries < 1 or self.results < 1:
             raise ValueError("--queries and --results must be at least 1")
+        if not 0 <= self.map_images <= MOST_ON_MAP:
+            raise ValueError(f"--map-images must be 0 to {MOST_ON_MAP}, got {self.map_images}")
+        if not 0 < self.max_mb < 1000:  # nor NaN
+            raise ValueError(f"--max-mb must be more than 0 and below 1000, got {self.max_mb:g}")
         if self.gallery != Path() and self.gallery.suffix.lower() != ".png":
             raise ValueError(f"--gallery {self.gallery} must end in .png")
         if not self.gallery.parent.is_dir():
             raise ValueError(f"--gallery {self.gallery}: there is no folder {self.gallery.parent}")
+        self._check_runs()
+
+    def _check_runs(self) -> None:
+        if self.runs and self.run:
+            raise ValueError(f"name runs either as RUN or with --run, not both: --run {self.run}")
+        if len(self.runs) > MOST_RUNS:
+            raise ValueError(f"{len(self.runs)} runs; a page compares at most {MOST_RUNS}")
+        where = [storage.absolute(run).rstrip("/") for run in self.runs]
+        if twice := next((run for run in where if where.count(run) > 1), ""):
+            raise ValueError(f"{twice} is named twice; name runs that differ")
+        if len(self.runs) > 1 and self.gallery != Path():
+            raise ValueError("--gallery is a picture of one run; leave it out, or name one run")
 
 
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist report")
+    if options.out:
+        _refuse_place(options.out)
     with phase("loading"):
         from apdist_verbs.described import find_run
 
-    run = find_run(options.run)
-    say(f"report: {make_report(run, options)}")
-    say_next("search with a picture", "search", "PICTURE.jpg", "--run", near(run.uri))
+    runs = [find_run(uri) for uri in options.runs or (options.run,)]
+    if len(runs) > 1:
+        say(f"comparison: {compare(runs, options)}")
+        return 0
+    say(f"report: {make_report(runs[0], options)}")
+    say_next("search with a picture", "search", "PICTURE.jpg", "--run", near(runs[0].uri))
     return 0
 
 
+def _refuse_place(out: str) -> None:
+    """Refuse a place for the page before anything is measured.
+
+    Raises:
+        ValueError: it is a folder, or nothing can be written there.
+    """
+    path = storage.local_path(storage.absolute(out))
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"--out {out} is a folder; give a file, as {os.path.join(out, 'report.html')}")
+    refuse_unwritable("--out", path.parent)
+
+
 def make_report(run: Run, options: Options) -> str:
-    """Write the report into the run's folder and beside its curves in MLflow."""
-    from apdist_verbs.described import describe, split_name, trained_model
-    from apdist_verbs.evaluate import evaluate
-
-    after = evaluate(run)
-    model = trained_model(run)
-    found = describe(run.uri, model.model_id, run.config.data.shards, split_name(run))
-    with phase("drawing the report"):
-        return draw(run, after, ranked_queries(found, after, options), options)
-
-
-def draw(
-    run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...], options: Options
-) -> str:
-    """Write the page, and the picture if it is wanted; returns the page's place."""
+    """Write the page of a run, and beside its curves in MLflow; returns its place."""
     from apdist.report.report import write_gallery_png, write_report
     from apdist.training.tracking.following import log_file
+    from apdist_verbs.pages.content import compose, measure_run
 
-    if options.gallery != Path():
-        write_gallery_png(gallery, options.gallery)
-    uri = storage.join(run.uri, "report.html")
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder, "report.html")
-        write_report(compose(run, after, gallery), page)
-        storage.write_bytes(uri, page.read_bytes())
-        log_file(run, page)
-    return uri
-
-
-def ranked_queries(
-    found: Described, scores: RetrievalScores, options: Options
-) -> tuple[RankedQuery, ...]:
-    """The worst, median and best queries with the top of their ranked lists."""
-    import torch
-
-    from apdist.data.loading.reader import ImageReader
-    from apdist.report.gallery import RankedQuery, choose_queries
-    from apdist.retrieval.ranking import nearest_rows
-    from apdist_verbs.terminal.devices import best_device
-
-    chosen = choose_queries(scores.average_precision, num_each=options.queries)
-    reader = ImageReader(found.catalogue)
-    rows = torch.tensor([row for _, row in chosen])
-    descriptors = found.descriptors.to(best_device())
-    count = min(options.results + 1, len(descriptors))
-    values, ranked = nearest_rows(descriptors[rows], descriptors, count)
-    queries = []
-    for (group, row), value, order in zip(chosen, values.tolist(), ranked.tolist(), strict=True):
-        others = [(s, r) for s, r in zip(value, order, strict=True) if r != row]
-        results = tuple(_image(found, reader, r, row, s) for s, r in others[: options.results])
-        own = _image(found, reader, row, row, 1.0)
-        queries.append(
-            RankedQuery(
-                image=own.image,
-                label=own.label,
-                key=own.key,
-                average_precision=float(scores.average_precision[row]),
-                results=results,
-                group=group,
-            )
-        )
-    return tuple(queries)
+    images = _images(options)
+    measured = measure_run(run, images)
+    with phase("drawing the report"):
+        report = compose(measured, images, _max_bytes(options))
+        if options.gallery != Path():
+            write_gallery_png(report.gallery, options.gallery)
+        place = storage.absolute(options.out or storage.join(run.uri, "report.html"))
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder, "report.html")
+            notes = write_report(report, page)
+            storage.write_bytes(place, page.read_bytes())
+            if not options.out:
+                log_file(run, page)
+    _say_notes(notes, options)
+    return place
 
 
-def _image(
-    found: Described, reader: ImageReader, row: int, query: int, score: float
-) -> RankedImage:
-    from apdist.report.gallery import RankedImage
+def compare(runs: list[Run], options: Options) -> str:
+    """Write a page that compares runs; returns its place."""
+    from apdist.report.comparison import render_comparison
+    from apdist_verbs.pages.comparing import compose_comparison
+    from apdist_verbs.pages.content import measure_run
 
-    table = found.catalogue.table
-    return RankedImage(
-        image=reader.read_one(row),
-        label=str(table["label_name"][row].as_py()),
-        score=score,
-        is_hit=table["label"][row] == table["label"][query],
-        key=str(table["source"][row].as_py()),
+    images = _images(options)
+    measured = [measure_run(run, images) for run in runs]
+    with phase("drawing the comparison"):
+        comparison = compose_comparison(measured, images, _max_bytes(options))
+        page, notes = render_comparison(comparison)
+        place = storage.absolute(options.out or "comparison.html")
+        storage.write_bytes(place, page.encode())
+    _say_notes(notes, options)
+    return place
+
+
+def _images(options: Options) -> Images:
+    from apdist_verbs.pages.content import Images
+
+    return Images(
+        shards=options.shards,
+        split=options.split,
+        queries=options.queries,
+        results=options.results,
+        on_map=options.map_images,
     )
 
 
-def measured(event: Evaluated) -> dict[str, Any]:
-    """An evaluation at the step whose weights it measured."""
-    plain = to_json(event)
-    return plain if event.of_step < 0 else plain | {"step": event.of_step}
+def _max_bytes(options: Options) -> int:
+    return int(options.max_mb * 1e6)
 
 
-def compose(run: Run, after: RetrievalScores, gallery: tuple[RankedQuery, ...]) -> Report:
-    """Everything the page shows."""
-    from apdist.report.report import Report
-    from apdist.training.time_spent import time_spent
-    from apdist_verbs.described import split_name
-    from apdist_verbs.evaluate import scores_before
-
-    config = run.config
-    steps = run.of_kind(StepDone)
-    seconds, spent = sum(step.figures["seconds"] for step in steps), time_spent(run.history)
-    advice = spent.advice()
-    batch = config.training.batch_size * config.training.accumulate
-    workers = config.ray.num_workers
-    path = storage.local_path(run.uri)
-    command = run.uri if path is None else os.path.relpath(path)
-    trained = (
-        f"{len(steps)} steps of {batch} images on {workers or 1} "
-        f"worker{'s' if workers > 1 else ''}, loss {config.loss.shown}"
-    )
-    if origin := run.info.get("origin"):
-        trained = f"{origin['kind']} {origin['file']}, as published"
-    return Report(
-        title=run.name,
-        summary=(
-            f"{config.model.backbone} network, "
-            f"{f'{config.model.dim}-d' if config.model.dim else 'pooled'} descriptors, "
-            f"{trained}; measured on {after.num_queries} images of the split {split_name(run)!r}"
-        ),
-        settings={name: without_secrets(shown(value)) for name, value in flatten(config).items()},
-        before=scores_before(run),
-        after=after,
-        history=[to_json(step) for step in steps],
-        evaluations=[measured(event) for event in run.of_kind(Evaluated)],
-        sets=[to_json(event) for event in run.of_kind(SetMeasured)],
-        similarities=[to_json(event) for event in run.of_kind(Similarities)],
-        notices=tuple(f"Step {event.step}: {event.text}" for event in run.of_kind(Noticed)),
-        gallery=gallery,
-        facts={
-            "training steps": f"{seconds:.0f} s for {len(steps)} steps",
-            "throughput": f"{batch * len(steps) / max(seconds, 1e-9):.0f} images/s",
-            "global AP batch": f"{batch} images",
-            "data": storage.shown(config.data.shards),
-            "run": run.uri,
-            "weights": "".join(event.weights for event in run.of_kind(Ended)[-1:]),
-            "where the time went": f"{spent}. {advice[:1].upper()}{advice[1:]}.",
-        },
-        next_commands=(
-            ("search with a picture", f"apdist search PICTURE --run {quote(command)}"),
-            (
-                "see the curves in MLflow",
-                f"mlflow ui --backend-store-uri {quote(without_secrets(config.tracking.uri))}",
-            ),
-            ("train on your own pictures", "apdist train folder IMAGES"),
-        ),
-    )
+def _say_notes(notes: tuple[str, ...], options: Options) -> None:
+    for note in notes:
+        say(f"to stay in {options.max_mb:g} MB (--max-mb), {note}")

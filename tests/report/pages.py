@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import io
 from html.parser import HTMLParser
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
+from apdist.report.classes import Confusion, class_figures, class_table, confused_pairs
+from apdist.report.embedding_map import MapImage, draw_map
+from apdist.report.pictures import Picture
 from apdist.report.report import (
     RankedImage,
     RankedQuery,
     Report,
+    render_report,
 )
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
 
 HOSTILE = "<script>alert(\"1\")</script> & '青リンゴ'"
-VOID = {"meta", "img"}
+VOID = {"meta", "input"}
 
 
 class Page(HTMLParser):
@@ -48,10 +53,14 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == wanted]
 
 
-def picture(colour: str, image_format: str = "PNG", size: tuple[int, int] = (20, 12)) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, format=image_format)
-    return buffer.getvalue()
+def picture(colour: str, size: tuple[int, int] = (20, 12)) -> Image.Image:
+    return Image.new("RGB", size, colour)
+
+
+def named(colour: str, name: str, label: str, label_id: int = 0) -> dict[str, Any]:
+    """What a picture is made of; its key is that of its file."""
+    about = {"name": name, "key": f"key-{name}", "label": label, "label_id": label_id}
+    return {"image": picture(colour), **about}
 
 
 def scores(spread: float) -> RetrievalScores:
@@ -62,21 +71,51 @@ def scores(spread: float) -> RetrievalScores:
     return score_labelled(torch.nn.functional.normalize(points, dim=1), labels)
 
 
-def ranked_query(label: str = "apple", group: str = "") -> RankedQuery:
+def ranked_query(label: str = "apple", group: str = "", row: int = 0) -> RankedQuery:
     results = (
-        RankedImage(image=picture("red"), label=label, score=0.91, is_hit=True, key="a/1.png"),
-        RankedImage(
-            image=picture("blue", "JPEG"), label="pear", score=0.42, is_hit=False, key="p/1.jpg"
-        ),
+        RankedImage(**named("red", "a/1.png", label), score=0.91, is_hit=True),
+        RankedImage(**named("blue", "p/1.jpg", "pear", 1), score=0.42, is_hit=False),
     )
     return RankedQuery(
-        image=picture("green"),
-        label=label,
-        key="a/0.png",
+        **named("green", "a/0.png", label),
         average_precision=0.583,
         results=results,
+        row=row,
+        before=0.75,
         group=group,
     )
+
+
+def rendered(shown: Report) -> str:
+    """The page alone."""
+    return render_report(shown)[0]
+
+
+def parts_of_classes(label: str = "apple") -> dict[str, Any]:
+    """Two classes, each with two images: table, confusions and map."""
+    labels, names = np.array([0, 0, 1, 1]), {0: label, 1: "pear"}
+    precision, before = np.array([0.2, 0.6, 1.0, 1.0]), np.array([0.5, 0.5, 0.5, 0.5])
+    pairs = confused_pairs(labels, precision, np.array([2, 0, 3, 2]))
+    figures = class_figures(labels, names, precision, before, pairs)
+    confusion = Confusion(
+        label=0,
+        name=label,
+        other=1,
+        other_name="pear",
+        count=1,
+        num_queries=2,
+        query=Picture(**named("green", "a/0.png", label)),
+        result=Picture(**named("blue", "p/1.jpg", "pear", 1)),
+    )
+    images = [
+        MapImage(**named("green", f"{n}.png", names[n // 2], n // 2), row=n, average_precision=0.5)
+        for n in range(4)
+    ]
+    return {
+        "classes": class_table(figures, names, num_each=200, also=()),
+        "confusions": (confusion,),
+        "map": draw_map(torch.eye(4), images, 4, 2),
+    }
 
 
 def report(label: str = "apple") -> Report:
@@ -110,7 +149,12 @@ def report(label: str = "apple") -> Report:
             for t in (1, 5, 8)
         ],
         notices=(f"mAP of {label} fell",),
-        gallery=(ranked_query(label, "Worst queries"), ranked_query("plum", "Best queries")),
+        gallery=(
+            ranked_query(label, "Worst queries"),
+            ranked_query("plum", "Best queries", row=3),
+        ),
+        **parts_of_classes(label),
         facts={"training time": "1 min 52 s", label: label},
         next_commands=((f"Search for {label}", f"apdist search {label}"),),
+        max_bytes=3_000_000,
     )

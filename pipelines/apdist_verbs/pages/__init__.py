@@ -1,0 +1,1 @@
+"""What `apdist report` shows: of one run, of several beside each other."""
