@@ -1,8 +1,7 @@
 """Whether an image is a copy of another, or of a part of it: normalised correlation of thumbnails.
 
-Both are stretched to squares, so a part of fx of the width and fy of the height is a window of these
-sides; as pixels are square, fx / fy is the ratio of the images' shapes, and only its scale and place
-are looked for.
+Both are stretched to squares, so a part of an image is a window of other sides; as pixels are
+square, width / height of the window is the ratio of the two shapes: scale and place are looked for.
 
 Shapes: p pairs, s side of thumbnails.
 """
@@ -50,7 +49,10 @@ class Match:
 
 
 _NOTHING = Match(
-    np.empty(0, np.float32), np.empty(0, np.float32), np.empty((0, 4), np.float32), np.empty(0, bool)
+    np.empty(0, np.float32),
+    np.empty(0, np.float32),
+    np.empty((0, 4), np.float32),
+    np.empty(0, bool),
 )
 
 
@@ -93,9 +95,7 @@ def _match(looks: Looks, pairs: NDArray[np.int64]) -> Match:
         windows[near], scores[near] = _fine(grey[near, part], grey[near, whole], windows[near])
         chroma = torch.from_numpy(looks.colours[pairs[near.numpy()]]).float()
         count = torch.arange(len(near))
-        colours[near] = _colour_difference(
-            chroma[count, part], chroma[count, whole], windows[near]
-        )
+        colours[near] = _colour_difference(chroma[count, part], chroma[count, whole], windows[near])
     return Match(scores.numpy(), colours.numpy(), windows.numpy(), is_first.numpy())
 
 

@@ -5,6 +5,7 @@ Shapes: n images, p pairs.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +21,7 @@ from apdist.data.loading.reader import ImageReader
 
 How = Literal["equal bytes", "equal pixels", "copy"]
 NEAR = 0.98
-"""Correlation from which on two images are one picture; docs/benchmarks.md has what was measured."""
+"""Correlation from which on two images are one picture: docs/benchmarks.md."""
 MOST_COLOUR = 5.0
 """Mean difference of chrominance up to which they are."""
 _MAYBE_EQUAL = 0.9995
@@ -32,7 +33,7 @@ class Duplicates:
     """Images that show the same picture."""
 
     rows: tuple[int, ...]
-    """In the order in which they would be kept: only the first is."""
+    """In the order in which they would be kept, the largest first: only the first is."""
     how: How
     """How the least alike of them are."""
     score: float
@@ -54,7 +55,6 @@ def find_duplicates(
     pairs: NDArray[np.int64],
     match: Match,
     equal_bytes: NDArray[np.int64],
-    doubts: NDArray[np.float64],
 ) -> list[Duplicates]:
     """The groups, leaks first, then the largest.
 
@@ -64,7 +64,6 @@ def find_duplicates(
         pairs: (p, 2) rows that were compared.
         match: what came of it.
         equal_bytes: (e, 2) rows with equal bytes, which join all of them.
-        doubts: (n,) how much speaks against the label of each image: the least doubtful is kept.
     """
     is_near = (match.scores >= NEAR) & (match.colours <= MOST_COLOUR)
     near, scores = pairs[is_near], match.scores[is_near]
@@ -84,7 +83,7 @@ def find_duplicates(
             how = "equal bytes"
         elif len(np.unique(pixel_groups[rows])) == 1:
             how = "equal pixels"
-        kept = np.lexsort((rows, -sizes[rows], -area[rows], doubts[rows].round(1)))
+        kept = np.lexsort((rows, -sizes[rows], -area[rows]))
         found.append(
             Duplicates(
                 rows=tuple(rows[kept].tolist()),
@@ -95,6 +94,15 @@ def find_duplicates(
             )
         )
     return sorted(found, key=lambda group: (not group.is_leak, -len(group.rows), group.rows))
+
+
+def least_doubtful_first(groups: list[Duplicates], doubts: NDArray[np.float64]) -> list[Duplicates]:
+    """The ``groups`` with what is kept chosen by ``doubts`` (n,) of labels, in tenths."""
+    coarse = doubts.round(1)
+    return [
+        dataclasses.replace(group, rows=tuple(sorted(group.rows, key=lambda row: coarse[row])))
+        for group in groups
+    ]
 
 
 def joined(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -67,7 +67,9 @@ def look(
     looks = Looks(
         grey=np.zeros((count, SIDE, SIDE), np.uint8),
         colours=np.zeros((count, 2, COLOUR_SIDE, COLOUR_SIDE), np.uint8),
-        shapes=np.stack([catalogue.column(name).to_numpy() for name in ("width", "height")], axis=1),
+        shapes=np.stack(
+            [catalogue.column(name).to_numpy() for name in ("width", "height")], axis=1
+        ),
         digests=[b""] * count,
     )
     done = 0

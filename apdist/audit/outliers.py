@@ -57,8 +57,6 @@ def find_outliers(
     found = np.flatnonzero(is_far)
     nearest = rows[np.arange(len(rows)), near.argmax(axis=1)]
     return [
-        Outlier(
-            row=row, similarity=float(similarity[row]), usual=usual, nearest=int(nearest[row])
-        )
+        Outlier(row=row, similarity=float(similarity[row]), usual=usual, nearest=int(nearest[row]))
         for row in found[np.argsort(similarity[found], kind="stable")].tolist()
     ]

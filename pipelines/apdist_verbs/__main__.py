@@ -17,6 +17,7 @@ VERBS = {
     "index": "build a search index with a trained model",
     "search": "find the images that look like a picture",
     "report": "write report.html of a run",
+    "audit": "find duplicates, leaks, wrong labels and outliers in shards",
     "runs": "list runs: state, step, mAP, age, what to do next",
     "track": "send MLflow what it lacks of a run",
     "submit": "run any of these as a job on a Ray cluster",
