@@ -89,7 +89,7 @@ def find(audited: Audited) -> Findings:
     with progress_bar("looking at images", len(catalogue)) as update:
         looks = look(catalogue, num_threads=os.cpu_count() or 1, progress=update)
     descriptors = describe_sound(audited, looks)
-    with progress_bar("comparing pictures", 1) as update:
+    with progress_bar("comparing pictures", 0) as update:
 
         def compared(done: int, total: int) -> None:
             update.total = total
