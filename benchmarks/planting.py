@@ -18,7 +18,7 @@ FLIPPED = 0.02
 """Share of the images whose label is another one."""
 COPIED = 0.01
 """Share of the images that have a copy, of each kind."""
-HALVED = 0.03
+HALVED = 0.1
 """Share of the classes that are divided in two at random."""
 
 

@@ -21,7 +21,7 @@ from apdist.audit.looks import Looks
 from apdist.audit.outliers import find_outliers
 from apdist.data.catalogue.catalogue import Catalogue
 
-NUM_NEIGHBOURS = 30
+NUM_NEIGHBOURS = 50
 """That vote on labels."""
 _SPARE = 10
 """Neighbours beside them that may be copies, which have no vote."""

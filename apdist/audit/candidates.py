@@ -94,10 +94,9 @@ def candidate_pairs(
         by_thumbnail: `thumbnail_neighbours`.
         by_descriptor: `neighbours` by the network's descriptors.
     """
-    found = [
-        _pairs(torch.where(scores >= LEAST_THUMBNAIL_SCORE, rows, -1))
-        for scores, rows in by_thumbnail
-    ]
+    found = [np.empty((0, 2), np.int64)]
+    for scores, rows in by_thumbnail:
+        found.append(_pairs(torch.where(scores >= LEAST_THUMBNAIL_SCORE, rows, -1)))
     if by_descriptor is not None:
         found.append(_pairs(by_descriptor[1][:, :BY_DESCRIPTOR]))
     pairs = np.sort(np.concatenate(found), axis=1)

@@ -19,7 +19,9 @@ SUSPICIOUS = 0.95
 """Share of the votes for another class, of those and the own, from which on a label is doubted."""
 FEWEST_OTHERS = 2
 """Images that a class needs beside one for its label to be judged."""
-ALIKE = 0.8
+MIXED_AMONG = 5
+"""Nearest images of two classes by which it is judged whether they are one."""
+ALIKE = 0.65
 """Of what it would be by chance: votes for the other class at which two classes are one."""
 
 
@@ -101,7 +103,7 @@ def suspicious_labels(
     labels: NDArray[np.int64],
     one_classes: list[OneClass],
 ) -> list[Suspicion]:
-    """Labels that are doubted, first where most votes agree; none between classes that are one.
+    """Labels that are doubted, the most doubted first; none between classes that are one.
 
     Args:
         votes: `vote`.
@@ -114,7 +116,7 @@ def suspicious_labels(
     is_judged = sizes[codes] > FEWEST_OTHERS
     same = {frozenset((pair.first, pair.second)) for pair in one_classes}
     found = np.flatnonzero(is_judged & (votes.best >= 0) & (doubts >= SUSPICIOUS))
-    order = np.lexsort((found, (votes.own - votes.best_votes)[found]))
+    order = np.lexsort((found, -votes.best_votes[found], -doubts[found]))
     return [
         Suspicion(
             row=row,
@@ -133,55 +135,66 @@ def suspicious_labels(
 def classes_that_are_one(
     scores: NDArray[np.float32], rows: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> list[OneClass]:
-    """Pairs of classes whose images are each other's neighbours about as by chance.
+    """Pairs of classes whose images are each other's neighbours about as often as by chance.
 
-        mixing of a with b: the share of b among the neighbours that are of a or b, for each image
-        of a, over the share that b has of all others of a and b; the mean over the images of a
+        mixing of a with b: for each image of a the share of b in the nearest 5 (or as many as a
+        has others) that are of a or b, over the share that b has of all of these; the mean
 
     Args:
         scores: (n, k) of the nearest other images, best first, duplicates aside; NaN for none.
-        rows: (n, k) of these; -1 for none.
+        rows: (n, k) of these.
         labels: (n,).
     """
-    sizes = dict(
-        zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True)
-    )
-    others = np.where(np.isnan(scores), -1, labels[rows])
-    own = (others == labels[:, None]).sum(axis=1)
+    values, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    others = np.where(np.isnan(scores), -1, codes[rows])
+    most = np.minimum(MIXED_AMONG, sizes[codes] - 1)
+    is_own = others == codes[:, None]
+    own_before = is_own.cumsum(axis=1) - is_own
     shares: dict[tuple[int, int], float] = defaultdict(float)
-    for row, label in enumerate(labels.tolist()):
-        found, counts = np.unique(others[row], return_counts=True)
-        for other, count in zip(found.tolist(), counts.tolist(), strict=True):
-            if other not in (-1, label):
-                expected = sizes[other] / (sizes[other] + sizes[label] - 1)
-                shares[label, other] += count / (count + int(own[row])) / expected / sizes[label]
-    pairs = [
-        (min(mixing, shares.get((second, first), 0.0)), first, second)
-        for (first, second), mixing in shares.items()
-        if first < second and min(sizes[first], sizes[second]) > FEWEST_OTHERS
-    ]
+    for place in range(others.shape[1]):
+        other = others[:, place]
+        before = own_before[:, place] + (others[:, :place] == other[:, None]).sum(axis=1)
+        counted = np.flatnonzero((other >= 0) & ~is_own[:, place] & (before < most))
+        pairs, times = np.unique(
+            np.stack([codes[counted], other[counted]], axis=1), axis=0, return_counts=True
+        )
+        for (label, its_other), count in zip(pairs.tolist(), times.tolist(), strict=True):
+            shares[label, its_other] += count
+    found = []
+    for (first, second), count in shares.items():
+        if first < second and min(sizes[first], sizes[second]) > FEWEST_OTHERS:
+            counts = ((first, second, count), (second, first, shares.get((second, first), 0.0)))
+            mixing = min(_mixing(sizes, *each) for each in counts)
+            if mixing >= ALIKE:
+                found.append((mixing, first, second))
     return [
         OneClass(
-            first=first,
-            second=second,
+            first=int(values[first]),
+            second=int(values[second]),
             mixing=mixing,
-            examples=_examples(others, rows, labels, first, second),
+            examples=_examples(others, rows, codes, first, second),
         )
-        for mixing, first, second in sorted(pairs, reverse=True)
-        if mixing >= ALIKE
+        for mixing, first, second in sorted(found, reverse=True)
     ]
+
+
+def _mixing(sizes: NDArray[np.int64], label: int, other: int, count: float) -> float:
+    """Over what it would be by chance: how often ``other`` was among the nearest of ``label``."""
+    own = int(sizes[label]) - 1
+    expected = sizes[other] / (sizes[other] + own)
+    return float(count / (min(MIXED_AMONG, own) * sizes[label]) / expected)
 
 
 def _examples(
     others: NDArray[np.int64],
     rows: NDArray[np.int64],
-    labels: NDArray[np.int64],
+    codes: NDArray[np.int64],
     first: int,
     second: int,
     count: int = 3,
 ) -> tuple[tuple[int, int], ...]:
     """Images of the first with their nearest of the second, those at the best places first."""
-    members = np.flatnonzero((labels == first) & (others == second).any(axis=1))
+    members = np.flatnonzero((codes == first) & (others == second).any(axis=1))
     places = (others[members] == second).argmax(axis=1)
     chosen = np.argsort(places, kind="stable")[:count]
     return tuple((int(members[i]), int(rows[members[i], places[i]])) for i in chosen)
