@@ -107,9 +107,7 @@ def tell(catalogue: Catalogue, planted: Planted, found: Findings) -> None:
             for s, name in planted.flipped.items()
             if rows[s] in doubted
         ]
-        print(
-            f"\nthe right class is suggested for {sum(right)} of {len(right)} flipped labels that were found"
-        )
+        print(f"\nthe right class is suggested for {sum(right)} of {len(right)} labels found")
         print(f"{len(found.outliers)} outliers, none planted")
     print(f"{len(others)} groups of copies that were not planted:")
     for group in others[:40]:

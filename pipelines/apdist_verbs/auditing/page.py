@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -52,6 +53,8 @@ class AuditedImages:
         self.catalogue, self.excluded = catalogue, excluded
         self.reader, self.names = ImageReader(catalogue), class_names(catalogue)
         self._seen: dict[int, AuditedPicture] = {}
+        # Keys are unique in a shard alone, and the page knows pictures by them.
+        self._times = Counter(catalogue.column("key").to_pylist())
 
     def __call__(self, row: int, fate: str = "") -> AuditedPicture:
         """The picture of a row, read once."""
@@ -64,8 +67,7 @@ class AuditedImages:
             self._seen[row] = AuditedPicture(
                 image=shrunk(self.reader.read_one(row), LARGEST_SIDE),
                 name=about["source"],
-                # Keys are unique in a shard alone, and the page knows pictures by them.
-                key=f"{about['key']} in {about['shard']}",
+                key=about["key"] + f" in {about['shard']}" * (self._times[about["key"]] > 1),
                 label=self.names[label],
                 label_id=label,
                 split=about["split"],
@@ -143,7 +145,7 @@ class _Looking:
             words.append(f"correlation {found.score:.3f} or more")
         if len(found.labels) > 1:
             words.append("with different labels: " + ", ".join(names[i] for i in found.labels[:4]))
-        first, *others = found.rows
+        first, *others = sorted(found.rows, key=lambda row: row in images.excluded)
         return ShownFinding(
             number=number,
             asked=images(first, "kept"),
