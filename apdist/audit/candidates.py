@@ -21,7 +21,7 @@ THUMBNAIL_SIDE = 12
 LEAST_THUMBNAIL_SCORE = 0.85
 BY_THUMBNAIL = 4
 """Nearest of each image that are compared."""
-BY_DESCRIPTOR = 6
+BY_DESCRIPTOR = 2
 WINDOW_SIDE = 58
 WINDOW_PLACES = (0, 3, 6)
 """Tops and lefts of nine windows with 82 % of the area: 93 of 100 crops to 80 % are near to one."""

@@ -108,7 +108,7 @@ def _coarse(part: Tensor, whole: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]
     best = torch.full((len(part),), -1.0)
     windows = torch.full((len(part), 4), 0.5)
     windows[:, 2:] = 1.0
-    spectrum = torch.fft.rfft2(whole)
+    spectrum, sums = torch.fft.rfft2(whole), _integrals(whole)
     for scale in SCALES:
         shares = scale * torch.stack([ratio.clamp(max=1), (1 / ratio).clamp(max=1)], dim=1)
         sides = (shares * side).round().long()  # (p, 2) width and height
@@ -116,7 +116,7 @@ def _coarse(part: Tensor, whole: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]
             if width * height < LEAST_AREA * side**2:
                 continue
             rows = torch.nonzero((sides == torch.tensor([width, height])).all(dim=1)).flatten()
-            scores, left, top = _slide(part[rows], whole[rows], spectrum[rows], width, height)
+            scores, left, top = _slide(part[rows], spectrum[rows], sums[:, rows], width, height)
             centres = torch.stack([left + width / 2, top + height / 2], dim=1) / side
             place = torch.cat([centres, shares[rows].float()], dim=1)
             is_better = scores > best[rows]
@@ -125,22 +125,30 @@ def _coarse(part: Tensor, whole: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]
     return best, windows
 
 
+def _integrals(whole: Tensor) -> Tensor:
+    """Sums (2, p, s + 1, s + 1) above and left of each place, of centred values and squares."""
+    centred = (whole - whole.mean(dim=(1, 2), keepdim=True)).double()
+    sums = torch.stack([centred, centred.square()]).cumsum(dim=-1).cumsum(dim=-2)
+    return pad(sums, (1, 0, 1, 0))
+
+
 def _slide(
-    part: Tensor, whole: Tensor, spectrum: Tensor, width: int, height: int
+    part: Tensor, spectrum: Tensor, sums: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The best correlation over all places of a window, and its left and top, each (p,)."""
-    side = whole.shape[-1]
+    side, count = part.shape[-1], width * height
     small = interpolate(part[:, None], (height, width), mode="bilinear", antialias=True)[:, 0]
     small = small - small.mean(dim=(1, 2), keepdim=True)
     norm = small.square().sum(dim=(1, 2), keepdim=True).sqrt()
-    small = small / norm.clamp(min=FLAT * (width * height) ** 0.5)
+    small = small / norm.clamp(min=FLAT * count**0.5)
     padded = pad(small, (0, side - width, 0, side - height))
     found = torch.fft.irfft2(spectrum * torch.fft.rfft2(padded).conj(), s=(side, side))
     found = found[:, : side - height + 1, : side - width + 1]
-    centred = whole - whole.mean(dim=(1, 2), keepdim=True)
-    mean = avg_pool2d(centred, (height, width), stride=1)
-    variance = avg_pool2d(centred.square(), (height, width), stride=1) - mean.square()
-    deviation = variance.clamp(min=FLAT**2).sqrt() * (width * height) ** 0.5
+    bottom, top = sums[:, :, height:], sums[:, :, : side - height + 1]
+    inside = bottom[..., width:] - top[..., width:]
+    inside = inside - bottom[..., : side - width + 1] + top[..., : side - width + 1]
+    mean, squares = inside / count
+    deviation = (squares - mean.square()).clamp(min=FLAT**2).sqrt().float() * count**0.5
     scores, places = (found / deviation).flatten(1).max(dim=1)
     columns = side - width + 1
     return scores, (places % columns).float(), (places // columns).float()
