@@ -45,7 +45,9 @@ class Looks:
     @property
     def ratios(self) -> NDArray[np.float64]:
         """(n,) width over height."""
-        return np.divide(*np.maximum(self.shapes, 1).T, dtype=np.float64)
+        width, height = np.maximum(self.shapes, 1).T.astype(np.float64)
+        ratios: NDArray[np.float64] = width / height
+        return ratios
 
 
 def look(
