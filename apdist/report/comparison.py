@@ -120,7 +120,7 @@ def count_best(precision: Tensor) -> list[int]:
 def differing_settings(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
     """Values of the options in which runs differ."""
     names = dict.fromkeys(name for run in runs for name in run.settings)
-    values = {name: [run.settings.get(name, "–") for run in runs] for name in names}
+    values = {name: [run.settings.get(name, "") for run in runs] for name in names}
     return {name: found for name, found in values.items() if len(set(found)) > 1}
 
 

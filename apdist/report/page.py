@@ -36,7 +36,10 @@ def render(
     bare = page(album=number([*pictures, *dots]), notes=())
     room = max_bytes - len(bare.encode()) - 1000  # the notes
     album = embed(pictures, dots, max(0, room))
-    return page(album=album, notes=album.notes), album.notes
+    notes = album.notes
+    if room < 0:
+        notes = (f"texts alone take {len(bare.encode()) / 1e6:.2f} MB", *notes)
+    return page(album=album, notes=notes), notes
 
 
 @cache

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image, features
 
@@ -15,12 +16,20 @@ LARGEST_SIDE = 320
 """Longer side of a picture that is looked at, in pixels; smaller ones stay as they are."""
 DOT_SIDE = 64
 """Of one that is seen beside its dot of the map."""
-SIDES = (LARGEST_SIDE, 256, 224, 192, 160, 128, 112, 96, 80, 64, 48)
-DOT_SIDES = (DOT_SIDE, 56, 48, 40, 32)
 _SAMPLE = 24
 _MARKUP_BYTES = 150
 """Around a picture: its symbol."""
-_QUALITY = 72
+
+
+class _Sizes(NamedTuple):
+    """How pictures may be encoded, the best first."""
+
+    sides: tuple[int, ...]
+    quality: int
+
+
+_LARGE = _Sizes((LARGEST_SIDE, 288, 256, 224, 192, 160, 128, 112, 96, 80, 64, 48), quality=72)
+_DOTS = _Sizes((DOT_SIDE, 56, 48, 40, 32), quality=50)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,29 +101,28 @@ def embed(pictures: Sequence[Picture], dots: Sequence[Picture], max_bytes: int) 
 
     Args:
         pictures: to be looked at, the most important first.
-        dots: beside their dots of the map; they get at least a quarter of the bytes if they need it.
+        dots: beside their dots of the map; they get a third of the bytes if they need it.
         max_bytes: for all of them.
     """
     numbers = number([*pictures, *dots]).numbers
     large = {picture.key: picture.image for picture in pictures}
     small = {dot.key: dot.image for dot in dots if dot.key not in large}
-    small_first, _ = _fit(small, numbers, DOT_SIDES, max_bytes // 4)
-    share = max_bytes - sum(each.num_bytes for each in small_first)
-    shown, notes = _fit(large, numbers, SIDES, share)
+    kept = min(max_bytes // 3, _estimate(list(small.values()), DOT_SIDE, _DOTS.quality))
+    shown, notes = _fit(large, numbers, _LARGE, max_bytes - kept)
     left = max_bytes - sum(each.num_bytes for each in shown)
-    shown_small, small_notes = _fit(small, numbers, DOT_SIDES, left)
+    shown_small, small_notes = _fit(small, numbers, _DOTS, left)
     notes = [f"pictures {note}" for note in notes]
     notes += [f"pictures of the map {note}" for note in small_notes]
     return Album(numbers, (*shown, *shown_small), tuple(notes))
 
 
 def _fit(
-    images: dict[str, Image.Image], numbers: dict[str, int], sides: Sequence[int], max_bytes: int
+    images: dict[str, Image.Image], numbers: dict[str, int], sizes: _Sizes, max_bytes: int
 ) -> tuple[list[Embedded], list[str]]:
-    """The largest of ``sides`` at which all fit; at the smallest the first ones that do."""
-    keys, found = list(images), list[Embedded]()
-    for side in _sides_to_try(list(images.values()), sides, max_bytes):
-        found = [_embedded(numbers[key], images[key], side) for key in keys]
+    """The largest of the sides at which all fit; at the smallest the first ones that do."""
+    found, (sides, quality) = list[Embedded](), sizes
+    for side in _sides_to_try(list(images.values()), sizes, max_bytes):
+        found = [_embedded(numbers[key], image, side, quality) for key, image in images.items()]
         if sum(each.num_bytes for each in found) <= max_bytes:
             lessened = any(max(image.size) > side for image in images.values())
             return found, [f"are at most {side} pixels wide"] * (side < sides[0] and lessened)
@@ -128,28 +136,31 @@ def _fit(
     return kept, notes if found else []
 
 
-def _sides_to_try(
-    images: Sequence[Image.Image], sides: Sequence[int], max_bytes: int
-) -> Sequence[int]:
-    """The ``sides`` from the first one that a sample says could fit; the last one at least."""
+def _sides_to_try(images: Sequence[Image.Image], sizes: _Sizes, max_bytes: int) -> Sequence[int]:
+    """The sides from the first one that a sample says could fit; the last one at least."""
+    for place, side in enumerate(sizes.sides):
+        if _estimate(images, side, sizes.quality) <= max_bytes * 1.05:
+            return sizes.sides[place:]
+    return sizes.sides[-1:]
+
+
+def _estimate(images: Sequence[Image.Image], side: int, quality: int) -> int:
+    """Bytes that all would take, by a sample."""
     sample = images[:: max(1, len(images) // _SAMPLE)]
-    for place, side in enumerate(sides):
-        mean = sum(_embedded(0, i, side).num_bytes for i in sample) / max(1, len(sample))
-        if mean * len(images) <= max_bytes * 1.05:
-            return sides[place:]
-    return sides[-1:]
+    total = sum(_embedded(0, image, side, quality).num_bytes for image in sample)
+    return total * len(images) // max(1, len(sample))
 
 
-def _embedded(number: int, image: Image.Image, side: int) -> Embedded:
+def _embedded(number: int, image: Image.Image, side: int, quality: int) -> Embedded:
     if max(image.size) > side:
         image = image.copy()
         image.thumbnail((side, side))
     media, encoded = "webp", io.BytesIO()
     if features.check("webp"):
-        image.save(encoded, "WEBP", quality=_QUALITY, method=4)
+        image.save(encoded, "WEBP", quality=quality, method=4)
     else:
         media = "jpeg"
-        image.save(encoded, "JPEG", quality=_QUALITY, optimize=True)
+        image.save(encoded, "JPEG", quality=quality, optimize=True)
     text = base64.b64encode(encoded.getvalue()).decode("ascii")
     return Embedded(number, f"data:image/{media};base64,{text}", *image.size)
 

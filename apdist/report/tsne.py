@@ -63,7 +63,8 @@ def _affinities(descriptors: Array) -> Array:
         low, high = np.where(is_wide, precision, low), np.where(is_wide, high, precision)
     likely = np.exp(-distances * precision.astype(np.float32))
     likely /= likely.sum(axis=1, keepdims=True)
-    return (likely + likely.T) / (2 * n)
+    both: Array = (likely + likely.T) / (2 * n)
+    return both
 
 
 def _descend(affinities: Array, places: Array) -> Array:
@@ -99,11 +100,12 @@ def _gradient(affinities: Array, places: Array) -> Array:
     pull *= near
     # Not as a product of matrices: see the threads above.
     along = np.einsum("ij,j->i", pull, x), np.einsum("ij,j->i", pull, y)
-    return 4 * (pull.sum(axis=1)[:, None] * places - np.stack(along, axis=1))
+    gradient: Array = 4 * (pull.sum(axis=1)[:, None] * places - np.stack(along, axis=1))
+    return gradient
 
 
 def _square_distances(points: Array) -> Array:
     """(n, n) of points (n, k)."""
     squares = np.square(points).sum(axis=1)
-    distances = squares[:, None] + squares - 2 * (points @ points.T)
-    return np.maximum(distances, 0)
+    distances: Array = squares[:, None] + squares - 2 * (points @ points.T)
+    return distances.clip(min=0)

@@ -20,6 +20,7 @@ VERBS = {
     "audit": "find duplicates, leaks, wrong labels and outliers in shards",
     "runs": "list runs: state, step, mAP, age, what to do next",
     "track": "send MLflow what it lacks of a run",
+    "doctor": "what this machine, its cluster and its stores lack, and what to do",
     "submit": "run any of these as a job on a Ray cluster",
 }
 

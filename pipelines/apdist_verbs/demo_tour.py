@@ -15,6 +15,7 @@ from apdist.training.run_folder.runs import Run
 from apdist_verbs import index, report, search
 from apdist_verbs.described import Described, describe, trained_model
 from apdist_verbs.evaluate import evaluate, score_rows, scores_before
+from apdist_verbs.making import PLAIN
 from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
 from apdist_verbs.presets import preset
 from apdist_verbs.terminal.console import say, table
@@ -84,7 +85,8 @@ def show(
 
 def _described(run: Run) -> Described:
     model = trained_model(run)
-    return describe(run.uri, model.model_id, run.config.data.shards, run.config.data.eval_split)
+    where = run.config.data.shards, run.config.data.eval_split
+    return describe(run.uri, model.model_id, *where, PLAIN)  # as the others ask: described once
 
 
 def _heading(text: str) -> None:

@@ -104,7 +104,9 @@ def _refuse_place(out: str) -> None:
     if path is None:
         return
     if path.is_dir():
-        raise ValueError(f"--out {out} is a folder; give a file, as {os.path.join(out, 'report.html')}")
+        raise ValueError(
+            f"--out {out} is a folder; give a file, as {os.path.join(out, 'report.html')}"
+        )
     refuse_unwritable("--out", path.parent)
 
 

@@ -28,7 +28,9 @@ def focused(page: Browser) -> str:
 
 def test_the_page_runs_its_script_and_nothing_else(page: Browser) -> None:
     assert page.ask("document.getElementById('keys').hidden") is False
-    errors = [e for e in page.events if e.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown")]
+    errors = [
+        e for e in page.events if e.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown")
+    ]
     assert errors == []
     asked = [
         e["params"]["request"]["url"]
@@ -37,9 +39,13 @@ def test_the_page_runs_its_script_and_nothing_else(page: Browser) -> None:
     ]
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     # A script that slipped in would not run, and nothing can be fetched.
-    added = "document.body.append(Object.assign(document.createElement('script'), {text: 'bad = 1'}))"
+    added = (
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'bad = 1'}))"
+    )
     assert page.ask(f"{added}; typeof bad") == "undefined"
-    assert page.ask("fetch('data:text/plain,x').then(() => 'fetched', () => 'refused')") == "refused"
+    assert (
+        page.ask("fetch('data:text/plain,x').then(() => 'fetched', () => 'refused')") == "refused"
+    )
 
 
 def test_slash_goes_to_the_search_which_hides_other_classes(page: Browser) -> None:
@@ -51,7 +57,9 @@ def test_slash_goes_to_the_search_which_hides_other_classes(page: Browser) -> No
     assert page.ask(shown) == [True, False]
     assert page.ask("document.querySelector('.finder output').value") == "1 of 2"
     # A link to the hidden class shows it again.
-    page.ask("new Promise((r) => { addEventListener('hashchange', () => r()); location.hash = 'c0'; })")
+    page.ask(
+        "new Promise((r) => { addEventListener('hashchange', () => r()); location.hash = 'c0'; })"
+    )
     assert page.ask(shown) == [False, False]
     assert focused(page) == "c0"
 
@@ -81,7 +89,9 @@ def test_a_picture_is_enlarged_arrows_go_on_and_escape_returns_to_it(page: Brows
     assert page.ask("document.querySelector('dialog').open") is True
     words = "document.querySelector('dialog .words').textContent"
     use = "document.querySelector('dialog use').getAttribute('href')"
-    assert page.ask(words) == f"Result 1, hit, similarity 0.910: {HOSTILE}\na/1.png\nkey key-a/1.png"
+    assert (
+        page.ask(words) == f"Result 1, hit, similarity 0.910: {HOSTILE}\na/1.png\nkey key-a/1.png"
+    )
     first = page.ask(use)
     page.press("ArrowRight")
     assert page.ask(words).startswith("Result 2, miss")
@@ -90,8 +100,7 @@ def test_a_picture_is_enlarged_arrows_go_on_and_escape_returns_to_it(page: Brows
     page.press("ArrowLeft")
     assert page.ask(words).startswith("Query")
     page.ask(
-        "shut = new Promise((r) => document.querySelector('dialog').addEventListener('close', r));"
-        "0"
+        "shut = new Promise((r) => document.querySelector('dialog').addEventListener('close', r));0"
     )
     page.press("Escape")
     back = "shut.then(() => document.activeElement.getAttribute('aria-label'))"
@@ -120,7 +129,9 @@ def test_the_map_shows_a_dot_under_the_pointer_and_goes_to_its_query(page: Brows
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "+"):
         page.press(key)
     assert page.ask(f"{tip}.querySelector('p').textContent").startswith("pear")
-    assert float(page.ask("document.querySelector('.dots').getAttribute('viewBox')").split()[2]) < 700
+    assert (
+        float(page.ask("document.querySelector('.dots').getAttribute('viewBox')").split()[2]) < 700
+    )
     page.press("Enter")
     assert page.ask("location.hash") == "#c1"
 
@@ -135,7 +146,8 @@ def test_without_a_script_everything_is_there_and_nothing_dead(tmp_path: Path) -
         assert found.ask("document.querySelectorAll('main button').length") == 3  # in hidden tools
         assert found.ask("document.querySelector('.tools').hidden") is True
         sides = found.ask(
-            "[...document.querySelectorAll('main .pic[role=img] use')].map((u) => u.getBBox().width)"
+            "[...document.querySelectorAll('main .pic[role=img] use')]"
+            ".map((use) => use.getBBox().width)"
         )
         assert len(sides) == 8
         assert min(sides) > 20

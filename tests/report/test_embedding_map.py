@@ -31,7 +31,9 @@ def test_all_images_are_chosen_where_there_is_room_else_whole_classes() -> None:
 
 
 def test_dots_lie_within_the_drawing_by_class() -> None:
-    drawn = draw_map(torch.randn(30, 6, generator=torch.Generator().manual_seed(1)), images(30), 90, 7)
+    drawn = draw_map(
+        torch.randn(30, 6, generator=torch.Generator().manual_seed(1)), images(30), 90, 7
+    )
     assert drawn is not None
     assert drawn.method == "t-SNE"
     assert [island.label for island in drawn.islands] == ["class 0", "class 1", "class 2"]

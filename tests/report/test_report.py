@@ -12,7 +12,7 @@ from apdist.report.report import (
     write_gallery_png,
     write_report,
 )
-from tests.report.pages import Page, ranked_query, rendered, report
+from tests.report.pages import Page, rendered, report
 
 
 def test_the_page_shows_figures_settings_facts_and_commands() -> None:

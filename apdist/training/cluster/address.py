@@ -4,11 +4,18 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 KNOCK_S = 8.0
 """Seconds for a connection to be accepted."""
 ANSWER_S = 15.0
 """Seconds for Ray's own status; on an idle machine it takes two, most of them importing."""
+BUSY_S = 120.0
+"""The same, of what speaks as Ray does: a head with much to do answers late, and is one."""
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+"""Of a client of gRPC: HTTP/2's preface, and a frame of settings that changes none."""
+_KIND_AT, _SETTINGS = 3, b"\x04"
+"""Where a frame says what it is; the first of a server holds its settings."""
 REMEDY = "start one with `ray start --head`, or use --ray.address local"
 
 
@@ -49,6 +56,21 @@ def _knock(where: str, remedy: str, host: str, port: int) -> None:
         raise ValueError(f"no Ray cluster at {where} ({error}); {remedy}") from error
 
 
+def _speaks_grpc(address: str) -> bool:
+    """Whether what listens greets as a server of gRPC does, which asks nothing of its head."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return False
+    with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), KNOCK_S) as end:
+        end.settimeout(KNOCK_S)
+        end.sendall(_GREETING)
+        greeting = b""
+        while len(greeting) < _KIND_AT + 1 and (more := end.recv(_KIND_AT + 1 - len(greeting))):
+            greeting += more
+        return greeting[_KIND_AT:] == _SETTINGS
+    return False
+
+
 def _ask(address: str) -> None:
     """Run `ray status` in a process that can be ended; what else it says, `ray.init` will say."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "status"]
@@ -57,7 +79,7 @@ def _ask(address: str) -> None:
             command if address == "auto" else [*command, "--address", address],
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=ANSWER_S,
+            timeout=BUSY_S if _speaks_grpc(address) else ANSWER_S,
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -40,9 +40,7 @@ def compose_comparison(
         ]
         chosen = choose_changed(precision, num_each=images.queries)
         queries = _changed(same, chosen, images.results)
-    return Comparison(
-        runs=runs, queries=tuple(queries), counts=tuple(counts), max_bytes=max_bytes
-    )
+    return Comparison(runs=runs, queries=tuple(queries), counts=tuple(counts), max_bytes=max_bytes)
 
 
 def _compared(letter: str, measured: MeasuredRun, is_alike: bool) -> ComparedRun:
@@ -69,9 +67,7 @@ def _changed(
 ) -> list[ChangedQuery]:
     """The chosen queries, as run that is best and row, with what each run finds."""
     rows = [("", row) for _, row in chosen]
-    by_run = [
-        Showing(each.found, each.after, None).ranked(rows, num_results) for _, each in same
-    ]
+    by_run = [Showing(each.found, each.after, None).ranked(rows, num_results) for _, each in same]
     return [
         ChangedQuery(
             image=own[0].image,

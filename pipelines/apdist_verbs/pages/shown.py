@@ -66,10 +66,13 @@ class Showing:
     @cached_property
     def pairs(self) -> list[ConfusedPair]:
         """Classes that are taken for others."""
+        # An AP of 1 means that the first result is right: those need not be ranked again.
+        rows = torch.nonzero(self.precision < 1)[:, 0]
+        first = torch.arange(len(self.precision))
         with phase("comparing classes"):
             count = min(2, len(self.descriptors))
-            _, ranked = nearest_rows(self.descriptors, self.descriptors, count)
-        first = first_others(torch.arange(len(ranked)), ranked.cpu())
+            _, ranked = nearest_rows(self.descriptors[rows], self.descriptors, count)
+        first[rows] = first_others(rows, ranked.cpu())
         return confused_pairs(self.labels, self.precision.numpy(), first.numpy())
 
     def pictures(self, rows: Iterable[int], side: int = LARGEST_SIDE) -> dict[int, Picture]:
@@ -148,9 +151,7 @@ class Showing:
     def classes(self, also: Iterable[int]) -> ClassTable:
         """The worst and the best, and those of labels ``also``."""
         before = None if self.before is None else self.before.numpy()
-        figures = class_figures(
-            self.labels, self.names, self.precision.numpy(), before, self.pairs
-        )
+        figures = class_figures(self.labels, self.names, self.precision.numpy(), before, self.pairs)
         return class_table(figures, self.names, num_each=NUM_CLASSES, also=set(also))
 
     def map(self, queries: Sequence[RankedQuery], most: int) -> EmbeddingMap | None:
@@ -165,9 +166,7 @@ class Showing:
             for row, value in zip(rows, precision, strict=True)
         ]
         with phase("drawing the map"):
-            return draw_map(
-                self.descriptors[rows].cpu(), images, len(self.labels), len(self.names)
-            )
+            return draw_map(self.descriptors[rows].cpu(), images, len(self.labels), len(self.names))
 
 
 def _known(value: float) -> float | None:

@@ -1,11 +1,13 @@
 """A wrong address of a cluster is refused in seconds; the right one is tested in `test_cluster`."""
 
 import http.server
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,52 @@ def test_a_server_that_is_no_ray_is_refused_in_time(
     with pytest.raises(ValueError, match="does not answer as the head of one does"):
         refuse_if_unreachable(f"127.0.0.1:{web_server}")
     assert time.monotonic() - started < 2.0 + 5
+
+
+@contextmanager
+def greeting(answer: bytes) -> Iterator[str]:
+    """The address of a server that says ``answer`` to whoever comes, and then nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server, suppress(OSError):
+
+        def greet() -> None:
+            with suppress(OSError):
+                while True:
+                    guests.append(server.accept()[0])
+                    guests[-1].sendall(answer)
+
+        guests: list[socket.socket] = []
+        thread = threading.Thread(target=greet)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for guest in guests:
+                guest.close()
+
+
+SETTINGS = b"\x00\x00\x06\x04" + bytes(11)
+
+
+@pytest.mark.parametrize(
+    ("answer", "patience"),
+    [(SETTINGS, address.BUSY_S), (b"HTTP/1.1 400 Bad", address.ANSWER_S), (b"", address.ANSWER_S)],
+)
+def test_a_head_that_is_busy_is_waited_for(
+    answer: bytes, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def status(command: list[str], timeout: float, **_: object) -> None:
+        waited.append(timeout)
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", status)
+    monkeypatch.setattr(address, "KNOCK_S", 0.2)
+    with greeting(answer) as where, pytest.raises(ValueError, match="does not answer"):
+        refuse_if_unreachable(where)
+    assert waited == [patience]
 
 
 @pytest.mark.cluster
