@@ -160,8 +160,8 @@ class _Looking:
             number=number,
             asked=images(found.row),
             words=(
-                f"labelled {names[found.label]}",
-                f"neighbours say {names[found.suggested]}, {found.confidence:.0%} of the votes",
+                f"neighbours say {names[found.suggested]}, {found.confidence:.0%} of the votes for "
+                "it and its label",
             ),
             lists=(
                 ("Neighbours", images.several(found.witnesses)),
