@@ -136,12 +136,5 @@ def tell(
     say(f"page: {near(storage.join(audited.out, 'audit.html'))}")
     place = near(storage.join(audited.out, "exclude.txt"))
     say(f"{counted(len(excluded.rows), 'training image')} listed in {place}")
-    say_next(
-        "train without them",
-        "train",
-        "folder",
-        "--data.shards",
-        near(audited.catalogue.root),
-        "--data.exclude",
-        place,
-    )
+    if excluded.rows:
+        say_next("train without them", *audited.train_words(place))

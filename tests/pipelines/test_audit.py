@@ -80,6 +80,7 @@ def test_a_run_is_audited_with_its_model_beside_it(
     told = capfd.readouterr()
     assert "The model has learned from these labels" in " ".join(told.err.split())
     assert "not looked at" not in told.out
+    assert "apdist train --config" in told.out
     assert entries(Path(made.uri, "audit", "exclude.txt")) == ["leak"]
     page = Page(Path(made.uri, "audit", "audit.html").read_text())
     assert "Suspicious labels" in page.words

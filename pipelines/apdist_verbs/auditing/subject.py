@@ -43,6 +43,17 @@ class Audited:
     train_split: str
     out: str
     notices: tuple[str, ...]
+    run: str
+    """Its folder; empty of shards."""
+
+    def train_words(self, exclude: str) -> list[str]:
+        """The command that trains without what is in a file, after `apdist`."""
+        start = ["folder", "--data.shards", near(self.catalogue.root)]
+        if not self.run and self.train_split != "train":
+            start += ["--data.train-split", self.train_split]
+        if self.run:
+            start = ["--config", near(self.run)]
+        return ["train", *start, "--data.exclude", exclude]
 
 
 def what_to_audit(options: Options) -> Audited:
@@ -68,7 +79,7 @@ def what_to_audit(options: Options) -> Audited:
         raise ValueError(f"the catalogue under {shards} holds no image; prepare some")
     split = checked_split(options.train_split, train_split, catalogue)
     model, by, notices = describer(options, uri if is_run else "")
-    return Audited(catalogue, model, by, split, out, notices)
+    return Audited(catalogue, model, by, split, out, notices, uri if is_run else "")
 
 
 def refuse_of_data(options: Options, is_data: bool) -> None:

@@ -34,14 +34,14 @@ def write(
     }
     place = storage.join(out, "exclude.txt")
     num_listed = counted(len(excluded.rows), "training image")
-    words = ["--data.shards", near(catalogue.root), "--data.exclude", near(place)]
+    command = shlex.join(["apdist", *audited.train_words(near(place))])
     shown = Shown(
         title=f"Audit of {near(options.uri)}",
         summary=f"{counted(len(catalogue), 'image')} in "
         f"{counted(len(catalogue.splits()), 'split')}, compared by {audited.by}; {num_listed} in "
         "exclude.txt",
         notices=(*audited.notices, *excluded.notes, *damage(findings, catalogue)),
-        commands=(("Train without them", shlex.join(["apdist", "train", "folder", *words])),),
+        commands=(("Train without them", command),) if excluded.rows else (),
         most=options.most_shown,
         max_bytes=int(options.max_mb * 1e6),
     )
