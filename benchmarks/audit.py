@@ -15,6 +15,7 @@ import argparse
 import resource
 import tempfile
 import time
+from collections.abc import Set
 from pathlib import Path
 
 import torch
@@ -116,7 +117,7 @@ def tell(catalogue: Catalogue, planted: Planted, found: Findings) -> None:
         )
 
 
-def line(what: str, planted: set[object], found: set[object]) -> None:
+def line(what: str, planted: Set[object], found: Set[object]) -> None:
     hits = len(planted & found)
     print(
         f"| {what} | {len(planted)} | {hits} | {hits / max(1, len(planted)):.3f} | "

@@ -46,13 +46,16 @@ class Match:
     """(p, 4) centre and sides of the window, as shares of the image that it lies in."""
     is_first_part: NDArray[np.bool_]
     """(p,) whether the window lies in b, and shows what a is."""
+    fullness: NDArray[np.float32]
+    """(p,) of the emptier of the two: see `_fullness`."""
 
 
 _NOTHING = Match(
-    np.empty(0, np.float32),
-    np.empty(0, np.float32),
-    np.empty((0, 4), np.float32),
-    np.empty(0, bool),
+    scores=np.empty(0, np.float32),
+    colours=np.empty(0, np.float32),
+    windows=np.empty((0, 4), np.float32),
+    is_first_part=np.empty(0, bool),
+    fullness=np.empty(0, np.float32),
 )
 
 
@@ -73,7 +76,7 @@ def match(
     return Match(
         *(
             np.concatenate([getattr(part, name) for part in found])
-            for name in ("scores", "colours", "windows", "is_first_part")
+            for name in ("scores", "colours", "windows", "is_first_part", "fullness")
         )
     )
 
@@ -96,7 +99,18 @@ def _match(looks: Looks, pairs: NDArray[np.int64]) -> Match:
         chroma = torch.from_numpy(looks.colours[pairs[near.numpy()]]).float()
         count = torch.arange(len(near))
         colours[near] = _colour_difference(chroma[count, part], chroma[count, whole], windows[near])
-    return Match(scores.numpy(), colours.numpy(), windows.numpy(), is_first.numpy())
+    fullness = _fullness(coarse).amin(dim=1)
+    return Match(*(x.numpy() for x in (scores, colours, windows, is_first, fullness)))
+
+
+def _fullness(images: Tensor) -> Tensor:
+    """Share of the pixels of ``images`` (..., s, s) that make up their contrast, (...).
+
+    0.3 to 0.5 of photographs, 0.1 of line drawings, 0.02 of a stroke on white.
+    """
+    squares = (images - images.mean(dim=(-2, -1), keepdim=True)).square()
+    total, fourth = squares.sum(dim=(-2, -1)), squares.square().sum(dim=(-2, -1))
+    return total.square() / fourth.clamp(min=1e-6) / images.shape[-1] ** 2
 
 
 def _coarse(part: Tensor, whole: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,9 @@ from apdist.data.loading.reader import ImageReader
 How = Literal["equal bytes", "equal pixels", "copy"]
 NEAR = 0.98
 """Correlation from which on two images are one picture: docs/benchmarks.md."""
+SCANTY, NEAR_SCANTY = 0.05, 0.998
+"""Fullness under which a picture has so little in it (a stroke, a dot) that others fit, and the
+correlation that it needs."""
 MOST_COLOUR = 5.0
 """Mean difference of chrominance up to which they are."""
 _MAYBE_EQUAL = 0.9995
@@ -65,7 +68,8 @@ def find_duplicates(
         match: what came of it.
         equal_bytes: (e, 2) rows with equal bytes, which join all of them.
     """
-    is_near = (match.scores >= NEAR) & (match.colours <= MOST_COLOUR)
+    least_score = np.where(match.fullness < SCANTY, NEAR_SCANTY, NEAR)
+    is_near = (match.scores >= least_score) & (match.colours <= MOST_COLOUR)
     near, scores = pairs[is_near], match.scores[is_near]
     equal_pixels = _equal_pixels(catalogue, looks, near[scores >= _MAYBE_EQUAL])
     bytes_groups = joined(len(catalogue), equal_bytes)

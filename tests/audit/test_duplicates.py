@@ -60,6 +60,20 @@ def test_flat_pictures_are_copies_only_by_their_bytes(tmp_path: Path) -> None:
     assert [set(group.rows) for group in groups] == [{rows["w1.png"], rows["w2.png"]}]
 
 
+def stroke(length: int) -> Image.Image:
+    """A line on white."""
+    image = Image.new("RGB", SIZE, "white")
+    image.paste("black", (47, 40 - length // 2, 50, 40 + length // 2))
+    return image
+
+
+def test_of_strokes_on_white_only_the_same_are_copies(tmp_path: Path) -> None:
+    shots = [Shot(f"{length}.png", encoded(stroke(length))) for length in (30, 34, 38)]
+    again = Shot("again.png", encoded(stroke(30).resize((192, 160), Image.Resampling.BICUBIC)))
+    groups, rows = found_in(tmp_path / "s", [*shots, again])
+    assert [set(group.rows) for group in groups] == [{rows["30.png"], rows["again.png"]}]
+
+
 def test_the_least_doubtful_label_is_kept() -> None:
     group = Duplicates(rows=(4, 1, 2), how="copy", score=1, splits=("a",), labels=(0, 1))
     (found,) = least_doubtful_first([group], np.array([0, 0.42, 0.1, 0, 0.98]))
