@@ -25,3 +25,14 @@ def test_strays_are_found_the_farthest_first() -> None:
 def test_without_neighbours_there_are_none() -> None:
     scores, rows = np.full((4, 3), np.nan, np.float32), np.full((4, 3), -1)
     assert find_outliers(scores, rows, np.zeros(4, np.int64)) == []
+
+
+def test_a_pair_of_a_rare_view_is_none_of_them() -> None:
+    random = np.random.default_rng(0)
+    scores = random.normal(0.8, 0.01, (20, 5)).astype(np.float32)
+    scores[0] = (0.95, 0.1, 0.1, 0.1, 0.1)
+    rows = np.array([[(row + step) % 20 for step in range(1, 6)] for row in range(20)])
+    labels = np.zeros(20, np.int64)
+    assert find_outliers(scores, rows, labels) == []
+    labels[0] = 1
+    assert [found.row for found in find_outliers(scores, rows, labels)] == [0]
