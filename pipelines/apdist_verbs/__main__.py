@@ -18,6 +18,7 @@ VERBS = {
     "index": "build a search index with a trained model",
     "search": "find the images that look like a picture",
     "report": "write report.html of a run",
+    "audit": "find duplicates, leaks, wrong labels and outliers in shards",
     "runs": "list runs: state, step, mAP, age, what to do next",
     "track": "send MLflow what it lacks of a run",
     "doctor": "what this machine, its cluster and its stores lack, and what to do",
