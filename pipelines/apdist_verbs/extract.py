@@ -218,8 +218,14 @@ class Describer:
         values = pa.FixedSizeListArray.from_arrays(
             pa.array(descriptors.reshape(-1).numpy()), descriptors.shape[1]
         )
+        about = {
+            "apdist.model": self.model.model_id,
+            "apdist.dim": str(descriptors.shape[1]),
+            "apdist.metric": "cosine",
+        }
         target = io.BytesIO()
-        pq.write_table(table.append_column("descriptor", values), target)
+        table = table.append_column("descriptor", values).replace_schema_metadata(about)
+        pq.write_table(table, target)
         storage.write_bytes(_target(self.out, name), target.getvalue())
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -25,8 +27,11 @@ from apdist_verbs.extract import CONTENTS, Describer, Options
 from apdist_verbs.making import Making, noted
 from tests.pictures import write_small_set
 from tests.pipelines.measure.scenes import untrained_run
+from tests.places import ROOT
 
 MAKING = Making(size=20, scales=(1.0, 0.5), scale_power=2.0, whiten="own")
+HANDED_OVER = re.findall(r"^\| (`.+?`) \|", (ROOT / "docs" / "handover.md").read_text(), re.M)
+"""Columns, as the manual has them: one or more in a line."""
 WORDS = ["--size", "20", "--scales", "1", "0.5", "--scale-power", "2", "--whiten", "own"]
 
 
@@ -74,6 +79,17 @@ def tables(place: Place) -> str:
     contents = {"data": catalogue.fingerprint(), "making": noted(MAKING)}
     Path(out, CONTENTS).write_text(json.dumps(contents))
     return out
+
+
+def test_tables_say_what_a_database_has_to_know(place: Place, tables: str) -> None:
+    for file in Path(tables).glob("*.parquet"):
+        found = pq.read_table(file)
+        assert set(found.column_names) == set(re.findall(r"\w+", " ".join(HANDED_OVER)))
+        assert found.schema.metadata[b"apdist.metric"] == b"cosine"
+        assert found.schema.metadata[b"apdist.dim"] == b"5"
+        assert found.schema.metadata[b"apdist.model"].decode() == found["model"][0].as_py()
+        lengths = np.linalg.norm(np.stack(found["descriptor"].to_pylist()), axis=1)
+        np.testing.assert_allclose(lengths, 1, atol=1e-5)
 
 
 def refused(place: Place, capsys: pytest.CaptureFixture[str], *words: str) -> str:

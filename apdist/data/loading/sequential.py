@@ -3,6 +3,7 @@
 Shapes: b images of h x w pixels. Images are (b, 3, h, w) uint8.
 """
 
+import tarfile
 import zlib
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -106,8 +107,15 @@ def open_shard(uri: str) -> Iterator[dict[str, Any]]:
     from webdataset.tariterators import group_by_keys, tar_file_iterator
 
     with storage.open_stream(uri) as stream:
-        members = tar_file_iterator(stream)
+        members = tar_file_iterator(stream, handler=_ends_at_a_cut)
         yield from group_by_keys(member | {"__url__": uri} for member in members)
+
+
+def _ends_at_a_cut(error: Exception) -> bool:
+    """Whether reading goes on: a shard that was cut in an image ends before it, and lacks it."""
+    if isinstance(error, tarfile.ReadError):
+        return False
+    raise error
 
 
 def _shard_samples(

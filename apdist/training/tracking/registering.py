@@ -59,12 +59,7 @@ def register(run: Run, name: str) -> int:
 
     run_id, client = str(run.info["tracking_run_id"]), MlflowClient(run.config.tracking.uri)
     there = client.get_run(run_id)
-    with local_model(run) as source, tempfile.TemporaryDirectory() as folder, _quiet(run):
-        model, code = Path(folder, MODEL), Path(folder, "apdist")
-        model.mkdir()
-        for file in MODEL_FILES:
-            shutil.copyfile(source / file, model / file)
-        _copy_code(code)
+    with model_parts(run) as parts:
         # Here: `Model.log` would put it into whatever experiment is the default.
         made = client.create_logged_model(
             there.info.experiment_id,
@@ -79,17 +74,31 @@ def register(run: Run, name: str) -> int:
             model_id=made.model_id,
             registered_model_name=name,
             run_id=run_id,
-            python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={MODEL: str(model)},
-            code_paths=[str(code)],
-            signature=_signature(str(model)),
-            input_example=_example(),
-            pip_requirements=_requirements(str(model)),
-            metadata={"run": storage.shown(run.uri)},
+            **parts,
         )
         number = int(logged.registered_model_version)
         _tell(run, name, number)
     return number
+
+
+@contextmanager
+def model_parts(run: Run) -> Iterator[dict[str, Any]]:
+    """What MLflow makes a model of, by its own names, while the files of it are here."""
+    with local_model(run) as source, tempfile.TemporaryDirectory() as folder, _quiet(run):
+        model, code = Path(folder, MODEL), Path(folder, "apdist")
+        model.mkdir()
+        for file in MODEL_FILES:
+            shutil.copyfile(source / file, model / file)
+        _copy_code(code)
+        yield {
+            "python_model": str(Path(__file__).with_name("served.py")),
+            "artifacts": {MODEL: str(model)},
+            "code_paths": [str(code)],
+            "signature": _signature(str(model)),
+            "input_example": _example(),
+            "pip_requirements": _requirements(str(model)),
+            "metadata": {"run": storage.shown(run.uri)},
+        }
 
 
 def _copy_code(target: Path) -> None:

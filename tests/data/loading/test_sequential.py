@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.images import Fit, ImageError, evaluation_image
 from apdist.data.loading.reader import ReadRequest
 from apdist.data.loading.sequential import ByShape, _image_member, evaluation_batches, shard_names
@@ -65,3 +65,20 @@ def test_a_shard_cut_between_two_images_is_noticed(tmp_path: Path) -> None:
                 shards=shard_names(catalogue),
             )
         )
+
+
+def test_a_shard_cut_in_an_image_lacks_it_and_those_behind(tmp_path: Path) -> None:
+    catalogue = write_small_set(tmp_path, num_classes=4, num_test=0, shard_bytes=1 << 20)
+    (name,) = catalogue.shards
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[: catalogue.table["offset"][20].as_py() + 9])
+
+    def rows(images: Catalogue) -> list[int]:
+        batches = evaluation_batches(
+            images, fit=Fit(side=SIDE), batch_size=8, num_threads=1, shards=[name]
+        )
+        return sorted(row for batch, _ in batches for row in batch.tolist())
+
+    assert rows(catalogue.subset(np.arange(20))) == list(range(20))
+    with pytest.raises(ImageError, match="lacks 4 images of the catalogue"):
+        rows(catalogue)

@@ -1,0 +1,1 @@
+"""Trained models for programs that do not know this package."""

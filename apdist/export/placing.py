@@ -1,0 +1,46 @@
+"""An export's folder: made aside, and in its place whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+from apdist.data import storage
+
+
+def refuse_occupied(out: str) -> None:
+    """Return where nothing lies at ``out``.
+
+    Raises:
+        ValueError: something does.
+    """
+    path = storage.local_path(out)
+    if (path is not None and path.is_file()) or not storage.is_empty(out):
+        raise ValueError(f"{out} is not empty; choose another --out, or remove it first")
+
+
+def place(folder: Path, out: str) -> None:
+    """Bring the files of ``folder`` to ``out``, a folder on a disk or a prefix of a bucket.
+
+    Raises:
+        ValueError: something lies there by now.
+        StorageError: it cannot be written.
+    """
+    refuse_occupied(out)
+    path = storage.local_path(out)
+    if path is None:
+        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+            name = file.relative_to(folder).as_posix()
+            with storage.local_target(storage.join(out, name)) as target:
+                shutil.copyfile(file, target)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        shutil.copytree(folder, beside)
+        if path.is_dir():
+            path.rmdir()  # empty, or another export came first: then this says so
+        beside.rename(path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

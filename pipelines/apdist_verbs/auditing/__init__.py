@@ -1,0 +1,1 @@
+"""What `apdist audit` looks at, and what it writes."""
