@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from apdist.data.storage.errors import StorageError
+from apdist.data.storage.errors import StorageError, TransientError
 from apdist.data.storage.retries import Attempts, retrying
 from apdist.data.storage.s3_clients import clients_now, explained, signed_get
 from apdist.data.storage.store import Store, trimmed
@@ -184,12 +184,24 @@ def _pages(root: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         token = {"ContinuationToken": page["NextContinuationToken"]}
 
 
+_SAID = {
+    **dict.fromkeys(["put_object", "upload_part", "head_object"], ("ETag",)),
+    "complete_multipart_upload": ("ETag",),
+    "create_multipart_upload": ("UploadId",),
+    "list_objects_v2": ("Name", "IsTruncated", "KeyCount"),
+}
+"""Of which a whole answer has at least one. That a connection ended in the head of an answer is no
+error to boto3, and a list without its body would pass for an empty folder."""
+
+
 def _call(uri: str, operation: str, **arguments: Any) -> dict[str, Any]:
     def once(attempts: Attempts) -> dict[str, Any]:
         count(requests=1)
         with explained(uri):
             client = clients_now().client(_try_timeout_s(attempts))
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
+        if operation in _SAID and not any(name in answer for name in _SAID[operation]):
+            raise TransientError("an answer that was cut off")
         return answer
 
     return retrying(uri, once)

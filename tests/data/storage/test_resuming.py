@@ -302,6 +302,26 @@ def test_writes_and_lists_survive_faults(
 
 
 @pytest.mark.s3
+def test_an_answer_that_lost_its_body_is_no_empty_folder_and_no_upload(
+    bucket: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
+    storage.write_bytes("s3://apdist/listed/there", b"x")
+    # Of whose head only the status came: the end of a connection ends a head as well.
+    empty = Fault("cut", after=len(b"HTTP/1.1 200 OK\r\n"))
+    bucket.begin(first(empty))
+    assert storage.list_files("s3://apdist/listed") == ["there"]
+    # The upload is begun, then all parts are sent; the last answer says that it is complete.
+    data = some_bytes(6_000_000)
+    bucket.begin(lambda number: empty if number in (0, 4) else None)
+    with storage.local_target("s3://apdist/listed/large") as temporary:
+        temporary.write_bytes(data)
+    assert bucket.num_faults == {"cut": 2}
+    bucket.begin(first())
+    assert storage.read_bytes("s3://apdist/listed/large") == data
+
+
+@pytest.mark.s3
 def test_a_large_object_that_cannot_be_finished_leaves_nothing(
     bucket: FaultyProxy, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
