@@ -28,7 +28,17 @@ class Seconds:
 
 
 def fastest(works: dict[str, Work], repeats: int, device: torch.device) -> dict[str, Seconds]:
-    """Best of several rounds; in each, every work once, so that all meet the same machine."""
+    """Best of several rounds."""
+    return {
+        name: Seconds(min(run.wall for run in runs), min(run.cpu for run in runs))
+        for name, runs in timed_rounds(works, repeats, device).items()
+    }
+
+
+def timed_rounds(
+    works: dict[str, Work], repeats: int, device: torch.device
+) -> dict[str, list[Seconds]]:
+    """Each work's runs; in a round every work runs once, so that all meet the same machine."""
     rounds: dict[str, list[Seconds]] = {name: [] for name in works}
     finish(device)
     for _ in range(repeats):
@@ -38,10 +48,7 @@ def fastest(works: dict[str, Work], repeats: int, device: torch.device) -> dict[
             finish(device)
             spent = Seconds(time.perf_counter() - wall, time.process_time() - cpu)
             rounds[name].append(spent)
-    return {
-        name: Seconds(min(run.wall for run in runs), min(run.cpu for run in runs))
-        for name, runs in rounds.items()
-    }
+    return rounds
 
 
 def finish(device: torch.device) -> None:

@@ -6,10 +6,12 @@
     python benchmarks/step_cost.py share
 
 modes: a small ResNet, 256 images, one worker; what the step takes in units of one forward and
-backward pass of the whole batch with the same loss. memory: peak of `recompute` as the batch grows
-at a fixed chunk. workers: one and two processes of one thread each, the same global batch. share:
-the loss's share of a step of ResNet-50 at 224 px and 4,096 images; the two passes over the images
-are timed on one chunk and multiplied by the number of chunks.
+backward pass of the whole batch with the same loss, the median of the rounds' ratios; `chunks` is
+that pass with the images in chunks and nothing else of the step. memory: peak of `recompute` as
+the batch grows at a fixed chunk. workers: one and two processes of one thread each, the same global
+batch, the median of three rounds. share: the loss's share of a step of ResNet-50 at 224 px and
+4,096 images; the two passes over the images are timed on one chunk and multiplied by the number of
+chunks.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import argparse
 import datetime
 import functools
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,7 +30,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from measuring import Work, fastest, grown_mib
+from measuring import Work, fastest, grown_mib, timed_rounds
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -78,18 +81,26 @@ def modes(arguments: argparse.Namespace) -> None:
     def step(mode: Activations) -> None:
         three_stages(network, images, labels, arguments.chunk_size, mode)
 
-    works: dict[str, Work] = {"plain": plain}
+    def chunks() -> None:
+        described = torch.cat([network(some) for some in images.split(arguments.chunk_size)])
+        average_precision_loss(described, labels).backward()
+        network.zero_grad()
+
+    works: dict[str, Work] = {"plain": plain, "chunks": chunks}
     for mode in ("store", "offload", "recompute"):
         works[mode] = functools.partial(step, mode)
     for work in works.values():
         work()  # compiles the loss, finds the convolutions' algorithms
-    seconds = fastest(works, arguments.repeats, images.device)
+    rounds = timed_rounds(works, arguments.repeats, images.device)
     print(f"small ResNet, 256 images of {arguments.side} px, chunks of {arguments.chunk_size}")
     print("| step | seconds | against plain | CPU time against plain |")
     print("|---|---|---|---|")
-    for name, spent in seconds.items():
-        wall, cpu = spent.wall / seconds["plain"].wall, spent.cpu / seconds["plain"].cpu
-        print(f"| {name} | {spent.wall:.2f} | {wall:.2f} | {cpu:.2f} |")
+    for name, runs in rounds.items():
+        pairs = list(zip(runs, rounds["plain"], strict=True))
+        wall = statistics.median(run.wall / plain.wall for run, plain in pairs)
+        cpu = statistics.median(run.cpu / plain.cpu for run, plain in pairs)
+        seconds = statistics.median(run.wall for run in runs)
+        print(f"| {name} | {seconds:.2f} | {wall:.2f} | {cpu:.2f} |")
 
 
 def memory(arguments: argparse.Namespace) -> None:
@@ -123,11 +134,13 @@ def peak_of_recompute(num_images: int, arguments: argparse.Namespace) -> float:
 
 def workers(arguments: argparse.Namespace) -> None:
     """One worker and two, one thread each, on the same global batch."""
-    times = {n: min(on_workers(n, arguments)) for n in (1, 2)}
+    rounds = [{n: min(on_workers(n, arguments)) for n in (1, 2)} for _ in range(3)]
     print("| workers | seconds a step | speed-up |")
     print("|---|---|---|")
-    for number, seconds in times.items():
-        print(f"| {number} | {seconds:.2f} | {times[1] / seconds:.2f} |")
+    for number in (1, 2):
+        seconds = statistics.median(times[number] for times in rounds)
+        faster = statistics.median(times[1] / times[number] for times in rounds)
+        print(f"| {number} | {seconds:.2f} | {faster:.2f} |")
 
 
 def on_workers(number: int, arguments: argparse.Namespace) -> list[float]:
