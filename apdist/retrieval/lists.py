@@ -13,7 +13,7 @@ from torch import Tensor
 
 from apdist.retrieval.ranking import nearest_rows
 
-_ROUNDS = 10
+_ROUNDS = 4
 """More hardly move a centre."""
 
 
