@@ -93,9 +93,8 @@ def modes(arguments: argparse.Namespace) -> None:
     for work in works.values():
         work()  # compiles the loss, finds the convolutions' algorithms
     rounds = timed_rounds(works, arguments.repeats, images.device)
-    print(
-        f"small ResNet, {len(images)} images of {arguments.side} px, chunks of {arguments.chunk_size}"
-    )
+    sizes = f"{len(images)} images of {arguments.side} px, chunks of {arguments.chunk_size}"
+    print(f"small ResNet, {sizes}")
     print("| step | seconds | against plain | CPU time against plain |")
     print("|---|---|---|---|")
     for name, runs in rounds.items():
