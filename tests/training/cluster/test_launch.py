@@ -16,7 +16,6 @@ from apdist.training.cluster.launch import (
     TrainingError,
     loss_explained,
     ray_cluster,
-    raylet_unheard,
     run_training,
     told_as_stop,
 )
@@ -185,20 +184,6 @@ def test_a_failure_of_tune_is_told_in_one_line_and_one_of_ours_is_passed_on() ->
         raise TuneError("broken")
     with pytest.raises(KeyError), loss_explained("go on"):
         raise KeyError
-
-
-def test_what_the_raylet_tells_is_not_on_the_screen(capfd: pytest.CaptureFixture[str]) -> None:
-    from ray._private.worker import print_to_stdstream
-
-    def tell(text: str) -> None:
-        print_to_stdstream({"lines": [text], "pid": "raylet", "is_err": False}, False)
-
-    with raylet_unheard():
-        tell("8 PYTHON worker processes have been started")
-    tell("heard")
-    shown = capfd.readouterr().out
-    assert "worker processes" not in shown
-    assert "heard" in shown
 
 
 @pytest.mark.parametrize(
