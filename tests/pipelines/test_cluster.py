@@ -287,6 +287,10 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_goes_on_exactly(
 
     out = here.succeed("train", "--resume", str(run))
     assert f"going on from step {done}" in out
+    assert f"Ray's own output: {run}/ray.log" in out
+    written = (run / "ray.log").read_text()
+    assert written.count("driver ") == 2  # both attempts
+    assert "TrainController" in written
     resumed = local_run(run)
     assert resumed.steps == list(range(1, STEPS + 1))
     assert resumed.losses == two_workers.losses

@@ -12,7 +12,7 @@ CORE_LINE = re.compile(rb"\[\d{4}-\d\d-\d\d [\d:,.]+ [A-Z] \d+ \d+\] ")
 
 @contextmanager
 def without_core_lines(keep: Callable[[str], None]) -> Iterator[None]:
-    """Pass on what the block writes to file descriptor 2; the lines of Ray's core go to ``keep``."""
+    """Pass on what the block writes to file descriptor 2; the core's lines go to ``keep``."""
     sys.stderr.flush()
     errors = os.dup(2)
     with tempfile.TemporaryFile() as held:

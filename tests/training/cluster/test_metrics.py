@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +14,8 @@ import pytest
 import ray
 import ray.util.metrics
 
+from apdist.config import RayConfig
+from apdist.training.cluster.launch import ray_cluster
 from apdist.training.cluster.metrics import RayMetrics
 from apdist.training.events import Evaluated, Restarted, StepDone, Stopping
 
@@ -76,3 +82,37 @@ def test_a_failure_costs_one_warning_and_no_training(
 def test_without_ray_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray.util.metrics, "Gauge", None)
     RayMetrics("a run")(STEP)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore")
+def test_prometheus_finds_them_where_it_asks_a_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_metrics_report_interval_ms", "300")
+    with tempfile.TemporaryDirectory(prefix="ray") as sessions:  # a short name
+        monkeypatch.setenv("RAY_TMPDIR", sessions)
+        with ray_cluster(RayConfig(num_workers=1), str(tmp_path / "ray.log")):
+            address = f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
+            metrics, deadline = RayMetrics("a run"), time.monotonic() + 60
+            for event in (STEP, EVALUATION, RESTART):
+                metrics(event)
+            while len(found := figures_at(address)) < 5 and time.monotonic() < deadline:
+                time.sleep(0.3)
+    assert found == {
+        "ray_apdist_step": 7,
+        "ray_apdist_loss": 0.25,
+        "ray_apdist_images_per_second": 500,
+        "ray_apdist_map": 0.5,
+        "ray_apdist_restarts_total": 1,
+    }
+
+
+def figures_at(address: str) -> dict[str, float]:
+    """What a node tells of the run, by name."""
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    own = [line for line in lines if line.startswith("ray_apdist") and 'run="a run"' in line]
+    return {line.partition("{")[0]: float(line.rpartition(" ")[2]) for line in own}
