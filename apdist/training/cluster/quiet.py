@@ -1,4 +1,4 @@
-"""Lines that Ray's core writes past Python, to the terminal itself: nobody can act on them there."""
+"""Lines that Ray's core writes past Python to the terminal, where nobody can act on them."""
 
 import os
 import re
