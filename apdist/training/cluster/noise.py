@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from apdist.data import storage
+from apdist.data.text import without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,10 @@ class NoiseFile:
         self._is_here = bool(uri) and "://" not in uri
 
     def write(self, text: str) -> None:
-        """Add ``text``, whole lines, behind the time."""
+        """Add ``text``, whole lines, behind the time; an address without its secrets."""
         if not self.uri or not text:
             return
+        text = without_secrets(text)
         stamped = "".join(f"{time.strftime('%H:%M:%S')} {line}\n" for line in text.splitlines())
         with self._lock, suppress(OSError, ValueError):  # a full disk is told by who needs it
             if self._room <= 0:

@@ -87,6 +87,16 @@ def test_in_object_storage_it_is_there_when_it_is_closed(monkeypatch: pytest.Mon
     assert [line.split()[1] for line in lines] == ["one", "two"]
 
 
+def test_a_secret_in_an_address_is_not_written(tmp_path: Path) -> None:
+    noise = NoiseFile(str(tmp_path / "log"))
+    noise.take(told("GET https://s3/shard.tar?X-Amz-Signature=abc: 403", "http://me:word@proxy/"))
+    noise.close()
+    text = (tmp_path / "log").read_text()
+    assert "shard.tar" in text
+    assert "abc" not in text
+    assert "word" not in text
+
+
 def test_a_place_that_takes_nothing_costs_no_training(tmp_path: Path) -> None:
     noise = NoiseFile(str(tmp_path / "no folder" / "log"))
     noise.write("a line")
