@@ -32,6 +32,8 @@ def test_services_listen_on_this_machine_only_and_say_how_they_are() -> None:
     assert "ports" not in services["postgres"]  # only MLflow asks it
     assert services["mlflow"]["image"].endswith(f":v{pinned('mlflow')}-full")
     assert "-master.telemetry=false" in services["s3"]["command"]
+    # SQLAlchemy 2.0 and 2.1 take different drivers where none is named.
+    assert "postgresql+psycopg2://" in services["mlflow"]["command"]
 
 
 def test_what_is_kept_lies_in_volumes_and_is_waited_for() -> None:
