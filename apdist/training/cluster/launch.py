@@ -109,7 +109,12 @@ def ray_cluster(config: RayConfig, log: str = "") -> Iterator[None]:
         refuse_if_unreachable(address)
     noise = NoiseFile(log)
     with kept_noise(noise):
-        _start(address, noise)
+        try:
+            _start(address, noise)
+        except ClusterError:
+            if log:
+                logger.warning("Ray's own output is in %s", log)
+            raise
         session = session_folder() if address == "local" else None
         with session_removed(session, ValueError, Interrupted):
             try:
@@ -192,7 +197,8 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
             return
         _begin(arrival(job.config.ray), listeners)
         log = storage.join(job.run, FILE)
-        with ray_cluster(job.config.ray, log), loss_explained(_going_on(job)):
+        remedy = f"{_going_on(job)}; Ray's own output is in {log}"
+        with ray_cluster(job.config.ray, log), loss_explained(remedy):
             _begin("starting the workers", listeners)
             actor = remote_mailbox()
             _train(job, trainer, RemoteLink(actor), Inbox(actor), listeners, signals)

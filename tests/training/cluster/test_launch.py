@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_ray_that_is_lost_without_a_signal_is_a_failure(
 
     start(lambda **_: None)
     monkeypatch.setattr(launch, "remote_mailbox", lost)
-    with pytest.raises(TrainingError, match="lost the Ray cluster"):
+    with pytest.raises(TrainingError, match=r"lost the Ray cluster .*output is in .*/ray\.log$"):
         run_training(job, lambda _: None)
 
 
@@ -175,6 +176,22 @@ def test_a_bare_exception_while_ray_starts_is_told_in_one_line_with_a_remedy(
     told = r"Ray did not start .*timed out during startup.\).*--ray.num-workers 0$"
     with pytest.raises(ValueError, match=told), ray_cluster(RayConfig(num_workers=1)):
         pass
+
+
+def test_where_ray_does_not_start_its_own_words_are_kept_and_named(
+    start: Callable[[Callable[..., Any]], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def slow(**_: object) -> None:
+        os.write(2, b"[2026-11-26 23:17:36,299 E 23339 23339] raylet.cc:1: no shared memory\n")
+        raise Exception("The current node timed out during startup.")
+
+    start(slow)
+    log = tmp_path / "ray.log"
+    starting = ray_cluster(RayConfig(num_workers=1), str(log))
+    with pytest.raises(ValueError, match="Ray did not start"), starting:
+        pass
+    assert "no shared memory" in log.read_text()
+    assert f"Ray's own output is in {log}" in caplog.text
 
 
 def test_a_failure_of_tune_is_told_in_one_line_and_one_of_ours_is_passed_on() -> None:
