@@ -11,6 +11,7 @@ import pytest
 from tests.places import ROOT
 
 FLOORS = [
+    {"addresses"},
     {"config", "arrays"},
     {"data.storage"},
     {

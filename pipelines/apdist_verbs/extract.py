@@ -211,7 +211,7 @@ class Describer:
         names = ["key", "source", "label", "label_name", "split"]
         names += ["width", "height", "offset", "size"]
         table = pa.table({name: self.catalogue.column(name).take(rows) for name in names})
-        uri = storage.join(self.catalogue.root, name)
+        uri = storage.shown(storage.join(self.catalogue.root, name))  # all see it in the table
         table = table.append_column("shard", pa.array([uri] * len(rows)).dictionary_encode())
         model = pa.array([self.model.model_id] * len(rows)).dictionary_encode()
         table = table.append_column(MODEL_COLUMN, model)

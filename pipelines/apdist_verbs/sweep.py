@@ -29,7 +29,7 @@ from apdist.training.space import Dimension, losses_of, read_space
 from apdist.training.tracking.surroundings import surroundings
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset_help
-from apdist_verbs.start.checks import check_new_run, refuse_useless
+from apdist_verbs.start.checks import check_new_run, refuse_incomplete, refuse_useless
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
 from apdist_verbs.start.trials import OBJECTIVE, Board, run_trial, short
 from apdist_verbs.terminal.console import say, table
@@ -107,6 +107,7 @@ def read_options(argv: list[str]) -> tuple[Options, Start]:
         default=Options(space=Path(), config=start.config),
         common=("--space", "--trials", "--scheduler", "--max-concurrent", *COMMON),
     )
+    refuse_incomplete(options.config)
     if options.space == Path():
         raise ValueError("--space SPACE.toml is missing; docs/sweeps.md shows one")
     return options, start

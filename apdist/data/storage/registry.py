@@ -2,7 +2,8 @@
 
 import re
 
-from apdist.data.storage.errors import StorageError, shown
+from apdist.addresses import shown
+from apdist.data.storage.errors import StorageError
 from apdist.data.storage.local import LocalStore
 from apdist.data.storage.s3 import S3Store
 from apdist.data.storage.store import ReadableStore, Store
@@ -31,7 +32,7 @@ def store_of(uri: str) -> ReadableStore:
         scheme = uri.partition("://")[0]
         local, *others = dict.fromkeys(store.address for store in STORES.values())
         raise StorageError(
-            f"{scheme}:// is not known (in {uri!r}); use {', '.join(others)}, or {local}"
+            f"{scheme}:// is not known (in {shown(uri)!r}); use {', '.join(others)}, or {local}"
         )
     return store
 

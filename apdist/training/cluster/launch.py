@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from apdist.addresses import without_secrets
 from apdist.config import Config, RayConfig
 from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
@@ -265,7 +266,8 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
     log = storage.join(job.run, "error.log")
     where = f"the whole report is in {log}"
     try:
-        storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
+        report = without_secrets("".join(traceback.format_exception(error)))
+        storage.write_bytes(log, report.encode(errors="backslashreplace"))
     except OSError as second:  # the first one is the cause
         where = f"the report could not be written ({second})"
     raise TrainingError(f"training failed: {_gist(error)}; {where}; {_going_on(job)}") from error
