@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from apdist.data import storage
 from apdist.data.catalogue.checks import check_rows
 from apdist.data.catalogue.columns import StoredColumns
+from apdist.data.storage.inside import is_whole, refuse_stray
 
 CATALOGUE_NAME = "index.parquet"
 FORMAT_VERSION = 1
@@ -141,8 +143,25 @@ def read_catalogue(root: str) -> Catalogue:
         )
     columns = StoredColumns(uri, SCHEMA)
     shards = _shards(columns, uri)
+    _refuse_strays(root, shards)
     check_rows(columns, shards)
     return Catalogue(root, columns, shards)
+
+
+def _refuse_strays(root: str, shards: Iterable[str]) -> None:
+    """Refuse shards that do not lie beside the catalogue, but where `prepare index` may find them.
+
+    Raises:
+        ValueError: the first one.
+    """
+    where = storage.shown(storage.join(root, CATALOGUE_NAME))
+    for name in shards:
+        refuse_stray(name, where)
+        if storage.is_read_only(root) and is_whole(name) and storage.local_path(name) is not None:
+            raise ValueError(
+                f"{where} names {name!r}, a file of this machine, and comes from another; index "
+                "the shards by the address that they are served at"
+            )
 
 
 def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:

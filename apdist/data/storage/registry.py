@@ -24,8 +24,10 @@ def store_of(uri: str) -> ReadableStore:
     """The store that ``uri`` belongs to.
 
     Raises:
-        StorageError: its scheme is not known.
+        StorageError: its scheme is not known, or nothing can have that name.
     """
+    if "\0" in uri:
+        raise StorageError(f"{shown(uri)!r} has a zero byte in it, as no file's name; check it")
     found = _SCHEME.match(uri)
     store = STORES.get(found[1] if found else "")
     if store is None:
