@@ -12,6 +12,7 @@ from apdist.config import Config, flatten, override
 from apdist.config.loss_section import fitting
 from apdist.data import storage
 from apdist.data.decoders import resolved
+from apdist.training.cluster.credentials import credentials_kept
 from apdist.training.cluster.launch import (
     Interrupted,
     arrival,
@@ -170,6 +171,7 @@ def search_and_show(options: Options, run: Run, dimensions: list[Dimension], sta
             shown(board.progress),
             board.tuner.ended(),
             ray_cluster(config.ray),
+            credentials_kept(),
             loss_explained(f"finished trials lie in {run.uri}"),
         ):
             board.progress.phase("starting the trials")
