@@ -22,6 +22,7 @@ from apdist.data.storage.inside import is_whole, refuse_stray
 
 CATALOGUE_NAME = "index.parquet"
 FORMAT_VERSION = 1
+_LARGEST = (1 << 63) - 1
 
 SCHEMA = pa.schema(
     [
@@ -172,7 +173,10 @@ def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
         if version == FORMAT_VERSION:
             if meta["num_images"] != len(columns):
                 raise ValueError("number of rows")
-            return {name: (int(size), str(etag)) for name, (size, etag) in meta["shards"].items()}
+            shards = {name: (int(size), str(etag)) for name, (size, etag) in meta["shards"].items()}
+            if not all(0 <= size <= _LARGEST for size, _ in shards.values()):
+                raise ValueError("size of a shard")
+            return shards
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{uri} is no catalogue of apdist or is damaged; prepare it again"
