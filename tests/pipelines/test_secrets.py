@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "RAY_AUTH_TOKEN": f"{CANARY}RayToken",
 }
 FEW = ["--training.batch-size", "32", "--training.chunk-size", "16", "--training.steps", "2"]
+FEW += ["--training.schedule", "constant"]
 SMALL = ["--data.image-size", "24", "--model.dim", "8", "--run.name", "one"]
 OFTEN = ["--checkpoint.every-steps", "1", "--evaluation.every-steps", "1"]
 
@@ -95,12 +96,14 @@ def test_no_secret_is_told_or_kept_and_a_resume_asks_for_it(
 
     few = ["--ray.num-workers", "0", "--tracking.no-enabled"]
     said(0, *place.train(*few, "--data.loader-processes", "0"))
-    more = ["--training.schedule", "constant", "--training.steps", "2"]
-    told = said(2, "train", "--resume", "runs/one", *more)
+    told = said(2, "train", "--resume", "runs/one", "--training.steps", "3")
     assert "data.shards http://...@127.0.0.1" in told
     assert told.endswith("give the whole address again: --data.shards ADDRESS\n")
-    given = ["--data.shards", place.shards, "--evaluation.sets", f"beside={place.shards}"]
+    again = place.shards.replace("Sig%2F", "NewSig%2F")  # signed anew, and the same shards
+    given = ["--data.shards", again, "--evaluation.sets", f"beside={again}"]
     assert "has done all its 2 steps" in said(0, "train", "--resume", "runs/one", *given)
+    said(0, "train", "--resume", "runs/one", *given, "--training.steps", "3")
+    assert Path("runs/one/metrics.jsonl").read_text().count('"kind": "step"') == 3
     assert "give the whole address again" in said(2, "evaluate")
     said(0, "report", "--shards", place.shards, "--queries", "1")
     said(0, "index", "--kind", "exact", "--shards", place.shards)
@@ -124,7 +127,6 @@ def test_no_secret_is_told_or_kept_and_a_resume_asks_for_it(
 @pytest.mark.timeout(600)
 def test_ray_tune_and_mlflow_keep_no_secret(place: Place) -> None:
     Path("space.toml").write_text('["loss.num_bins"]\ndistribution = "choice"\nvalues = [8, 16]\n')
-    # Ray's own folders lie here, too; not under the test's: names of sockets must be short.
     trained = place.train("--ray.num-workers", "1")
     swept = ["--space", "space.toml", "--trials", "2", "--run.name", "two"]
     sweep = ["sweep", *place.train("--ray.num-workers", "1", *swept)[1:]]

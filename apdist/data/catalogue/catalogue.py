@@ -177,7 +177,7 @@ def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
             if not all(0 <= size <= _LARGEST for size, _ in shards.values()):
                 raise ValueError("size of a shard")
             return shards
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"{uri} is no catalogue of apdist or is damaged; prepare it again"
         ) from error
