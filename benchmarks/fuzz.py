@@ -29,7 +29,7 @@ from pathlib import Path
 from fuzz_targets import REFUSALS, TARGETS, Target
 
 MOST_SECONDS = 20
-SHRINKING_TRIES = 400
+SHRINKING_S = 30
 ROOT = Path(__file__).resolve().parent.parent
 OWN = (str(ROOT / "apdist"), str(ROOT / "pipelines"))
 ODD_BYTES = (
@@ -201,11 +201,13 @@ CHANGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 
 def shrunk(target: Target, data: bytes, told: str) -> bytes:
     """The smallest part of ``data`` found that crashes in the same way."""
-    size, tries = max(1, len(data) // 2), 0
-    while size and tries < SHRINKING_TRIES:
+    size, end = max(1, len(data) // 2), time.monotonic() + SHRINKING_S
+    while size:
         place = 0
-        while place < len(data) and tries < SHRINKING_TRIES:
-            shorter, tries = data[:place] + data[place + size :], tries + 1
+        while place < len(data):
+            if time.monotonic() > end:
+                return data
+            shorter = data[:place] + data[place + size :]
             if outcome(target, shorter) == told:
                 data = shorter
             else:

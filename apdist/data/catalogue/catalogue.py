@@ -98,7 +98,10 @@ class Catalogue:
         if not len(rows):
             counts = {name: count for name, count in self.splits().items() if count}
             there = ", ".join(f"{name} ({count} images)" for name, count in counts.items())
-            raise ValueError(f"split {split!r} is not in {self.root}; it has {there or 'no image'}")
+            raise ValueError(
+                f"split {split!r} is not in {storage.shown(self.root)}; it has "
+                f"{there or 'no image'}"
+            )
         return self.subset(rows)
 
     def subset(self, rows: NDArray[np.int64]) -> "Catalogue":
@@ -130,8 +133,13 @@ def read_catalogue(root: str) -> Catalogue:
     """
     uri = storage.join(root, CATALOGUE_NAME)
     if not storage.exists(uri):
+        if storage.is_read_only(root):
+            raise ValueError(
+                f"{storage.shown(uri)} does not exist; check the address, and that the catalogue "
+                "is served beside the shards"
+            )
         refuse_cut_off(root)
-        if not storage.is_read_only(root) and storage.list_folders(root):
+        if storage.list_folders(root):
             raise ValueError(
                 f"{uri} does not exist; if {root} holds pictures, prepare them: `apdist prepare "
                 f"folder {shlex.quote(root)} --out SHARDS`, or `apdist train PRESET "
@@ -143,7 +151,7 @@ def read_catalogue(root: str) -> Catalogue:
             f"--out {shlex.quote(root)}` for the drawn ones"
         )
     columns = StoredColumns(uri, SCHEMA)
-    shards = _shards(columns, uri)
+    shards = _shards(columns)
     _refuse_strays(root, shards)
     check_rows(columns, shards)
     return Catalogue(root, columns, shards)
@@ -165,7 +173,7 @@ def _refuse_strays(root: str, shards: Iterable[str]) -> None:
             )
 
 
-def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
+def _shards(columns: StoredColumns) -> dict[str, tuple[int, str]]:
     """Size and ETag of each shard, from the file's metadata."""
     try:
         meta: dict[str, Any] = columns.metadata("apdist")
@@ -179,10 +187,11 @@ def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
             return shards
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{uri} is no catalogue of apdist or is damaged; prepare it again"
+            f"{columns.uri} is no catalogue of apdist or is damaged; prepare it again"
         ) from error
     raise ValueError(
-        f"{uri} has format version {version}, this apdist reads {FORMAT_VERSION}; prepare it again"
+        f"{columns.uri} has format version {version}, this apdist reads {FORMAT_VERSION}; prepare "
+        "it again"
     )
 
 
