@@ -11,6 +11,7 @@ import pytest
 from tests.places import ROOT
 
 FLOORS = [
+    {"addresses"},
     {"config", "arrays"},
     {"data.storage"},
     {
@@ -81,7 +82,7 @@ WITHOUT_TESTS = {
 RAY = {
     *("training.cluster.launch", "training.cluster.remote", "training.cluster.failures"),
     *("training.cluster.own_ray", "training.cluster.noise", "training.cluster.metrics"),
-    "training.cluster.rendezvous",
+    *("training.cluster.rendezvous", "training.cluster.credentials"),
     "training.space",
 }
 """Modules that may import Ray."""

@@ -1,9 +1,9 @@
 """Options of a run: its workers, its tracking, its folder."""
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
+from apdist.addresses import shown
 from apdist.config.values import at_least
 
 
@@ -27,11 +27,11 @@ class RayConfig:
 
     def __post_init__(self) -> None:
         host, _, port = self.address.rpartition(":")
-        is_host_and_port = host and "/" not in host and port.isdigit()
+        is_host_and_port = host and not set(host) & set("/@") and port.isdigit()
         if self.address not in ("local", "auto") and not is_host_and_port:
             raise ValueError(
                 "ray.address must be local, auto or HOST:PORT, where PORT is that of the cluster's "
-                f"head, often 6379; got {self.address!r}"
+                f"head, often 6379; got {shown(self.address).rpartition('@')[2]!r}"
             )
         at_least("ray.num_workers", self.num_workers, 0)
         at_least("ray.cpus_per_worker", self.cpus_per_worker, 1)
@@ -55,13 +55,14 @@ class TrackingConfig:
         at_least("tracking.max_model_mb", self.max_model_mb, 0)
         if self.uri.startswith("file:") or "://" not in self.uri:
             raise ValueError(
-                f"tracking.uri {self.uri!r} is not a store that MLflow accepts; "
+                f"tracking.uri {shown(self.uri)!r} is not a store that MLflow accepts; "
                 "use sqlite:///FILE or http://HOST:PORT"
             )
-        if re.search(r"://[^/]*:[^/]*@", self.uri):
+        if (seen := shown(self.uri)) != self.uri:
             raise ValueError(
-                "tracking.uri holds a password, which config.json would keep; leave it out of the "
-                "address and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+                f"tracking.uri {seen} holds a password or a token, which is not written down; "
+                "leave it out of the address and set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; for PostgreSQL PGPASSWORD"
             )
 
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
+from apdist.addresses import without_secrets
+
 
 def suggestion(name: str, known: Mapping[str, Any] | list[str]) -> str:
     """``; did you mean X?`` for the closest known name, or nothing."""
@@ -45,8 +47,9 @@ def checked(name: str, value: Any, kind: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as a person writes it on the command line; ``none`` for an empty list."""
-    return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+    """A value as a person writes it on the command line, without secrets; ``none`` for no."""
+    words = map(str, value) if isinstance(value, list | tuple) else [str(value)]
+    return " ".join(map(without_secrets, words)) or ("" if isinstance(value, str) else "none")
 
 
 def fits_64_bits(name: str, value: int) -> int:

@@ -97,7 +97,7 @@ def _dimension(where: str, name: str, entry: Any, config: Config) -> Dimension:
     if name.split(".")[0] in FIXED or name == "training.steps":
         raise ValueError(f"{where}: {name} is the same for all trials; set it on the command line")
     kind = entry.get("distribution") if isinstance(entry, Mapping) else None
-    if kind not in DISTRIBUTIONS:
+    if not isinstance(kind, str) or kind not in DISTRIBUTIONS:
         raise ValueError(
             f"{where}: {name} needs a distribution, one of {', '.join(DISTRIBUTIONS)}; got {kind!r}"
         )
@@ -106,7 +106,10 @@ def _dimension(where: str, name: str, entry: Any, config: Config) -> Dimension:
             f"{where}: {name} ({kind}) takes {', '.join(sorted(DISTRIBUTIONS[kind]))}; "
             f"got {', '.join(sorted(entry))}"
         )
-    dimension = Dimension(name, **{**entry, "values": tuple(entry.get("values", ()))})
+    values = entry.get("values", [])
+    if not isinstance(values, list):
+        raise ValueError(f"{where}: {name}: values must be a list, got {values!r}")
+    dimension = Dimension(name, **{**entry, "values": tuple(values)})
     _check_bounds(where, dimension)
     return dimension
 

@@ -12,6 +12,7 @@ from apdist.config import Config, flatten, override
 from apdist.config.loss_section import fitting
 from apdist.data import storage
 from apdist.data.decoders import resolved
+from apdist.training.cluster.credentials import credentials_kept
 from apdist.training.cluster.launch import (
     Interrupted,
     arrival,
@@ -30,7 +31,7 @@ from apdist.training.space import Dimension, losses_of, read_space
 from apdist.training.tracking.surroundings import surroundings
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset_help
-from apdist_verbs.start.checks import check_new_run, refuse_useless
+from apdist_verbs.start.checks import check_new_run, refuse_incomplete, refuse_useless
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
 from apdist_verbs.start.trials import OBJECTIVE, Board, run_trial, short
 from apdist_verbs.terminal.console import say, table
@@ -108,6 +109,7 @@ def read_options(argv: list[str]) -> tuple[Options, Start]:
         default=Options(space=Path(), config=start.config),
         common=("--space", "--trials", "--scheduler", "--max-concurrent", *COMMON),
     )
+    refuse_incomplete(options.config)
     if options.space == Path():
         raise ValueError("--space SPACE.toml is missing; docs/sweeps.md shows one")
     return options, start
@@ -170,6 +172,7 @@ def search_and_show(options: Options, run: Run, dimensions: list[Dimension], sta
             shown(board.progress),
             board.tuner.ended(),
             ray_cluster(config.ray, log),
+            credentials_kept(),
             loss_explained(f"finished trials lie in {run.uri}, Ray's own output in {log}"),
         ):
             board.progress.phase("starting the trials")

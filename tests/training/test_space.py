@@ -118,3 +118,16 @@ def test_every_loss_of_a_space_is_known_with_its_arguments(tmp_path: Path) -> No
         ("pml:TripletMarginLoss", ("margin=0.2",)),
     ]
     assert losses_of([], Config()) == [Config().loss]
+
+
+@pytest.mark.parametrize("values", ["5", "nan", "true", '"ap"', "1979-05-27"])
+def test_values_are_a_list(tmp_path: Path, values: str) -> None:
+    text = f'["loss.num_bins"]\ndistribution = "choice"\nvalues = {values}\n'
+    with pytest.raises(ValueError, match=r"loss\.num_bins: values must be a list, got"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("kind", ["[]", "{}", "1"])
+def test_a_distribution_is_a_name(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ValueError, match="needs a distribution, one of uniform"):
+        read(tmp_path, f'["loss.num_bins"]\ndistribution = {kind}\n')

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from apdist.addresses import without_secrets
 from apdist.config import Config, RayConfig
 from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
@@ -280,7 +281,8 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
     if job.config.ray.num_workers:
         where += f", what the workers wrote in {storage.join(job.run, FILE)}"
     try:
-        storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
+        report = without_secrets("".join(traceback.format_exception(error)))
+        storage.write_bytes(log, report.encode(errors="backslashreplace"))
     except OSError as second:  # the first one is the cause
         where = f"the report could not be written ({second})"
     raise TrainingError(f"training failed: {_gist(error)}; {where}; {_going_on(job)}") from error

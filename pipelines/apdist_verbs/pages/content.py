@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
+from apdist.addresses import without_secrets
 from apdist.config import flatten
 from apdist.config.values import shown
 from apdist.data import storage
-from apdist.data.text import without_secrets
 from apdist.report.report import Report, choose_queries
 from apdist.retrieval.metrics import RetrievalScores
 from apdist.training.events import (
