@@ -27,7 +27,7 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         number, words = get_args(kind)
         if not isinstance(value, str):
             return checked(name, value, number)
-        if value not in get_args(words):
+        if words is not str and value not in get_args(words):
             choices = ", ".join(get_args(words))
             raise ValueError(
                 f"{name} must be of type {number.__name__} or {choices}, got {value!r}"

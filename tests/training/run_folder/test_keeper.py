@@ -97,26 +97,28 @@ def failure(time_ms: int, ranks: tuple[int, ...] = (1,)) -> WorkersFailed:
 def test_a_failure_that_the_history_does_not_have_becomes_a_restart() -> None:
     now = now_ms()
     history = [StepDone(step=5, figures={}, time_ms=now - 9000)]
-    (event,) = restarts([failure(now - 4000)], history, step=5, max_failures=3)
+    (event,) = restarts([failure(now - 4000)], history, step=5, per_hour=3, num_workers=2)
     assert event.cause == "worker 1 on here: it stopped"
     assert event.seconds_lost == pytest.approx(9, abs=0.5)
-    assert (event.step, event.attempts_left) == (5, 2)
-    assert restarts([failure(now - 4000)], [*history, event], step=5, max_failures=3) == []
+    assert (event.step, event.restarts_left) == (5, 2)
+    assert (
+        restarts([failure(now - 4000)], [*history, event], step=5, per_hour=3, num_workers=2) == []
+    )
 
 
 def test_two_failures_before_a_checkpoint_share_what_is_lost() -> None:
     now = now_ms()
     history = [StepDone(step=5, figures={}, time_ms=now - 9000)]
-    found = restarts([failure(now - 6000), failure(now - 2000)], history, 5, 1)
+    found = restarts([failure(now - 6000), failure(now - 2000)], history, 5, 1, 2)
     assert [round(event.seconds_lost) for event in found] == [7, 2]
-    assert [event.attempts_left for event in found] == [0, 0]
+    assert [event.restarts_left for event in found] == [0, 0]
 
 
 def test_a_stop_by_a_person_costs_no_attempt_and_no_time_in_between() -> None:
     now = now_ms()
     history = [StepDone(step=5, figures={}, time_ms=now - 900_000)]
     stopped = failure(now - 897_000, ranks=())
-    found = restarts([stopped, failure(now - 1000)], history, 5, 3)
-    assert [event.attempts_left for event in found] == [3, 2]
+    found = restarts([stopped, failure(now - 1000)], history, 5, 3, 2)
+    assert [event.restarts_left for event in found] == [3, 2]
     assert found[0].seconds_lost == pytest.approx(3)
     assert all(isinstance(event, Restarted) for event in found)
