@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 
@@ -23,7 +24,7 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
         return value
-    if get_origin(kind) is Union:
+    if get_origin(kind) in (Union, UnionType):
         number, words = get_args(kind)
         if not isinstance(value, str):
             return checked(name, value, number)

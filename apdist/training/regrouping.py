@@ -22,6 +22,9 @@ class Regrouped(Exception):  # noqa: N818 - nothing has failed
         super().__init__(cause, ranks)  # so that it can be pickled
         self.cause, self.ranks = cause, ranks
 
+    def __str__(self) -> str:
+        return self.cause
+
 
 def nothing_noticed() -> str:
     """Of a worker that nobody gives notice to."""

@@ -1,6 +1,7 @@
 """What is said of workers that ended."""
 
 import pytest
+from ray.exceptions import ActorDiedError
 from ray.train.v2._internal.exceptions import (
     UserExceptionWithTraceback,
     WorkerHealthCheckFailedError,
@@ -8,6 +9,7 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from apdist.training.cluster.failures import failure_of
+from apdist.training.regrouping import Regrouped
 
 
 def died(text: str) -> WorkerHealthCheckFailedError:
@@ -52,6 +54,20 @@ def test_an_error_of_the_training_is_told_by_its_last_line() -> None:
 def test_a_lost_connection_is_said_in_words() -> None:
     failed = failure_of({0: LOST})  # the other worker's end is not known yet
     assert failed.cause == "it lost the connection to another worker"
+
+
+def test_workers_that_end_for_others_to_go_on_have_not_failed() -> None:
+    told = Regrouped("its host is to be taken back; checkpoint after step 7", (1,))
+    failed = failure_of({0: told, 1: told, 2: LOST})
+    assert (failed.ranks, failed.cause, failed.is_planned) == ([1], told.cause, True)
+    assert failure_of({0: Regrouped("there is room for 3 workers")}).ranks == []
+
+
+def test_a_host_that_was_drained_takes_no_restart_also_where_a_neighbour_is_heard_first() -> None:
+    taken = WorkerHealthCheckFailedError("Failed.", ActorDiedError())
+    assert not failure_of({1: taken}).is_planned
+    taken.health_check_failure._preempted = True
+    assert failure_of({0: LOST, 1: taken}).is_planned
 
 
 def test_a_worker_that_hangs_does_not_answer() -> None:

@@ -1,5 +1,6 @@
 """What a worker keeps of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from apdist.training.events import Event, Restarted, StepDone, WorkersFailed, now_ms
 from apdist.training.mailbox import Mailbox
+from apdist.training.regrouping import HOUR_MS
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease, LeaseLost
 from apdist.training.run_folder.runs import whole_history
@@ -111,6 +113,24 @@ def test_two_failures_before_a_checkpoint_share_what_is_lost() -> None:
     history = [StepDone(step=5, figures={}, time_ms=now - 9000)]
     found = restarts([failure(now - 6000), failure(now - 2000)], history, 5, 1, 2)
     assert [round(event.seconds_lost) for event in found] == [7, 2]
+    assert [event.restarts_left for event in found] == [0, 0]
+
+
+def test_a_restart_tells_how_many_workers_there_are_and_were() -> None:
+    now = now_ms()
+    room = failure(now - 2000, ranks=())
+    room = replace(room, is_planned=True, num_workers=2)
+    history = [StepDone(step=5, figures={}, time_ms=now - 9000)]
+    lost = replace(failure(now - 6000), num_workers=3)
+    found = restarts([lost, room], history, 5, per_hour=3, num_workers=4)
+    assert [(event.num_before, event.num_workers) for event in found] == [(3, 2), (2, 4)]
+    assert [event.restarts_left for event in found] == [2, 2]
+    assert [round(event.seconds_lost) for event in found] == [7, 2]  # starting anew takes time
+
+
+def test_failures_of_another_hour_do_not_count() -> None:
+    now = now_ms()
+    found = restarts([failure(now - HOUR_MS - 9000), failure(now - 1000)], [], 0, 1, 2)
     assert [event.restarts_left for event in found] == [0, 0]
 
 
