@@ -7,6 +7,7 @@ the cluster that are up to 20 s old, and counts hosts that are being drained as 
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -23,6 +24,9 @@ POLL_S = 0.5
 """The same while there are none."""
 
 _terminations: list[str] = []
+"""In a worker's process."""
+_places: Counter[str] = Counter()
+"""In the controller's: workers by node, whose places they keep until the next ones are started."""
 
 
 def elastic_trainer() -> type[Any]:
@@ -100,7 +104,7 @@ def _scaling_policy(config: RayConfig, link: Any, scaling: Any) -> Any:
 
         def make_decision_for_non_running_worker_group(self) -> Any:
             self._maybe_send_resource_request()
-            room = free_room(needs, {})
+            room = free_room(needs)
             if (number := self.size.to_start(room)) is not None:
                 self.is_waiting = False
                 link.tell_room(0)
@@ -121,32 +125,32 @@ def _scaling_policy(config: RayConfig, link: Any, scaling: Any) -> Any:
             self._maybe_send_resource_request()
             if time.monotonic() >= self.looked_s + LOOK_EVERY_S:
                 self.looked_s = time.monotonic()
-                there = worker_group_state.workers
-                room = free_room(needs, Counter(w.metadata.node_id for w in there))
-                link.tell_room(self.size.to_grow(room, len(there)))
+                there = worker_group_state.num_workers
+                link.tell_room(self.size.to_grow(free_room(needs), there))
             return NoopDecision()  # the workers end by themselves, at a checkpoint
 
     return AtCheckpoints(scaling)
 
 
-def free_room(needs: dict[str, float], own: dict[str, int]) -> int:
-    """How many workers fit on the hosts that stay.
-
-    Args:
-        needs: of a worker.
-        own: workers of this run by node, whose places are free for it.
-    """
+def free_room(needs: Mapping[str, float]) -> int:
+    """How many workers with such ``needs`` fit on the hosts that stay, in place of those there."""
     import ray
     from ray._private.state import available_resources_per_node, state
 
     free, leaving = available_resources_per_node(), state.get_draining_nodes()
-    nodes = []
-    for node in (node["NodeID"] for node in ray.nodes() if node["Alive"]):
-        if node not in leaving:
-            there = Counter(free.get(node, {}))
-            there.update({kind: number * own.get(node, 0) for kind, number in needs.items()})
-            nodes.append(there)
+    names = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    nodes = [
+        {kind: free.get(name, {}).get(kind, 0) + _places[name] * n for kind, n in needs.items()}
+        for name in names
+        if name not in leaving
+    ]
     return int(room_on({kind: n for kind, n in needs.items() if n}, nodes))
+
+
+def occupy(nodes: Iterable[str]) -> None:
+    """Note the nodes of the workers that there are, one for each worker."""
+    _places.clear()
+    _places.update(nodes)
 
 
 def group_watcher(link: Link) -> Any:
@@ -156,8 +160,14 @@ def group_watcher(link: Link) -> Any:
     class Watcher(WorkerGroupCallback):
         is_told = False
 
+        def before_worker_group_start(self, worker_group_context: Any) -> None:
+            del worker_group_context
+            occupy([])
+
         def after_worker_group_start(self, worker_group: Any) -> None:
             self.is_told = False
+            # Functions of a module: this class, and the policies, are copies in the controller.
+            occupy(worker.metadata.node_id for worker in worker_group.get_workers())
             worker_group.execute(note_sigterm)
 
         def after_worker_group_poll_status(self, worker_group_status: Any) -> None:

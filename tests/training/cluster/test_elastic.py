@@ -20,8 +20,12 @@ from tests.pipelines.test_cluster import Command, Place, processes_left, same_bu
 from tests.pipelines.test_faults import OPTIONS, Trial, last_step
 from tests.ray_nodes import RayNodes, environment, ray_nodes
 
-SHORT = ["--training.learning-rate", "2e-6", "--tracking.no-enabled", "--training.steps"]
-"""Few steps would be over before a host has come."""
+ENDLESS = [
+    *("--training.learning-rate", "2e-6", "--training.schedule", "constant"),
+    "--tracking.no-enabled",
+    "--training.steps",
+]
+"""As many as are wanted: few would be over before a host has come."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class World:
 def arguments(place: Place, name: str, steps: int, *more: str) -> list[str]:
     where = ["--data.shards", "shards", "--run.output", "runs", "--run.name", name]
     every = ["--evaluation.every-steps", "100000", "--checkpoint.every-steps", "20"]
-    return ["train", "glyphs", *OPTIONS, *where, *every, *SHORT, str(steps), *more]
+    return ["train", "glyphs", *OPTIONS, *where, *every, *ENDLESS, str(steps), *more]
 
 
 def drain(world: World, node: str, seconds: int) -> None:
