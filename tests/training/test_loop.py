@@ -491,14 +491,13 @@ def test_a_notice_at_the_last_step_or_after_a_stop_changes_nothing(
     small_config: Config, whole: Whole
 ) -> None:
     run = create_run(override(small_config, {"run.name": "last"}), "test")
-    link = StopAfter(0)
-    train(Job(run.config, run.uri), link, CPU, lambda: "its host goes")
-    events = link.take()
+    stopped, rest = StopAfter(0), Mailbox[Event]()
+    train(Job(run.config, run.uri), stopped, CPU, lambda: "its host goes")
+    events = stopped.take()
     assert len(losses(events)) == 1
     answers = iter([""] * 4 + ["its host goes"] * 9)
-    link = Mailbox[Event]()
-    train(Job(run.config, run.uri), link, CPU, lambda: next(answers))
-    assert losses(events) + losses(link.take()) == whole[1]
+    train(Job(run.config, run.uri), rest, CPU, lambda: next(answers))
+    assert losses(events) + losses(rest.take()) == whole[1]
 
 
 @pytest.mark.parametrize(("number", "ends"), [("1-3", 4), (1, 6)], ids=["range", "number"])

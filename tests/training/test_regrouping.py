@@ -15,8 +15,10 @@ from apdist.training.regrouping import (
 )
 
 
-def failure(time_ms: int, **more: object) -> WorkersFailed:
-    return WorkersFailed(**{"ranks": [1], "cause": "it stopped", "time_ms": time_ms} | more)
+def failure(time_ms: int, ranks: tuple[int, ...] = (1,), is_planned: bool = False) -> WorkersFailed:
+    return WorkersFailed(
+        ranks=list(ranks), cause="it stopped", time_ms=time_ms, is_planned=is_planned
+    )
 
 
 def test_a_budget_is_one_of_any_hour_and_not_of_a_life() -> None:
@@ -33,7 +35,7 @@ def test_ten_failures_spread_over_a_day_end_nothing() -> None:
 
 def test_a_notice_and_a_stop_by_a_person_are_no_failures() -> None:
     counted = failure(5)
-    others = [failure(3, is_planned=True), failure(4, ranks=[]), failure(5 - HOUR_MS), failure(6)]
+    others = [failure(3, is_planned=True), failure(4, ranks=()), failure(5 - HOUR_MS), failure(6)]
     assert within_an_hour([*others, counted], until_ms=5) == [counted]
 
 

@@ -8,18 +8,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import ray
+from ray.exceptions import ActorDiedError
+from ray.train import FailureConfig, ScalingConfig
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
+from apdist.config import RayConfig
 from apdist.training.cluster import elastic
-from apdist.training.cluster.elastic import note_sigterm
-from apdist.training.events import Restarted, StepDone
+from apdist.training.cluster.elastic import free_room, note_sigterm, occupy, policies
+from apdist.training.events import Event, Restarted, StepDone
+from apdist.training.mailbox import Mailbox
+from apdist.training.regrouping import Regrouped
 from apdist.training.run_folder.runs import Run, open_run
 from tests.pictures import write_folder
 from tests.pipelines.test_cluster import Command, Place, processes_left, same_but_for_rounding
 from tests.pipelines.test_faults import OPTIONS, Trial, last_step
 from tests.ray_nodes import RayNodes, environment, ray_nodes
 
+LOST = RuntimeError("Connection reset by peer")
 ENDLESS = [
     *("--training.learning-rate", "2e-6", "--training.schedule", "constant"),
     "--tracking.no-enabled",
@@ -150,3 +160,51 @@ def test_the_first_sigterm_is_a_notice_and_the_second_one_ends(
         assert ended == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def decisions(per_hour: int, *ends: Exception) -> list[str]:
+    """Of Ray's controller, one after the other."""
+    config = RayConfig(restarts_per_hour=per_hour)
+    policy = policies(config, Mailbox[Event](), None, FailureConfig())["failure_policy"]
+    errors = [WorkerGroupError("", {0: LOST, 1: end}) for end in ends]
+    return [policy.make_decision(error).value for error in errors]
+
+
+def test_failures_take_restarts_and_notices_do_not() -> None:
+    died = WorkerHealthCheckFailedError("Failed.", ActorDiedError())
+    noticed = Regrouped("its host is to be taken back; checkpoint after step 7", (1,))
+    retry, end = "RETRY", "RAISE"
+    assert decisions(2, died, *[noticed] * 9, died, died) == [retry] * 11 + [end]
+    assert decisions(0, noticed, died) == [retry, end]
+
+
+def test_an_error_of_the_controller_itself_is_rays_to_decide() -> None:
+    policy = policies(RayConfig(), Mailbox[Event](), None, FailureConfig())["failure_policy"]
+    assert policy.make_decision(ControllerError(RuntimeError("no room"))).value == "RAISE"
+
+
+def test_only_a_range_has_a_policy_of_its_own_for_the_number() -> None:
+    scaling = ScalingConfig(num_workers=4, resources_per_worker={"CPU": 1})
+    link, fixed = Mailbox[Event](), RayConfig(num_workers=4)
+    assert "scaling_policy" not in policies(fixed, link, scaling, FailureConfig())
+    ranged = policies(RayConfig(num_workers="2-4"), link, scaling, FailureConfig())
+    assert ranged["scaling_policy"].size.least == 2
+
+
+def test_room_is_where_hosts_stay_and_where_our_own_workers_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = {"a": {"CPU": 1.0}, "b": {"CPU": 4.0}, "gone": {"CPU": 8.0}, "full": {}}
+    alive = [{"NodeID": name, "Alive": name != "gone"} for name in free]
+    monkeypatch.setattr(ray, "nodes", lambda: alive)
+    monkeypatch.setattr(ray._private.state, "available_resources_per_node", lambda: free)
+    leaving: dict[str, int] = {}
+    state = SimpleNamespace(get_draining_nodes=lambda: leaving)
+    monkeypatch.setattr(ray._private.state, "state", state)
+    occupy([])
+    assert [free_room({"CPU": 1}), free_room({"CPU": 2})] == [5, 2]
+    occupy(["a", "full", "full", "gone"])
+    assert [free_room({"CPU": 1}), free_room({"CPU": 2, "GPU": 0})] == [8, 5]
+    leaving["b"] = 0
+    assert free_room({"CPU": 1}) == 4
+    occupy([])

@@ -64,10 +64,10 @@ def test_workers_that_end_for_others_to_go_on_have_not_failed() -> None:
 
 
 def test_a_host_that_was_drained_takes_no_restart_also_where_a_neighbour_is_heard_first() -> None:
-    taken = WorkerHealthCheckFailedError("Failed.", ActorDiedError())
-    assert not failure_of({1: taken}).is_planned
-    taken.health_check_failure._preempted = True
-    assert failure_of({0: LOST, 1: taken}).is_planned
+    died, taken = ActorDiedError(), ActorDiedError()
+    taken._preempted = True
+    ends = [WorkerHealthCheckFailedError("Failed.", error) for error in (died, taken)]
+    assert [failure_of({0: LOST, 1: end}).is_planned for end in ends] == [False, True]
 
 
 def test_a_worker_that_hangs_does_not_answer() -> None:
