@@ -1,9 +1,9 @@
 """Why workers ended that should not have, in a line: told before Ray starts them again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from apdist.training.events import WorkersFailed, now_ms
-from apdist.training.regrouping import Regrouped
+from apdist.training.regrouping import Regrouped, within_an_hour
 
 _WRAPPER = "UserExceptionWithTraceback"
 _LOST_CONNECTION = ("Connection reset by peer", "Connection closed by peer")
@@ -36,6 +36,19 @@ def failure_of(errors: Mapping[int, Exception]) -> WorkersFailed:
         cause=_gist(chosen[first]),
         time_ms=now_ms(),
         is_planned=any(map(_was_taken_back, errors.values())),
+    )
+
+
+def why_none_is_left(failed: Sequence[WorkersFailed], per_hour: int) -> str:
+    """Why no restart is left, in words; empty: some are."""
+    counted = within_an_hour(failed, failed[-1].time_ms) if failed else []
+    if len(counted) <= per_hour:
+        return ""
+    causes = "; ".join(map(str, counted))
+    times = "once" if len(counted) == 1 else f"{len(counted)} times"
+    return (
+        f"the workers failed {times} within an hour, and ray.restarts_per_hour is {per_hour}: "
+        f"{causes}"
     )
 
 

@@ -16,6 +16,7 @@ from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.elastic import elastic_trainer, group_watcher, notice, policies
+from apdist.training.cluster.failures import why_none_is_left
 from apdist.training.cluster.own_ray import heard_here_only, session_folder, session_removed
 from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
@@ -30,7 +31,7 @@ from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
 from apdist.training.events import Event, Failed, PhaseBegan, Stopping, WorkersFailed, now_ms
 from apdist.training.mailbox import Link, Mailbox, WarningForwarder
-from apdist.training.regrouping import nothing_noticed, within_an_hour
+from apdist.training.regrouping import nothing_noticed
 from apdist.training.run_folder.runs import RAY
 
 if TYPE_CHECKING:
@@ -279,21 +280,8 @@ def _explain_failure(
         storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
     except OSError as second:  # the first one is the cause
         where = f"the report could not be written ({second})"
-    why = spent(failed, job.config.ray.restarts_per_hour) or _gist(error)
+    why = why_none_is_left(failed, job.config.ray.restarts_per_hour) or _gist(error)
     raise TrainingError(f"training failed: {why}; {where}; {_going_on(job)}") from error
-
-
-def spent(failed: Sequence[WorkersFailed], per_hour: int) -> str:
-    """Why no restart is left, in words; empty: some are."""
-    counted = within_an_hour(failed, failed[-1].time_ms) if failed else []
-    if len(counted) <= per_hour:
-        return ""
-    causes = "; ".join(map(str, counted))
-    times = "once" if len(counted) == 1 else f"{len(counted)} times"
-    return (
-        f"the workers failed {times} within an hour, and ray.restarts_per_hour is {per_hour}: "
-        f"{causes}"
-    )
 
 
 def _going_on(job: "Job") -> str:

@@ -58,8 +58,8 @@ class World:
 
     def restarted(self, number: int, what: str, disturb: Callable[[], object]) -> Restarted:
         """Disturb the training, wait until it goes on for the ``number``-th time; print the row."""
-        began_ms, before = time.time() * 1000, self.steps
         disturb()
+        began_ms, before = time.time() * 1000, self.steps
         run = f"{self.place.folder}/runs/elastic"
 
         def found() -> list[Restarted]:

@@ -8,8 +8,9 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckTimeoutError,
 )
 
-from apdist.training.cluster.failures import failure_of
-from apdist.training.regrouping import Regrouped
+from apdist.training.cluster.failures import failure_of, why_none_is_left
+from apdist.training.events import WorkersFailed, now_ms
+from apdist.training.regrouping import HOUR_MS, Regrouped
 
 
 def died(text: str) -> WorkerHealthCheckFailedError:
@@ -73,3 +74,21 @@ def test_a_host_that_was_drained_takes_no_restart_also_where_a_neighbour_is_hear
 def test_a_worker_that_hangs_does_not_answer() -> None:
     failed = failure_of({1: WorkerHealthCheckTimeoutError("A worker hangs.")})
     assert failed.cause == "it does not answer any more"
+
+
+def test_a_run_that_has_no_restart_left_names_the_causes() -> None:
+    now = now_ms()
+    ends = [
+        WorkersFailed(ranks=[1], cause=cause, time_ms=now - age_ms, hosts=["a"], is_planned=planned)
+        for cause, age_ms, planned in [
+            ("long ago", HOUR_MS + 99, False),
+            ("its process died", 5000, False),
+            ("its host is to be taken back", 4000, True),
+            ("its host went away", 10, False),
+        ]
+    ]
+    assert why_none_is_left(ends, 2) == why_none_is_left([], 0) == ""
+    assert why_none_is_left(ends, 1) == (
+        "the workers failed 2 times within an hour, and ray.restarts_per_hour is 1: "
+        "worker 1 on a: its process died; worker 1 on a: its host went away"
+    )

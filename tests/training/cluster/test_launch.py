@@ -18,14 +18,12 @@ from apdist.training.cluster.launch import (
     ray_cluster,
     raylet_unheard,
     run_training,
-    spent,
     told_as_stop,
 )
 from apdist.training.cluster.remote import Inbox
-from apdist.training.events import Stopping, Warned, WorkersFailed, now_ms
+from apdist.training.events import Stopping, Warned
 from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
-from apdist.training.regrouping import HOUR_MS
 
 STEP, END = Warned(text="a"), Stopping()
 
@@ -95,24 +93,6 @@ def test_a_ctrl_c_before_the_first_step_is_a_stop_whatever_ray_makes_of_it(
         monkeypatch.setattr(launch, name, play, raising=name != "init")
     with pytest.raises(Interrupted):
         run_training(job, lambda _: None)
-
-
-def test_a_run_that_has_no_restart_left_names_the_causes() -> None:
-    now = now_ms()
-    ends = [
-        WorkersFailed(ranks=[1], cause=cause, time_ms=now - age_ms, hosts=["a"], is_planned=planned)
-        for cause, age_ms, planned in [
-            ("long ago", HOUR_MS + 99, False),
-            ("its process died", 5000, False),
-            ("its host is to be taken back", 4000, True),
-            ("its host went away", 10, False),
-        ]
-    ]
-    assert spent(ends, 2) == spent([], 0) == ""
-    assert spent(ends, 1) == (
-        "the workers failed 2 times within an hour, and ray.restarts_per_hour is 1: "
-        "worker 1 on a: its process died; worker 1 on a: its host went away"
-    )
 
 
 def test_ray_that_is_lost_without_a_signal_is_a_failure(
