@@ -80,7 +80,7 @@ WITHOUT_TESTS = {
 }
 """Modules that need no test file of their name, and where they are tested."""
 RAY = {
-    *("training.cluster.launch", "training.cluster.remote", "training.cluster.failures"),
+    *("training.cluster.launch", "training.cluster.remote", "training.cluster.elastic"),
     *("training.cluster.own_ray", "training.cluster.noise", "training.cluster.metrics"),
     *("training.cluster.rendezvous", "training.cluster.credentials"),
     "training.space",

@@ -34,7 +34,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        if self.training.parameters == "sharded" and self.ray.num_workers < 2:
+        if self.training.parameters == "sharded" and self.ray.least_workers < 2:
             raise ValueError(
                 "training.parameters sharded needs ray.num_workers of at least 2, "
                 f"got {self.ray.num_workers}"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from apdist.addresses import without_secrets
@@ -25,11 +26,11 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
         return value
-    if get_origin(kind) is Union:
+    if get_origin(kind) in (Union, UnionType):
         number, words = get_args(kind)
         if not isinstance(value, str):
             return checked(name, value, number)
-        if value not in get_args(words):
+        if words is not str and value not in get_args(words):
             choices = ", ".join(get_args(words))
             raise ValueError(
                 f"{name} must be of type {number.__name__} or {choices}, got {value!r}"

@@ -128,6 +128,12 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     config = with_own_side(with_absolute_paths(options.config))
     if not config.data.eval_split:
         raise ValueError("a sweep needs data.eval_split: its objective is mAP on held-out classes")
+    if config.ray.is_elastic:
+        raise ValueError(
+            f"ray.num_workers {config.ray.num_workers}: the trials of a sweep share the cluster, "
+            "so each has a fixed number of workers; use --ray.num-workers "
+            f"{config.ray.least_workers}"
+        )
     if config.ray.num_workers == 0:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
     dimensions = read_space(options.space, config)
@@ -247,9 +253,9 @@ def concurrent_trials(config: Config) -> int:
     import ray
 
     there = ray.cluster_resources()
-    room = int(there.get("CPU", 0) / (config.ray.num_workers * config.ray.cpus_per_worker))
+    room = int(there.get("CPU", 0) / (config.ray.most_workers * config.ray.cpus_per_worker))
     if uses_gpus(config.ray, resources_of_nodes()):
-        room = min(room, int(there.get("GPU", 0) / config.ray.num_workers))
+        room = min(room, int(there.get("GPU", 0) / config.ray.most_workers))
     return max(1, room)
 
 

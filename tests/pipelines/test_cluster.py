@@ -40,7 +40,7 @@ OPTIONS = [
     *("--training.batch-size", "32", "--training.chunk-size", "8"),
     *("--training.steps", str(STEPS), "--training.learning-rate", "2e-5"),
     *("--evaluation.every-steps", "30", "--checkpoint.every-steps", "5"),
-    *("--ray.max-failures", "3", "--tracking.no-enabled"),
+    *("--ray.restarts-per-hour", "3", "--tracking.no-enabled"),
 ]
 TIMEOUT_S = 280
 pytestmark = [

@@ -17,7 +17,8 @@ from apdist.config import Config, RayConfig
 from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.background import Background
-from apdist.training.cluster.failures import failure_reporter
+from apdist.training.cluster.elastic import elastic_trainer, group_watcher, notice, policies
+from apdist.training.cluster.failures import why_none_is_left
 from apdist.training.cluster.noise import FILE, NoiseFile, kept_noise
 from apdist.training.cluster.own_ray import (
     heard_here_only,
@@ -36,8 +37,9 @@ from apdist.training.cluster.room import (
 )
 from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
-from apdist.training.events import Event, Failed, PhaseBegan, Stopping, now_ms
+from apdist.training.events import Event, Failed, PhaseBegan, Stopping, WorkersFailed, now_ms
 from apdist.training.mailbox import Link, Mailbox, WarningForwarder
+from apdist.training.regrouping import nothing_noticed
 from apdist.training.run_folder.runs import RAY
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    # A notice of some seconds must reach the workers in time for a checkpoint.
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -77,7 +81,7 @@ class ClusterError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """The workers failed more often than ``ray.max_failures`` allows."""
+    """The workers failed more often than ``ray.restarts_per_hour`` allows."""
 
 
 def prepare_environment() -> None:
@@ -191,7 +195,7 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
     trainer = Background("trainer")
     # From here on: a KeyboardInterrupt while Ray starts could be lost in a callback of a library.
     with counted_signals() as signals, told_as_stop(signals), trainer.ended():
-        if job.config.ray.num_workers == 0:
+        if job.config.ray.most_workers == 0:
             mailbox = Mailbox[Event]()
             with mailbox.cancelled_at_the_end():
                 _train(job, trainer, mailbox, lambda _: mailbox.take(), listeners, signals)
@@ -258,12 +262,18 @@ def _train(
         for listener in listeners:
             listener(Stopping())
 
+    failed: list[WorkersFailed] = []
+
+    def remember(event: Event) -> None:
+        if isinstance(event, WorkersFailed):
+            failed.append(event)
+
     trainer.start(lambda: build_trainer(job, link).fit())
-    watch(trainer, take, [_raise_failure, *listeners], signals, on_signal)
+    watch(trainer, take, [_raise_failure, remember, *listeners], signals, on_signal)
     try:
         trainer.result()
     except BaseException as error:
-        _explain_failure(job, error)
+        _explain_failure(job, error, failed)
     if signals:
         raise Interrupted
 
@@ -273,7 +283,9 @@ def _raise_failure(event: Event) -> None:
         raise ValueError(event.text)
 
 
-def _explain_failure(job: "Job", error: BaseException) -> None:
+def _explain_failure(
+    job: "Job", error: BaseException, failed: Sequence[WorkersFailed] = ()
+) -> None:
     if isinstance(error, ValueError | OSError):
         raise error
     log = storage.join(job.run, "error.log")
@@ -285,7 +297,8 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
         storage.write_bytes(log, report.encode(errors="backslashreplace"))
     except OSError as second:  # the first one is the cause
         where = f"the report could not be written ({second})"
-    raise TrainingError(f"training failed: {_gist(error)}; {where}; {_going_on(job)}") from error
+    why = why_none_is_left(failed, job.config.ray.restarts_per_hour) or _gist(error)
+    raise TrainingError(f"training failed: {why}; {where}; {_going_on(job)}") from error
 
 
 def _going_on(job: "Job") -> str:
@@ -308,7 +321,7 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
     """The Ray Train v2 trainer of ``job``; ``callbacks`` hear its reports in the controller."""
     prepare_environment()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     from apdist.training.cluster.rendezvous import LoopbackTorchConfig
 
@@ -318,21 +331,24 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
     resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
     if with_gpus := _with_gpus(config.ray):
         resources["GPU"] = 1
-    stays_here = config.ray.num_workers > 0 and is_heard_here_only()
+    stays_here = config.ray.most_workers > 0 and is_heard_here_only()
     path, filesystem = storage.for_ray(job.run)
-    return TorchTrainer(
+    scaling = ScalingConfig(
+        num_workers=config.ray.most_workers,  # of a range as well: our own policy decides
+        use_gpu=with_gpus,
+        resources_per_worker=resources,
+    )
+    failure = FailureConfig()
+    trainer: TorchTrainer = elastic_trainer()(
         functools.partial(run_worker, job, link, with_gpus),
-        scaling_config=ScalingConfig(
-            num_workers=config.ray.num_workers,
-            use_gpu=with_gpus,
-            resources_per_worker=resources,
-        ),
+        policies=policies(config.ray, link, scaling, failure),
+        scaling_config=scaling,
         run_config=RunConfig(
             name=RAY,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=config.ray.max_failures),
-            callbacks=[failure_reporter(link), *callbacks],
+            failure_config=failure,
+            callbacks=[group_watcher(link), *callbacks],
         ),
         torch_config=(LoopbackTorchConfig if stays_here else TorchConfig)(
             # How it went is told from CPU to CPU: no worker waits for a GPU to say so.
@@ -340,6 +356,7 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
             timeout_s=PROCESS_GROUP_TIMEOUT_S,
         ),
     )
+    return trainer
 
 
 def _with_gpus(config: RayConfig) -> bool:
@@ -348,9 +365,9 @@ def _with_gpus(config: RayConfig) -> bool:
     Raises:
         ValueError: there is none in this process, where it is to be used.
     """
-    nodes = resources_of_nodes() if config.num_workers else []
+    nodes = resources_of_nodes() if config.most_workers else []
     found = uses_gpus(config, nodes)
-    if found and config.num_workers == 0:
+    if found and config.most_workers == 0:
         import torch
 
         if not torch.cuda.is_available():
@@ -363,7 +380,7 @@ def _with_gpus(config: RayConfig) -> bool:
         logger.warning(
             "the cluster has too few GPUs, %d, for %d workers with %d CPUs each, so that CPUs "
             "compute; to use them: --ray.num-workers %d",
-            *(idle, config.num_workers, config.cpus_per_worker, idle),
+            *(idle, config.least_workers, config.cpus_per_worker, idle),
         )
     return found
 
@@ -384,12 +401,13 @@ def run_worker(job: "Job", link: Link, with_gpu: bool) -> None:
     package.addHandler(forwarder)
     package.propagate = False
     threads = torch.get_num_threads()
-    if job.config.ray.num_workers:
+    if job.config.ray.most_workers:
         torch.set_num_threads(job.config.ray.cpus_per_worker)
     try:
         with numerics(job.config.training):
             # Ray gives what trains in its own process a GPU unasked.
-            train(job, link, torch.device(get_device()) if with_gpu else torch.device("cpu"))
+            device = torch.device(get_device()) if with_gpu else torch.device("cpu")
+            train(job, link, device, notice if job.config.ray.most_workers else nothing_noticed)
     except (ValueError, OSError) as error:
         # Bad input fails on every attempt: the driver ends the run instead of trying again.
         link.post(Failed(text=str(error)))

@@ -231,8 +231,8 @@ def check_memory(config: Config) -> None:
     Raises:
         ValueError: the decoded images of a batch, with one chunk as numbers, do not fit.
     """
-    workers, pixels = max(1, config.ray.num_workers), 3 * config.data.image_size**2
-    is_here = config.ray.num_workers == 0 or config.ray.address == "local"
+    workers, pixels = max(1, config.ray.most_workers), 3 * config.data.image_size**2
+    is_here = config.ray.most_workers == 0 or config.ray.address == "local"
     sharing = workers if is_here else 1  # of one machine
     batch = -(-config.training.batch_size // workers)
     wanted = config.training.chunk_size
