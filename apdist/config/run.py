@@ -1,5 +1,6 @@
 """Options of a run: its workers, its tracking, its folder."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 

@@ -14,7 +14,8 @@ def pieces(images: Tensor) -> tuple[Tensor, ...]:
     """Parts of ``images`` (b, 3, h, w) for one pass each: on a CPU small ones, else the whole."""
     if images.device.type != "cpu":
         return (images,)
-    return images.split(fastest_size(images.shape[-2], images.shape[-1]))
+    parts: tuple[Tensor, ...] = images.split(fastest_size(images.shape[-2], images.shape[-1]))
+    return parts
 
 
 def fastest_size(height: int, width: int) -> int:
