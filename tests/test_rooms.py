@@ -81,7 +81,8 @@ WITHOUT_TESTS = {
 """Modules that need no test file of their name, and where they are tested."""
 RAY = {
     *("training.cluster.launch", "training.cluster.remote", "training.cluster.failures"),
-    *("training.cluster.own_ray", "training.cluster.credentials"),
+    *("training.cluster.own_ray", "training.cluster.noise", "training.cluster.metrics"),
+    *("training.cluster.rendezvous", "training.cluster.credentials"),
     "training.space",
 }
 """Modules that may import Ray."""

@@ -21,6 +21,7 @@ from apdist.training.cluster.launch import (
     resources_of_nodes,
     told_as_stop,
 )
+from apdist.training.cluster.noise import FILE
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.room import uses_gpus
 from apdist.training.cluster.signals import counted_signals
@@ -163,20 +164,21 @@ def search_and_show(options: Options, run: Run, dimensions: list[Dimension], sta
     parent.begin(space, surroundings(), run.info["datasets"])
     board = Board(run, parent, config, start.name, Progress("trials", options.trials))
     board.progress.phase(arrival(config.ray))
-    status = "FAILED"
+    status, log = "FAILED", storage.join(run.uri, FILE)
     try:
         with (
             counted_signals() as signals,
             told_as_stop(signals),
             shown(board.progress),
             board.tuner.ended(),
-            ray_cluster(config.ray),
+            ray_cluster(config.ray, log),
             credentials_kept(),
-            loss_explained(f"finished trials lie in {run.uri}"),
+            loss_explained(f"finished trials lie in {run.uri}, Ray's own output in {log}"),
         ):
             board.progress.phase("starting the trials")
             results = search(options, config, dimensions, board)
         show(board, results, start)
+        say(f"Ray's own output: {log}")
         status = "FINISHED"
     except Interrupted:
         status = "KILLED"

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,7 +18,13 @@ from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.failures import failure_reporter
-from apdist.training.cluster.own_ray import heard_here_only, session_folder, session_removed
+from apdist.training.cluster.noise import FILE, NoiseFile, kept_noise
+from apdist.training.cluster.own_ray import (
+    heard_here_only,
+    is_heard_here_only,
+    session_folder,
+    session_removed,
+)
 from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.room import (
@@ -80,8 +87,12 @@ def prepare_environment() -> None:
 
 
 @contextmanager
-def ray_cluster(config: RayConfig) -> Iterator[None]:
+def ray_cluster(config: RayConfig, log: str = "") -> Iterator[None]:
     """Join or start Ray; leave it, and end what was started, when the block ends.
+
+    Args:
+        config: where it is, and what is wanted of it.
+        log: a file for what it and its workers write, see `NoiseFile`.
 
     Raises:
         ValueError: no cluster answers at ``ray.address``, or it is too small for the workers.
@@ -97,13 +108,35 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
     refuse_at_once(config)
     if address != "local":
         refuse_if_unreachable(address)
+    noise = NoiseFile(log)
+    with kept_noise(noise):
+        try:
+            _start(address, noise)
+        except ClusterError:
+            if log:
+                logger.warning("Ray's own output is in %s", log)
+            raise
+        session = session_folder() if address == "local" else None
+        with session_removed(session, ValueError, Interrupted):
+            try:
+                refuse_if_too_small(config, resources_of_nodes())
+                yield
+            finally:
+                ray.shutdown()
+
+
+def _start(address: str, noise: NoiseFile) -> None:
+    """`ray.init`, with an error that says what to do."""
+    import ray
+
+    noise.write(f"{time.strftime('%F')} driver {os.getpid()}: Ray {ray.__version__} at {address}")
     try:
         alone = heard_here_only() if address == "local" else nullcontext()
-        with handlers_kept(), without_core_lines(), alone:
+        with handlers_kept(), without_core_lines(noise.write), alone:
             ray.init(
                 address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
+                log_to_driver=bool(noise.uri),
+                logging_level=logging.WARNING,
                 include_dashboard=False if address == "local" else None,
             )
     except ray.exceptions.AuthenticationError as error:
@@ -131,28 +164,6 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
             "start one with `ray start --head`, use --ray.address local, or, where the cluster "
             "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
         ) from error
-    session = session_folder() if address == "local" else None
-    with session_removed(session, ValueError, Interrupted):
-        try:
-            with raylet_unheard():
-                refuse_if_too_small(config, resources_of_nodes())
-                yield
-        finally:
-            ray.shutdown()
-
-
-@contextmanager
-def raylet_unheard() -> Iterator[None]:
-    """Keep from the screen what the raylet tells its driver: that it started many processes."""
-    from ray._private import worker
-
-    # Ray's own switch, which its debugger uses; `log_to_driver` does not cover the raylet.
-    before: bool = worker._worker_logs_enabled
-    worker._worker_logs_enabled = False
-    try:
-        yield
-    finally:
-        worker._worker_logs_enabled = before
 
 
 def arrival(config: RayConfig) -> str:
@@ -186,7 +197,9 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
                 _train(job, trainer, mailbox, lambda _: mailbox.take(), listeners, signals)
             return
         _begin(arrival(job.config.ray), listeners)
-        with ray_cluster(job.config.ray), loss_explained(_going_on(job)):
+        log = storage.join(job.run, FILE)
+        remedy = f"{_going_on(job)}; Ray's own output is in {log}"
+        with ray_cluster(job.config.ray, log), loss_explained(remedy):
             _begin("starting the workers", listeners)
             actor = remote_mailbox()
             _train(job, trainer, RemoteLink(actor), Inbox(actor), listeners, signals)
@@ -265,6 +278,8 @@ def _explain_failure(job: "Job", error: BaseException) -> None:
         raise error
     log = storage.join(job.run, "error.log")
     where = f"the whole report is in {log}"
+    if job.config.ray.num_workers:
+        where += f", what the workers wrote in {storage.join(job.run, FILE)}"
     try:
         report = without_secrets("".join(traceback.format_exception(error)))
         storage.write_bytes(log, report.encode(errors="backslashreplace"))
@@ -295,12 +310,15 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from apdist.training.cluster.rendezvous import LoopbackTorchConfig
+
     # Ray says at INFO that it has no workers, and where to report problems; that is our own choice.
     logging.getLogger("ray.train.v2.api.config").setLevel(logging.WARNING)
     config: Config = job.config
     resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
     if with_gpus := _with_gpus(config.ray):
         resources["GPU"] = 1
+    stays_here = config.ray.num_workers > 0 and is_heard_here_only()
     path, filesystem = storage.for_ray(job.run)
     return TorchTrainer(
         functools.partial(run_worker, job, link, with_gpus),
@@ -316,7 +334,7 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
             failure_config=FailureConfig(max_failures=config.ray.max_failures),
             callbacks=[failure_reporter(link), *callbacks],
         ),
-        torch_config=TorchConfig(
+        torch_config=(LoopbackTorchConfig if stays_here else TorchConfig)(
             # How it went is told from CPU to CPU: no worker waits for a GPU to say so.
             backend="cpu:gloo,cuda:nccl" if with_gpus else "gloo",
             timeout_s=PROCESS_GROUP_TIMEOUT_S,

@@ -11,6 +11,7 @@ from apdist.config.values import shown as shown_value
 from apdist.data import storage
 from apdist.training.cluster.background import Background
 from apdist.training.cluster.launch import Interrupted, build_trainer
+from apdist.training.cluster.metrics import RayMetrics
 from apdist.training.cluster.remote import RemoteLink
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.cluster.watch import watch
@@ -122,6 +123,7 @@ class Trial:
 
     follower: Follower
     screen: TrialScreen
+    metrics: RayMetrics
     failures: list[Failed] = field(default_factory=list)
     watched: str = ""
     """The split by which trials are compared."""
@@ -137,6 +139,7 @@ class Trial:
         if isinstance(event, Failed):
             self.failures.append(event)
         self.screen(event)
+        self.metrics(event)
 
     def close(self) -> None:
         """End the MLflow run, unless somebody has gone on with the trial since it ended."""
@@ -222,7 +225,8 @@ class Board:
         info = {"datasets": self.run.info.get("datasets", [])}
         run = Run(storage.join(self.run.uri, trial), config, self.preset_name, info)
         follower = Follower(run, self.parent.run_id, must_answer=False)
-        self.trials[trial] = Trial(follower, TrialScreen(trial))
+        metrics = RayMetrics(f"{self.run.name}/{trial}")
+        self.trials[trial] = Trial(follower, TrialScreen(trial), metrics)
         say(f"trial {trial}: {', '.join(f'{k} {short(v)}' for k, v in params.items())}")
 
     def close(self, status: str) -> None:
