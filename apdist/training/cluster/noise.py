@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
+from apdist.addresses import without_secrets
 from apdist.data import storage
-from apdist.data.text import without_secrets
 
 logger = logging.getLogger(__name__)
 
