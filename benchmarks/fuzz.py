@@ -28,6 +28,8 @@ from pathlib import Path
 
 from fuzz_targets import REFUSALS, TARGETS, Target
 
+from apdist.data import storage
+
 MOST_SECONDS = 20
 SHRINKING_S = 30
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +56,8 @@ def main() -> None:
     arguments = parsed()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
+    # An input may name servers, which need not be waited for.
+    storage.configure(storage.RetryPolicy(deadline_s=0.1, unanswered_s=0.05))
     if arguments.input:
         for name in arguments.targets:
             with tempfile.TemporaryDirectory() as folder:
