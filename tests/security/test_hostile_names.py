@@ -136,6 +136,12 @@ def test_a_marker_of_other_kinds_is_damaged(values: dict[str, Any], tmp_path: Pa
         read_marker(str(tmp_path), "meta-0.json")
 
 
+def test_a_marker_of_many_brackets_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "meta-0.json").write_bytes(b"[" * 100_000)
+    with pytest.raises(ValueError, match=r"meta-0\.json is damaged \(RecursionError"):
+        read_marker(str(tmp_path), "meta-0.json")
+
+
 def test_names_and_links_in_a_tar_are_written_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
