@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from apdist.config import Config
 from apdist.data.catalogue.catalogue import CATALOGUE_NAME, read_catalogue
 from apdist.training.run_folder.checkpoint import Marker, _sealed, read_marker
 from apdist.training.run_folder.kept_weights import copy_weights, read_weights
+from apdist.training.run_folder.runs import create_run, open_run
 from apdist_verbs.__main__ import main
 from apdist_verbs.extract import _target
 from tests.pictures import encoded, picture
@@ -134,6 +136,19 @@ def test_a_marker_of_other_kinds_is_damaged(values: dict[str, Any], tmp_path: Pa
     (tmp_path / "meta-0.json").write_bytes(_sealed(Marker(**good | values)))
     with pytest.raises(ValueError, match=r"meta-0\.json is damaged"):
         read_marker(str(tmp_path), "meta-0.json")
+
+
+def test_a_marker_of_many_brackets_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "meta-0.json").write_bytes(b"[" * 100_000)
+    with pytest.raises(ValueError, match=r"meta-0\.json is damaged \(RecursionError"):
+        read_marker(str(tmp_path), "meta-0.json")
+
+
+def test_a_file_of_a_run_of_many_brackets_is_damaged(small_config: Config) -> None:
+    run = create_run(small_config, "glyphs")
+    Path(run.uri, "run.json").write_text('{"a":' + "[" * 100_000)
+    with pytest.raises(ValueError, match="is damaged or of another version"):
+        open_run(run.uri)
 
 
 def test_names_and_links_in_a_tar_are_written_nowhere(

@@ -38,6 +38,11 @@ from apdist.training.run_folder.versions import FORMAT, refuse_other_format
 logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
+_DAMAGE = (
+    *(json.JSONDecodeError, UnicodeDecodeError, RecursionError),
+    *(AttributeError, TypeError, KeyError),
+)
+"""What reading a marker trips over that holds something else."""
 MARKER_NAME = re.compile(r"meta-(\d+)\.json")
 
 
@@ -219,7 +224,7 @@ def read_marker(uri: str, file: str) -> Marker:
         seal = values.pop("sha256")
         lists = {"history": tuple(values["history"]), "weights": {**values["weights"]}}
         marker = _plain(Marker(**values | lists))
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{file} is damaged ({type(error).__name__}: {error})") from error
     if seal != _seal(marker):
         raise ValueError(f"the checksum of {file} differs")

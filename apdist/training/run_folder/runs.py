@@ -270,7 +270,7 @@ def _read(uri: str, name: str, parse: Callable[[str], T]) -> T:
     text = storage.read_bytes(path) if storage.exists(path) else b""
     try:
         return parse(decoded(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged or of another version ({error}); put it back as it was, or train "
             "a new run"
