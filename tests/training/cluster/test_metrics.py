@@ -21,7 +21,15 @@ from apdist.training.events import Evaluated, Restarted, StepDone, Stopping
 
 STEP = StepDone(step=7, figures={"loss": 0.25, "images_per_s": 500.0})
 EVALUATION = Evaluated(step=7, split="test", figures={"map": 0.5}, seconds=1.0)
-RESTART = Restarted(step=5, cause="killed", happened_ms=1, seconds_lost=2.0, attempts_left=1)
+RESTART = Restarted(
+    step=5,
+    cause="killed",
+    happened_ms=1,
+    seconds_lost=2.0,
+    restarts_left=1,
+    num_workers=2,
+    num_before=2,
+)
 
 
 @pytest.fixture
