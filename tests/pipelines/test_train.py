@@ -86,7 +86,7 @@ def test_ctrl_c_in_a_run_says_how_to_go_on(
 def test_a_stop_while_ray_starts_says_how_to_go_on(
     small_config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(_: object) -> None:
+    def stopped(*_: object) -> None:
         raise SystemExit(1)
 
     monkeypatch.setattr(launch, "ray_cluster", stopped)
