@@ -102,10 +102,10 @@ class Driver:
                 self._draw()
             return None
 
-    def put_back(self, name: str) -> None:
-        """A trial could not be started, or was ended from outside: it waits, and has not failed."""
+    def put_back(self, name: str) -> TrialRecord:
+        """A trial was ended by a person: it waits to be gone on with."""
         with self._lock:
-            self._change(self.state.named(name), state="waiting")
+            return self._change(self.state.named(name), state="waiting")
 
     def evaluated(self, name: str, step: int, figures: dict[str, float]) -> str:
         """Note what a trial was measured at; why it is stopped, in a line, or nothing."""
@@ -149,6 +149,8 @@ class Driver:
         """A trial has failed; it waits to be tried again, once."""
         with self._lock:
             record = self.state.named(name)
+            if record.reason:  # it was to stop, and would not be tried any more
+                return self.stopped(name, seconds)
             attempts = record.attempts + 1
             state = "failed" if attempts >= ATTEMPTS else "waiting"
             record = self._over(name, seconds, state=state, reason=reason, attempts=attempts)
