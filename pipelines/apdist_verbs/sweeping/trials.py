@@ -1,10 +1,12 @@
 """A trial of a sweep, in a process that Tune starts: a training with a run of its own."""
 
 import logging
+import time
 from typing import Any
 
 from apdist.config import Config, override
 from apdist.data import storage
+from apdist.data.storage.locks import this_machine
 from apdist.training.cluster.launch import build_trainer, gist
 from apdist.training.cluster.remote import RemoteLink
 from apdist.training.events import (
@@ -16,7 +18,7 @@ from apdist.training.events import (
     WorkersFailed,
     now_ms,
 )
-from apdist.training.run_folder.lease import held
+from apdist.training.run_folder.lease import held, holder_of
 from apdist.training.run_folder.runs import (
     CONFIG_NAME,
     RUN_NAME,
@@ -28,10 +30,13 @@ from apdist.training.sweeps.space import config_of
 
 logger = logging.getLogger(__name__)
 
+PREDECESSOR_S = 60.0
+"""Ray ends the processes of a driver that was killed within this time."""
+
 
 def run_trial(
     given: dict[str, Any], *, config: Config, preset_name: str, mailbox: Any, sweep: str
-) -> None:
+) -> dict[str, str]:
     """One training, from its start or from its last checkpoint.
 
     It raises nothing: what went wrong is told to the sweep, which knows what becomes of it.
@@ -42,6 +47,9 @@ def run_trial(
         preset_name: what they start from.
         mailbox: the actor that hears of it.
         sweep: URI of the sweep's folder.
+
+    Returns:
+        Something: Tune prints a line about a trial that reports nothing.
     """
     from ray import tune
 
@@ -54,6 +62,7 @@ def run_trial(
         failure = gist(error)
     # After the lease was given back: the next attempt takes it.
     link.post(TrialEnded(attempt=str(tune.get_context().get_trial_id()), failure=failure))
+    return {"failure": failure or "none"}
 
 
 def train_trial(config: Config, preset_name: str, link: "TrialLink", params: Any) -> None:
@@ -61,12 +70,22 @@ def train_trial(config: Config, preset_name: str, link: "TrialLink", params: Any
     from apdist.training.loop import Job
 
     run, resumed = opened_run(config, preset_name)
+    wait_for_predecessor(run)
     with held(run.uri, logger.warning) as lease:
         if resumed is not None:
             storage.remove_unfinished(run.uri)
         link.post(TrialStarted(params=params, lease=lease.number))
         if not run.is_complete:
             build_trainer(Job(run.config, run.uri, lease, resumed), link).fit()
+
+
+def wait_for_predecessor(run: Run) -> None:
+    """Let the process go that trained ``run`` for a driver, or an attempt, which is killed."""
+    deadline = time.monotonic() + PREDECESSOR_S
+    while (holder := holder_of(run.uri)) is not None and holder.machine == this_machine():
+        if time.monotonic() > deadline:
+            return  # and be refused
+        time.sleep(0.5)
 
 
 def opened_run(config: Config, preset_name: str) -> tuple[Run, WorkersFailed | None]:

@@ -47,7 +47,11 @@ def test_choices_are_drawn_equally_often() -> None:
 def test_what_a_page_shows_of_a_dimension_can_be_written_as_json() -> None:
     margin = Dimension("m", "uniform", 0.1, 0.2, when={"loss.kind": ("a",)})
     assert margin.described() == {
-        "name": "m", "kind": "uniform", "log": False, "low": 0.1, "high": 0.2,
+        "name": "m",
+        "kind": "uniform",
+        "log": False,
+        "low": 0.1,
+        "high": 0.2,
         "when": {"loss.kind": ["a"]},
     }
     assert Dimension("c", "choice", values=([], ["x"])).described()["values"] == [[], ["x"]]

@@ -59,7 +59,12 @@ def test_the_median_rule_stops_what_was_never_as_good_as_the_mean_of_half_of_the
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_curve_has_the_sign_by_which_it_is_to_be_large(sign: float) -> None:
     record = TrialRecord(
-        number=0, name="a-b", setting=0, repeat=0, params={}, seed=0,
+        number=0,
+        name="a-b",
+        setting=0,
+        repeat=0,
+        params={},
+        seed=0,
         state="running",
         curve=[(0, {"map": 0.5}), (5, {"loss": 1.0}), (10, {"map": 0.25})],
     )
