@@ -1,0 +1,109 @@
+"""Extremely randomised trees over the unit cube, as boxes with values.
+
+Geurts, Ernst, Wehenkel, "Extremely randomized trees" (2006): each node draws one cut for each
+column and takes the one that explains most, so a tree of some forty rows takes a millisecond.
+
+Shapes: n rows, d columns, l leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+FEWEST = 4
+"""Rows that a node needs to be cut; of many rows a fifteenth, which bounds the leaves and the time."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Boxes that fill the unit cube."""
+
+    low: Floats
+    """(l, d)"""
+    high: Floats
+    """(l, d)"""
+    values: Floats
+    """(l,)"""
+
+    def predict(self, points: Floats) -> Floats:
+        """Values (n,) at ``points`` (n, d)."""
+        is_in = (points[:, None] >= self.low) & (points[:, None] < self.high)  # (n, l, d)
+        return self.values[is_in.all(axis=2).argmax(axis=1)]
+
+    def shares(self) -> tuple[Floats, float]:
+        """Variance of each column's main effect (d,), and that of all, over the uniform cube.
+
+        The main effect of column j at x is the mean of the tree over all other columns (Hutter,
+        Hoos, Leyton-Brown, "An efficient approach for assessing hyperparameter importance", 2014):
+
+            effect_j(x) = sum over leaves that hold x in column j of
+                value * product over the other columns of the leaf's width
+        """
+        widths = self.high - self.low  # (l, d)
+        volumes = widths.prod(axis=1)  # (l,)
+        mean = float(volumes @ self.values)
+        parts = np.zeros(widths.shape[1])
+        for column in range(len(parts)):
+            edges = np.unique(np.concatenate([self.low[:, column], self.high[:, column]]))
+            middles = (edges[1:] + edges[:-1]) / 2  # (g,) where nothing changes between two edges
+            holds = (self.low[:, column, None] <= middles) & (middles < self.high[:, column, None])
+            effect = (self.values * volumes / widths[:, column]) @ holds  # (g,)
+            parts[column] = np.diff(edges) @ (effect - mean) ** 2
+        return parts, float(volumes @ (self.values - mean) ** 2)
+
+
+def grow(points: Floats, values: Floats, cells: Floats, random: np.random.Generator) -> Tree:
+    """A tree of ``values`` (n,) at ``points`` (n, d) in [0, 1).
+
+    Args:
+        points: a row for each of the values.
+        values: what it explains.
+        cells: (d,) in how many equal cells a column is divided; 0: it is continuous.
+        random: draws the cuts.
+    """
+    dim = points.shape[1]
+    boxes = []
+    waiting = [(np.arange(len(values)), np.zeros(dim), np.ones(dim))]
+    fewest = max(FEWEST, len(values) // 15)
+    while waiting:
+        rows, low, high = waiting.pop()
+        is_leaf = len(rows) < fewest or np.ptp(values[rows]) == 0
+        cut = None if is_leaf else _best_cut(points[rows], values[rows], cells, random)
+        if cut is None:
+            boxes.append((low, high, float(values[rows].mean())))
+            continue
+        column, at = cut
+        is_below = points[rows, column] < at
+        middle = np.where(np.arange(dim) == column, at, high)
+        waiting.append((rows[is_below], low, middle))
+        waiting.append((rows[~is_below], np.where(np.arange(dim) == column, at, low), high))
+    return Tree(*(np.array(part) for part in zip(*boxes, strict=True)))
+
+
+def _best_cut(
+    points: Floats, values: Floats, cells: Floats, random: np.random.Generator
+) -> tuple[int, float] | None:
+    """Column and place; None where the rows are alike."""
+    least, most = points.min(axis=0), points.max(axis=0)
+    cuts = least + random.random(len(cells)) * (most - least)  # (d,)
+    # Rows lie in the middle of their cells: between the first and the last are their borders.
+    counts = np.maximum(cells, 1)
+    first, last = np.floor(least * counts), np.floor(most * counts)
+    borders = first + 1 + np.floor(random.random(len(cells)) * (last - first))
+    cuts = np.where(cells > 0, borders / counts, cuts)
+    is_below = points < cuts  # (n, d)
+    below = is_below.sum(axis=0)
+    above = len(values) - below
+    centred = values - values.mean()
+    sums = centred @ is_below  # (d,) the other side's is minus that
+    gains = np.where(
+        (below > 0) & (above > 0),
+        sums**2 / np.maximum(below, 1) + sums**2 / np.maximum(above, 1),
+        -1.0,
+    )
+    column = int(gains.argmax())
+    return (column, float(cuts[column])) if gains[column] > 0 else None
