@@ -1,4 +1,4 @@
-"""Parameters of a sweep as axes from 0 to 1: log where the space is, categories, values that lack."""
+"""Parameters of a sweep as axes from 0 to 1: linear, logarithmic, or the values that were tried."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ class Axis:
             low, high, at = math.log(low), math.log(high), math.log(at)
         return min(1.0, max(0.0, (at - low) / (high - low)))
 
-    def ticks(self) -> list[tuple[float, str]]:
-        """Place and text of what is written along it."""
+    def ticks(self) -> list[tuple[Any, str]]:
+        """Value and text of what is written along it."""
         if self.cells:
             marks: Sequence[Any] = self.cells[:: math.ceil(len(self.cells) / 12)]
         elif self.kind == "log":
             marks = _log_marks(self.low, self.high)
         else:
             marks = nice_ticks(self.low, self.high, outside=False, count=4)
-        return [(at, tick_words(mark)) for mark in marks if (at := self.place(mark)) is not None]
+        return [(mark, tick_words(mark)) for mark in marks]
 
 
 def axes_of(record: SweepRecord) -> list[Axis]:
-    """The axes of the parameters, in the order of the space; then those of which it says nothing."""
+    """The axes of the parameters, in the order of the space; what it does not name comes last."""
     space = {str(entry.get("name", "")): entry for entry in record.space}
     names = dict.fromkeys([*space, *(name for t in record.trials for name in t.params)])
     axes = []

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 FEWEST = 4
-"""Rows that a node needs to be cut; of many rows a fifteenth, which bounds the leaves and the time."""
+"""Rows that a node needs to be cut; of many rows a fifteenth: that bounds leaves and time."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """How much of the differences between settings each parameter explains, and how sure that is.
 
 A forest is grown on settings drawn with replacement, again and again: the spread over these draws
-is the uncertainty. What chance alone gives a parameter is the share of its shadow, a copy of it with
-the settings shuffled, in forests that have both (Kursa and Rudnicki, "Feature selection with the
-Boruta package", 2010).
+is the uncertainty. What chance alone gives a parameter is the share of its shadow, a copy with the
+settings shuffled, in forests that have both (Kursa and Rudnicki, "Feature selection with the Boruta
+package", 2010).
 
 Shapes: n settings, d parameters.
 """

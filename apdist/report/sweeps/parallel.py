@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from apdist.report.sweeps.axes import Axis, figure_axis
 from apdist.report.sweeps.plots import about, look_of
@@ -66,13 +67,12 @@ def parallel(
     if not drawn or not axes:
         return None
     figure = figure_axis(objective.label, [setting.mean for setting in drawn])
-    height = ABOVE_LANE if any(axis.is_conditional for axis in axes) else 1.0
     columns = [*axes, figure]
     xs = [(column + 0.5) / len(columns) for column in range(len(columns))]
     courses = []
     for place, setting in enumerate(drawn):
-        tops = [_top(axis.place(setting.params.get(axis.name)), height) for axis in axes]
-        tops.append(_top(figure.place(setting.mean), height))
+        tops = [_top(axis, setting.params.get(axis.name)) for axis in axes]
+        tops.append(_top(figure, setting.mean))
         courses.append(
             Course(
                 trial=setting.trials[0].number,
@@ -90,7 +90,7 @@ def parallel(
             Upright(
                 axis=axis,
                 x=x,
-                ticks=tuple((_top(at, height), text) for at, text in axis.ticks()),
+                ticks=tuple((_top(axis, value), text) for value, text in axis.ticks()),
                 has_lane=axis.is_conditional,
                 is_figure=axis is figure,
             )
@@ -101,5 +101,9 @@ def parallel(
     )
 
 
-def _top(place: float | None, height: float) -> float:
-    return LANE if place is None else round((1 - place) * height, 4)
+def _top(axis: Axis, value: Any) -> float:
+    """The place from the top; an axis that some settings lack ends above their lane."""
+    place = axis.place(value)
+    if place is None:
+        return LANE
+    return round((1 - place) * (ABOVE_LANE if axis.is_conditional else 1.0), 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from apdist.report.sweeps.settings import Compared, Objective, Setting
 MOST = 400
 """Settings in a plot: the best ones."""
 MOST_REPEATED = 15
+LETTER = 6.8
+"""Width of a letter, in pixels."""
 BAR = 9
 """Half of the width of a mean."""
 
@@ -64,6 +67,9 @@ def slices(
         best: number of the best setting.
     """
     measured = [setting for setting in settings if setting.values][:MOST]
+    if len(measured) < 2:
+        return []
+    plane, y_ticks = _plane([setting.mean for setting in measured])  # of all, to be compared
     plots = []
     for axis in axes:
         placed = [
@@ -74,7 +80,6 @@ def slices(
         ]
         if not placed:
             continue
-        plane, y_ticks = _plane([value for _, value, *_ in placed])
         lacking = len(measured) - len(placed)
         plots.append(
             Plot(
@@ -82,7 +87,7 @@ def slices(
                 note=_how_drawn(axis) + (f"; {lacking} settings do not have it" if lacking else ""),
                 x_label="",
                 axes=plane,
-                x_ticks=_not_too_close([(plane.x(at), text) for at, text in axis.ticks()]),
+                x_ticks=_along(plane, axis),
                 y_ticks=y_ticks,
                 spots=[
                     Spot(plane.x(x), plane.y(y), look, text, setting.trials[0].number)
@@ -116,14 +121,14 @@ def front_plot(compared: Sequence[Compared], objectives: Sequence[Objective], be
         note="Filled: no other setting is as good in both and better in one.",
         x_label=second.label,
         axes=plane,
-        x_ticks=[(plane.x(at), text) for at, text in across.ticks()],
+        x_ticks=_along(plane, across),
         y_ticks=y_ticks,
         spots=spots,
         path=" ".join(f"{x},{y}" for x, y in line) if len(line) > 1 else "",
     )
 
 
-def repeats_plot(settings: Sequence[Setting], objective: Objective, best: int) -> Plot | None:
+def repeats_plot(settings: Sequence[Setting], best: int) -> Plot | None:
     """Each repeat of the best settings that have several; None where there is none."""
     repeated = [setting for setting in settings if setting.spread is not None][:MOST_REPEATED]
     if not repeated:
@@ -132,7 +137,7 @@ def repeats_plot(settings: Sequence[Setting], objective: Objective, best: int) -
     middles = [plane.x((place + 0.5) / len(repeated)) for place in range(len(repeated))]
     return Plot(
         title="Repeats",
-        note="Each repeat of a setting is a point, their mean a line; the best setting is the first.",
+        note="Each repeat of a setting is a point, their mean a line; the best one is first.",
         x_label="setting, by its place",
         axes=plane,
         x_ticks=[(x, str(place)) for place, x in enumerate(middles, start=1)],
@@ -178,6 +183,20 @@ def _plane(values: Sequence[float]) -> tuple[Axes, list[tuple[float, str]]]:
     return plane, [(plane.y(mark), format_tick(mark)) for mark in marks]
 
 
+def _along(plane: Axes, axis: Axis) -> list[tuple[float, str]]:
+    ticks = axis.ticks()
+    room = max(4, int((plane.right - plane.left) / max(len(ticks), 1) / LETTER))
+    return _not_too_close(
+        [
+            (
+                plane.x(axis.place(value) or 0.0),
+                text if len(text) <= room else f"{text[: room - 1]}…",
+            )
+            for value, text in ticks
+        ]
+    )
+
+
 def _how_drawn(axis: Axis) -> str:
     kinds = {
         "linear": "linear axis",
@@ -189,12 +208,12 @@ def _how_drawn(axis: Axis) -> str:
 
 
 def _not_too_close(ticks: list[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Those of ``ticks`` whose texts do not overlap, from the left; all begin with the first."""
+    """Those of ``ticks`` whose texts do not overlap, from the left."""
     kept: list[tuple[float, str]] = []
-    end = -1e9
+    end = -math.inf
     for x, text in sorted(ticks):
-        half = 3.4 * len(text)
-        if x - half > end + 4:
+        half = LETTER / 2 * len(text)
+        if x - half >= end:
             kept.append((x, text))
             end = x + half
     return kept

@@ -52,7 +52,7 @@ def trial_curves(
     )
     chart = Chart(
         title=f"{objective.label} of all trials",
-        note="The best one is the strong line. ✕ stopped, ▲ failed: where, and why, says the list below.",
+        note="The best one is the strong line. ✕ stopped, ▲ failed; the list says why.",
         x_label="step",
         series=series,
         y_from_zero_to_one=False,

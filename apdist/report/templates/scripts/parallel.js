@@ -29,7 +29,7 @@ if (document.getElementById("parallel")) {
     const kept = new Set(passing);
     for (const each of lines) each.line.classList.toggle("out", !kept.has(each));
     const isAll = axes.every(({ window }) => !window);
-    count.value = isAll ? `${lines.length} settings` : `${passing.length} of ${lines.length} settings pass`;
+    count.value = isAll ? `lines: ${lines.length}` : `lines: ${passing.length} of ${lines.length}`;
   };
   const narrow = (axis, from, to) => {
     const ends = [Math.min(from, to), Math.max(from, to)].map((end) => Math.min(Math.max(end, 0), 1));
