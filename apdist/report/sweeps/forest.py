@@ -32,7 +32,8 @@ class Tree:
     def predict(self, points: Floats) -> Floats:
         """Values (n,) at ``points`` (n, d)."""
         is_in = (points[:, None] >= self.low) & (points[:, None] < self.high)  # (n, l, d)
-        return self.values[is_in.all(axis=2).argmax(axis=1)]
+        found: Floats = self.values[is_in.all(axis=2).argmax(axis=1)]
+        return found
 
     def shares(self) -> tuple[Floats, float]:
         """Variance of each column's main effect (d,), and that of all, over the uniform cube.

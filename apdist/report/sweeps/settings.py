@@ -1,7 +1,7 @@
 """The trials of a sweep as settings with their figures: mean and spread over repeats, Pareto front.
 
-A trial counts with its last evaluation, also where that is not its best one: the best of several
-measurements flatters whoever was measured most often.
+A trial counts with the figures of the weights it saved, or with those that were measured last: the
+best of several measurements flatters whoever was measured most often.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ class Objective:
     """1: more is better; -1: less is."""
 
     def of(self, trial: TrialRecord) -> float | None:
-        """Its last value in ``trial``; None where it was never measured."""
-        return value_at(trial, self.key)
+        """Its value in ``trial``; None where it was never measured. An option's is its own."""
+        value = trial.figures.get(self.key, trial.params.get(self.key))
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+        return float(value) if is_number and value is not None else None
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Setting:
     trials: tuple[TrialRecord, ...]
     """Its repeats, by their number."""
     values: tuple[float, ...]
-    """Of the first objective, of those that were measured furthest: others were stopped earlier."""
+    """Of the first objective: of the repeats that finished, else of those that came furthest."""
 
     @property
     def mean(self) -> float:
@@ -52,6 +54,11 @@ class Setting:
         return stdev(self.values) if len(self.values) > 1 else None
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all repeats finished: the mean of what is left of others flatters them."""
+        return all(trial.state == "finished" for trial in self.trials)
+
+    @property
     def reached(self) -> int:
         """The step of its last evaluation."""
         return max(last_step(trial) for trial in self.trials)
@@ -59,18 +66,21 @@ class Setting:
 
 def objectives_of(record: SweepRecord) -> list[Objective]:
     """What the sweep compares by, the first one first."""
-    signs = [(text.removeprefix("-"), -1 if text.startswith("-") else 1) for text in _keys(record)]
-    return [Objective(key, label_of(key), sign) for key, sign in signs]
+    return [objective(text) for text in record.objectives or ["map"]]
+
+
+def objective(text: str) -> Objective:
+    """That of a key, which ``-`` may stand before."""
+    key = text.removeprefix("-")
+    return Objective(key, label_of(key), -1 if key != text else 1)
 
 
 def label_of(key: str) -> str:
     """What a person reads for the key of a figure; the key itself where nobody has named it."""
-    labels = figures_of_sets() | {figure.key: figure.label for figure in (*EVALUATION, *STEP)}
+    labels = (
+        figures_of_sets() | {f.key: f.label for f in EVALUATION} | {f.key: f.label for f in STEP}
+    )
     return labels.get(key, key)
-
-
-def _keys(record: SweepRecord) -> list[str]:
-    return record.objectives or ["map"]
 
 
 def value_at(trial: TrialRecord, key: str, step: int | None = None) -> float | None:
@@ -89,22 +99,25 @@ def last_step(trial: TrialRecord) -> int:
 
 
 def settings_of(record: SweepRecord) -> list[Setting]:
-    """The settings, best first; those that were never measured come last."""
-    objective = objectives_of(record)[0]
+    """The settings: those that are complete, best first, then the others, unmeasured ones last."""
+    first = objectives_of(record)[0]
     groups: dict[int, list[TrialRecord]] = {}
     for trial in sorted(record.trials, key=lambda trial: trial.number):
         groups.setdefault(trial.setting, []).append(trial)
-    settings = [_setting(number, trials, objective) for number, trials in groups.items()]
+    settings = [_setting(number, trials, first) for number, trials in groups.items()]
 
-    def place(setting: Setting) -> tuple[bool, float]:
-        return not setting.values, -objective.sign * setting.mean if setting.values else 0.0
+    def place(setting: Setting) -> tuple[bool, bool, float]:
+        rank = -first.sign * setting.mean if setting.values else 0.0
+        return not setting.values, not setting.is_complete, rank
 
     return sorted(settings, key=place)
 
 
-def _setting(number: int, trials: Sequence[TrialRecord], objective: Objective) -> Setting:
+def _setting(number: int, trials: Sequence[TrialRecord], first: Objective) -> Setting:
     reached = max(last_step(trial) for trial in trials)
-    values = [objective.of(trial) for trial in trials if last_step(trial) == reached]
+    furthest = [trial for trial in trials if trial.curve and last_step(trial) == reached]
+    finished = [trial for trial in trials if trial.state == "finished"]
+    values = [first.of(trial) for trial in finished or furthest]
     known = tuple(value for value in values if value is not None)
     return Setting(number, trials[0].params, tuple(trials), known)
 
@@ -133,12 +146,12 @@ def pareto(settings: Sequence[Setting], objectives: Sequence[Objective]) -> list
         done = [trial for trial in setting.trials if trial.state == "finished"]
         means = [
             fmean(known)
-            for objective in objectives[:2]
-            if (known := [v for trial in done if (v := objective.of(trial)) is not None])
+            for figure in objectives[:2]
+            if (known := [v for trial in done if (v := figure.of(trial)) is not None])
         ]
         if len(means) == 2:
             found.append((setting, (means[0], means[1])))
-    signs = [objective.sign for objective in objectives[:2]]
+    signs = [figure.sign for figure in objectives[:2]]
     compared = [
         Compared(setting, values, not any(_is_beaten(values, others, signs) for _, others in found))
         for setting, values in found

@@ -140,7 +140,7 @@ def _close(record: SweepRecord, settings: Sequence[Setting], best: Best | None) 
         return
     near = 0
     for other in settings:
-        if other is best.setting or not other.values or other.reached < best.setting.reached:
+        if other is best.setting or not other.is_complete or not other.values:
             continue
         parts = 1 / len(best.setting.values) + 1 / len(other.values)
         gap = objective.sign * (best.setting.mean - other.mean)
@@ -158,12 +158,8 @@ def distribution_of(entry: dict[str, Any]) -> str:
     kind = str(entry.get("kind", ""))
     if values := entry.get("values"):
         return f"{kind} of {', '.join(words(value) for value in values)}"
-    rest = [
-        f"{key} {words(value)}"
-        for key, value in entry.items()
-        if key not in ("name", "kind", "values", "when") and value not in (None, "", False, [])
-    ]
-    return f"{kind}, {', '.join(rest)}" if rest else kind
+    by_log = ", by its logarithm" if entry.get("log") and kind != "loguniform" else ""
+    return f"{kind} from {words(entry.get('low', ''))} to {words(entry.get('high', ''))}{by_log}"
 
 
 def condition_of(entry: dict[str, Any]) -> str:
