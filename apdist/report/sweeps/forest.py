@@ -66,22 +66,21 @@ def grow(points: Floats, values: Floats, cells: Floats, random: np.random.Genera
         cells: (d,) in how many equal cells a column is divided; 0: it is continuous.
         random: draws the cuts.
     """
-    dim = points.shape[1]
     boxes = []
-    waiting = [(np.arange(len(values)), np.zeros(dim), np.ones(dim))]
+    waiting = [(points, values, np.zeros(points.shape[1]), np.ones(points.shape[1]))]
     fewest = max(FEWEST, len(values) // 15)
     while waiting:
-        rows, low, high = waiting.pop()
-        is_leaf = len(rows) < fewest or np.ptp(values[rows]) == 0
-        cut = None if is_leaf else _best_cut(points[rows], values[rows], cells, random)
+        points, values, low, high = waiting.pop()
+        cut = _best_cut(points, values, cells, random) if len(values) >= fewest else None
         if cut is None:
-            boxes.append((low, high, float(values[rows].mean())))
+            boxes.append((low, high, values.sum() / len(values)))
             continue
         column, at = cut
-        is_below = points[rows, column] < at
-        middle = np.where(np.arange(dim) == column, at, high)
-        waiting.append((rows[is_below], low, middle))
-        waiting.append((rows[~is_below], np.where(np.arange(dim) == column, at, low), high))
+        is_below = points[:, column] < at
+        below_high, above_low = high.copy(), low.copy()
+        below_high[column] = above_low[column] = at
+        waiting.append((points[is_below], values[is_below], low, below_high))
+        waiting.append((points[~is_below], values[~is_below], above_low, high))
     return Tree(*(np.array(part) for part in zip(*boxes, strict=True)))
 
 
@@ -99,12 +98,9 @@ def _best_cut(
     is_below = points < cuts  # (n, d)
     below = is_below.sum(axis=0)
     above = len(values) - below
-    centred = values - values.mean()
-    sums = centred @ is_below  # (d,) the other side's is minus that
-    gains = np.where(
-        (below > 0) & (above > 0),
-        sums**2 / np.maximum(below, 1) + sums**2 / np.maximum(above, 1),
-        -1.0,
-    )
+    # The rest lacks what they have: of values about their mean both sides' sums differ by the sign.
+    sums = (values - values.sum() / len(values)) @ is_below  # (d,)
+    gains = sums**2 / np.maximum(below * above, 1)  # of squares, divided by n; 0 for an empty side
     column = int(gains.argmax())
-    return (column, float(cuts[column])) if gains[column] > 0 else None
+    is_cut = gains[column] > 0 and below[column] and above[column]
+    return (column, float(cuts[column])) if is_cut else None

@@ -83,12 +83,12 @@ def label_of(key: str) -> str:
     return labels.get(key, key)
 
 
-def value_at(trial: TrialRecord, key: str, step: int | None = None) -> float | None:
+def value_at(trial: TrialRecord, key: str, step: int) -> float | None:
     """The last finite value of a figure up to ``step``; None where there is none."""
     found = [
         figures[key]
         for at, figures in trial.curve
-        if key in figures and math.isfinite(figures[key]) and (step is None or at <= step)
+        if at <= step and key in figures and math.isfinite(figures[key])
     ]
     return found[-1] if found else None
 

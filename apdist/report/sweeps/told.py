@@ -74,7 +74,7 @@ def _mean_and_range(values: Sequence[float]) -> str:
 def summary_of(record: SweepRecord) -> str:
     """The line below the heading."""
     trials, settings = len(record.trials), len({trial.setting for trial in record.trials})
-    several = f" of {settings} settings" if settings < trials else ""
+    several = f" of {settings} setting{'' if settings == 1 else 's'}" if settings < trials else ""
     objectives = " and ".join(objective.label for objective in objectives_of(record))
     counted = f"{trials} trial{'' if trials == 1 else 's'}{several}"
     return f"{counted}, {record.searcher} search with {record.scheduler}, by {objectives}"
