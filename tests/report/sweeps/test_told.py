@@ -81,7 +81,7 @@ def test_summary_and_facts_count() -> None:
         "2 trials of 1 setting, random search with asha, by mAP and model.dim"
     )
     facts = facts_of(forty())
-    assert facts["states"] == "28 finished, 9 stopped, 2 failed, 1 running"
+    assert facts["states"] == "30 finished, 7 stopped, 2 failed, 1 running"
     assert facts["time of all trials"] == "60 min"
 
 

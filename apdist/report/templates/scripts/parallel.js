@@ -32,7 +32,8 @@ if (document.getElementById("parallel")) {
     count.value = isAll ? `lines: ${lines.length}` : `lines: ${passing.length} of ${lines.length}`;
   };
   const narrow = (axis, from, to) => {
-    const ends = [Math.min(from, to), Math.max(from, to)].map((end) => Math.min(Math.max(end, 0), 1));
+    // Who begins near the end of an axis means the end: there the best are.
+    const ends = [Math.min(from, to), Math.max(from, to)].map((end) => (end < 0.02 ? 0 : end > 0.98 ? 1 : end));
     axis.window = ends;
     axis.shown.hidden = false;
     axis.shown.style.top = `${100 * ends[0]}%`;
