@@ -32,7 +32,7 @@ FLOORS = [
     {"retrieval"},
     {"audit"},
     {"training.step"},
-    {"figures"},
+    {"figures", "training.sweeps.records"},
     {"report"},
     {"serving"},
     {"training"},
