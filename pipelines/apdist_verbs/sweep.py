@@ -4,8 +4,8 @@ import math
 import shlex
 import sys
 import time
-import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,23 +28,28 @@ from apdist.training.sweeps.schedulers import PBT, SCHEDULERS
 from apdist.training.sweeps.searchers import SEARCHERS, grid, optuna_here
 from apdist.training.sweeps.space import losses_of, read_space
 from apdist.training.sweeps.state import State, read_state
-from apdist.training.tracking.surroundings import surroundings
-from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.presets import preset_help
 from apdist_verbs.start.checks import check_new_run, check_surroundings, refuse_useless
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
-from apdist_verbs.sweeping.begun import Begun, open_begun, starting_settings
+from apdist_verbs.sweeping.begun import (
+    Begun,
+    open_begun,
+    open_parent,
+    send_page,
+    starting_settings,
+    watched_split,
+)
 from apdist_verbs.sweeping.board import Board
 from apdist_verbs.sweeping.checks import refuse_unfit, refuse_unfit_networks, refuse_unfit_space
 from apdist_verbs.sweeping.showing import show
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
-from apdist_verbs.terminal.progress import Progress, phase, shown
+from apdist_verbs.terminal.progress import phase, shown
+from apdist_verbs.terminal.sweep_screen import SweepScreen
 from apdist_verbs.train import (
     check_data,
     discarded_if_refused,
-    used_data,
     with_absolute_paths,
     with_own_side,
 )
@@ -221,14 +226,17 @@ def search_and_show(begun: Begun, state: State, limits: Limits) -> int:
             parent = open_parent(begun)
         total = begun.plan.settings * begun.plan.repeats
         watched = watched_split(begun)
-        board = Board(run, parent, driver, watched, Progress("trials", total))
+        objectives = list(map(str, begun.plan.objectives))
         say(f"sweep {run.uri}")
+        screen = SweepScreen(total, steps=begun.config.training.steps, objectives=objectives)
+        board = Board(run, parent, driver, watched, screen)
         status = "FAILED"
         try:
             if not driver.is_done:
                 run_on_cluster(begun, board, limits, until, again)
             board.settle()
             show(begun, driver, watched)
+            parent.log_file(partial(send_page, begun))
             status = "FINISHED"
         except Interrupted:
             status = "KILLED"
@@ -243,50 +251,16 @@ def search_and_show(begun: Begun, state: State, limits: Limits) -> int:
 def run_on_cluster(begun: Begun, board: Board, limits: Limits, until: float, again: str) -> None:
     """Join or start Ray, and run the trials."""
     config = begun.config
-    board.progress.phase(arrival(config.ray))
+    board.screen.phase(arrival(config.ray))
     with (
         counted_signals() as signals,
         told_as_stop(signals),
-        shown(board.progress),
+        shown(board.screen),
         ray_cluster(config.ray),
         loss_explained(f"`{again}` goes on from there"),
     ):
         # Here: Tune takes a second to import, and what is refused before is refused at once.
         from apdist_verbs.sweeping.tuning import run_trials
 
-        board.progress.phase("starting the trials")
+        board.screen.phase("starting the trials")
         run_trials(board, begun.start.name, limits.max_concurrent, until)
-
-
-def open_parent(begun: Begun) -> Tracker:
-    """The sweep's run in MLflow, new or gone on with."""
-    run, config = begun.run, begun.config
-    known = str(run.info.get("tracking_run_id", ""))
-    run.info.setdefault("tracking_identity", uuid.uuid4().hex)
-    if config.tracking.enabled and "datasets" not in run.info:
-        run.info["datasets"] = used_data(config)
-    run.info.setdefault("surroundings", surroundings())
-    run.save_info()
-    parent = Tracker(
-        config.tracking,
-        run.name,
-        run_id=known,
-        identity=str(run.info["tracking_identity"]),
-    )
-    if known:
-        parent.reopen()
-    space = {d.name: f"{d.kind} {d.corners()}" for d in begun.dimensions()}
-    tags = {**run.info["surroundings"], "apdist.run": run.uri}
-    parent.begin(space, tags, run.info.get("datasets", []))
-    run.save_info(tracking_run_id=parent.run_id)
-    return parent
-
-
-def watched_split(begun: Begun) -> str:
-    """The split by which trials are compared: held-out classes, where there are any."""
-    from apdist.data.catalogue.catalogue import read_catalogue
-    from apdist.data.catalogue.selection import validation_images, validation_name
-
-    data, seed = begun.config.data, begun.config.training.seed
-    held_out = validation_images(read_catalogue(data.shards), data, seed)
-    return data.eval_split if held_out is None else validation_name(data)

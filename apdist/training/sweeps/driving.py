@@ -85,6 +85,14 @@ class Driver:
         """Those that run now."""
         return [record for record in self.records if record.state == "running"]
 
+    def repeats_of(self, record: TrialRecord) -> list[TrialRecord]:
+        """The other trials with its setting."""
+        return [
+            other
+            for other in self.records
+            if other.setting == record.setting and other.number != record.number
+        ]
+
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to start."""
@@ -170,8 +178,8 @@ class Driver:
             return self._change(record, seconds=record.seconds + seconds, **changes)
 
     def _leave_out(self, ended: TrialRecord, reason: str) -> None:
-        for other in self.records:
-            if other.setting == ended.setting and other.state == "waiting":
+        for other in self.repeats_of(ended):
+            if other.state == "waiting":
                 self._change(other, state="stopped", reason=reason)
 
     def _draw(self) -> None:

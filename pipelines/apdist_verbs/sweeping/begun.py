@@ -1,9 +1,14 @@
 """What a person asked of a sweep, as it is kept in its folder and read again by a resume."""
 
+from __future__ import annotations
+
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from apdist.config import Config, from_json, to_json
 from apdist.data import storage
@@ -14,8 +19,16 @@ from apdist.training.sweeps.ranking import read_objective
 from apdist.training.sweeps.searchers import Params
 from apdist.training.sweeps.space import of_config, parsed_space
 from apdist.training.sweeps.state import read_head, write_head
+from apdist.training.tracking.surroundings import surroundings
+from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.start.start import Start
 from apdist_verbs.terminal.console import warn
+from apdist_verbs.train import used_data
+
+if TYPE_CHECKING:
+    from apdist.training.tracking.mlflow_run import MlflowRun
+
+PAGE = "sweep.html"
 
 
 @dataclass(frozen=True)
@@ -95,3 +108,45 @@ def starting_settings(runs: Sequence[str], dimensions: list[Dimension]) -> tuple
         elif params not in found:
             found.append(params)
     return tuple(found)
+
+
+def open_parent(begun: Begun) -> Tracker:
+    """The sweep's run in MLflow, new or gone on with."""
+    run, config = begun.run, begun.config
+    known = str(run.info.get("tracking_run_id", ""))
+    run.info.setdefault("tracking_identity", uuid.uuid4().hex)
+    if config.tracking.enabled and "datasets" not in run.info:
+        run.info["datasets"] = used_data(config)
+    run.info.setdefault("surroundings", surroundings())
+    run.save_info()
+    parent = Tracker(
+        config.tracking,
+        run.name,
+        run_id=known,
+        identity=str(run.info["tracking_identity"]),
+    )
+    if known:
+        parent.reopen()
+    space = {d.name: f"{d.kind} {d.corners()}" for d in begun.dimensions()}
+    tags = {**run.info["surroundings"], "apdist.run": run.uri}
+    parent.begin(space, tags, run.info.get("datasets", []))
+    run.save_info(tracking_run_id=parent.run_id)
+    return parent
+
+
+def watched_split(begun: Begun) -> str:
+    """The split by which trials are compared: held-out classes, where there are any."""
+    from apdist.data.catalogue.catalogue import read_catalogue
+    from apdist.data.catalogue.selection import validation_images, validation_name
+
+    data, seed = begun.config.data, begun.config.training.seed
+    held_out = validation_images(read_catalogue(data.shards), data, seed)
+    return data.eval_split if held_out is None else validation_name(data)
+
+
+def send_page(begun: Begun, mlflow: MlflowRun) -> None:
+    """Put the page beside what MLflow has of the sweep."""
+    with TemporaryDirectory() as folder:
+        page = Path(folder, PAGE)
+        page.write_bytes(storage.read_bytes(storage.join(begun.run.uri, PAGE)))
+        mlflow.log_file(page)

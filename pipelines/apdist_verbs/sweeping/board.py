@@ -9,21 +9,20 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from apdist.config.values import shown as shown_value
 from apdist.data import storage
 from apdist.training.events import (
-    Ended,
     Evaluated,
     Event,
     Failed,
     FromTrial,
     Noticed,
-    PhaseBegan,
     SetMeasured,
     Started,
     StepDone,
     TrialEnded,
     TrialStarted,
+    Warned,
+    WorkersFailed,
     now_ms,
 )
 from apdist.training.run_folder.lease import was_taken_over
@@ -36,6 +35,7 @@ from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.progress import Progress
 from apdist_verbs.terminal.screen import Screen, measured
+from apdist_verbs.terminal.sweep_screen import SweepScreen
 
 LOST = "its process ended without a word: killed, or out of memory"
 STATUS = {"finished": "FINISHED", "failed": "FAILED"}
@@ -43,21 +43,21 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED"}
 
 
 class TrialScreen(Screen):
-    """Trials run beside each other: their evaluations are shown, not their steps."""
+    """Trials run beside each other: the sweep's screen shows how far they are, this the rest."""
 
     def __init__(self, trial: str) -> None:
-        super().__init__(Progress(f"trial {trial}"))
+        super().__init__(Progress(trial))
         self.trial = trial
 
     def __call__(self, event: Event) -> None:
         """Show one event of the trial."""
-        if isinstance(event, Evaluated | SetMeasured | Ended):
-            say(f"trial {self.trial}: {measured(event)}")
+        if isinstance(event, SetMeasured):
+            say(f"{self.trial}: {measured(event)}")
         elif isinstance(event, Failed):
-            warn(f"trial {self.trial}: {event.text}")
+            warn(f"{self.trial}: {event.text}")
         elif isinstance(event, Noticed):
-            self.notice(event, f"trial {self.trial}: ")
-        else:
+            self.notice(event, f"{self.trial}: ")
+        elif isinstance(event, Warned | WorkersFailed):
             super().__call__(event)
 
 
@@ -67,6 +67,7 @@ class Trial:
 
     follower: Follower
     screen: TrialScreen
+    number: int
     lease: int
     """Number of the lease that its process holds."""
     began: float = field(default_factory=time.monotonic)
@@ -115,8 +116,7 @@ class Board:
         parent: its run in MLflow.
         driver: decides about the trials.
         watched: the split by which trials are compared.
-        stop: asks a trial to end.
-        changed: called after the record of a trial has changed.
+        screen: what a person sees.
     """
 
     def __init__(
@@ -125,11 +125,10 @@ class Board:
         parent: Tracker,
         driver: Driver,
         watched: str,
-        progress: Progress,
-        changed: Callable[[], None] = lambda: None,
+        screen: SweepScreen,
     ) -> None:
         self.run, self.parent, self.driver, self.watched = run, parent, driver, watched
-        self.progress, self.changed = progress, changed
+        self.screen = screen
         self.stop: Callable[[str], None] = lambda _: None
         self.trials: dict[str, Trial] = {}
         self.groups: dict[str, Any] = {}
@@ -139,11 +138,10 @@ class Board:
         self._closing: dict[str, threading.Thread] = {}
         self._unfit: set[str] = set()
         """Trials that were told to have failed without being tried."""
-        progress.start(driver.num_over)
+        screen.resumed(driver.records)
 
     def on_event(self, told: FromTrial) -> None:
         """Handle an event of a trial."""
-        self.show(told)
         event, name = told.event, told.trial
         if told.placement_group:
             self.groups[name] = told.placement_group
@@ -155,16 +153,17 @@ class Board:
         elif name in self.trials:
             trial = self.trials[name]
             trial(event)
+            if isinstance(event, StepDone):
+                self.screen.trial_stepped(trial.number, event.step, event.figures)
             if isinstance(event, Evaluated) and event.split == trial.watched:
                 self.compare(trial, event)
 
     def compare(self, trial: Trial, event: Evaluated) -> None:
         """Hand the driver what was measured, and stop the trial where it says so."""
-        name = trial.run.name
-        if reason := self.driver.evaluated(name, event.step, trial.figures(event)):
-            say(f"trial {name}: stopping, {reason}")
+        name, figures = trial.run.name, trial.figures(event)
+        if self.driver.evaluated(name, event.step, figures):
             self.stop(name)
-        self.changed()
+        self.screen.trial_evaluated(self.driver.state.named(name), event.step, figures)
 
     def track_unfit(self) -> None:
         """Show trials that could not be, and give each a run in MLflow that says why."""
@@ -172,7 +171,7 @@ class Board:
             if record.state != "failed" or record.attempts or record.name in self._unfit:
                 continue
             self._unfit.add(record.name)
-            warn(f"trial {record.name} cannot be: {record.reason}")
+            self.screen.trial_ended(record)
             identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.run.uri} {record.name}").hex
             tracker = Tracker(
                 *(self.run.config.tracking, record.name),
@@ -183,7 +182,6 @@ class Board:
             tracker.begin(record.params)
             tracker.set_tag("apdist.reason", record.reason)
             self._close_later(record.name, partial(tracker.close, "FAILED"))
-            self.changed()
 
     def lost(self, name: str, attempt: str) -> None:
         """Tune says that an attempt is over; one that has not told so was killed."""
@@ -198,16 +196,6 @@ class Board:
             remove_placement_group(group)
         self.end(name, LOST)
 
-    def show(self, told: FromTrial) -> None:
-        """How many trials have ended, and what was heard last."""
-        event = told.event
-        if self.progress.done != self.driver.num_over:
-            self.progress(self.driver.num_over)
-        if isinstance(event, StepDone):
-            self.progress.phase(f"trial {told.trial}: step {event.step}")
-        elif isinstance(event, PhaseBegan) and event.name:
-            self.progress.phase(f"trial {told.trial}: {event.name}")
-
     def add(self, name: str, event: TrialStarted) -> None:
         """A trial begins, or goes on: its MLflow run, and what it was measured at before."""
         if name in self._closing:  # of the attempt before
@@ -215,13 +203,14 @@ class Board:
         run = open_run(storage.join(self.run.uri, name))
         run.info.setdefault("datasets", self.run.info.get("datasets", []))
         follower = Follower(run, self.parent.run_id, must_answer=False)
-        trial = Trial(follower, TrialScreen(name), event.lease, watched=self.watched)
+        number = self.driver.state.named(name).number
+        trial = Trial(follower, TrialScreen(name), number, event.lease, watched=self.watched)
         self.trials[name] = trial
         follower.track(run.history)
-        params = ", ".join(f"{k} {short(v)}" for k, v in event.params.items())
-        say(f"trial {name}: {params}{f'; from step {run.steps_done}' if run.steps_done else ''}")
         for earlier in trial.evaluations(trial.watched):
-            self.compare(trial, earlier)
+            if self.driver.evaluated(name, earlier.step, trial.figures(earlier)):
+                self.stop(name)
+        self.screen.trial_started(self.driver.state.named(name))
 
     def end(self, name: str, failure: str) -> None:
         """An attempt is over: what the trial came to, in its record and in MLflow."""
@@ -235,15 +224,16 @@ class Board:
             told = trial.failure if trial else ""
             record = self.driver.failed(name, seconds, told or failure)
             if record.state == "waiting":
-                warn(f"trial {name} failed ({told or failure}); it is tried again")
+                warn(f"{name} failed ({told or failure}); it is tried again")
         else:
             record = self.driver.stopped(name, seconds)
-        if record.reason:
-            say(f"trial {name} {record.state}: {record.reason}")
         if trial:
             self.close_trial(trial, record)
-        self.progress(self.driver.num_over)
-        self.changed()
+        if record.state in OVER:
+            self.screen.trial_ended(record)
+            for other in self.driver.repeats_of(record):  # that were not begun
+                if other.state == "stopped" and not other.curve:
+                    self.screen.trial_ended(other)
 
     def close_trial(self, trial: Trial, record: TrialRecord) -> None:
         """End the MLflow run, unless somebody has gone on with the trial since it ended."""
@@ -288,8 +278,3 @@ class Board:
             self.parent.log_metrics(figures, 0, now_ms())
             self.parent.set_tag("apdist.best_trial", best[0].trials[0].name)
         self.parent.close(status)
-
-
-def short(value: Any) -> str:
-    """An option's value in few characters."""
-    return f"{value:.4g}" if isinstance(value, float) else shown_value(value)

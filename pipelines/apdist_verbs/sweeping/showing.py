@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
+from apdist.config.values import shown
 from apdist.data import storage
+from apdist.report.sweep_page import sweep_page
 from apdist.training.events import Evaluated
 from apdist.training.run_folder.runs import open_run
 from apdist.training.sweeps.driving import OVER, Driver
 from apdist.training.sweeps.ranking import Standing, front, standings
 from apdist.training.sweeps.records import SweepRecord
-from apdist_verbs.sweeping.begun import Begun
-from apdist_verbs.sweeping.board import short
+from apdist_verbs.sweeping.begun import PAGE, Begun
 from apdist_verbs.sweeping.command import training_command
 from apdist_verbs.terminal.console import say, table
 
@@ -58,6 +60,7 @@ def show(begun: Begun, driver: Driver, watched: str) -> None:
         )
     counts = {state: sum(r.state == state for r in driver.records) for state in OVER}
     say(", ".join(f"{count} trials {state}" for state, count in counts.items() if count))
+    say(f"page: {write_page(begun, driver)}")
     say("train the best one:")
     say("  " + command_of(begun, driver))
 
@@ -110,6 +113,18 @@ def record_of(begun: Begun, driver: Driver) -> SweepRecord:
         best=found[0].trials[0].number if found else None,
         command=command_of(begun, driver),
     )
+
+
+def write_page(begun: Begun, driver: Driver) -> str:
+    """Write sweep.html into the sweep's folder; its URI."""
+    place = storage.join(begun.run.uri, PAGE)
+    storage.write_bytes(place, sweep_page(record_of(begun, driver)).encode())
+    return place
+
+
+def short(value: Any) -> str:
+    """An option's value in few characters."""
+    return f"{value:.4g}" if isinstance(value, float) else shown(value)
 
 
 def _first_reason(driver: Driver) -> str:

@@ -29,7 +29,7 @@ from apdist.training.tracking.following import Follower
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.sweeping.board import LOST, Board
 from apdist_verbs.sweeping.trials import trial_config
-from apdist_verbs.terminal.progress import Progress
+from apdist_verbs.terminal.sweep_screen import SweepScreen
 
 RATE = Dimension("training.learning_rate", "choice", values=(0.25, 0.5))
 END = Ended(step=6, model_id="m", weights="the last", time_ms=1)
@@ -52,7 +52,7 @@ def board(small_config: Config) -> Board:
         objectives=(Objective("map"),),
     )
     driver = Driver(plan, [RATE], small_config, State(run.uri), fits)
-    return Board(run, Tracker(small_config.tracking, "a"), driver, "test", Progress("trials", 3))
+    return Board(run, Tracker(small_config.tracking, "a"), driver, "test", SweepScreen(3, steps=6))
 
 
 def begin(board: Board) -> TrialRecord:
@@ -90,7 +90,6 @@ def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
     ]
     tell(board, record, *kept, Warned(text="slow"))
     name = record.name
-    assert f"0/3  trial {name}: step 1" in board.progress.line(80)
     tell(board, record, END, TrialEnded(attempt="x", failure=""))
     board.close("FINISHED")
     trial = open_run(f"{board.run.uri}/{name}")
@@ -103,12 +102,12 @@ def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
     assert found.chosen["map"] == 0.5
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
-        f"trial {name}: training.learning_rate 0.25",
-        f"trial {name}: step 1: test mAP 0.5000, R@1 0.5000, R-precision 0.0000",
-        f"trial {name}: weights: the last",
+        f"{name} (1 of 3) started: training.learning_rate 0.25",
+        f"{name} step 1/6: mAP 0.5000, 9 images/s; best so far: mAP 0.5000 of {name}",
+        f"{name} finished after step 1 in 0 s, mAP 0.5000",
     ]
     assert shown.err.splitlines() == [
-        f"warning: trial {name}: step 1: the loss has not moved",
+        f"warning: {name}: step 1: the loss has not moved",
         "warning: slow",
     ]
 
@@ -163,7 +162,7 @@ def test_what_a_trial_was_measured_at_before_is_known_when_it_goes_on(board: Boa
     record = begin(board)
     tell(board, record, step(1), evaluated(1, 0.5))
     driver = Driver(board.driver.plan, [RATE], board.run.config, State(board.run.uri), fits)
-    later = Board(board.run, board.parent, driver, "test", Progress("trials", 3))
+    later = Board(board.run, board.parent, driver, "test", SweepScreen(3, steps=6))
     again = driver.next()
     assert again is not None
     tell(later, again, TrialStarted(params={}, lease=2))
@@ -179,7 +178,7 @@ def test_a_trial_that_cannot_be_is_told_of_once(
     board.track_unfit()
     board.track_unfit()
     name = board.driver.records[2].name
-    assert capsys.readouterr().err == f"warning: trial {name} cannot be: too large\n"
+    assert capsys.readouterr().err == f"warning: {name} failed after step 0: too large\n"
 
 
 @pytest.mark.parametrize(
