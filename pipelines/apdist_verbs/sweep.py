@@ -164,8 +164,6 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
         start: what they are on top of.
         argv: what stands after the verb.
     """
-    from apdist_verbs.terminal.devices import say_if_idle
-
     config = with_own_side(with_absolute_paths(options.config))
     if not config.data.eval_split:
         raise ValueError("a sweep needs data.eval_split: the best trials are measured on it")
@@ -183,6 +181,9 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     refuse_unfit_space(dimensions, config)
     say(check_data(config))
     refuse_unfit_networks(dimensions, config)
+    # Here: it needs torch, and what is refused before does not wait for that.
+    from apdist_verbs.terminal.devices import say_if_idle
+
     say_if_idle(config.ray, "apdist sweep with --ray.num-workers")
     name = config.run.name or f"sweep-{start.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     run = create_run(override(config, {"run.name": name}), SWEEP + start.name)

@@ -238,6 +238,8 @@ class Board:
     def close_trial(self, trial: Trial, record: TrialRecord) -> None:
         """End the MLflow run, unless somebody has gone on with the trial since it ended."""
         follower = trial.follower
+        if self.parent.run_id:  # which may not have been known when it began
+            follower.tracker.set_tag("mlflow.parentRunId", self.parent.run_id)
         if was_taken_over(trial.run.uri, trial.lease):
             self._close_later(record.name, partial(follower.tracker.close, status=""))
             return
@@ -278,3 +280,4 @@ class Board:
             self.parent.log_metrics(figures, 0, now_ms())
             self.parent.set_tag("apdist.best_trial", best[0].trials[0].name)
         self.parent.close(status)
+        self.run.save_info(tracking_run_id=self.parent.run_id)

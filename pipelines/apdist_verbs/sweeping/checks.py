@@ -25,10 +25,13 @@ def refuse_unfit_space(dimensions: list[Dimension], config: Config) -> None:
         ValueError: a loss cannot be built, a batch cannot be filled, a part of the network is not
             there.
     """
+    corners = corner_configs(dimensions, config)
+    for changed in corners:  # these first: they need no torch, whose import takes a second
+        refuse_unfillable(changed)
     for loss in losses_of(dimensions, config):
         check_loss(loss, config.model.dim or 64)
-    for changed in corner_configs(dimensions, config):
-        refuse_unfit(changed)
+    for changed in corners:
+        check_loss(changed.loss, changed.model.dim or 64)
 
 
 def refuse_unfit(config: Config) -> None:
@@ -37,13 +40,22 @@ def refuse_unfit(config: Config) -> None:
     Raises:
         ValueError: it cannot.
     """
+    refuse_unfillable(config)
+    check_loss(config.loss, config.model.dim or 64)
+
+
+def refuse_unfillable(config: Config) -> None:
+    """The part of `refuse_unfit` that is about images.
+
+    Raises:
+        ValueError: a batch cannot be filled, a split is missing, or memory does not hold it.
+    """
     from apdist.data.plan.batch_sampler import build_plan
 
     images = _training_images(config)
     check_training_split(images, config.data.train_split)
     check_start(config, build_plan(images.labels, config).summary.steps_per_epoch)
     check_memory(config)
-    check_loss(config.loss, config.model.dim or 64)
 
 
 def refuse_unfit_networks(dimensions: list[Dimension], config: Config) -> None:

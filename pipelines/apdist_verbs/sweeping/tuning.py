@@ -131,6 +131,8 @@ class Listener:
     def __init__(self, board: Board, feeder: Feeder, inbox: Inbox[FromTrial], until: float) -> None:
         self.board, self.driver, self.feeder = board, board.driver, feeder
         self.inbox, self.until = inbox, until
+        self.asked: set[str] = set()
+        """Trials that were asked to stop because the sweep closes."""
 
     def take(self, last: bool) -> list[FromTrial]:
         """Hand the board all that came; nothing is left for other listeners."""
@@ -138,7 +140,9 @@ class Listener:
             say("the hours of --max-hours are over: the trials stop at their next step")
             self.driver.closing = "the hours of the sweep were over"
         for record in self.driver.running if self.driver.closing else ():
-            self.board.stop(record.name)  # also those that started meanwhile
+            if record.name not in self.asked:  # also those that started meanwhile
+                self.board.stop(record.name)
+                self.asked.add(record.name)
         over = [self.feeder.over.popleft() for _ in range(len(self.feeder.over))]
         for event in self.inbox(last or bool(over)):
             self.board.on_event(event)

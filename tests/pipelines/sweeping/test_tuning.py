@@ -1,6 +1,7 @@
 """How Tune is handed trials, without a cluster."""
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,64 @@ def test_the_room_is_what_a_person_allows_of_what_the_nodes_have(
     assert tuning.Room(config, 1)() == 1
     nodes.clear()
     assert tuning.Room(config, 0)() == 1
+
+
+class Heard:
+    """A board that notes what it is told."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver, self.is_interrupted = driver, False
+        self.events: list[str] = []
+
+    def on_event(self, event: str) -> None:
+        self.events.append(event)
+
+    def lost(self, name: str, attempt: str) -> None:
+        self.events.append(f"{name} lost as {attempt}")
+
+    def stop(self, name: str) -> None:
+        self.events.append(f"{name} asked")
+
+    def track_unfit(self) -> None:
+        """Nothing cannot be."""
+
+
+@pytest.mark.parametrize("cause", ["time", "person"])
+def test_when_a_sweep_closes_each_trial_is_asked_to_stop_once(tmp_path: Path, cause: str) -> None:
+    from apdist.training.cluster.launch import Interrupted
+    from apdist_verbs.sweeping.tuning import Feeder, Listener
+
+    driver = driver_of(tmp_path)
+    feeder, heard = Feeder(driver, lambda: 2), Heard(driver)
+    until = 0.0 if cause == "time" else math.inf
+    listener = Listener(heard, feeder, lambda last: [], until)  # type: ignore[arg-type]
+    names = [feeder.suggest(attempt)["trial"] for attempt in ("t1", "t2")]
+    if cause == "person":
+        listener.on_signal(1)
+        with pytest.raises(Interrupted):
+            listener.on_signal(2)
+    for _ in range(2):
+        listener.take(False)
+    assert heard.events == [f"{name} asked" for name in names]
+    assert heard.is_interrupted == (cause == "person")
+    assert feeder.suggest("t3") is None
+
+
+def test_the_last_events_of_an_attempt_are_heard_before_its_loss(tmp_path: Path) -> None:
+    from apdist_verbs.sweeping.tuning import Feeder, Listener
+
+    driver = driver_of(tmp_path)
+    feeder, heard = Feeder(driver, lambda: 1), Heard(driver)
+    asked: list[bool] = []
+
+    def inbox(last: bool) -> list[str]:
+        asked.append(last)
+        return ["its last words"] if last else []
+
+    listener = Listener(heard, feeder, inbox, math.inf)  # type: ignore[arg-type]
+    name = feeder.suggest("t1")["trial"]
+    listener.take(False)
+    feeder.on_trial_complete("t1", None, error=True)
+    listener.take(False)
+    assert asked == [False, True]
+    assert heard.events == ["its last words", f"{name} lost as t1"]
