@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from apdist.report.charts import Axes, format_tick, nice_ticks
@@ -116,6 +117,12 @@ def front_plot(compared: Sequence[Compared], objectives: Sequence[Objective], be
         for each in compared
     ]
     line = sorted((s.x, s.y) for s in spots if s.look != "beaten")
+    # Between two of them one has what the one that is no worse in the second figure has.
+    corners = [
+        (here[0], there[1]) if second.sign > 0 else (there[0], here[1])
+        for here, there in pairwise(line)
+    ]
+    line = [point for pair in zip_longest(line, corners) for point in pair if point]
     return Plot(
         title=f"{first.label} against {second.label}",
         note="Filled: no other setting is as good in both and better in one.",
