@@ -82,7 +82,6 @@ WITHOUT_TESTS = {
 RAY = {
     *("training.cluster.launch", "training.cluster.remote", "training.cluster.failures"),
     "training.cluster.own_ray",
-    "training.space",
 }
 """Modules that may import Ray."""
 

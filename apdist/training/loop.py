@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -66,8 +66,6 @@ class Job:
     config: Config
     run: str
     """URI of the run's folder."""
-    report: Callable[[dict[str, float]], None] = lambda _: None
-    """Called on every worker with the metrics of an evaluation (Ray Tune listens)."""
     lease: Lease | None = None
     """By which the driver holds the run; nothing is committed after it is lost."""
     resumed: WorkersFailed | None = None
@@ -115,7 +113,7 @@ class Loop:
         self.freezing = Freezing(self.network, self.config.training)
         self.use(sizing)
         self.measuring = Measuring(
-            *(self.config, keeper, self.network, learner.mean, catalogue, self.tell, job.report)
+            *(self.config, keeper, self.network, learner.mean, catalogue, self.tell)
         )
         self.judge = Judge(self.config, keeper.history, self.measuring.watched)
 
