@@ -32,8 +32,10 @@ from apdist.training.sweeps.records import SweepRecord, TrialRecord
 MAX_BYTES = 3_000_000
 MOST_ROWS = 500
 """Trials in the table, and in the list of those that were stopped or failed."""
-MOST_SLICES = 24
-"""Parameters with a plot of their own: the most important ones."""
+MOST_CELLS = 10_000
+"""Of the table."""
+MOST_AXES = 16
+"""Parameters in the drawing of all settings, and with a plot of their own: the most important."""
 
 
 def sweep_page(record: SweepRecord) -> str:
@@ -45,7 +47,8 @@ def sweep_page(record: SweepRecord) -> str:
     ranked = _ranked(settings)
     varied = [axis for axis in axes if axis.name in {n for t in record.trials for n in t.params}]
     order = {share.axis.name: place for place, share in enumerate(importance.shares)}
-    by_importance = sorted(varied, key=lambda axis: order.get(axis.name, len(order)))
+    by_importance = sorted(varied, key=lambda axis: order.get(axis.name, len(order)))[:MOST_AXES]
+    num_rows = min(MOST_ROWS, MOST_CELLS // (len(varied) + 1))
     compared = pareto(settings, objectives) if len(objectives) > 1 else []
     page, _ = render(
         "sweep.html",
@@ -60,15 +63,17 @@ def sweep_page(record: SweepRecord) -> str:
         facts=facts_of(record),
         compared=compared,
         front=front_plot(compared, objectives, number) if compared else None,
-        parallel=parallel(settings, varied, objectives[0], number),
+        parallel=parallel(
+            settings, [axis for axis in varied if axis in by_importance], objectives[0], number
+        ),
         importance=importance,
         fewest=FEWEST,
-        slices=slices(settings, by_importance[:MOST_SLICES], objectives[0], number),
+        slices=slices(settings, by_importance, objectives[0], number),
         curves=trial_curves(record, ranked, objectives[0]),
         repeats=repeats_plot(settings, number),
         repeated=[setting for setting in settings if setting.spread is not None],
         noise=noise_of(settings),
-        trials=ranked[:MOST_ROWS],
+        trials=ranked[:num_rows],
         ended=[trial for trial in ranked if trial.state in ("stopped", "failed")][:MOST_ROWS],
         columns=varied,
         tested={key: f"{label_of(key)}, test" for trial in record.trials for key in trial.test},

@@ -168,7 +168,15 @@ def test_the_page_of_a_large_sweep_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importance, "MOST", 20)
     few = forty()
     many = [
-        dataclasses.replace(few.trials[n % 40], number=n, setting=n, name=f"t{n}")
+        dataclasses.replace(
+            few.trials[n % 40],
+            params=few.trials[n % 40].params
+            | {f"training.option_{place}": f"{'long' * 400} {n % 50}" for place in range(12)},
+            number=n,
+            setting=n,
+            name=f"calm-otter-{n}",
+            reason="why " * 4000,
+        )
         for n in range(700)
     ]
     text = sweep_page(replace(few, trials=many))

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from apdist.config.values import shown
@@ -16,6 +17,8 @@ Kind: TypeAlias = Literal["linear", "log", "ordered", "categories"]
 """``ordered``: few numbers, in equal distances."""
 LONGEST = 24
 """Characters of a category's name on an axis."""
+LONGEST_VALUE = 100
+"""Characters of a value elsewhere; the command of the best has it whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +44,16 @@ class Axis:
         """The last part of its dotted name."""
         return self.name.rpartition(".")[2]
 
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """Of the cells, by what is in them."""
+        return {_key(cell): number for number, cell in enumerate(self.cells)}
+
     def place(self, value: Any) -> float | None:
         """Where ``value`` lies on it, in [0, 1]; None where it does not: a trial may lack it."""
         if self.cells:
-            keys = [_key(cell) for cell in self.cells]
-            return (keys.index(_key(value)) + 0.5) / len(keys) if _key(value) in keys else None
+            cell = self._numbers.get(_key(value))
+            return None if cell is None else (cell + 0.5) / len(self.cells)
         if not _is_number(value) or (self.kind == "log" and value <= 0):
             return None
         low, high, at = self.low, self.high, float(value)
@@ -111,17 +119,19 @@ def figure_axis(name: str, values: Sequence[float]) -> Axis:
 
 def words(value: Any) -> str:
     """A value as a person reads it, in few characters where it is a number."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return shown(value)
+    return f"{value:.4g}" if isinstance(value, float) else cut(shown(value), LONGEST_VALUE)
+
+
+def cut(text: str, most: int) -> str:
+    """``text`` in ``most`` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def tick_words(value: Any) -> str:
     """A value on an axis, where there is little room."""
     if _is_number(value):
         return format_tick(float(f"{value:.3g}"))
-    text = words(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return cut(words(value), LONGEST)
 
 
 def _log_marks(low: float, high: float) -> list[float]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from apdist.report.charts import Axes, format_tick, nice_ticks
-from apdist.report.sweeps.axes import Axis, figure_axis, words
+from apdist.report.sweeps.axes import Axis, cut, figure_axis, words
 from apdist.report.sweeps.settings import Compared, Objective, Setting
 
-MOST = 400
+MOST = 300
 """Settings in a plot: the best ones."""
 MOST_REPEATED = 15
+LONGEST_PARAMS = 600
 LETTER = 6.8
 """Width of a letter, in pixels."""
 BAR = 9
@@ -73,7 +75,7 @@ def slices(
     plots = []
     for axis in axes:
         placed = [
-            (place, setting.mean, look_of(setting, best), about(setting, objective), setting)
+            (place, setting)
             for setting in measured
             if axis.name in setting.params
             and (place := axis.place(setting.params[axis.name])) is not None
@@ -90,8 +92,14 @@ def slices(
                 x_ticks=_along(plane, axis),
                 y_ticks=y_ticks,
                 spots=[
-                    Spot(plane.x(x), plane.y(y), look, text, setting.trials[0].number)
-                    for x, y, look, text, setting in reversed(placed)
+                    Spot(
+                        plane.x(place),
+                        plane.y(setting.mean),
+                        look_of(setting, best),
+                        f"{_headline(setting, objective)}; {words(setting.params[axis.name])}",
+                        setting.trials[0].number,
+                    )
+                    for place, setting in reversed(placed)
                 ],
             )
         )
@@ -116,6 +124,12 @@ def front_plot(compared: Sequence[Compared], objectives: Sequence[Objective], be
         for each in compared
     ]
     line = sorted((s.x, s.y) for s in spots if s.look != "beaten")
+    # Between two of them one has what the one that is no worse in the second figure has.
+    corners = [
+        (here[0], there[1]) if second.sign > 0 else (there[0], here[1])
+        for here, there in pairwise(line)
+    ]
+    line = [point for pair in zip_longest(line, corners) for point in pair if point]
     return Plot(
         title=f"{first.label} against {second.label}",
         note="Filled: no other setting is as good in both and better in one.",
@@ -168,12 +182,16 @@ def look_of(setting: Setting, best: int) -> str:
 
 def about(setting: Setting, objective: Objective) -> str:
     """A setting in a line: its name, its figure, what became of it, its parameters."""
+    params = ", ".join(f"{name} {words(value)}" for name, value in setting.params.items())
+    return f"{_headline(setting, objective)}; {cut(params, LONGEST_PARAMS)}"
+
+
+def _headline(setting: Setting, objective: Objective) -> str:
     spread = f" ± {setting.spread:.4f}" if setting.spread is not None else ""
     state = setting.trials[0].state
     ended = "" if state == "finished" else f", {state} at step {setting.reached}"
-    params = ", ".join(f"{name} {words(value)}" for name, value in setting.params.items())
     figure = f"{objective.label} {setting.mean:.4f}{spread}" if setting.values else "not measured"
-    return f"{setting.trials[0].name}: {figure}{ended}; {params}"
+    return f"{setting.trials[0].name}: {figure}{ended}"
 
 
 def _plane(values: Sequence[float]) -> tuple[Axes, list[tuple[float, str]]]:
@@ -190,7 +208,7 @@ def _along(plane: Axes, axis: Axis) -> list[tuple[float, str]]:
         [
             (
                 plane.x(axis.place(value) or 0.0),
-                text if len(text) <= room else f"{text[: room - 1]}…",
+                cut(text, room),
             )
             for value, text in ticks
         ]

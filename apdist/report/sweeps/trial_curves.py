@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apdist.report.charts import Chart, Drawing, Series, draw
+from apdist.report.sweeps.axes import cut
 from apdist.report.sweeps.settings import Objective
 from apdist.training.sweeps.records import SweepRecord, TrialRecord
 
@@ -64,9 +65,8 @@ def trial_curves(
     for trial in drawn:
         if trial.state in ("stopped", "failed"):
             step, value = _points(trial, objective)[-1]
-            words = (
-                f"{trial.name}: {trial.state} after step {step:g}, {trial.reason or 'no reason'}"
-            )
+            reason = cut(trial.reason, 200) or "no reason"
+            words = f"{trial.name}: {trial.state} after step {step:g}, {reason}"
             x, y = drawing.axes.x(step), drawing.axes.y(value)
             stops.append(Stop(x, y, trial.state, words, trial.number))
     return TrialCurves(drawing, tuple(drawn), tuple(stops), len(measured) - len(drawn))

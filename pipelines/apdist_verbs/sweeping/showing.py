@@ -11,8 +11,9 @@ from apdist.training.events import Evaluated
 from apdist.training.run_folder.runs import open_run
 from apdist.training.sweeps.driving import OVER, Driver
 from apdist.training.sweeps.ranking import Standing, front, standings
-from apdist.training.sweeps.records import SweepRecord
-from apdist_verbs.sweeping.begun import PAGE, Begun
+from apdist.training.sweeps.records import SweepRecord, TrialRecord
+from apdist.training.sweeps.state import read_state
+from apdist_verbs.sweeping.begun import PAGE, Begun, open_begun
 from apdist_verbs.sweeping.command import training_command
 from apdist_verbs.terminal.console import say, table
 
@@ -60,9 +61,9 @@ def show(begun: Begun, driver: Driver, watched: str) -> None:
         )
     counts = {state: sum(r.state == state for r in driver.records) for state in OVER}
     say(", ".join(f"{count} trials {state}" for state, count in counts.items() if count))
-    say(f"page: {write_page(begun, driver)}")
+    say(f"page: {write_page(begun, driver.records)}")
     say("train the best one:")
-    say("  " + command_of(begun, driver))
+    say("  " + command_of(begun, driver.records))
 
 
 def rank(title: str, begun: Begun, driver: Driver, found: Sequence[Standing]) -> None:
@@ -91,34 +92,45 @@ def _tested(standing: Standing) -> str:
     return f"{sum(values) / len(values):.4f}" if values else ""
 
 
-def command_of(begun: Begun, driver: Driver) -> str:
+def command_of(begun: Begun, records: Sequence[TrialRecord]) -> str:
     """Trains the best setting so far again; empty while there is none."""
-    found = standings(driver.records, driver.plan.objectives, begun.config)
+    found = standings(records, begun.plan.objectives, begun.config)
     if not found:
         return ""
     return training_command(begun.start, begun.config, found[0].trials[0].params)
 
 
-def record_of(begun: Begun, driver: Driver) -> SweepRecord:
+def record_of(begun: Begun, records: Sequence[TrialRecord]) -> SweepRecord:
     """What the page and the live table show."""
-    found = standings(driver.records, driver.plan.objectives, begun.config)
+    plan = begun.plan
+    found = standings(records, plan.objectives, begun.config)
     return SweepRecord(
         name=begun.run.name,
         preset=begun.start.name,
-        objectives=list(map(str, driver.plan.objectives)),
-        space=[dimension.described() for dimension in driver.dimensions],
-        searcher=driver.plan.searcher,
-        scheduler=driver.plan.scheduler,
-        trials=list(driver.records),
+        objectives=list(map(str, plan.objectives)),
+        space=[dimension.described() for dimension in begun.dimensions()],
+        searcher=plan.searcher,
+        scheduler=plan.scheduler,
+        trials=list(records),
         best=found[0].trials[0].number if found else None,
-        command=command_of(begun, driver),
+        command=command_of(begun, records),
     )
 
 
-def write_page(begun: Begun, driver: Driver) -> str:
+def read_sweep(uri: str) -> SweepRecord:
+    """What is known of the sweep in a folder, also while it runs: nothing is changed there.
+
+    Raises:
+        ValueError: there is none, or its files are damaged.
+    """
+    begun = open_begun(uri, 0)
+    return record_of(begun, read_state(uri).records)
+
+
+def write_page(begun: Begun, records: Sequence[TrialRecord]) -> str:
     """Write sweep.html into the sweep's folder; its URI."""
     place = storage.join(begun.run.uri, PAGE)
-    storage.write_bytes(place, sweep_page(record_of(begun, driver)).encode())
+    storage.write_bytes(place, sweep_page(record_of(begun, records)).encode())
     return place
 
 

@@ -23,7 +23,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from apdist.report.sweeps.axes import words
+from apdist.report.sweeps.axes import cut, words
 from apdist.report.sweeps.settings import Objective, objective
 from apdist.training.sweeps.records import TrialRecord
 from apdist_verbs.terminal.console import say, warn
@@ -236,8 +236,7 @@ class SweepScreen(Progress):
         rate = row.pace.rate()
         left = duration((self.steps - row.step) / rate) if rate and not row.is_over else ""
         speed = f"{row.images_per_s:.0f}" if row.images_per_s and not row.is_over else ""
-        name = row.name if len(row.name) <= LONGEST_NAME else row.name[: LONGEST_NAME - 1] + "…"
-        step = f"{row.step}/{self.steps}"
+        name, step = cut(row.name, LONGEST_NAME), f"{row.step}/{self.steps}"
         return [name, row.state, step, *values, speed, left, _params(row.record)]
 
     def _place(self, row: _Row) -> tuple[bool, float, int]:

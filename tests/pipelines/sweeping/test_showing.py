@@ -1,18 +1,20 @@
 """What is said of a sweep at its end."""
 
-import dataclasses
+from pathlib import Path
 
 import pytest
 
 from apdist.config import Config, override
+from apdist.data import storage
 from apdist.training.events import Evaluated
 from apdist.training.run_folder.runs import SWEEP, create_run
 from apdist.training.sweeps.driving import Driver, Plan
 from apdist.training.sweeps.ranking import Objective
 from apdist.training.sweeps.state import State
+from apdist_verbs import report
 from apdist_verbs.start.start import Start
 from apdist_verbs.sweeping.begun import Begun
-from apdist_verbs.sweeping.showing import record_of, show
+from apdist_verbs.sweeping.showing import read_sweep, record_of, show
 from apdist_verbs.sweeping.trials import trial_config
 
 SPACE = '["model.dim"]\ndistribution = "choice"\nvalues = [16, 8, 4]\n'
@@ -91,12 +93,41 @@ def test_a_sweep_without_a_finished_trial_says_why(begun: Begun) -> None:
 
 def test_the_record_has_what_a_page_shows(begun: Begun) -> None:
     driver = driven(begun, (0.5, 0.625))
-    record = record_of(begun, driver)
+    record = record_of(begun, driver.records)
     assert (record.name, record.best, record.preset) == ("mine", 1, "glyphs")
     assert record.command == "apdist train glyphs --model.dim 8"
     assert record.objectives == ["map", "-model.dim"]
     assert record.space == [
         {"name": "model.dim", "kind": "choice", "log": False, "values": [16, 8, 4]}
     ]
-    empty = record_of(begun, driven(dataclasses.replace(begun, plan=begun.plan), ()))
+    empty = record_of(begun, [])
     assert (empty.best, empty.command) == (None, "")
+
+
+def test_a_sweep_is_read_from_its_folder_and_nothing_is_changed_there(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun.save()
+    driver = driven(begun, (0.5, 0.625))
+    driver.next()  # one that runs
+    monkeypatch.setattr(storage, "write_bytes", None)
+    found = read_sweep(begun.run.uri)
+    assert found == record_of(begun, driver.records)
+    assert [trial.state for trial in found.trials] == ["finished", "finished", "running"]
+
+
+def test_report_writes_the_page_of_a_sweep(
+    begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun.save()
+    driven(begun, (0.5, 0.625))
+    assert report.main([begun.run.uri]) == 0
+    place = storage.join(begun.run.uri, "sweep.html")
+    assert f"report: {place}" in capsys.readouterr().out
+    page = storage.read_bytes(place)
+    assert b"apdist train glyphs" in page
+    other = tmp_path / "other.html"
+    assert report.main(["--run", begun.run.uri, "--out", str(other)]) == 0
+    assert other.read_bytes() == page
+    with pytest.raises(ValueError, match="name a trial"):
+        report.main([begun.run.uri, "--split", "test"])
