@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -238,7 +239,7 @@ def test_a_sweep_whose_driver_is_killed_twice_tries_everything_once_and_tells_th
     best = max((r for r in records if r.state == "finished"), key=lambda r: r.figures["map"])
     command = re.search(r"  (apdist train glyphs .*?)\n\S", answer.stdout + "\n.", re.DOTALL)
     assert command is not None
-    words = command[1].replace("\n", " ").split()[1:]
+    words = shlex.split(command[1].replace("\n", " "))[1:]
     again = apdist(*words, "--run.name", "again", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     last = open_run(str(tmp_path / "runs" / "again")).of_kind(Evaluated)[-1]
