@@ -150,11 +150,12 @@ def make_sweep_page(uri: str, options: Options) -> str:
     """
     if options.shards or options.split or options.gallery != Path():
         raise ValueError(
-            f"{uri} is a sweep, whose page has no images; leave out --shards, --split and --gallery, "
-            "or name a trial: a folder in it"
+            f"{uri} is a sweep, whose page has no images; leave out --shards, --split and "
+            "--gallery, or name a trial: a folder in it"
         )
     from apdist.report.sweep_page import sweep_page
-    from apdist_verbs.sweeping.showing import PAGE, read_sweep
+    from apdist_verbs.sweeping.begun import PAGE
+    from apdist_verbs.sweeping.showing import read_sweep
 
     with phase("drawing the page of the sweep"):
         place = storage.absolute(options.out or storage.join(uri, PAGE))

@@ -17,6 +17,8 @@ Kind: TypeAlias = Literal["linear", "log", "ordered", "categories"]
 """``ordered``: few numbers, in equal distances."""
 LONGEST = 24
 """Characters of a category's name on an axis."""
+MOST_WITH_UNIT = 1e12
+"""Below which a tick is written with a unit."""
 LONGEST_VALUE = 100
 """Characters of a value elsewhere; the command of the best has it whole."""
 
@@ -130,7 +132,8 @@ def cut(text: str, most: int) -> str:
 def tick_words(value: Any) -> str:
     """A value on an axis, where there is little room."""
     if _is_number(value):
-        return format_tick(float(f"{value:.3g}"))
+        short = float(f"{value:.3g}")
+        return format_tick(short) if abs(short) < MOST_WITH_UNIT else f"{short:g}"
     return cut(words(value), LONGEST)
 
 

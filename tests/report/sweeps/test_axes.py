@@ -48,6 +48,7 @@ def test_lists_switches_and_texts_are_categories_and_one_is_not_true() -> None:
     assert len({found.place(value) for value in values}) == len(values)
     assert tick_words([]) == "none"
     assert len(tick_words("long " * 40)) == 24
+    assert [tick_words(value) for value in (1e30, 20_000, 0.12345)] == ["1e+30", "20k", "0.123"]
 
 
 def test_values_beyond_the_space_and_a_single_one_have_an_axis() -> None:
