@@ -88,9 +88,10 @@ class Options(Configured, Limits):
     repeats: int = 1
     """Trainings of each setting, with seeds that count on; settings are ranked by their mean."""
     objective: tuple[str, ...] = ("map",)
-    """A figure on held-out classes, or two; `-` before one that is to be small. Further ones:
-    images_per_s, and options that are numbers, such as -model.dim. Trials are stopped, and the
-    best setting is chosen, by the first; two give a table of those that none is better than."""
+    """A figure on held-out classes, or two; `-` before one that is to be small, which stands behind
+    a comma or `=`: map,-model.dim. Further ones: images_per_s, and options that are numbers.
+    Trials are stopped, and the best setting is chosen, by the first; two give a table of those
+    that none is better than."""
     warm_start: tuple[str, ...] = ()
     """Folders of runs, such as the trials of another sweep, whose settings are tried first."""
 
@@ -105,10 +106,15 @@ class Options(Configured, Limits):
                 )
         if self.repeats < 1:
             raise ValueError(f"--repeats must be at least 1, got {self.repeats}")
-        if len(self.objective) not in (1, 2):
-            raise ValueError(f"--objective takes one or two figures, got {len(self.objective)}")
+        if len(self.figures) not in (1, 2):
+            raise ValueError(f"--objective takes one or two figures, got {len(self.figures)}")
         if self.searcher == "tpe":
             optuna_here()
+
+    @property
+    def figures(self) -> list[str]:
+        """The objectives, each with its sign."""
+        return [figure for text in self.objective for figure in text.split(",") if figure]
 
 
 def main(argv: list[str]) -> int:
@@ -169,8 +175,8 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
         raise ValueError("a sweep needs data.eval_split: the best trials are measured on it")
     if config.ray.num_workers == 0:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
+    objectives = tuple(read_objective(text, config) for text in options.figures)
     dimensions = read_space(options.space, config)
-    objectives = tuple(read_objective(text, config) for text in options.objective)
     refuse_useless(argv, *losses_of(dimensions, config))
     settings = options.trials or USUAL_TRIALS
     if options.searcher == "grid":

@@ -83,6 +83,15 @@ def test_a_sweep_starts_from_a_file_as_a_training_does(
     )
 
 
+def test_objectives_are_typed_one_by_one_or_with_commas() -> None:
+    for typed in (["map,-model.dim"], ["map", "recall_at_1"], ["=-model.dim"]):
+        words = [f"--objective{typed[0]}"] if typed[0][0] == "=" else ["--objective", *typed]
+        options, _ = read_options(["glyphs", "--space", "space.toml", *words])
+        assert ",".join(options.figures) == ",".join(typed).lstrip("=")
+    with pytest.raises(ValueError, match="one or two figures, got 3"):
+        read_options(["glyphs", "--space", "space.toml", "--objective", "map,map,map"])
+
+
 def test_a_training_from_the_options_of_a_sweep_is_no_sweep(small_config: Config) -> None:
     run = create_run(small_config, SWEEP + "glyphs")
     assert start_of(["--config", run.uri], "train", "PRESET")[0].name == "glyphs"
