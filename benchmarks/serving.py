@@ -34,6 +34,7 @@ from PIL import Image
 
 from apdist.config import ModelConfig
 from apdist.model.descriptor import DescriptorNet
+from apdist.model.pieces import in_pieces
 from apdist.model.pretrained import build_model, save_model
 from apdist.retrieval.index import build_index, save_index
 
@@ -95,10 +96,10 @@ def bare_rate(network: DescriptorNet, arguments: argparse.Namespace) -> tuple[fl
     spent, cpu = list[float](), list[float]()
     until = time.monotonic() + arguments.seconds / 4
     with torch.no_grad():
-        network(images)
+        in_pieces(network, images)
         while time.monotonic() < until or len(spent) < 3:
             start, cpu_start = time.perf_counter(), time.process_time()
-            network(images)
+            in_pieces(network, images)
             spent.append(time.perf_counter() - start)
             cpu.append(time.process_time() - cpu_start)
     of_batch = statistics.median(spent), statistics.median(cpu)

@@ -5,7 +5,7 @@
     python benchmarks/step_cost.py workers
     python benchmarks/step_cost.py share
 
-modes: a small ResNet, 256 images, one worker; what the step takes in units of one forward and
+modes: a small ResNet, one worker; what the step takes in units of one forward and
 backward pass of the whole batch with the same loss, the median of the rounds' ratios; `chunks` is
 that pass with the images in chunks and nothing else of the step. memory: peak of `recompute` as
 the batch grows at a fixed chunk. workers: one and two processes of one thread each, the same global
@@ -62,6 +62,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=["modes", "memory", "workers", "share"])
     parser.add_argument("--chunk-size", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=256, help="images of `modes`")
     parser.add_argument("--side", type=int, default=64, help="pixels")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
@@ -72,7 +73,7 @@ def parsed() -> argparse.Namespace:
 def modes(arguments: argparse.Namespace) -> None:
     """Each activation mode against one plain pass."""
     torch.set_num_threads(arguments.threads)
-    network, (images, labels) = small_resnet(), batch(256, arguments.side)
+    network, (images, labels) = small_resnet(), batch(arguments.batch, arguments.side)
 
     def plain() -> None:
         average_precision_loss(network(images), labels).backward()
@@ -92,7 +93,8 @@ def modes(arguments: argparse.Namespace) -> None:
     for work in works.values():
         work()  # compiles the loss, finds the convolutions' algorithms
     rounds = timed_rounds(works, arguments.repeats, images.device)
-    print(f"small ResNet, 256 images of {arguments.side} px, chunks of {arguments.chunk_size}")
+    sizes = f"{len(images)} images of {arguments.side} px, chunks of {arguments.chunk_size}"
+    print(f"small ResNet, {sizes}")
     print("| step | seconds | against plain | CPU time against plain |")
     print("|---|---|---|---|")
     for name, runs in rounds.items():

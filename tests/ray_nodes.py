@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes that is started outside the process that uses it, on loopback."""
+"""A Ray cluster of some nodes that is started outside the process that uses it, on loopback."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import psutil
 
@@ -23,13 +24,38 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 @dataclass(frozen=True)
 class RayNodes:
-    """A cluster that runs: two nodes of one CPU each."""
+    """A cluster that runs: nodes of one CPU each, two at first."""
 
     address: str
     """For `--ray.address` of a driver."""
     dashboard: str
     """For `--ray.address` of `apdist submit`."""
+    second: str
+    """Id of the node that is not the head."""
     pid: int
+    orders: IO[bytes]
+    """What the process that holds the nodes reads."""
+    folder: Path
+    """Where it tells of them."""
+
+    def add(self) -> str:
+        """Start another node; returns its id when it belongs to the cluster."""
+        return self._told("add")
+
+    def kill(self, node: str) -> None:
+        """End a node as a lost machine ends: its raylet and its workers are killed."""
+        self._told(f"kill {node}")
+
+    def _told(self, order: str) -> str:
+        answer = self.folder / "answer"
+        answer.unlink(missing_ok=True)
+        self.orders.write(f"{order}\n".encode())
+        self.orders.flush()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not answer.exists():
+            assert time.monotonic() < deadline, f"the cluster does not {order}"
+            time.sleep(0.05)
+        return answer.read_text()
 
     def workers(self) -> list[psutil.Process]:
         """The training workers; only descendants of what was started here."""
@@ -80,7 +106,8 @@ def ray_nodes(env: Mapping[str, str], log: Path) -> Iterator[RayNodes]:
             )
         try:
             facts = _wait_for_facts(Path(folder, "facts.json"), process, log)
-            yield RayNodes(facts["address"], facts["dashboard"], process.pid)
+            assert process.stdin is not None
+            yield RayNodes(**facts, pid=process.pid, orders=process.stdin, folder=Path(folder))
         finally:
             _end(process)
 
@@ -113,7 +140,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def main(folder: Path) -> None:
-    """Start two nodes, say where they are, wait for the end of the input, end them."""
+    """Start two nodes, say where they are, obey until the end of the input, end them all."""
     from ray.cluster_utils import Cluster
 
     port, *agents = free_ports(3)
@@ -126,12 +153,27 @@ def main(folder: Path) -> None:
         "dashboard_port": port,
     }
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(num_cpus=1, dashboard_agent_listen_port=agents[1])
+    second = cluster.add_node(num_cpus=1, dashboard_agent_listen_port=agents[1])
     cluster.wait_for_nodes()
-    facts = {"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}"}
+    facts = {
+        "address": cluster.address,
+        "dashboard": f"http://127.0.0.1:{port}",
+        "second": second.node_id,
+    }
     (folder / "facts.part").write_text(json.dumps(facts))
     (folder / "facts.part").replace(folder / "facts.json")
-    sys.stdin.read()
+    nodes: dict[str, Any] = {second.node_id: second}
+    for line in sys.stdin:
+        order, _, name = line.strip().partition(" ")
+        if order == "add":
+            # Returns when the node belongs to the cluster. Not all others do: drained ones end.
+            node = cluster.add_node(num_cpus=1, dashboard_agent_listen_port=free_ports(1)[0])
+            name = node.node_id
+            nodes[name] = node
+        else:
+            cluster.remove_node(nodes.pop(name), allow_graceful=False)
+        (folder / "answer.part").write_text(name)
+        (folder / "answer.part").replace(folder / "answer")
     cluster.shutdown()
 
 

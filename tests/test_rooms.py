@@ -11,6 +11,7 @@ import pytest
 from tests.places import ROOT
 
 FLOORS = [
+    {"addresses"},
     {"config", "arrays"},
     {"data.storage"},
     {
@@ -80,8 +81,9 @@ WITHOUT_TESTS = {
 }
 """Modules that need no test file of their name, and where they are tested."""
 RAY = {
-    *("training.cluster.launch", "training.cluster.remote", "training.cluster.failures"),
-    "training.cluster.own_ray",
+    *("training.cluster.launch", "training.cluster.remote", "training.cluster.elastic"),
+    *("training.cluster.own_ray", "training.cluster.noise", "training.cluster.metrics"),
+    *("training.cluster.rendezvous", "training.cluster.credentials"),
 }
 """Modules that may import Ray."""
 

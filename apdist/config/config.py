@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
+from apdist.addresses import without_any
 from apdist.config.data import AugmentConfig, DataConfig
 from apdist.config.lora import LoraConfig
 from apdist.config.loss_section import LossConfig
@@ -33,7 +34,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        if self.training.parameters == "sharded" and self.ray.num_workers < 2:
+        if self.training.parameters == "sharded" and self.ray.least_workers < 2:
             raise ValueError(
                 "training.parameters sharded needs ray.num_workers of at least 2, "
                 f"got {self.ray.num_workers}"
@@ -76,8 +77,8 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def to_json(config: Config) -> str:
-    """The resolved config as nested JSON."""
-    return json.dumps(dataclasses.asdict(config), indent=2)
+    """The resolved config as nested JSON, its addresses without secrets: it is written down."""
+    return json.dumps(without_any(dataclasses.asdict(config)), indent=2)
 
 
 def from_json(text: str) -> Config:
@@ -96,7 +97,8 @@ def from_json(text: str) -> Config:
 
 def config_hash(config: Config) -> str:
     """Short hash of what decides the result: data, augmentation, model, loss and training."""
-    # Through JSON as in a run's folder: 10 and 10.0 are equal options and must have one hash.
+    # Through JSON as in a run's folder: 10 and 10.0 are equal options and must have one hash, and a
+    # signature that expires is no part of it.
     options = flatten(from_json(to_json(config)))
     decisive = {name: value for name, value in options.items() if is_decisive(name, config)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]

@@ -18,7 +18,8 @@ class DataConfig:
     """Where the images come from and how a global batch is composed."""
 
     shards: str = "data/glyphs"
-    """Folder or s3:// prefix with WebDataset shards and their catalogue, index.parquet."""
+    """Folder, s3:// prefix or https:// address with WebDataset shards and their catalogue,
+    index.parquet. An address is written down without its signature or password."""
     train_split: str = "train"
     """Split of the catalogue that is trained on."""
     eval_split: str = "test"

@@ -17,7 +17,7 @@ class TrainingConfig:
     """Images in the global AP batch, over all workers together."""
     chunk_size: int | Literal["auto"] = 128
     """Images that go through the network at once; bounds memory, not the result. auto: the most
-    that fit, found before the first step; the run keeps the number."""
+    that fit, on a CPU the fastest, found before the first step; the run keeps the number."""
     activations: Literal["auto", "recompute", "store", "offload"] = "auto"
     """What stage 1 keeps for stage 3: nothing (the model runs twice), the graph of every chunk, or
     that graph in host memory; auto stores if a trial chunk says that it fits."""

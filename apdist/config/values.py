@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
+
+from apdist.addresses import without_secrets
 
 
 def suggestion(name: str, known: Mapping[str, Any] | list[str]) -> str:
@@ -23,11 +26,11 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
         return value
-    if get_origin(kind) is Union:
+    if get_origin(kind) in (Union, UnionType):
         number, words = get_args(kind)
         if not isinstance(value, str):
             return checked(name, value, number)
-        if value not in get_args(words):
+        if words is not str and value not in get_args(words):
             choices = ", ".join(get_args(words))
             raise ValueError(
                 f"{name} must be of type {number.__name__} or {choices}, got {value!r}"
@@ -45,8 +48,9 @@ def checked(name: str, value: Any, kind: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as a person writes it on the command line; ``none`` for an empty list."""
-    return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+    """A value as a person writes it on the command line, without secrets; ``none`` for no."""
+    words = map(str, value) if isinstance(value, list | tuple) else [str(value)]
+    return " ".join(map(without_secrets, words)) or ("" if isinstance(value, str) else "none")
 
 
 def fits_64_bits(name: str, value: int) -> int:

@@ -1,8 +1,7 @@
-"""Text that others wrote: byte order marks, normal forms, names that are no text, secrets."""
+"""Text that others wrote: byte order marks, normal forms, names that are no text."""
 
 import codecs
 import os
-import re
 import unicodedata
 
 MARKS = {
@@ -19,10 +18,6 @@ ZEROS = {
     (True, False): "utf-16-be",
 }
 """Which of its first bytes are zeros."""
-PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]+:/{1,2})[^\s/'\"]*@", re.IGNORECASE)
-"""User and password of an address; one that was taken for a path has lost a slash."""
-QUERY = re.compile(r"(\bhttps?:/{1,2}[^\s'\"?]*\?)(?!\.\.\.)[^\s'\"]*[^\s'\".,:;)]", re.IGNORECASE)
-"""Query of an address, which may be its signature."""
 
 
 def decoded(data: bytes) -> str:
@@ -56,8 +51,3 @@ def shown_name(name: str) -> str:
 def printable(text: str) -> str:
     r"""``text`` on one line: control characters are written as \n or \x1b."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def without_secrets(text: str) -> str:
-    """``text`` without the passwords and queries of addresses in it, whoever wrote it."""
-    return QUERY.sub(r"\1...", PASSWORD.sub(r"\1", text))

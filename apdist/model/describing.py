@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from apdist.data.given_images import Given, numbered, one_by_one, seen
 from apdist.data.images import Fit, ImageError
 from apdist.data.storage import StorageError
+from apdist.model.pieces import in_pieces
 
 BATCH_SIZE = 64
 """Pictures at once; twice as many are in memory."""
@@ -129,7 +130,7 @@ def describe_seen(network: nn.Module, images: list[NDArray[np.uint8]]) -> Tensor
         for numbers in by_shape.values():
             batch = torch.from_numpy(np.stack([images[number] for number in numbers]))
             with torch.no_grad():
-                found.append(network(batch.to(device)).float().cpu())
+                found.append(in_pieces(network, batch.to(device)).float().cpu())
             order += numbers
     finally:
         network.train(was_training)

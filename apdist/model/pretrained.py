@@ -87,7 +87,7 @@ def load_backbone(network: DescriptorNet, uri: str) -> None:
     if missing or wrong:
         names = [k if is_of_run else k.removeprefix(_BACKBONE) for k in (*missing[:2], *wrong[:2])]
         raise ValueError(
-            f"{uri} does not fit model.backbone {network.config.backbone}: "
+            f"{storage.shown(uri)} does not fit model.backbone {network.config.backbone}: "
             f"{len(missing)} parameters missing {names[: len(missing[:2])]}, {len(wrong)} of "
             f"another shape {names[len(missing[:2]) :]}; use weights of that network with "
             "torchvision's names, or of a run with these options of model"
@@ -110,14 +110,16 @@ def read_weights(uri: str) -> dict[str, Tensor]:
     except Exception as error:  # a damaged pickle or zip raises whatever its bytes lead to
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"{uri} is no safetensors file and no torch file of plain tensors ({reason}); give "
+            f"{storage.shown(uri)} is no safetensors file and no torch file of plain tensors "
+            f"({reason}); give "
             "another --model.weights"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict):
         raise ValueError(
-            f"{uri} holds a {type(state).__name__}, no parameters by name; save state_dict()"
+            f"{storage.shown(uri)} holds a {type(state).__name__}, no parameters by name; save "
+            "state_dict()"
         )
     return {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
 

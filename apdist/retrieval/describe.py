@@ -15,6 +15,7 @@ from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.images import Box, Fit
 from apdist.data.loading.feed import on_device
 from apdist.data.loading.sequential import Views, evaluation_batches, shard_names
+from apdist.model.pieces import in_pieces, pieces
 
 _LONGEST_WAIT_BYTES = 64 << 20
 """Descriptors that may lie on a device before they are fetched."""
@@ -114,9 +115,12 @@ def described_batches(
         )
         with closing(on_device(read, device)) as batches:
             for batch, images in batches:
-                if go_on is not None:
-                    go_on(True)
-                yield batch, described(images)
+                found = []
+                for piece in pieces(images):
+                    if go_on is not None:
+                        go_on(True)
+                    found.append(described(piece))
+                yield batch, torch.cat(found)
         blank = torch.zeros((1, 3, fit.side, fit.side), dtype=torch.uint8, device=device)
         while go_on is not None and go_on(False):
             described(blank)
@@ -134,7 +138,7 @@ def describe_batches(
         with closing(on_device(batches, next(network.parameters()).device)) as moved:
             for rows, images in moved:
                 with torch.no_grad():
-                    found = network(images)
+                    found = in_pieces(network, images)
                 yield rows, found
     finally:
         network.train(was_training)

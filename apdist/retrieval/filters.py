@@ -160,6 +160,8 @@ def _value(text: str, condition: Condition, kind: pa.DataType) -> pa.Scalar:
         if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
             # Decimal, not float: large keys differ in digits that a float does not have.
             number = Decimal(text)
+            if not number.is_finite():
+                raise ValueError("no number")
             if number and abs(number.adjusted()) > _MOST_DIGITS:
                 raise ValueError("too many digits")
             return pa.scalar(Decimal(format(number, "f")))

@@ -187,20 +187,25 @@ class Restarted(_Kept):
     """When, since 1970; no two have the same."""
     seconds_lost: float
     """From what the checkpoint holds to the new start."""
-    attempts_left: int
-    """Failures after which the run still goes on by itself."""
+    restarts_left: int
+    """Failures within the hour after which the run still goes on by itself."""
+    num_workers: int
+    num_before: int
+    """Workers then; 0: not known."""
 
     def __str__(self) -> str:
         """What happened, in a line."""
+        now, before = self.num_workers, self.num_before
+        with_ = f" with {now} worker{'s' * (now > 1)} (was {before})" if 0 < before != now else ""
         return (
-            f"{self.cause}; went on from step {self.step}, {self.seconds_lost:.0f} s lost, "
-            f"{self.attempts_left} attempts left"
+            f"{self.cause}; went on from step {self.step}{with_}, {self.seconds_lost:.0f} s lost, "
+            f"{self.restarts_left} restart{'s' * (self.restarts_left != 1)} left within the hour"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersFailed(_Checked):
-    """Workers ended that should not have; Ray starts all of them again."""
+    """Workers ended before the training did; Ray starts all of them again."""
 
     kind = "failure"
     ranks: list[int]
@@ -209,6 +214,15 @@ class WorkersFailed(_Checked):
     time_ms: int
     hosts: list[str] = dataclasses.field(default_factory=list)
     """Of these workers; the mailbox knows them."""
+    is_planned: bool = False
+    """Nothing failed: a host is taken back with a notice, or there is room for more workers."""
+    num_workers: int = 0
+    """All that there were; the mailbox knows it. 0: not known."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it uses up a restart; without ranks a person has stopped the run."""
+        return bool(self.ranks) and not self.is_planned
 
     def __str__(self) -> str:
         """Who it was, and why."""

@@ -8,9 +8,10 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import torch
 
@@ -42,6 +43,7 @@ from apdist.training.learning.optimizers import learning_rate_at, update_weights
 from apdist.training.measuring import Measuring
 from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
+from apdist.training.regrouping import Regrouped, nothing_noticed
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease
@@ -101,8 +103,10 @@ class Loop:
         catalogue: Catalogue,
         images: Images,
         sizing: Sizing,
+        noticed: Callable[[], str] = nothing_noticed,
     ) -> None:
         self.job, self.keeper, self.learner = job, keeper, learner
+        self.noticed = noticed
         self.config, self.images, self.network = job.config, images, learner.network
         self.workers = keeper.workers
         self.device = next(self.network.parameters()).device
@@ -154,8 +158,8 @@ class Loop:
         if self.workers.rank == 0:
             resumed = [self.job.resumed] if self.job.resumed else []
             failures = [*resumed, *self.keeper.link.failures()]
-            history, most = self.keeper.history, self.config.ray.max_failures
-            for event in restarts(failures, history, step, most):
+            history, per_hour = self.keeper.history, self.config.ray.restarts_per_hour
+            for event in restarts(failures, history, step, per_hour, self.workers.size):
                 self.keeper.post(event)
         return hosts
 
@@ -218,25 +222,61 @@ class Loop:
                         raise _ChunkTooLargeError from error
                     raise
                 done += 1
-                stop, replaced = self.agree(measured.num_replaced)
+                stop, replaced, has_notice = self.agree(measured.num_replaced)
                 measured = replace(measured, num_replaced=replaced)
                 figures = logged(STEP, measured) | measured.terms(self.config.loss.weights)
                 self.tell(StepDone(step=done, figures=figures))
-                self.after_step(done, stop)
+                self.after_step(done, stop, has_notice)
         return done
 
-    def after_step(self, done: int, stop: bool) -> None:
-        """Save and evaluate where it is time for it; asked to stop, leave nothing out."""
+    def leave(self, step: int) -> NoReturn:
+        """Have all workers end when the checkpoint is written: some are to be taken away.
+
+        Raises:
+            Regrouped: always; with what the workers were told.
+        """
+        self.keeper.settle(self.device)
+        told = self.workers.gather_texts(self.noticed(), self.device)
+        ranks = tuple(rank for rank, text in enumerate(told) if text)
+        raise Regrouped(f"{told[ranks[0]]}; checkpoint after step {step}", ranks)
+
+    def grow(self, step: int) -> None:
+        """Have all workers end after a checkpoint if there is room for more of them.
+
+        Raises:
+            Regrouped: there is.
+        """
+        room = self.keeper.link.room() if self.workers.rank == 0 else 0
+        room = self.workers.gather_numbers(room, self.device)[0]
+        if room > self.workers.size:
+            self.keeper.settle(self.device)
+            raise Regrouped(f"there is room for {room} workers; checkpoint after step {step}")
+
+    def after_step(self, done: int, stop: bool, has_notice: bool) -> None:
+        """Save and evaluate where it is time for it; asked to stop, leave nothing out.
+
+        Raises:
+            Regrouped: others go on from a checkpoint, see `leave` and `grow`.
+        """
         if done == 1:
             self.post_similarities(1)
-        if done % self.config.checkpoint.every_steps == 0 or self.is_last(done) or stop:
+        is_regular = done % self.config.checkpoint.every_steps == 0 or self.is_last(done)
+        if is_regular or stop or has_notice:
             # First: an evaluation that fails must not cost the steps before it.
             self.save(done)
+        if has_notice and not stop and not self.is_last(done):
+            self.leave(done)  # no time to evaluate: who goes on does that
         if self.measuring.at(done):
             self.post_similarities(done)
             if self.measuring.is_enough and not self.keeper.is_saved(done):
                 self.save(done)
             self.keeper.save_history(done)
+        if (
+            self.config.ray.is_elastic
+            and self.keeper.is_saved(done)
+            and not (stop or self.is_done(done))
+        ):
+            self.grow(done)
 
     def save(self, step: int) -> None:
         """Begin to write a checkpoint."""
@@ -331,11 +371,12 @@ class Loop:
             )
             self.keeper.save_history(step)
 
-    def agree(self, num_replaced: int) -> tuple[bool, int]:
-        """Whether the driver asked for an end, and the images replaced on all workers."""
+    def agree(self, num_replaced: int) -> tuple[bool, int, bool]:
+        """Whether the driver asked for an end, the images replaced on all workers, a notice."""
         asked = self.workers.rank == 0 and self.keeper.link.stop_requested()
-        told = self.workers.sum(torch.tensor([int(asked), num_replaced], device=self.device))
-        return bool(told[0] > 0), int(told[1])
+        own = [int(asked), num_replaced, int(bool(self.noticed()))]
+        stop, replaced, notices = self.workers.sum(torch.tensor(own, device=self.device)).tolist()
+        return stop > 0, replaced, notices > 0
 
     def post_similarities(self, step: int) -> None:
         """Tell how similar the pairs of the last batch were, in shares by bin."""

@@ -34,6 +34,7 @@ class Mailbox(Generic[Posted]):
         self._failures: list[Posted] = []
         self._hosts: dict[str, list[str]] = {}
         self._stopping: set[str] = set()
+        self._room = 0
         self._cancelled = False
         self._lock = threading.Lock()
 
@@ -58,7 +59,8 @@ class Mailbox(Generic[Posted]):
         if not isinstance(event, WorkersFailed):
             return posted
         hosts = self._hosts.get(trial, [])
-        event = replace(event, hosts=[hosts[rank] for rank in event.ranks if hosts[rank:]])
+        failed = [hosts[rank] for rank in event.ranks if hosts[rank:]]
+        event = replace(event, hosts=failed, num_workers=len(hosts))
         return replace(posted, event=event) if isinstance(posted, FromTrial) else event
 
     def take(self) -> list[Posted]:
@@ -74,6 +76,14 @@ class Mailbox(Generic[Posted]):
     def request_stop(self, trial: str = "") -> None:
         """Ask the workers, in a sweep those of one ``trial``, to write a checkpoint and end."""
         self._stopping.add(trial)
+
+    def tell_room(self, num_workers: int) -> None:
+        """Tell the workers how many of them there is room for."""
+        self._room = num_workers
+
+    def room(self) -> int:
+        """How many workers there is room for; 0: nobody has told."""
+        return self._room
 
     @contextmanager
     def cancelled_at_the_end(self) -> Iterator[None]:
@@ -113,6 +123,9 @@ class Link(Protocol):
 
     def failures(self) -> Sequence[WorkersFailed]:
         """The failures of workers since the driver began."""
+
+    def room(self) -> int:
+        """How many workers there is room for; 0: nobody has told."""
 
 
 class WarningForwarder(logging.Handler):

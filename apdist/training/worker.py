@@ -1,6 +1,7 @@
 """What every worker of a run does: get ready, go on from the newest checkpoint, train."""
 
 import socket
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -23,6 +24,7 @@ from apdist.training.learning.parameter_groups import parameter_groups
 from apdist.training.loop import Images, Job, Loop
 from apdist.training.machine import sampled
 from apdist.training.mailbox import Link
+from apdist.training.regrouping import nothing_noticed
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.sizing import sized
 from apdist.training.step.collectives import Workers
@@ -30,10 +32,22 @@ from apdist.training.step.randomness import seeded
 from apdist.training.step.sharding import compile_blocks, shard_parameters
 
 
-def train(job: Job, link: Link, device: torch.device) -> None:
+def train(
+    job: Job,
+    link: Link,
+    device: torch.device,
+    noticed: Callable[[], str] = nothing_noticed,
+) -> None:
     """Train until the last step or until the driver asks to stop.
 
+    Args:
+        job: what every worker of the run gets.
+        link: to the driver.
+        device: to compute on.
+        noticed: why this worker is to be taken away, in words; empty: it is not.
+
     Raises:
+        Regrouped: a checkpoint is written, and others are to go on.
         ValueError: data, options or the checkpoint cannot be used, or another process trains now.
     """
     config, options = job.config, job.config.training
@@ -70,7 +84,7 @@ def train(job: Job, link: Link, device: torch.device) -> None:
         stopped = link.stop_requested
         if not start_linear(network, training_catalogue, plan, sized_config, workers, stopped):
             return
-    loop = Loop(job, keeper, learner, catalogue, images, sizing)
+    loop = Loop(job, keeper, learner, catalogue, images, sizing, noticed)
     hosts = loop.start(start)
     if start == 0:
         for notice in loop.judge.of_batch(

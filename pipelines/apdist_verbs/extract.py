@@ -1,5 +1,6 @@
 """``apdist extract``: descriptors of all images as Parquet, one file per shard, on Ray Data."""
 
+import hashlib
 import json
 import logging
 from contextlib import ExitStack
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from apdist.config import RayConfig
 from apdist.data import storage
+from apdist.data.storage.inside import is_whole, refuse_outside
 from apdist.training.cluster.launch import (
     arrival,
     loss_explained,
@@ -211,7 +213,7 @@ class Describer:
         names = ["key", "source", "label", "label_name", "split"]
         names += ["width", "height", "offset", "size"]
         table = pa.table({name: self.catalogue.column(name).take(rows) for name in names})
-        uri = storage.join(self.catalogue.root, name)
+        uri = storage.shown(storage.join(self.catalogue.root, name))  # all see it in the table
         table = table.append_column("shard", pa.array([uri] * len(rows)).dictionary_encode())
         model = pa.array([self.model.model_id] * len(rows)).dictionary_encode()
         table = table.append_column(MODEL_COLUMN, model)
@@ -230,4 +232,9 @@ class Describer:
 
 
 def _target(out: str, shard: str) -> str:
+    """The table of a shard: in ``out``, wherever the shard lies that a catalogue names."""
+    if is_whole(shard):  # of `prepare index --out`; the hash tells those of one name apart
+        name = shard.rpartition("/")[2].removesuffix(".tar")
+        shard = f"{name}-{hashlib.sha256(shard.encode()).hexdigest()[:12]}"
+    refuse_outside(shard, "the catalogue")
     return storage.join(out, f"{shard.removesuffix('.tar')}.parquet")

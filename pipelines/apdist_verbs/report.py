@@ -28,6 +28,10 @@ MOST_RUNS = 6
 MOST_ON_MAP = 2000
 
 
+OTHER_PAGE = "report-other-images.html"
+"""Beside the run's own page: what it shows are not the images that the run was measured on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Write a page about a run, one that compares several, or that of a sweep."""
@@ -41,7 +45,11 @@ class Options:
     split: Annotated[str, shown_default("the run's evaluation split")] = ""
     """Split to measure it on."""
     out: Annotated[
-        str, shown_default("report.html in the run's folder; of several runs, comparison.html here")
+        str,
+        shown_default(
+            "report.html in the run's folder, report-other-images.html with --shards or --split; "
+            "of several runs, comparison.html here"
+        ),
     ] = ""
     """File for the page."""
     queries: int = 8
@@ -129,12 +137,14 @@ def make_report(run: Run, options: Options) -> str:
         report = compose(measured, images, _max_bytes(options))
         if options.gallery != Path():
             write_gallery_png(report.gallery, options.gallery)
-        place = storage.absolute(options.out or storage.join(run.uri, "report.html"))
+        is_own = not (options.shards or options.split or options.out)
+        name = "report.html" if is_own else OTHER_PAGE
+        place = storage.absolute(options.out or storage.join(run.uri, name))
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder, "report.html")
             notes = write_report(report, page)
             storage.write_bytes(place, page.read_bytes())
-            if not options.out:
+            if is_own:
                 picture = Path(folder, "gallery.png")
                 write_gallery_png(few_of(report.gallery), picture)
                 log_report(run, page, picture)

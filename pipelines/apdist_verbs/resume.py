@@ -4,14 +4,20 @@ import dataclasses
 import shlex
 import time
 
-from apdist.config import Config, flatten, is_decisive
+from apdist.addresses import is_withheld, without_any
+from apdist.config import Config, flatten, is_decisive, override
 from apdist.config.values import shown
 from apdist.data import storage
 from apdist.data.decoders import resolved, with_versions
 from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.run_folder.lease import refuse_if_held
 from apdist.training.run_folder.runs import Run, open_run
-from apdist_verbs.start.checks import check_new_run, check_surroundings, refuse_useless
+from apdist_verbs.start.checks import (
+    check_new_run,
+    check_surroundings,
+    refuse_incomplete,
+    refuse_useless,
+)
 from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.track import settle_if_behind
@@ -38,7 +44,10 @@ def resume(argv: list[str]) -> int:
             f"weights: apdist train --config {shlex.quote(uri)} --data.shards SHARDS"
         )
     prog = f"apdist train --resume {shlex.quote(uri)}"
-    config = with_absolute_paths(parse(Config, given, prog, default=run.config))
+    config = parse(Config, given, prog, default=run.config)
+    refuse_incomplete(config)
+    config = with_absolute_paths(config)
+    run.config = with_secrets_of(config, run.config)
     refuse_useless(given, config.loss)
     if config.data.decoder != run.config.data.decoder:
         config = with_versions(config)
@@ -122,6 +131,17 @@ def changes(run: Run, config: Config) -> dict[str, str]:
             f"this one's checkpoint: apdist train --resume {shlex.quote(run.uri)} {FORK} ..."
         )
     return changed
+
+
+def with_secrets_of(given: Config, config: Config) -> Config:
+    """``config`` as it was written down, with the addresses in full that are ``given`` again."""
+    new = flatten(given)
+    same = {
+        name: new[name]
+        for name, value in flatten(config).items()
+        if is_withheld(value) and without_any(new[name]) == without_any(value)
+    }
+    return override(config, same)
 
 
 def how_it_ended(run: Run, changed: dict[str, str]) -> WorkersFailed:

@@ -12,6 +12,7 @@ from typing import Annotated
 from apdist.config import override
 from apdist.data import storage
 from apdist.data.text import decoded
+from apdist.training.cluster.credentials import credentials_kept
 from apdist.training.cluster.launch import (
     Interrupted,
     arrival,
@@ -19,6 +20,7 @@ from apdist.training.cluster.launch import (
     ray_cluster,
     told_as_stop,
 )
+from apdist.training.cluster.noise import FILE
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.run_folder.lease import held, refuse_if_held
 from apdist.training.run_folder.runs import SWEEP, create_run
@@ -29,7 +31,12 @@ from apdist.training.sweeps.searchers import SEARCHERS, grid, optuna_here
 from apdist.training.sweeps.space import losses_of, read_space
 from apdist.training.sweeps.state import State, read_state
 from apdist_verbs.presets import preset_help
-from apdist_verbs.start.checks import check_new_run, check_surroundings, refuse_useless
+from apdist_verbs.start.checks import (
+    check_new_run,
+    check_surroundings,
+    refuse_incomplete,
+    refuse_useless,
+)
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
 from apdist_verbs.sweeping.begun import (
     Begun,
@@ -157,6 +164,7 @@ def read_options(argv: list[str]) -> tuple[Options, Start]:
         default=Options(space=Path(), config=start.config),
         common=("--space", *(f"--{name}" for name in own), "--warm-start", *COMMON),
     )
+    refuse_incomplete(options.config)
     if options.space == Path():
         raise ValueError("--space SPACE.toml is missing; docs/sweeps.md shows one")
     return options, start
@@ -173,6 +181,12 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     config = with_own_side(with_absolute_paths(options.config))
     if not config.data.eval_split:
         raise ValueError("a sweep needs data.eval_split: the best trials are measured on it")
+    if config.ray.is_elastic:
+        raise ValueError(
+            f"ray.num_workers {config.ray.num_workers}: the trials of a sweep share the cluster, "
+            "so each has a fixed number of workers; use --ray.num-workers "
+            f"{config.ray.least_workers}"
+        )
     if config.ray.num_workers == 0:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
     objectives = tuple(read_objective(text, config) for text in options.figures)
@@ -257,17 +271,19 @@ def search_and_show(begun: Begun, state: State, limits: Limits) -> int:
 
 def run_on_cluster(begun: Begun, board: Board, limits: Limits, until: float, again: str) -> None:
     """Join or start Ray, and run the trials."""
-    config = begun.config
+    config, log = begun.config, storage.join(begun.run.uri, FILE)
     board.screen.phase(arrival(config.ray))
     with (
         counted_signals() as signals,
         told_as_stop(signals),
         shown(board.screen),
-        ray_cluster(config.ray),
-        loss_explained(f"`{again}` goes on from there"),
+        ray_cluster(config.ray, log),
+        credentials_kept(),
+        loss_explained(f"`{again}` goes on from there; Ray's own output is in {log}"),
     ):
         # Here: Tune takes a second to import, and what is refused before is refused at once.
         from apdist_verbs.sweeping.tuning import run_trials
 
         board.screen.phase("starting the trials")
         run_trials(board, begun.start.name, limits.max_concurrent, until)
+    say(f"Ray's own output: {log}")

@@ -4,8 +4,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Annotated
 
+from apdist.addresses import without_secrets
 from apdist.data import storage
-from apdist.data.text import without_secrets
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.terminal.console import say

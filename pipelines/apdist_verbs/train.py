@@ -307,6 +307,8 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
         resumed: how it ended the last time, where it is gone on with; its options may be new.
     """
     from apdist.training.cluster.launch import Interrupted, run_training
+    from apdist.training.cluster.metrics import RayMetrics
+    from apdist.training.cluster.noise import FILE
     from apdist.training.loop import Job
     from apdist.training.time_spent import time_spent
     from apdist_verbs.terminal.devices import say_if_idle
@@ -325,7 +327,7 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
             with progress_bar("training", run.config.training.steps) as progress:
                 screen = Screen(progress)
                 job = Job(run.config, run.uri, lease=run.lease, resumed=resumed)
-                run_training(job, follower, screen)
+                run_training(job, follower, screen, RayMetrics(run.name))
             status = "FINISHED"
         except Interrupted:
             status = "FINISHED" if run.is_complete else "KILLED"
@@ -342,6 +344,8 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     say(f"time: {spent}")
     say(f"advice: {spent.advice()}")
     say(f"model: {storage.join(run.uri, 'model.safetensors')}")
+    if run.config.ray.num_workers:
+        say(f"Ray's own output: {storage.join(run.uri, FILE)}")
     if run.config.tracking.enabled:
         say(f"curves: {follower.tracker.where()}")
     return 0

@@ -27,6 +27,7 @@ def test_flatten_and_override_are_inverse() -> None:
         ({"loss.num_bin": 3}, "did you mean 'loss.num_bins'"),
         ({"data.group_size": 1000}, "exceeds training.batch_size"),
         ({"training.parameters": "sharded", "ray.num_workers": 1}, "sharded needs ray.num_workers"),
+        ({"training.parameters": "sharded", "ray.num_workers": "1-4"}, "at least 2, got 1-4"),
     ],
 )
 def test_what_does_not_exist_or_fit_together_is_refused(

@@ -126,6 +126,6 @@ def test_a_closed_image_and_32_bits_are_refused(tmp_path: Path) -> None:
 
 
 def test_names_are_one_line_without_secrets(tmp_path: Path) -> None:
-    assert name_of("https://me:word@host/a.png?sign=x", 0) == "https://host/a.png?..."
+    assert name_of("https://me:word@host/a.png?sign=x", 0) == "https://...@host/a.png?..."
     assert name_of(tmp_path / "a\nb.png", 0) == f"{tmp_path}/a\\nb.png"
     assert name_of(b"", 7) == "picture 7"

@@ -110,6 +110,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["sweep", "--resume", "nowhere"], "nowhere is no run"),
         (["sweep", "--resume"], "SWEEP a folder under runs/"),
         (["sweep", "glyphs", "--space", "x", "--trails", "3"], "did you mean '--trials'?"),
+        (
+            ["sweep", "glyphs", "--space", "x", "--ray.num-workers", "2-4"],
+            "a fixed number of workers; use --ray.num-workers 2",
+        ),
+        (["train", "glyphs", "--ray.num-workers", "0-4"], "a range begins at 1 or more"),
+        (["train", "glyphs", "--ray.num-workers", "4-2"], "comes first, as 2-4"),
         (["evaluate", "--rnu", "x"], "unknown option '--rnu'; did you mean '--run'?"),
         (["evaluate", "--run", "nowhere"], "is no run"),
         (["convert"], "`apdist convert` needs FILE and OUT"),

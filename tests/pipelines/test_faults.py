@@ -41,7 +41,7 @@ OPTIONS = [
     *("--training.batch-size", "64", "--training.chunk-size", "8"),
     *("--training.steps", str(STEPS), "--training.learning-rate", "2e-5"),
     *("--evaluation.every-steps", str(EVERY), "--checkpoint.every-steps", str(EVERY)),
-    *("--ray.max-failures", "3"),
+    *("--ray.restarts-per-hour", "3"),
 ]
 DEADLINE_S = 8
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.s3, pytest.mark.timeout(600)]
@@ -394,7 +394,7 @@ def test_a_worker_that_is_killed_is_told_and_costs_nothing_but_time(
     trial.replayed = seen - start
     check(up, trial, two_workers)
     (event,) = open_run(trial.uri(up)).of_kind(Restarted)
-    assert (event.step, event.attempts_left) == (start, 2)
+    assert (event.step, event.restarts_left) == (start, 2)
     said = " ".join((out + err).split())
     # How it died, Ray does not always know; and its neighbour may be heard first.
     cause = "(its process was killed|its process died|it lost the connection to another worker)"

@@ -71,7 +71,7 @@ def test_what_changes_the_learning_is_refused_by_name_with_the_way_out(
     run = stopped(small_config, monkeypatch, 2)
     before = Path(run.uri, "config.json").read_text()
     with pytest.raises(ValueError, match=r"training.learning_rate 0.5 \(was 0.003\); .* --fork"):
-        resume([run.uri, "--training.learning-rate", "0.5", "--ray.max-failures", "9"])
+        resume([run.uri, "--training.learning-rate", "0.5", "--ray.restarts-per-hour", "9"])
     with pytest.raises(ValueError, match=r"training.steps 9 \(was 6\)"):
         resume([run.uri, "--training.steps", "9"])  # the schedule is a function of the steps
     assert Path(run.uri, "config.json").read_text() == before

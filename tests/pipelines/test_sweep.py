@@ -210,7 +210,7 @@ def test_a_sweep_whose_driver_is_killed_twice_tries_everything_once_and_tells_th
         r" step 4/8: ",
         *["sweep", "glyphs", "--space", "space.toml", "--searcher", "grid", "--scheduler", "none"],
         *["--data.shards", str(shards), *SMALL, *steps, "--checkpoint.every-steps", "2"],
-        *["--ray.max-failures", "0"],
+        *["--ray.restarts-per-hour", "0"],
         cwd=tmp_path,
     )
     assert [record.state for record in trials_of(tmp_path)] == ["running"]

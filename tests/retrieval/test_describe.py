@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from apdist.data.images import Fit, evaluation_image
 from apdist.data.preparing.shards import Encoded, Item, write_shards
+from apdist.model import pieces
 from apdist.retrieval.describe import describe_images, describe_split
 from tests.pictures import SIDE, encoded, picture, refuse, write_small_set
 
@@ -90,6 +92,20 @@ def test_workers_that_wait_for_each_other_make_equally_many_passes(tmp_path: Pat
         assert network.sizes[own:] == [1] * (num_passes - own)
         assert sum(network.sizes[:own]) == len(rows)
         assert waiting.asked == [True] * own + [False] * (num_passes - own + 1)
+
+
+def test_workers_meet_before_every_pass_of_a_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_small_set(tmp_path).select("test")
+    network, waiting = Mean(), Others(0)
+    whole = describe_images(network, images, fit=FIT, batch_size=4)[1]
+    network.sizes.clear()
+    monkeypatch.setattr(pieces, "_PIXELS", 3 * FIT.side**2)
+    found = describe_images(network, images, fit=FIT, batch_size=4, go_on=waiting)[1]
+    assert set(network.sizes[:-1]) == {3, 1}
+    assert waiting.asked == [True] * len(network.sizes) + [False]
+    assert found.tolist() == whole.tolist()
 
 
 def test_a_worker_without_shards_still_takes_part_and_describes_nothing(tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ def test_a_filter_is_shown_as_it_can_be_typed_again() -> None:
         ("lable=3", "no column 'lable'; did you mean 'label'\\?; it has label, label_name"),
         ("label=cat", "the column 'label' holds whole numbers, got 'cat' in 'label=cat'"),
         ("label in 1,b", "holds whole numbers, got 'b'"),
+        ("label>inf", "holds whole numbers, got 'inf'"),
+        ("label=NaN", "holds whole numbers, got 'NaN'"),
         ("price, €>x", "holds numbers, got 'x'"),
         ("is seen=perhaps", "holds true or false, got 'perhaps'"),
         ("day<soon", "holds values of the kind date32.*got 'soon'"),

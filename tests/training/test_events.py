@@ -1,6 +1,7 @@
 """Events as classes and as JSON objects; what is refused where it is made and where it is read."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,7 +75,9 @@ SAMPLES: list[Event] = [
         cause="worker 1 on there: its process died",
         happened_ms=1700000004000,
         seconds_lost=12.4,
-        attempts_left=2,
+        restarts_left=2,
+        num_workers=3,
+        num_before=4,
     ),
     WorkersFailed(ranks=[1], cause="its process died", time_ms=1700000004000, hosts=["there"]),
     CheckpointWritten(step=5, uri="runs/a/checkpoints/step-000005"),
@@ -198,11 +201,21 @@ def test_a_failure_and_what_it_led_to_are_told_in_a_line() -> None:
     assert str(WorkersFailed(ranks=[1], cause="it stopped", time_ms=1)) == "worker 1: it stopped"
     assert str(WorkersFailed(ranks=[], cause="resumed", time_ms=1)) == "resumed"
     restarted = Restarted(
-        step=10, cause=str(failed), happened_ms=1, seconds_lost=12.4, attempts_left=2
+        step=10,
+        cause=str(failed),
+        happened_ms=1,
+        seconds_lost=12.4,
+        restarts_left=1,
+        num_workers=3,
+        num_before=3,
     )
     assert str(restarted) == (
-        "workers 0 and 2 on a: it stopped; went on from step 10, 12 s lost, 2 attempts left"
+        "workers 0 and 2 on a: it stopped; went on from step 10, 12 s lost, "
+        "1 restart left within the hour"
     )
+    fewer = str(replace(restarted, num_workers=1))
+    assert "went on from step 10 with 1 worker (was 3), 12 s lost" in fewer
+    assert "was" not in str(replace(restarted, num_before=0))
 
 
 def test_a_step_may_have_figures_of_the_terms_of_its_loss() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from apdist.model.pretrained import build_model
 from apdist.training import loop
 from apdist.training.cluster.launch import Interrupted
 from apdist.training.events import (
+    CheckpointWritten,
     Ended,
     Evaluated,
     Event,
@@ -31,6 +33,7 @@ from apdist.training.events import (
 )
 from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
+from apdist.training.regrouping import Regrouped
 from apdist.training.run_folder.runs import Run, create_run, whole_history
 from apdist.training.step.options import StepOptions
 from apdist.training.worker import train
@@ -453,3 +456,59 @@ def test_a_stop_before_the_end_is_told_apart_from_the_end(small_config: Config) 
     assert not of_kind(events, Ended)
     assert of_kind(gone_on(run), Ended)
     assert issubclass(Interrupted, Exception)
+
+
+class Roomy(Mailbox[Event]):
+    """Has room for more workers once a step is done."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def post(self, event: Event) -> None:
+        super().post(event)
+        if isinstance(event, StepDone) and event.step >= self.step:
+            self.tell_room(3)
+
+
+def test_a_notice_is_answered_by_a_checkpoint_right_after_the_step(
+    small_config: Config, whole: Whole
+) -> None:
+    run = create_run(override(small_config, {"run.name": "noticed"}), "test")
+    link, answers = Mailbox[Event](), iter(["", "", "its host goes", "its host goes"])
+    with pytest.raises(Regrouped, match="^its host goes; checkpoint after step 3$") as told:
+        train(Job(run.config, run.uri), link, CPU, lambda: next(answers))
+    assert told.value.ranks == (0,)
+    events = link.take()
+    assert [event.step for event in of_kind(events, CheckpointWritten)] == [2, 3]
+    assert [event.step for event in of_kind(events, Evaluated)] == [0]  # there is no time for more
+    rest = gone_on(run)
+    assert losses(events) + losses(rest) == whole[1]
+    assert [event.step for event in of_kind(rest, Evaluated)] == [3, 6]
+
+
+def test_a_notice_at_the_last_step_or_after_a_stop_changes_nothing(
+    small_config: Config, whole: Whole
+) -> None:
+    run = create_run(override(small_config, {"run.name": "last"}), "test")
+    stopped, rest = StopAfter(0), Mailbox[Event]()
+    train(Job(run.config, run.uri), stopped, CPU, lambda: "its host goes")
+    events = stopped.take()
+    assert len(losses(events)) == 1
+    answers = iter([""] * 4 + ["its host goes"] * 9)
+    train(Job(run.config, run.uri), rest, CPU, lambda: next(answers))
+    assert losses(events) + losses(rest.take()) == whole[1]
+
+
+@pytest.mark.parametrize(("number", "ends"), [("1-3", 4), (1, 6)], ids=["range", "number"])
+def test_room_for_more_workers_is_used_at_a_checkpoint_by_a_range_only(
+    small_config: Config, number: int | str, ends: int
+) -> None:
+    config = override(small_config, {"ray.num_workers": number, "run.name": "growing"})
+    run, link = create_run(config, "test"), Roomy(3)
+    expected = pytest.raises(Regrouped, match="room for 3 workers; checkpoint after step 4")
+    with expected if ends == 4 else nullcontext():
+        train(Job(run.config, run.uri), link, CPU)
+    events = link.take()
+    assert max(event.step for event in of_kind(events, StepDone)) == ends
+    assert max(event.step for event in of_kind(events, CheckpointWritten)) == ends

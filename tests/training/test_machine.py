@@ -27,6 +27,9 @@ class Heard:
     def failures(self) -> Sequence[WorkersFailed]:
         return ()
 
+    def room(self) -> int:
+        return 0
+
 
 def is_watched() -> bool:
     return any(thread.name == "machine" for thread in threading.enumerate())

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 from apdist.data import storage
 from apdist.data.catalogue.checks import check_rows
 from apdist.data.catalogue.columns import StoredColumns
+from apdist.data.storage.inside import is_whole, refuse_stray
 
 CATALOGUE_NAME = "index.parquet"
 FORMAT_VERSION = 1
+_LARGEST = (1 << 63) - 1
 
 SCHEMA = pa.schema(
     [
@@ -95,7 +98,10 @@ class Catalogue:
         if not len(rows):
             counts = {name: count for name, count in self.splits().items() if count}
             there = ", ".join(f"{name} ({count} images)" for name, count in counts.items())
-            raise ValueError(f"split {split!r} is not in {self.root}; it has {there or 'no image'}")
+            raise ValueError(
+                f"split {split!r} is not in {storage.shown(self.root)}; it has "
+                f"{there or 'no image'}"
+            )
         return self.subset(rows)
 
     def subset(self, rows: NDArray[np.int64]) -> "Catalogue":
@@ -127,8 +133,13 @@ def read_catalogue(root: str) -> Catalogue:
     """
     uri = storage.join(root, CATALOGUE_NAME)
     if not storage.exists(uri):
+        if storage.is_read_only(root):
+            raise ValueError(
+                f"{storage.shown(uri)} does not exist; check the address, and that the catalogue "
+                "is served beside the shards"
+            )
         refuse_cut_off(root)
-        if not storage.is_read_only(root) and storage.list_folders(root):
+        if storage.list_folders(root):
             raise ValueError(
                 f"{uri} does not exist; if {root} holds pictures, prepare them: `apdist prepare "
                 f"folder {shlex.quote(root)} --out SHARDS`, or `apdist train PRESET "
@@ -140,12 +151,29 @@ def read_catalogue(root: str) -> Catalogue:
             f"--out {shlex.quote(root)}` for the drawn ones"
         )
     columns = StoredColumns(uri, SCHEMA)
-    shards = _shards(columns, uri)
+    shards = _shards(columns)
+    _refuse_strays(root, shards)
     check_rows(columns, shards)
     return Catalogue(root, columns, shards)
 
 
-def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
+def _refuse_strays(root: str, shards: Iterable[str]) -> None:
+    """Refuse shards that do not lie beside the catalogue, but where `prepare index` may find them.
+
+    Raises:
+        ValueError: the first one.
+    """
+    where = storage.shown(storage.join(root, CATALOGUE_NAME))
+    for name in shards:
+        refuse_stray(name, where)
+        if storage.is_read_only(root) and is_whole(name) and storage.local_path(name) is not None:
+            raise ValueError(
+                f"{where} names {name!r}, a file of this machine, and comes from another; index "
+                "the shards by the address that they are served at"
+            )
+
+
+def _shards(columns: StoredColumns) -> dict[str, tuple[int, str]]:
     """Size and ETag of each shard, from the file's metadata."""
     try:
         meta: dict[str, Any] = columns.metadata("apdist")
@@ -153,13 +181,17 @@ def _shards(columns: StoredColumns, uri: str) -> dict[str, tuple[int, str]]:
         if version == FORMAT_VERSION:
             if meta["num_images"] != len(columns):
                 raise ValueError("number of rows")
-            return {name: (int(size), str(etag)) for name, (size, etag) in meta["shards"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+            shards = {name: (int(size), str(etag)) for name, (size, etag) in meta["shards"].items()}
+            if not all(0 <= size <= _LARGEST for size, _ in shards.values()):
+                raise ValueError("size of a shard")
+            return shards
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{uri} is no catalogue of apdist or is damaged; prepare it again"
+            f"{columns.uri} is no catalogue of apdist or is damaged; prepare it again"
         ) from error
     raise ValueError(
-        f"{uri} has format version {version}, this apdist reads {FORMAT_VERSION}; prepare it again"
+        f"{columns.uri} has format version {version}, this apdist reads {FORMAT_VERSION}; prepare "
+        "it again"
     )
 
 

@@ -28,7 +28,7 @@ class StoredColumns:
     """
 
     def __init__(self, uri: str, schema: pa.Schema) -> None:
-        self.uri, self.schema = uri, schema
+        self.uri, self.schema = storage.shown(uri), schema  # for messages
         self.file = self._intact(
             # Checksums: a flipped bit in a number would go unnoticed.
             lambda: pq.ParquetFile(parquet_source(uri), page_checksum_verification=True)
@@ -36,7 +36,8 @@ class StoredColumns:
         missing = set(schema.names) - set(self.file.schema_arrow.names)
         if missing:
             raise ValueError(
-                f"{uri} lacks the column {', '.join(sorted(missing))}; prepare the catalogue again"
+                f"{self.uri} lacks the column {', '.join(sorted(missing))}; prepare the catalogue "
+                "again"
             )
         self.rows: range | NDArray[np.int64] = range(self.file.metadata.num_rows)
         self._known: dict[str, pa.ChunkedArray] = {}

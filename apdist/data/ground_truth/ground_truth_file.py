@@ -43,14 +43,16 @@ def read_ground_truth(uri: str) -> GroundTruth:
         ValueError: there is none, or it contradicts itself; names ``uri``.
     """
     if not storage.exists(uri):
-        raise ValueError(f"{uri} does not exist; give a ground truth as .parquet or .csv")
+        raise ValueError(
+            f"{storage.shown(uri)} does not exist; give a ground truth as .parquet or .csv"
+        )
     data = storage.read_bytes(uri)
     try:
         if uri.lower().endswith((".csv", ".tsv")):
             return _from_text(data)
         return _from_parquet(data)
     except ValueError as error:
-        raise ValueError(f"{uri} is no ground truth: {error}") from error
+        raise ValueError(f"{storage.shown(uri)} is no ground truth: {error}") from error
 
 
 def write_ground_truth(uri: str, ground_truth: GroundTruth) -> None:

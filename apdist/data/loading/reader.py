@@ -43,7 +43,8 @@ class ReadRequest:
     def describe(self, number: int) -> str:
         """Shard, key and offset of an image, for error messages."""
         shard, offset = self.places[number, :2].tolist()
-        return f"image {self.keys[number]!r} at byte {offset} of {self.shards[shard][0]}"
+        where = storage.shown(self.shards[shard][0])
+        return f"image {self.keys[number]!r} at byte {offset} of {where}"
 
     def check(self, number: int, data: bytes | memoryview) -> None:
         """Compare ``data`` with the checksum in the catalogue.

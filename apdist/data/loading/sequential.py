@@ -134,7 +134,7 @@ def _shard_samples(
         if wanted:
             # webdataset takes a shard that was cut between two members for a short one.
             raise ImageError(
-                f"{uri} lacks {len(wanted)} images of the catalogue, "
+                f"{storage.shown(uri)} lacks {len(wanted)} images of the catalogue, "
                 f"the first {next(iter(wanted))!r}; the shard was truncated or replaced"
             )
 

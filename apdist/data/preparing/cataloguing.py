@@ -62,6 +62,12 @@ def catalogue_shards(
         ValueError: there is no image, or a class has two names.
     """
     tasks = [ScanTask(storage.join(root, name), name, rules) for name in names]
+    for uri in [out, *(task.uri for task in tasks)]:
+        if (seen := storage.shown(uri)) != uri:
+            raise ValueError(
+                f"{seen} has a signature or a password, which the catalogue would keep; index the "
+                "shards by an address without one, or beside them before they are served"
+            )
     known = set(storage.list_files(storage.join(out, PARTS)))
     rows: dict[int, ShardRows] = {}
     for number, task in enumerate(tasks):

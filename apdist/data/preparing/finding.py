@@ -9,6 +9,7 @@ from itertools import product
 from apdist.data import storage
 from apdist.data.preparing.kinds import hidden_kind
 from apdist.data.preparing.tally import Tally
+from apdist.data.storage.inside import refuse_stray
 from apdist.data.text import shown_name
 
 MOST_NAMES = 1_000_000
@@ -55,6 +56,8 @@ def find_shards(root: str, patterns: tuple[str, ...] = (), tally: Tally | None =
         raise ValueError(
             f"{root}: the name of the shard {shown_name(odd)!r} is no UTF-8; rename it"
         )
+    for name in names:
+        refuse_stray(name, "--shards" if patterns else root)
     return names
 
 

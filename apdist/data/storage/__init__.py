@@ -1,6 +1,7 @@
 """Files by address: a local path, ``s3://BUCKET/KEY``, or ``https://`` to read."""
 
-from apdist.data.storage.errors import MissingError, RangeError, StorageError, shown
+from apdist.addresses import shown
+from apdist.data.storage.errors import MissingError, RangeError, StorageError
 from apdist.data.storage.files import (
     absolute,
     append_bytes,

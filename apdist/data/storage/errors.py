@@ -1,9 +1,10 @@
 """What goes wrong in storage, in one line that says what to do and gives no secret away."""
 
 import re
-from urllib.parse import urlsplit, urlunsplit
 
 import urllib3.exceptions as urllib3
+
+from apdist.addresses import shown
 
 
 class StorageError(OSError):
@@ -24,15 +25,6 @@ class TransientError(Exception):
 
 class NobodyThereError(TransientError):
     """The machine refuses the connection: no server listens at that port."""
-
-
-def shown(uri: str) -> str:
-    """``uri`` as it may be printed: without password, query and fragment, which may be secrets."""
-    if not uri.startswith(("https://", "http://")):
-        return uri
-    parts = urlsplit(uri)
-    bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    return f"{bare}?..." if parts.query else bare
 
 
 def is_transient(status: int, code: str = "") -> bool:

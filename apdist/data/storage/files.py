@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from apdist.data.storage.errors import MissingError, RangeError, shown
+from apdist.addresses import shown
+from apdist.data.storage.errors import MissingError, RangeError
 from apdist.data.storage.local import temporary_in, unwritable
 from apdist.data.storage.registry import full_store_of, store_of
 from apdist.data.storage.store import Store, Version, trimmed

@@ -9,6 +9,7 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
+from apdist.addresses import shown
 from apdist.data.storage.connections import pool_for
 from apdist.data.storage.errors import (
     StorageError,
@@ -17,7 +18,6 @@ from apdist.data.storage.errors import (
     certificate_refused,
     is_transient,
     refusal,
-    shown,
     untrusted,
 )
 from apdist.data.storage.retries import Attempts

@@ -2,7 +2,8 @@
 
 import re
 
-from apdist.data.storage.errors import StorageError, shown
+from apdist.addresses import shown
+from apdist.data.storage.errors import StorageError
 from apdist.data.storage.local import LocalStore
 from apdist.data.storage.s3 import S3Store
 from apdist.data.storage.store import ReadableStore, Store
@@ -23,15 +24,17 @@ def store_of(uri: str) -> ReadableStore:
     """The store that ``uri`` belongs to.
 
     Raises:
-        StorageError: its scheme is not known.
+        StorageError: its scheme is not known, or nothing can have that name.
     """
+    if "\0" in uri:
+        raise StorageError(f"{shown(uri)!r} has a zero byte in it, as no file's name; check it")
     found = _SCHEME.match(uri)
     store = STORES.get(found[1] if found else "")
     if store is None:
         scheme = uri.partition("://")[0]
         local, *others = dict.fromkeys(store.address for store in STORES.values())
         raise StorageError(
-            f"{scheme}:// is not known (in {uri!r}); use {', '.join(others)}, or {local}"
+            f"{scheme}:// is not known (in {shown(uri)!r}); use {', '.join(others)}, or {local}"
         )
     return store
 

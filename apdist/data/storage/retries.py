@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from apdist.data.storage.errors import NobodyThereError, StorageError, TransientError, shown
+from apdist.addresses import shown
+from apdist.data.storage.errors import NobodyThereError, StorageError, TransientError
 from apdist.data.storage.transfers import count
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from apdist.data.storage.errors import RangeError
+from apdist.addresses import refuse_withheld
+from apdist.data.storage.errors import RangeError, StorageError
 from apdist.data.storage.resuming import ResumingReader
 from apdist.data.storage.store import ReadableStore, Version
 
@@ -21,6 +22,7 @@ class WebStore(ReadableStore):
     def request(self, uri: str, etag: str) -> tuple[str, Mapping[str, str]]:
         """The URL where a version of ``uri`` is asked for, and the headers that go with it."""
         del etag  # what comes back is compared with it
+        refuse_withheld(uri, StorageError)
         return uri, {}
 
     def local_path(self, uri: str) -> Path | None:

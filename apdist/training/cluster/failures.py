@@ -1,10 +1,9 @@
 """Why workers ended that should not have, in a line: told before Ray starts them again."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from apdist.training.events import WorkersFailed, now_ms
-from apdist.training.mailbox import Link
+from apdist.training.regrouping import Regrouped, within_an_hour
 
 _WRAPPER = "UserExceptionWithTraceback"
 _LOST_CONNECTION = ("Connection reset by peer", "Connection closed by peer")
@@ -20,25 +19,15 @@ _SIGNS = {
 """Words in Ray's long reports, and what they mean."""
 
 
-def failure_reporter(link: Link) -> Any:
-    """A callback of Ray Train that posts each failure; it lives in the controller's process."""
-    from ray.train import UserCallback
-
-    class Reporter(UserCallback):
-        def after_exception(
-            self, run_context: Any, worker_exceptions: Mapping[int, Exception]
-        ) -> None:
-            del run_context
-            link.post(failure_of(worker_exceptions))
-
-    return Reporter()
-
-
 def failure_of(errors: Mapping[int, Exception]) -> WorkersFailed:
     """What happened first among what the workers, by rank, ended with.
 
     A worker that lost the connection to another one is not the cause, if there is another error.
     """
+    left = [error for error in errors.values() if isinstance(error, Regrouped)]
+    if left:
+        ranks = sorted(left[0].ranks)
+        return WorkersFailed(ranks=ranks, cause=left[0].cause, time_ms=now_ms(), is_planned=True)
     lost = {rank: error for rank, error in errors.items() if not _raised_in_training(error)}
     chosen = lost or dict(errors)
     first = min(chosen)
@@ -46,7 +35,27 @@ def failure_of(errors: Mapping[int, Exception]) -> WorkersFailed:
         ranks=sorted(chosen),
         cause=_gist(chosen[first]),
         time_ms=now_ms(),
+        is_planned=any(map(_was_taken_back, errors.values())),
     )
+
+
+def why_none_is_left(failed: Sequence[WorkersFailed], per_hour: int) -> str:
+    """Why no restart is left, in words; empty: some are."""
+    counted = within_an_hour(failed, failed[-1].time_ms) if failed else []
+    if len(counted) <= per_hour:
+        return ""
+    causes = "; ".join(map(str, counted))
+    times = "once" if len(counted) == 1 else f"{len(counted)} times"
+    return (
+        f"the workers failed {times} within an hour, and ray.restarts_per_hour is {per_hour}: "
+        f"{causes}"
+    )
+
+
+def _was_taken_back(error: Exception) -> bool:
+    """Whether a worker ended with its host, which was drained; others then fail beside it."""
+    # What Ray wraps the end of an actor in has no other name for it.
+    return bool(getattr(getattr(error, "health_check_failure", error), "preempted", False))
 
 
 def _raised_in_training(error: Exception) -> bool:

@@ -6,17 +6,26 @@ import os
 import re
 import shlex
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from apdist.addresses import without_secrets
 from apdist.config import Config, RayConfig
 from apdist.data import storage
 from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.background import Background
-from apdist.training.cluster.failures import failure_reporter
-from apdist.training.cluster.own_ray import heard_here_only, session_folder, session_removed
+from apdist.training.cluster.elastic import elastic_trainer, group_watcher, notice, policies
+from apdist.training.cluster.failures import why_none_is_left
+from apdist.training.cluster.noise import FILE, NoiseFile, kept_noise
+from apdist.training.cluster.own_ray import (
+    heard_here_only,
+    is_heard_here_only,
+    session_folder,
+    session_removed,
+)
 from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.room import (
@@ -28,8 +37,9 @@ from apdist.training.cluster.room import (
 )
 from apdist.training.cluster.signals import counted_signals, handlers_kept
 from apdist.training.cluster.watch import Listener, watch
-from apdist.training.events import Event, Failed, PhaseBegan, Stopping, now_ms
+from apdist.training.events import Event, Failed, PhaseBegan, Stopping, WorkersFailed, now_ms
 from apdist.training.mailbox import Link, Mailbox, WarningForwarder
+from apdist.training.regrouping import nothing_noticed
 from apdist.training.run_folder.runs import RAY
 
 if TYPE_CHECKING:
@@ -44,6 +54,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    # A notice of some seconds must reach the workers in time for a checkpoint.
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -70,7 +82,7 @@ class ClusterError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """The workers failed more often than ``ray.max_failures`` allows."""
+    """The workers failed more often than ``ray.restarts_per_hour`` allows."""
 
 
 def prepare_environment() -> None:
@@ -80,8 +92,12 @@ def prepare_environment() -> None:
 
 
 @contextmanager
-def ray_cluster(config: RayConfig) -> Iterator[None]:
+def ray_cluster(config: RayConfig, log: str = "") -> Iterator[None]:
     """Join or start Ray; leave it, and end what was started, when the block ends.
+
+    Args:
+        config: where it is, and what is wanted of it.
+        log: a file for what it and its workers write, see `NoiseFile`.
 
     Raises:
         ValueError: no cluster answers at ``ray.address``, or it is too small for the workers.
@@ -97,13 +113,35 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
     refuse_at_once(config)
     if address != "local":
         refuse_if_unreachable(address)
+    noise = NoiseFile(log)
+    with kept_noise(noise):
+        try:
+            _start(address, noise)
+        except ClusterError:
+            if log:
+                logger.warning("Ray's own output is in %s", log)
+            raise
+        session = session_folder() if address == "local" else None
+        with session_removed(session, ValueError, Interrupted):
+            try:
+                refuse_if_too_small(config, resources_of_nodes())
+                yield
+            finally:
+                ray.shutdown()
+
+
+def _start(address: str, noise: NoiseFile) -> None:
+    """`ray.init`, with an error that says what to do."""
+    import ray
+
+    noise.write(f"{time.strftime('%F')} driver {os.getpid()}: Ray {ray.__version__} at {address}")
     try:
         alone = heard_here_only() if address == "local" else nullcontext()
-        with handlers_kept(), without_core_lines(), alone:
+        with handlers_kept(), without_core_lines(noise.write), alone:
             ray.init(
                 address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
+                log_to_driver=bool(noise.uri),
+                logging_level=logging.WARNING,
                 include_dashboard=False if address == "local" else None,
             )
     except ray.exceptions.AuthenticationError as error:
@@ -131,28 +169,6 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
             "start one with `ray start --head`, use --ray.address local, or, where the cluster "
             "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
         ) from error
-    session = session_folder() if address == "local" else None
-    with session_removed(session, ValueError, Interrupted):
-        try:
-            with raylet_unheard():
-                refuse_if_too_small(config, resources_of_nodes())
-                yield
-        finally:
-            ray.shutdown()
-
-
-@contextmanager
-def raylet_unheard() -> Iterator[None]:
-    """Keep from the screen what the raylet tells its driver: that it started many processes."""
-    from ray._private import worker
-
-    # Ray's own switch, which its debugger uses; `log_to_driver` does not cover the raylet.
-    before: bool = worker._worker_logs_enabled
-    worker._worker_logs_enabled = False
-    try:
-        yield
-    finally:
-        worker._worker_logs_enabled = before
 
 
 def arrival(config: RayConfig) -> str:
@@ -180,13 +196,15 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
     trainer = Background("trainer")
     # From here on: a KeyboardInterrupt while Ray starts could be lost in a callback of a library.
     with counted_signals() as signals, told_as_stop(signals), trainer.ended():
-        if job.config.ray.num_workers == 0:
+        if job.config.ray.most_workers == 0:
             mailbox = Mailbox[Event]()
             with mailbox.cancelled_at_the_end():
                 _train(job, trainer, mailbox, lambda _: mailbox.take(), listeners, signals)
             return
         _begin(arrival(job.config.ray), listeners)
-        with ray_cluster(job.config.ray), loss_explained(_going_on(job)):
+        log = storage.join(job.run, FILE)
+        remedy = f"{_going_on(job)}; Ray's own output is in {log}"
+        with ray_cluster(job.config.ray, log), loss_explained(remedy):
             _begin("starting the workers", listeners)
             actor = remote_mailbox()
             _train(job, trainer, RemoteLink(actor), Inbox(actor), listeners, signals)
@@ -245,12 +263,18 @@ def _train(
         for listener in listeners:
             listener(Stopping())
 
+    failed: list[WorkersFailed] = []
+
+    def remember(event: Event) -> None:
+        if isinstance(event, WorkersFailed):
+            failed.append(event)
+
     trainer.start(lambda: build_trainer(job, link).fit())
-    watch(trainer, take, [_raise_failure, *listeners], signals, on_signal)
+    watch(trainer, take, [_raise_failure, remember, *listeners], signals, on_signal)
     try:
         trainer.result()
     except BaseException as error:
-        _explain_failure(job, error)
+        _explain_failure(job, error, failed)
     if signals:
         raise Interrupted
 
@@ -260,16 +284,22 @@ def _raise_failure(event: Event) -> None:
         raise ValueError(event.text)
 
 
-def _explain_failure(job: "Job", error: BaseException) -> None:
+def _explain_failure(
+    job: "Job", error: BaseException, failed: Sequence[WorkersFailed] = ()
+) -> None:
     if isinstance(error, ValueError | OSError):
         raise error
     log = storage.join(job.run, "error.log")
     where = f"the whole report is in {log}"
+    if job.config.ray.num_workers:
+        where += f", what the workers wrote in {storage.join(job.run, FILE)}"
     try:
-        storage.write_bytes(log, "".join(traceback.format_exception(error)).encode())
+        report = without_secrets("".join(traceback.format_exception(error)))
+        storage.write_bytes(log, report.encode(errors="backslashreplace"))
     except OSError as second:  # the first one is the cause
         where = f"the report could not be written ({second})"
-    raise TrainingError(f"training failed: {gist(error)}; {where}; {_going_on(job)}") from error
+    why = why_none_is_left(failed, job.config.ray.restarts_per_hour) or gist(error)
+    raise TrainingError(f"training failed: {why}; {where}; {_going_on(job)}") from error
 
 
 def _going_on(job: "Job") -> str:
@@ -292,7 +322,9 @@ def build_trainer(job: "Job", link: Link) -> "TorchTrainer":
     """The Ray Train v2 trainer of ``job``."""
     prepare_environment()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
+
+    from apdist.training.cluster.rendezvous import LoopbackTorchConfig
 
     # Ray says at INFO that it has no workers, and where to report problems; that is our own choice.
     logging.getLogger("ray.train.v2.api.config").setLevel(logging.WARNING)
@@ -300,27 +332,32 @@ def build_trainer(job: "Job", link: Link) -> "TorchTrainer":
     resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
     if with_gpus := _with_gpus(config.ray):
         resources["GPU"] = 1
+    stays_here = config.ray.most_workers > 0 and is_heard_here_only()
     path, filesystem = storage.for_ray(job.run)
-    return TorchTrainer(
+    scaling = ScalingConfig(
+        num_workers=config.ray.most_workers,  # of a range as well: our own policy decides
+        use_gpu=with_gpus,
+        resources_per_worker=resources,
+    )
+    failure = FailureConfig()
+    trainer: TorchTrainer = elastic_trainer()(
         functools.partial(run_worker, job, link, with_gpus),
-        scaling_config=ScalingConfig(
-            num_workers=config.ray.num_workers,
-            use_gpu=with_gpus,
-            resources_per_worker=resources,
-        ),
+        policies=policies(config.ray, link, scaling, failure),
+        scaling_config=scaling,
         run_config=RunConfig(
             name=RAY,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=config.ray.max_failures),
-            callbacks=[failure_reporter(link)],
+            failure_config=failure,
+            callbacks=[group_watcher(link)],
         ),
-        torch_config=TorchConfig(
+        torch_config=(LoopbackTorchConfig if stays_here else TorchConfig)(
             # How it went is told from CPU to CPU: no worker waits for a GPU to say so.
             backend="cpu:gloo,cuda:nccl" if with_gpus else "gloo",
             timeout_s=PROCESS_GROUP_TIMEOUT_S,
         ),
     )
+    return trainer
 
 
 def _with_gpus(config: RayConfig) -> bool:
@@ -329,9 +366,9 @@ def _with_gpus(config: RayConfig) -> bool:
     Raises:
         ValueError: there is none in this process, where it is to be used.
     """
-    nodes = resources_of_nodes() if config.num_workers else []
+    nodes = resources_of_nodes() if config.most_workers else []
     found = uses_gpus(config, nodes)
-    if found and config.num_workers == 0:
+    if found and config.most_workers == 0:
         import torch
 
         if not torch.cuda.is_available():
@@ -344,7 +381,7 @@ def _with_gpus(config: RayConfig) -> bool:
         logger.warning(
             "the cluster has too few GPUs, %d, for %d workers with %d CPUs each, so that CPUs "
             "compute; to use them: --ray.num-workers %d",
-            *(idle, config.num_workers, config.cpus_per_worker, idle),
+            *(idle, config.least_workers, config.cpus_per_worker, idle),
         )
     return found
 
@@ -365,12 +402,13 @@ def run_worker(job: "Job", link: Link, with_gpu: bool) -> None:
     package.addHandler(forwarder)
     package.propagate = False
     threads = torch.get_num_threads()
-    if job.config.ray.num_workers:
+    if job.config.ray.most_workers:
         torch.set_num_threads(job.config.ray.cpus_per_worker)
     try:
         with numerics(job.config.training):
             # Ray gives what trains in its own process a GPU unasked.
-            train(job, link, torch.device(get_device()) if with_gpu else torch.device("cpu"))
+            device = torch.device(get_device()) if with_gpu else torch.device("cpu")
+            train(job, link, device, notice if job.config.ray.most_workers else nothing_noticed)
     except (ValueError, OSError) as error:
         # Bad input fails on every attempt: the driver ends the run instead of trying again.
         link.post(Failed(text=str(error)))

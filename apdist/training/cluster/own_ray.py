@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import shutil
@@ -30,6 +31,17 @@ def heard_here_only() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def is_heard_here_only() -> bool:
+    """Whether all nodes of the Ray that this process has joined are on loopback addresses.
+
+    Asked in a trial of a sweep, too, which does not know how its Ray was started.
+    """
+    import ray
+
+    addresses = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
+    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
 
 
 def session_folder() -> Path | None:

@@ -1,18 +1,18 @@
-"""Lines that Ray's core writes past Python, to the terminal itself: nobody can act on them."""
+"""Lines that Ray's core writes past Python to the terminal, where nobody can act on them."""
 
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 CORE_LINE = re.compile(rb"\[\d{4}-\d\d-\d\d [\d:,.]+ [A-Z] \d+ \d+\] ")
 
 
 @contextmanager
-def without_core_lines() -> Iterator[None]:
-    """Pass on what the block writes to file descriptor 2, without the lines of Ray's core."""
+def without_core_lines(keep: Callable[[str], None]) -> Iterator[None]:
+    """Pass on what the block writes to file descriptor 2; the core's lines go to ``keep``."""
     sys.stderr.flush()
     errors = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -24,5 +24,8 @@ def without_core_lines() -> Iterator[None]:
             os.dup2(errors, 2)
             os.close(errors)
             held.seek(0)
+            lines = held.readlines()
+            core = [line for line in lines if CORE_LINE.match(line)]
+            keep(b"".join(core).decode(errors="replace"))
             with suppress(OSError):  # nobody reads there any more
-                os.write(2, b"".join(line for line in held if not CORE_LINE.match(line)))
+                os.write(2, b"".join(line for line in lines if line not in core))

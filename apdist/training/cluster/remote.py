@@ -60,6 +60,16 @@ class RemoteLink:
         self._answer = None
         return answer
 
+    def tell_room(self, num_workers: int) -> None:
+        """Tell the workers how many of them there is room for."""
+        self.actor.tell_room.remote(num_workers)
+
+    def room(self) -> int:
+        """How many workers there is room for; 0: nobody has told. Waits for the answer."""
+        import ray
+
+        return int(ray.get(self.actor.room.remote()))
+
     def failures(self) -> list[WorkersFailed]:
         """All failures of workers since the driver began."""
         return [posted for posted in self.posted_failures() if isinstance(posted, WorkersFailed)]

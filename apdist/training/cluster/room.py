@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from apdist.config import RayConfig
@@ -23,7 +24,7 @@ def refuse_at_once(config: RayConfig) -> None:
         ValueError: this machine is too small for the workers, or nobody listens at the address.
     """
     ray: Any = sys.modules.get("ray")
-    if config.num_workers == 0 or (ray and ray.is_initialized()):  # a caller's own is looked at
+    if config.most_workers == 0 or (ray and ray.is_initialized()):  # a caller's own is looked at
         return
     if (address := address_of(config)) != "local":
         refuse_if_nobody_listens(address)
@@ -40,7 +41,7 @@ def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> Non
     if config.autoscaling:
         return
     needs = _needs(config, config.use_gpu == "yes")
-    if config.num_workers > (room := _room(needs, nodes)):
+    if config.least_workers > (room := room_on(needs, nodes)):
         each = " and ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in needs.items())
         raise ValueError(
             f"ray.num_workers is {config.num_workers}, each with {each}; the cluster has room for "
@@ -52,11 +53,11 @@ def uses_gpus(config: RayConfig, nodes: list[dict[str, float]]) -> bool:
     """Whether each worker gets a GPU: on a cluster of such ``nodes``, or in this process."""
     if config.use_gpu != "auto":
         return config.use_gpu == "yes"
-    if config.num_workers == 0:
+    if config.most_workers == 0:
         import torch
 
         return torch.cuda.is_available()
-    return config.num_workers <= _room(_needs(config, True), nodes)
+    return config.least_workers <= room_on(_needs(config, True), nodes)
 
 
 def gpus_of(nodes: list[dict[str, float]]) -> int:
@@ -69,7 +70,7 @@ def _needs(config: RayConfig, with_gpu: bool) -> dict[str, int]:
     return {"CPU": config.cpus_per_worker} | ({"GPU": 1} if with_gpu else {})
 
 
-def _room(needs: dict[str, int], nodes: list[dict[str, float]]) -> float:
+def room_on(needs: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> float:
     """How many workers fit."""
     # A worker lives on one node: two nodes with one CPU each have no room for a worker with two.
     return sum(min(node.get(kind, 0) // n for kind, n in needs.items()) for node in nodes)

@@ -218,11 +218,25 @@ def read_marker(uri: str, file: str) -> Marker:
         refuse_other_format(uri, values.pop("format", 1))
         seal = values.pop("sha256")
         lists = {"history": tuple(values["history"]), "weights": {**values["weights"]}}
-        marker = Marker(**values | lists)
+        marker = _plain(Marker(**values | lists))
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{file} is damaged ({type(error).__name__}: {error})") from error
     if seal != _seal(marker):
         raise ValueError(f"the checksum of {file} differs")
+    return marker
+
+
+def _plain(marker: Marker) -> Marker:
+    """``marker`` if its values are of their kinds: they are made into names of files."""
+    counts = (marker.step, marker.writer)
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise TypeError("step and writer must be counts")
+    names = (*marker.history, *marker.weights.values(), *marker.weights)
+    hashes = (marker.config_hash, marker.data_hash, marker.state_sha256)
+    if not all(isinstance(name, str) for name in (*names, *hashes)):
+        raise TypeError("names and checksums must be texts")
+    if marker.state_sha256 and not re.fullmatch(r"[0-9a-f]{64}", marker.state_sha256):
+        raise TypeError("state_sha256 must be a checksum")
     return marker
 
 

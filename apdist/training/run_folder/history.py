@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
+from apdist.addresses import without_any
 from apdist.training.events import (
     Ended,
     Evaluated,
@@ -48,8 +49,8 @@ def _same(event: Kept, other: Kept) -> bool:
 
 
 def to_lines(events: Iterable[Kept]) -> str:
-    """One JSON object a line."""
-    return "".join(json.dumps(to_json(event)) + "\n" for event in events)
+    """One JSON object a line, without secrets: a cause may be another program's words."""
+    return "".join(json.dumps(without_any(to_json(event))) + "\n" for event in events)
 
 
 def from_lines(text: str) -> list[Kept]:

@@ -16,6 +16,7 @@ from apdist.training.events import (
     now_ms,
 )
 from apdist.training.mailbox import Link
+from apdist.training.regrouping import within_an_hour
 from apdist.training.run_folder.checkpoint import (
     Found,
     Marker,
@@ -147,6 +148,21 @@ class Keeper:
                 self._saver.save(state, Marker(step=step, **vars(origin)))
         self._saved_step = step
 
+    def settle(self, device: torch.device) -> None:
+        """Return when the checkpoint is written. All must call it, none of them may end before.
+
+        Raises:
+            OSError: it could not be written; on all workers.
+        """
+        text = ""
+        if self._saver is not None:
+            try:
+                self._saver.wait()
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"
+        if told := self.workers.gather_texts(text, device)[0]:
+            raise OSError(told)
+
     def is_saved(self, step: int) -> bool:
         """Whether the newest checkpoint is that after ``step`` steps."""
         return self._saved_step == step
@@ -220,7 +236,11 @@ class Keeper:
 
 
 def restarts(
-    failures: Sequence[WorkersFailed], history: Sequence[Kept], step: int, max_failures: int
+    failures: Sequence[WorkersFailed],
+    history: Sequence[Kept],
+    step: int,
+    per_hour: int,
+    num_workers: int,
 ) -> list[Restarted]:
     """Those of ``failures`` that the history does not have, as what they led to.
 
@@ -228,24 +248,30 @@ def restarts(
         failures: all since the driver began; one without ranks is a person's stop and resume.
         history: up to the checkpoint that is gone on from.
         step: of that checkpoint.
-        max_failures: after so many the run does not go on by itself.
+        per_hour: after more failures within an hour the run does not go on by itself.
+        num_workers: that go on.
     """
     known = {event.happened_ms for event in history if isinstance(event, Restarted)}
     since_ms = history[-1].time_ms if history else 0
     new = []
     for number, failure in enumerate(failures, 1):
         if failure.time_ms not in known:
-            until_ms = failures[number].time_ms if number < len(failures) else now_ms()
-            if not failure.ranks:  # while nobody went on with the run no work was lost
+            after = failures[number] if number < len(failures) else None
+            until_ms = after.time_ms if after else now_ms()
+            if (
+                not failure.ranks and not failure.is_planned
+            ):  # while nobody went on with the run no work was lost
                 until_ms = failure.time_ms
-            used = sum(1 for earlier in failures[:number] if earlier.ranks)
+            used = len(within_an_hour(failures[:number], failure.time_ms))
             new.append(
                 Restarted(
                     step=step,
                     cause=str(failure),
                     happened_ms=failure.time_ms,
                     seconds_lost=(until_ms - (since_ms or failure.time_ms)) / 1000,
-                    attempts_left=max(0, max_failures - used),
+                    restarts_left=max(0, per_hour - used),
+                    num_workers=after.num_workers if after and after.num_workers else num_workers,
+                    num_before=failure.num_workers,
                 )
             )
             since_ms = until_ms

@@ -5,6 +5,7 @@ that they need.
 """
 
 import hashlib
+import re
 from collections.abc import Collection
 
 from safetensors.torch import load, save
@@ -16,6 +17,7 @@ FOLDER = "weights"
 START, CHOSEN = "start", "chosen"
 """What weights are kept for."""
 _ENDING = ".safetensors"
+_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 def packed(state: dict[str, Tensor]) -> tuple[str, bytes]:
@@ -61,4 +63,6 @@ def prune_weights(run: str, used: Collection[str]) -> None:
 
 
 def _uri(run: str, name: str) -> str:
+    if not _NAME.fullmatch(name):  # a checkpoint's marker says it
+        raise ValueError(f"{name[:100]!r} is no name of kept weights; expected a SHA-256 checksum")
     return storage.join(run, f"{FOLDER}/{name}{_ENDING}")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from apdist.addresses import without_any
 from apdist.config import Config, from_json, override, to_json
 from apdist.data import storage
 from apdist.data.decoders import with_versions
@@ -80,7 +81,7 @@ class Run:
     def save_info(self, **changes: Any) -> None:
         """Write run.json, with ``changes``."""
         self.info |= changes
-        info = {"format": FORMAT, "preset": self.preset, **self.info}
+        info = without_any({"format": FORMAT, "preset": self.preset, **self.info})
         self._write(RUN_NAME, json.dumps(info))
 
     def save_config(self) -> None:

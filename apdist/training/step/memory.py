@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from apdist.config import TrainingConfig
+from apdist.model.pieces import fastest_size
 from apdist.training.step.activations import Activations, saved_bytes
 from apdist.training.step.batch_norm import ChunkStatistics
 from apdist.training.step.chunks import chunk_counts, sizes_of_workers
@@ -29,6 +30,8 @@ _CHUNK_SHARE = 0.8
 _GATHERED_SHARE = 0.25
 # Of what a pass takes beside its graph, where only the graph can be measured.
 _PASS_OVER_GRAPH = 2
+# For both ways a CPU likes chunks of twice as many images as for descriptors alone.
+_PIECES_OF_A_CHUNK = 2
 _TRIALS = (4, 16)
 _MULTIPLE = 8
 _GIB = 1 << 30
@@ -79,6 +82,9 @@ class Trials:
     def choose_chunk_size(self) -> tuple[int, str]:
         """The largest chunk that fits into each worker, and why; the same on every worker.
 
+        On a CPU no larger one than it computes fast: memory that the system must clear for each
+        layer costs more than chunks do.
+
         What two small chunks take, forwards and backwards, tells what one of any size does; on a
         GPU the one found is tried, and halved while it does not fit.
         """
@@ -93,8 +99,11 @@ class Trials:
         resident = 8 * self.config.batch_size * width  # descriptors and their gradient
         resident += 2 * sum(p.nbytes for p in self.network.parameters() if p.requires_grad)  # Adam
         budget = self._budget(_CHUNK_SHARE if on_gpu else _USABLE_SHARE, resident)
-        size = min(most, max(1, small + (budget - least) // slope))
-        size = min(self.workers.gather_numbers(size, self.device))
+        fits = min(most, max(1, small + (budget - least) // slope))
+        fits = min(self.workers.gather_numbers(fits, self.device))
+        side = self.image_size
+        size = fits if on_gpu else min(fits, _PIECES_OF_A_CHUNK * fastest_size(side, side))
+        is_less = size < fits
         if _MULTIPLE < size < most:
             size -= size % _MULTIPLE
         while on_gpu and size > 1:
@@ -106,6 +115,8 @@ class Trials:
         reason = (
             f"an image takes {slope / 2**20:.1f} MiB in a pass, {budget / _GIB:.2f} GiB may be used"
         )
+        if is_less:
+            reason += "; a CPU computes larger chunks more slowly"
         return size, reason
 
     def _measured(self, size: int, bytes_of: Callable[[nn.Module, Tensor], int]) -> int:

@@ -144,7 +144,7 @@ def _dimension(where: str, name: str, entry: Any, config: Config) -> Dimension:
         remedy = FIXED_OPTIONS.get(name, "set it on the command line")
         raise ValueError(f"{where}: {name} is the same for all trials; {remedy}")
     kind = entry.get("distribution") if isinstance(entry, Mapping) else None
-    if kind not in DISTRIBUTIONS:
+    if not isinstance(kind, str) or kind not in DISTRIBUTIONS:
         raise ValueError(
             f"{where}: {name} needs a distribution, one of {', '.join(DISTRIBUTIONS)}; got {kind!r}"
         )
@@ -155,7 +155,10 @@ def _dimension(where: str, name: str, entry: Any, config: Config) -> Dimension:
             f"got {', '.join(sorted(entry))}"
         )
     given = {key: value for key, value in entry.items() if key != "distribution"}
-    given["values"] = tuple(entry.get("values", ()))
+    values = entry.get("values", [])
+    if not isinstance(values, list):
+        raise ValueError(f"{where}: {name}: values must be a list, got {values!r}")
+    given["values"] = tuple(values)
     given["when"] = _condition(where, name, entry.get("when", {}))
     dimension = Dimension(name, kind, **given)
     _check_bounds(where, dimension)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from apdist.config import to_json
 from apdist.data import storage
-from apdist.data.text import without_secrets
 
 if TYPE_CHECKING:
     from apdist.training.run_folder.runs import Run
@@ -24,17 +22,6 @@ MODEL = "model"
 """Folder of the model among the files."""
 MODEL_FILES = ("model.json", "model.safetensors")
 # As apdist.model.pretrained names them, which needs torch.
-
-
-def without_any(value: Any) -> Any:
-    """``value`` without the secrets of addresses in any text of it."""
-    if isinstance(value, str):
-        return without_secrets(value)
-    if isinstance(value, dict):
-        return {name: without_any(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_any(entry) for entry in value]
-    return value
 
 
 @contextmanager
@@ -53,7 +40,7 @@ def send_config(run: Run, there: MlflowRun) -> None:
     """Upload config.json of ``run``, without secrets."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.json")
-        path.write_text(json.dumps(without_any(json.loads(to_json(run.config))), indent=2))
+        path.write_text(to_json(run.config))
         there.log_file(path)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from apdist.addresses import without_secrets
 from apdist.config import Config
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue
@@ -16,7 +17,6 @@ from apdist.data.catalogue.selection import (
     validation_images,
     validation_name,
 )
-from apdist.data.text import without_secrets
 
 CONTEXT = "mlflow.data.context"
 

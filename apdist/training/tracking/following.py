@@ -9,6 +9,7 @@ from functools import partial
 from operator import methodcaller
 from pathlib import Path
 
+from apdist.addresses import without_secrets
 from apdist.config import flatten
 from apdist.data import storage
 from apdist.training.events import (
@@ -55,7 +56,7 @@ class Follower:
 
     def __init__(self, run: Run, parent_id: str = "", must_answer: bool = True) -> None:
         self.run, config, self.num_hosts = run, run.config, 1
-        store = f"{config.tracking.uri} {config.tracking.experiment}"
+        store = without_secrets(f"{config.tracking.uri} {config.tracking.experiment}")
         if run.info.get("tracking_store") != store:  # also of a run that changes its store
             run.info |= {"tracking_run_id": "", "tracking_identity": uuid.uuid4().hex}
         # Of the command that began it, whoever sends it and when.

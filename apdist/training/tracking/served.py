@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apdist.data.images import ImageError, evaluation_image
+from apdist.model.pieces import in_pieces
 from apdist.model.pretrained import load_model
 
 COLUMN = "image"
@@ -64,7 +65,7 @@ class Describer(PythonModel):
 
     def _described(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            found: torch.Tensor = self.model.network(torch.from_numpy(images).to(self.device))
+            found = in_pieces(self.model.network, torch.from_numpy(images).to(self.device))
         return found.float().cpu().numpy()
 
 

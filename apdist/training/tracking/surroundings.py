@@ -10,7 +10,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from apdist.data.text import printable, without_secrets
+from apdist.addresses import without_secrets
+from apdist.data.text import printable
 
 PACKAGES = ("apdist", "mlflow", "numpy", "pillow", "pyarrow", "ray", "torch", "transformers")
 GIT_S = 5.0
@@ -70,7 +71,7 @@ def _commit(folder: Path) -> dict[str, str]:
     if branch := _git(folder, "branch", "--show-current"):
         tags["mlflow.source.git.branch"] = branch
     if url := _git(folder, "remote", "get-url", "origin"):
-        tags["mlflow.source.git.repoURL"] = without_secrets(url)
+        tags["mlflow.source.git.repoURL"] = without_secrets(url).replace("...@", "")  # a link
     return tags
 
 

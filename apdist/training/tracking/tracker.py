@@ -13,9 +13,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from apdist.addresses import without_any, without_secrets
 from apdist.config import TrackingConfig
-from apdist.data.text import without_secrets
-from apdist.training.tracking.artifacts import without_any
 from apdist.training.tracking.mlflow_run import IDENTITY, About, MlflowRun, Point, is_server
 
 logger = logging.getLogger(__name__)

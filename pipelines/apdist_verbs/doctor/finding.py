@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from apdist.data.text import without_secrets
+from apdist.addresses import without_secrets
 
 State = Literal["good", "to know", "wrong"]
 MARKS: dict[State, str] = {"good": "+", "to know": "~", "wrong": "x"}

@@ -173,7 +173,10 @@ def entries(catalogue: Catalogue) -> pa.Table:
     import pyarrow as pa
 
     table = catalogue.table
-    uris = [storage.join(catalogue.root, name) for name in table["shard"].to_pylist()]
+    names = table["shard"].to_pylist()
+    # Without the signature, which would be seen by all who search.
+    uri_of = {name: storage.shown(storage.join(catalogue.root, name)) for name in set(names)}
+    uris = [uri_of[name] for name in names]
     columns = ["key", "source", "label", "label_name", "split", "width", "height", "offset", "size"]
     return table.select(columns).append_column("shard", pa.array(uris).dictionary_encode())
 

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from apdist.data.text import without_secrets
+from apdist.addresses import without_secrets
 from apdist_verbs.jobs.server import Address, connect, jobs_of
 from apdist_verbs.terminal.console import said_beside_output, say, table
 from apdist_verbs.terminal.options import parse

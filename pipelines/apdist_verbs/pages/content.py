@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
+from apdist.addresses import without_secrets
 from apdist.config import flatten
 from apdist.config.values import shown
 from apdist.data import storage
-from apdist.data.text import without_secrets
 from apdist.report.report import Report, choose_queries
 from apdist.retrieval.metrics import RetrievalScores
 from apdist.training.events import (
@@ -126,7 +126,7 @@ def summary(run: Run) -> str:
     workers = config.ray.num_workers
     trained = (
         f"{len(run.of_kind(StepDone))} steps of {batch} images on {workers or 1} "
-        f"worker{'s' if workers > 1 else ''}, loss {config.loss.shown}"
+        f"worker{'s' if config.ray.most_workers > 1 else ''}, loss {config.loss.shown}"
     )
     if origin := run.info.get("origin"):
         trained = f"{origin['kind']} {origin['file']}, as published"

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apdist.config import Config, LossConfig
+from apdist.addresses import is_withheld
+from apdist.config import Config, LossConfig, flatten
+from apdist.config.values import shown
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.storage import MissingError
@@ -47,6 +49,20 @@ def check_new_run(config: Config) -> None:
         if (database := sqlite_path(config.tracking.uri)) is not None:
             refuse_unwritable("tracking.uri", database.parent)
     check_surroundings(config)
+
+
+def refuse_incomplete(config: Config) -> None:
+    """Refuse addresses that a run's config.json has without their signature or password.
+
+    Raises:
+        ValueError: the first one, by its option.
+    """
+    for name, value in flatten(config).items():
+        if is_withheld(value):
+            raise ValueError(
+                f"{name} {shown(value)} is written down without its signature or password; give "
+                f"the whole address again: --{name.replace('_', '-')} ADDRESS"
+            )
 
 
 def warn_of_no_effect(config: Config) -> None:
@@ -217,8 +233,8 @@ def check_memory(config: Config) -> None:
     Raises:
         ValueError: the decoded images of a batch, with one chunk as numbers, do not fit.
     """
-    workers, pixels = max(1, config.ray.num_workers), 3 * config.data.image_size**2
-    is_here = config.ray.num_workers == 0 or config.ray.address == "local"
+    workers, pixels = max(1, config.ray.most_workers), 3 * config.data.image_size**2
+    is_here = config.ray.most_workers == 0 or config.ray.address == "local"
     sharing = workers if is_here else 1  # of one machine
     batch = -(-config.training.batch_size // workers)
     wanted = config.training.chunk_size

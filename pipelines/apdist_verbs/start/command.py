@@ -2,6 +2,7 @@
 
 import importlib
 
+from apdist.addresses import without_secrets
 from apdist.config import Config, suggestion
 from apdist_verbs import sweep
 from apdist_verbs.presets import preset
@@ -22,6 +23,13 @@ def check_command(command: list[str]) -> None:
     from apdist_verbs.__main__ import ROOMS, VERBS
 
     verb, *argv = command
+    for word in command:
+        if (seen := without_secrets(word)) != word:
+            raise ValueError(
+                f"{seen} has a signature or a password, and all who see the cluster's dashboard "
+                "see the command of a job; put the address into a file of options: --config FILE, "
+                "in the folder --working-dir"
+            )
     known = [name for name in VERBS if name not in ROOMS]
     if verb not in known:
         hint = suggestion(verb, known) or f"; expected one of {', '.join(known)}"

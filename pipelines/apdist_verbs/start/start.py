@@ -15,7 +15,7 @@ from apdist.training.run_folder.runs import CONFIG_NAME, RUN_NAME, SWEEP
 from apdist_verbs.prepare.folder import Choices
 from apdist_verbs.prepare.table import TableColumns
 from apdist_verbs.presets import PRESETS, preset
-from apdist_verbs.start.checks import refuse_useless
+from apdist_verbs.start.checks import refuse_incomplete, refuse_useless
 from apdist_verbs.terminal import options
 from apdist_verbs.terminal.fields import Argument, positional
 
@@ -76,6 +76,7 @@ def read_start(argv: list[str]) -> tuple[str, Options]:
     start, given = start_of(argv, "train", "PRESET [IMAGES]")
     default = Options(config=start.config)
     found = options.parse(Options, given, start.prog, default=default, common=COMMON)
+    refuse_incomplete(found.config)
     refuse_useless(given, found.config.loss)
     if found.images and found.config.data.shards != start.config.data.shards:
         raise ValueError(

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from apdist.data import storage
+from apdist.training.cluster.metrics import RayMetrics
 from apdist.training.events import (
     Evaluated,
     Event,
@@ -67,6 +68,7 @@ class Trial:
 
     follower: Follower
     screen: TrialScreen
+    metrics: RayMetrics
     number: int
     lease: int
     """Number of the lease that its process holds."""
@@ -78,6 +80,7 @@ class Trial:
     def __call__(self, event: Event) -> None:
         """Keep, track and show an event."""
         self.follower(event)
+        self.metrics(event)
         if isinstance(event, Started):
             self.watched = event.watched
         if isinstance(event, Evaluated) and event.split == self.watched:
@@ -204,7 +207,14 @@ class Board:
         run.info.setdefault("datasets", self.run.info.get("datasets", []))
         follower = Follower(run, self.parent.run_id, must_answer=False)
         number = self.driver.state.named(name).number
-        trial = Trial(follower, TrialScreen(name), number, event.lease, watched=self.watched)
+        trial = Trial(
+            follower,
+            TrialScreen(name),
+            RayMetrics(f"{self.run.name}/{name}"),
+            number,
+            event.lease,
+            watched=self.watched,
+        )
         self.trials[name] = trial
         follower.track(run.history)
         for earlier in trial.evaluations(trial.watched):

@@ -111,10 +111,10 @@ class Room:
     def _look(self) -> int:
         options, nodes = self.config.ray, resources_of_nodes()
         cpus = sum(node.get("CPU", 0) // options.cpus_per_worker for node in nodes)
-        room = int(cpus) // options.num_workers
+        room = int(cpus) // options.most_workers
         if uses_gpus(options, nodes):
             gpus = sum(node.get("GPU", 0) for node in nodes)
-            room = min(room, int(gpus) // options.num_workers)
+            room = min(room, int(gpus) // options.most_workers)
         return max(1, room)
 
 

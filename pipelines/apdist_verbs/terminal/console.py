@@ -7,18 +7,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from apdist.addresses import without_secrets
+
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """Print a line; square brackets in it are plain text."""
-    console.print(text, markup=False)
+    """Print a line without secrets; square brackets in it are plain text."""
+    console.print(without_secrets(text), markup=False)
 
 
 def warn(text: str) -> None:
     """Print a warning to the error stream."""
-    for_errors().print(f"warning: {text}", markup=False, style="yellow")
+    for_errors().print(f"warning: {without_secrets(text)}", markup=False, style="yellow")
 
 
 def for_errors() -> Console:
@@ -49,7 +51,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         result.add_column(column, justify="right" if figures else "left", overflow="fold")
     for row in rows:
         # Class names and paths are the user's: their square brackets are no markup.
-        result.add_row(*(escape(cell) for cell in row))
+        result.add_row(*(escape(without_secrets(cell)) for cell in row))
     console.print(result)
 
 

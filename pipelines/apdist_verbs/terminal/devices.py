@@ -21,7 +21,7 @@ def say_if_idle(config: RayConfig, command: str) -> None:
         command: the verb and the option that is the number of its workers.
     """
     there = torch.cuda.device_count() if config.address == "local" else 0
-    if config.use_gpu == "auto" and 0 < there < config.num_workers:
+    if config.use_gpu == "auto" and 0 < there < config.least_workers:
         gpus = counted(there, "GPU stays", "GPUs stay")
         say(
             f"{gpus} idle while the CPU computes with {config.num_workers} workers; "

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from apdist.data.text import without_secrets
+from apdist.addresses import without_secrets
 from apdist_verbs.terminal.stopping import stopped_by_signals
 
 QUIET = {

@@ -177,6 +177,8 @@ def _read(name: str, text: str, kind: Any) -> Any:
         except ValueError:
             continue
         return fits_64_bits(name, value) if isinstance(value, int) else value
+    if str in get_args(kind):
+        return text
     if not numbers and not words:
         return kind(text)
     expected = [NUMBERS[number] for number in numbers]

@@ -60,7 +60,9 @@ class Screen:
             case Failed() | TrialStarted() | TrialEnded():
                 pass  # a failure ends the run, the sweep shows its trials
             case WorkersFailed():
-                warn(f"{event}; starting again" if event.ranks else str(event))
+                is_resumed = not event.ranks and not event.is_planned
+                tell = say if event.is_planned else warn
+                tell(str(event) if is_resumed else f"{event}; starting again")
                 self.progress.phase("starting the workers again", event.time_ms / 1000)
             case _:
                 unhandled(event)

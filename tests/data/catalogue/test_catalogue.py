@@ -99,3 +99,11 @@ def test_the_fingerprint_tells_labels_contents_and_their_order_apart(shards: Pat
         found = dataclasses.replace(catalogue, columns=changed).fingerprint()
         assert found not in known
         known.add(found)
+
+
+@pytest.mark.parametrize("size", [1 << 63, -1, 1e400, "much", None])
+def test_a_shard_of_an_impossible_size_is_damage(tmp_path: Path, size: object) -> None:
+    table = rows(3)
+    shards = dict.fromkeys(table["shard"].unique().to_pylist(), (size, ""))
+    with pytest.raises(ValueError, match="no catalogue of apdist or is damaged; prepare it again"):
+        read_catalogue(write(tmp_path, table, shards=shards))

@@ -85,10 +85,11 @@ def test_a_run_is_shown_on_other_shards_and_keeps_its_own_figures(
     before = (runs / "a" / "metrics.jsonl").read_bytes()
     own = runs / "a" / "evaluation.json"
     own.unlink(missing_ok=True)
-    out = tmp_path / "page.html"
-    where = ["--shards", str(tmp_path / "my shards"), "--split", "train", "--out", str(out)]
+    (runs / "a" / "report.html").write_text("its own")
+    where = ["--shards", str(tmp_path / "my shards"), "--split", "train"]
     assert main(["report", "--run", str(runs / "a"), *where]) == 0
-    page = out.read_text()
+    page = (runs / "a" / "report-other-images.html").read_text()
+    assert (runs / "a" / "report.html").read_text() == "its own"
     assert str(tmp_path / "my shards") in page
     assert "30 images of the split &#39;train&#39;" in page
     assert not own.exists()

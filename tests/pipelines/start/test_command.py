@@ -47,3 +47,10 @@ def test_what_the_verb_would_refuse_is_refused(command: str, answer: str) -> Non
 )
 def test_what_lies_on_the_cluster_is_not_looked_for_here(command: str) -> None:
     check_command(shlex.split(command))
+
+
+def test_a_job_has_no_secret_in_its_command() -> None:
+    words = ["train", "glyphs", "--data.shards", "https://h/x?sig=c4nary"]
+    with pytest.raises(ValueError, match=r"https://h/x\?\.\.\. has a signature.*--config") as error:
+        check_command(words)
+    assert "c4nary" not in str(error.value)

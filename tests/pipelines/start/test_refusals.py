@@ -94,5 +94,5 @@ def test_a_run_that_is_trained_already_is_refused_before_a_network_is_built(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with held(str(place / "runs" / "taken"), print):
-        said = refused(["train", "--resume", "runs/taken", "--ray.max-failures", "9"], capsys)
+        said = refused(["train", "--resume", "runs/taken", "--ray.restarts-per-hour", "9"], capsys)
     assert "is being trained by process" in said

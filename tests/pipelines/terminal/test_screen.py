@@ -25,7 +25,8 @@ def test_the_screen_shows_what_a_person_wants_to_know_and_decides_about_every_ki
         "activations: store (it fits)",
         "step 5: test mAP 0.2500, R@1 0.5000, R-precision 0.2000",
         "weights of step 3: set roxford (revisited) mAP (trapezoid), medium 0.5000",
-        "worker 1 on there: its process died; went on from step 5, 12 s lost, 2 attempts left",
+        "worker 1 on there: its process died; went on from step 5 with 3 workers (was 4), "
+        "12 s lost, 2 restarts left within the hour",
         "weights: the last",
         "stopping: the workers finish their step and write a checkpoint (again to end at once)",
     ]

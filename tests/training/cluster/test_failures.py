@@ -1,13 +1,16 @@
 """What is said of workers that ended."""
 
 import pytest
+from ray.exceptions import ActorDiedError
 from ray.train.v2._internal.exceptions import (
     UserExceptionWithTraceback,
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
 
-from apdist.training.cluster.failures import failure_of
+from apdist.training.cluster.failures import failure_of, why_none_is_left
+from apdist.training.events import WorkersFailed, now_ms
+from apdist.training.regrouping import HOUR_MS, Regrouped
 
 
 def died(text: str) -> WorkerHealthCheckFailedError:
@@ -54,6 +57,38 @@ def test_a_lost_connection_is_said_in_words() -> None:
     assert failed.cause == "it lost the connection to another worker"
 
 
+def test_workers_that_end_for_others_to_go_on_have_not_failed() -> None:
+    told = Regrouped("its host is to be taken back; checkpoint after step 7", (1,))
+    failed = failure_of({0: told, 1: told, 2: LOST})
+    assert (failed.ranks, failed.cause, failed.is_planned) == ([1], told.cause, True)
+    assert failure_of({0: Regrouped("there is room for 3 workers")}).ranks == []
+
+
+def test_a_host_that_was_drained_takes_no_restart_also_where_a_neighbour_is_heard_first() -> None:
+    died, taken = ActorDiedError(), ActorDiedError()
+    taken._preempted = True
+    ends = [WorkerHealthCheckFailedError("Failed.", error) for error in (died, taken)]
+    assert [failure_of({0: LOST, 1: end}).is_planned for end in ends] == [False, True]
+
+
 def test_a_worker_that_hangs_does_not_answer() -> None:
     failed = failure_of({1: WorkerHealthCheckTimeoutError("A worker hangs.")})
     assert failed.cause == "it does not answer any more"
+
+
+def test_a_run_that_has_no_restart_left_names_the_causes() -> None:
+    now = now_ms()
+    ends = [
+        WorkersFailed(ranks=[1], cause=cause, time_ms=now - age_ms, hosts=["a"], is_planned=planned)
+        for cause, age_ms, planned in [
+            ("long ago", HOUR_MS + 99, False),
+            ("its process died", 5000, False),
+            ("its host is to be taken back", 4000, True),
+            ("its host went away", 10, False),
+        ]
+    ]
+    assert why_none_is_left(ends, 2) == why_none_is_left([], 0) == ""
+    assert why_none_is_left(ends, 1) == (
+        "the workers failed 2 times within an hour, and ray.restarts_per_hour is 1: "
+        "worker 1 on a: its process died; worker 1 on a: its host went away"
+    )

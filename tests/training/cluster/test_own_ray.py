@@ -6,9 +6,15 @@ import logging
 from pathlib import Path
 
 import pytest
+import ray
 from ray._private import ray_constants
 
-from apdist.training.cluster.own_ray import heard_here_only, session_folder, session_removed
+from apdist.training.cluster.own_ray import (
+    heard_here_only,
+    is_heard_here_only,
+    session_folder,
+    session_removed,
+)
 
 
 @pytest.fixture
@@ -56,3 +62,16 @@ def test_the_switch_is_back_after_the_start() -> None:
     with heard_here_only():
         assert not ray_constants.ENABLE_RAY_CLUSTER
     assert before == ray_constants.ENABLE_RAY_CLUSTER
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [(["127.0.0.1"], True), (["127.0.0.1", "127.0.0.1"], True), (["127.0.0.1", "10.0.0.7"], False)],
+)
+def test_a_ray_with_a_node_elsewhere_is_not_of_this_machine_only(
+    addresses: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {"NodeManagerAddress": "10.0.0.9", "Alive": False}
+    nodes = [{"NodeManagerAddress": address, "Alive": True} for address in addresses]
+    monkeypatch.setattr(ray, "nodes", lambda: [gone, *nodes])
+    assert is_heard_here_only() is expected

@@ -24,6 +24,9 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_needs_all_it_has_on_one_node() -> None:
     two = RayConfig(num_workers=1, cpus_per_worker=2)
     refuse_if_too_small(two, [{"CPU": 2}])
+    refuse_if_too_small(RayConfig(num_workers="2-9"), [{"CPU": 2}])
+    with pytest.raises(ValueError, match="num_workers is 3-9, .* has room for 2"):
+        refuse_if_too_small(RayConfig(num_workers="3-9"), [{"CPU": 2}])
     with pytest.raises(ValueError, match="1, each with 2 CPUs; the cluster has room for 0"):
         refuse_if_too_small(two, [{"CPU": 1}, {"CPU": 1}])
     with pytest.raises(ValueError, match="each with 1 CPU and 1 GPU; the cluster has room for 1"):
@@ -34,6 +37,7 @@ def test_workers_get_gpus_where_there_is_one_for_each(monkeypatch: pytest.Monkey
     two, nodes = RayConfig(num_workers=2), [{"CPU": 8, "GPU": 1}, {"CPU": 1, "GPU": 3}]
     assert uses_gpus(two, nodes)
     assert not uses_gpus(two, nodes[:1])
+    assert uses_gpus(RayConfig(num_workers="1-3"), nodes[:1])
     assert not uses_gpus(RayConfig(num_workers=2, cpus_per_worker=2), nodes)
     assert uses_gpus(RayConfig(num_workers=2, use_gpu="yes"), [])
     assert not uses_gpus(RayConfig(num_workers=1, use_gpu="no"), nodes)

@@ -50,7 +50,13 @@ def test_each_step_comes_once_and_in_order_and_of_the_others_one_a_step() -> Non
 
     def restarted(happened_ms: int) -> Kept:
         return Restarted(
-            step=2, cause="x", happened_ms=happened_ms, seconds_lost=1, attempts_left=1
+            step=2,
+            cause="x",
+            happened_ms=happened_ms,
+            seconds_lost=1,
+            restarts_left=1,
+            num_workers=2,
+            num_before=2,
         )
 
     history: list[Kept] = []

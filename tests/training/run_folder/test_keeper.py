@@ -1,5 +1,6 @@
 """What a worker keeps of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from apdist.training.events import Event, Restarted, StepDone, WorkersFailed, now_ms
 from apdist.training.mailbox import Mailbox
+from apdist.training.regrouping import HOUR_MS
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.run_folder.lease import Lease, LeaseLost
 from apdist.training.run_folder.runs import whole_history
@@ -97,26 +99,46 @@ def failure(time_ms: int, ranks: tuple[int, ...] = (1,)) -> WorkersFailed:
 def test_a_failure_that_the_history_does_not_have_becomes_a_restart() -> None:
     now = now_ms()
     history = [StepDone(step=5, figures={}, time_ms=now - 9000)]
-    (event,) = restarts([failure(now - 4000)], history, step=5, max_failures=3)
+    (event,) = restarts([failure(now - 4000)], history, step=5, per_hour=3, num_workers=2)
     assert event.cause == "worker 1 on here: it stopped"
     assert event.seconds_lost == pytest.approx(9, abs=0.5)
-    assert (event.step, event.attempts_left) == (5, 2)
-    assert restarts([failure(now - 4000)], [*history, event], step=5, max_failures=3) == []
+    assert (event.step, event.restarts_left) == (5, 2)
+    assert (
+        restarts([failure(now - 4000)], [*history, event], step=5, per_hour=3, num_workers=2) == []
+    )
 
 
 def test_two_failures_before_a_checkpoint_share_what_is_lost() -> None:
     now = now_ms()
     history = [StepDone(step=5, figures={}, time_ms=now - 9000)]
-    found = restarts([failure(now - 6000), failure(now - 2000)], history, 5, 1)
+    found = restarts([failure(now - 6000), failure(now - 2000)], history, 5, 1, 2)
     assert [round(event.seconds_lost) for event in found] == [7, 2]
-    assert [event.attempts_left for event in found] == [0, 0]
+    assert [event.restarts_left for event in found] == [0, 0]
+
+
+def test_a_restart_tells_how_many_workers_there_are_and_were() -> None:
+    now = now_ms()
+    room = failure(now - 2000, ranks=())
+    room = replace(room, is_planned=True, num_workers=2)
+    history = [StepDone(step=5, figures={}, time_ms=now - 9000)]
+    lost = replace(failure(now - 6000), num_workers=3)
+    found = restarts([lost, room], history, 5, per_hour=3, num_workers=4)
+    assert [(event.num_before, event.num_workers) for event in found] == [(3, 2), (2, 4)]
+    assert [event.restarts_left for event in found] == [2, 2]
+    assert [round(event.seconds_lost) for event in found] == [7, 2]  # starting anew takes time
+
+
+def test_failures_of_another_hour_do_not_count() -> None:
+    now = now_ms()
+    found = restarts([failure(now - HOUR_MS - 9000), failure(now - 1000)], [], 0, 1, 2)
+    assert [event.restarts_left for event in found] == [0, 0]
 
 
 def test_a_stop_by_a_person_costs_no_attempt_and_no_time_in_between() -> None:
     now = now_ms()
     history = [StepDone(step=5, figures={}, time_ms=now - 900_000)]
     stopped = failure(now - 897_000, ranks=())
-    found = restarts([stopped, failure(now - 1000)], history, 5, 3)
-    assert [event.attempts_left for event in found] == [3, 2]
+    found = restarts([stopped, failure(now - 1000)], history, 5, 3, 2)
+    assert [event.restarts_left for event in found] == [3, 2]
     assert found[0].seconds_lost == pytest.approx(3)
     assert all(isinstance(event, Restarted) for event in found)

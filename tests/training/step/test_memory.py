@@ -71,6 +71,20 @@ def test_the_largest_chunk_that_fits_is_found(
     assert network.scale.grad is None
 
 
+def test_a_cpu_gets_no_larger_chunks_than_it_computes_fast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device, num_workers: 1 << 40)
+    monkeypatch.setattr(memory, "saved_bytes", lambda network, images: 1000 * len(images))
+    config = TrainingConfig(batch_size=512, chunk_size="auto")
+    found, reason = Trials(Network(), 224, config, Workers()).choose_chunk_size()
+    assert found == 16
+    assert reason.endswith("; a CPU computes larger chunks more slowly")
+    found, reason = Trials(Network(), 16, config, Workers()).choose_chunk_size()
+    assert found == 512
+    assert "slowly" not in reason
+
+
 def test_larger_chunks_fit_where_blocks_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device, num_workers: 256 << 20)
     config, found = TrainingConfig(batch_size=512, chunk_size="auto"), []

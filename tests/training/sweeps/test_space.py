@@ -193,3 +193,16 @@ def test_a_setting_has_no_option_that_its_loss_does_not_have() -> None:
 @pytest.mark.parametrize("name", ["paper", "rivals", "augmentation", "backbone"])
 def test_the_spaces_that_come_with_the_project_are_read(name: str) -> None:
     assert len(read_space(ROOT / "pipelines" / "spaces" / f"{name}.toml", preset("glyphs"))) > 1
+
+
+@pytest.mark.parametrize("values", ["5", "nan", "true", '"ap"', "1979-05-27"])
+def test_values_are_a_list(tmp_path: Path, values: str) -> None:
+    text = f'["loss.num_bins"]\ndistribution = "choice"\nvalues = {values}\n'
+    with pytest.raises(ValueError, match=r"loss\.num_bins: values must be a list, got"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("kind", ["[]", "{}", "1"])
+def test_a_distribution_is_a_name(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ValueError, match="needs a distribution, one of choice"):
+        read(tmp_path, f'["loss.num_bins"]\ndistribution = {kind}\n')

@@ -61,7 +61,7 @@ def test_the_command_is_told_without_secrets_and_on_one_line(
     monkeypatch.setattr(sys, "argv", ["/bin/apdist", "train", *words])
     found = surroundings()
     assert found["mlflow.source.name"] == "apdist train"
-    assert found["apdist.command"].startswith("apdist train --data.shards 'https://h/x?...")
+    assert found["apdist.command"].startswith("apdist train --data.shards 'https://...@h/x?...")
     assert "geheim" not in str(found)
     assert "\n" not in found["apdist.command"]
     assert found["apdist.version.torch"]

@@ -28,6 +28,7 @@ from apdist.data.preparing.published.listing import Entry, Listing
 from apdist.data.preparing.published.place import Place
 from apdist.data.preparing.shards import Item
 from apdist.data.preparing.tally import Tally
+from apdist.data.storage.inside import refuse_outside
 
 LAYOUTS: dict[Layout, Callable[[Place], Listing]] = {
     "cars": cars.read,
@@ -69,6 +70,8 @@ def read_published(
     place = Place(which, root)
     listing = LAYOUTS[which.layout](place)
     _refuse_repeated(which, listing.entries)
+    for entry in listing.entries:
+        refuse_outside(entry.path, f"a list of {which.name}")
     if not is_subset:
         _compare_counts(which, listing)
         _compare_judged(which, listing)
