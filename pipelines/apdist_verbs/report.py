@@ -1,4 +1,4 @@
-"""``apdist report``: report.html of a run, or a page that compares several."""
+"""``apdist report``: report.html of a run, a page that compares several, sweep.html of a sweep."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
+from apdist.training.sweeps.state import SWEEP_NAME
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import positional, shown_default
@@ -33,10 +34,10 @@ OTHER_PAGE = "report-other-images.html"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Write a page about a run, or one that compares several: figures, classes, ranked queries."""
+    """Write a page about a run, one that compares several, or that of a sweep."""
 
     runs: Annotated[tuple[str, ...], positional("RUN")] = ()
-    """Folders of runs. Several are compared; one is the same as --run."""
+    """Folders of runs. Several are compared; one is the same as --run, and may be a sweep."""
     run: Annotated[str, shown_default("the newest under runs/")] = ""
     """Folder of the run."""
     shards: Annotated[str, shown_default("those of the run")] = ""
@@ -92,6 +93,10 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "apdist report")
     if options.out:
         _refuse_place(options.out)
+    first = options.run or "".join(options.runs[:1])
+    if len(options.runs) < 2 and first and storage.exists(storage.join(first, SWEEP_NAME)):
+        say(f"report: {make_sweep_page(storage.absolute(first), options)}")
+        return 0
     with phase("loading"):
         from apdist_verbs.described import find_run
 
@@ -144,6 +149,27 @@ def make_report(run: Run, options: Options) -> str:
                 write_gallery_png(few_of(report.gallery), picture)
                 log_report(run, page, picture)
     _say_notes(notes, options)
+    return place
+
+
+def make_sweep_page(uri: str, options: Options) -> str:
+    """Write the page of a sweep; returns its place.
+
+    Raises:
+        ValueError: an option measures or draws images, of which the page has none.
+    """
+    if options.shards or options.split or options.gallery != Path():
+        raise ValueError(
+            f"{uri} is a sweep, whose page has no images; leave out --shards, --split and "
+            "--gallery, or name a trial: a folder in it"
+        )
+    from apdist.report.sweep_page import sweep_page
+    from apdist_verbs.sweeping.begun import PAGE
+    from apdist_verbs.sweeping.showing import read_sweep
+
+    with phase("drawing the page of the sweep"):
+        place = storage.absolute(options.out or storage.join(uri, PAGE))
+        storage.write_bytes(place, sweep_page(read_sweep(uri)).encode())
     return place
 
 

@@ -1,77 +1,127 @@
 """``apdist sweep PRESET --space SPACE.toml``: search hyper-parameters with Ray Tune."""
 
-import functools
+import math
 import shlex
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from apdist.config import Config, flatten, override
-from apdist.config.loss_section import fitting
+from apdist.config import override
 from apdist.data import storage
-from apdist.data.decoders import resolved
+from apdist.data.text import decoded
 from apdist.training.cluster.credentials import credentials_kept
 from apdist.training.cluster.launch import (
     Interrupted,
     arrival,
     loss_explained,
     ray_cluster,
-    resources_of_nodes,
     told_as_stop,
 )
 from apdist.training.cluster.noise import FILE
-from apdist.training.cluster.remote import Inbox, remote_mailbox
-from apdist.training.cluster.room import uses_gpus
 from apdist.training.cluster.signals import counted_signals
-from apdist.training.events import FromTrial, now_ms
-from apdist.training.run_folder.runs import SWEEP, Run, create_run
-from apdist.training.space import Dimension, losses_of, read_space
-from apdist.training.tracking.surroundings import surroundings
-from apdist.training.tracking.tracker import Tracker
+from apdist.training.run_folder.lease import held, refuse_if_held
+from apdist.training.run_folder.runs import SWEEP, create_run
+from apdist.training.sweeps.driving import Driver, Plan
+from apdist.training.sweeps.ranking import read_objective
+from apdist.training.sweeps.schedulers import PBT, SCHEDULERS
+from apdist.training.sweeps.searchers import SEARCHERS, grid, optuna_here
+from apdist.training.sweeps.space import losses_of, read_space
+from apdist.training.sweeps.state import State, read_state
 from apdist_verbs.presets import preset_help
-from apdist_verbs.start.checks import check_new_run, refuse_incomplete, refuse_useless
+from apdist_verbs.start.checks import (
+    check_new_run,
+    check_surroundings,
+    refuse_incomplete,
+    refuse_useless,
+)
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
-from apdist_verbs.start.trials import OBJECTIVE, Board, run_trial, short
-from apdist_verbs.terminal.console import say, table
+from apdist_verbs.sweeping.begun import (
+    Begun,
+    open_begun,
+    open_parent,
+    send_page,
+    starting_settings,
+    watched_split,
+)
+from apdist_verbs.sweeping.board import Board
+from apdist_verbs.sweeping.checks import refuse_unfit, refuse_unfit_networks, refuse_unfit_space
+from apdist_verbs.sweeping.showing import show
+from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
-from apdist_verbs.terminal.progress import Progress, phase, shown
+from apdist_verbs.terminal.progress import phase, shown
+from apdist_verbs.terminal.sweep_screen import SweepScreen
 from apdist_verbs.train import (
     check_data,
-    check_loss,
-    check_model,
     discarded_if_refused,
-    used_data,
     with_absolute_paths,
     with_own_side,
 )
 
+USUAL_TRIALS = 8
+
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Configured):
-    """Search hyper-parameters for the best mAP on held-out classes; each trial is a training."""
+class Limits:
+    """Go on with a sweep: finished trials stay, those that ran go on from their checkpoints."""
 
-    space: Annotated[Path, Argument(hint="required")]
-    """TOML file with distributions; see docs/sweeps.md."""
-    trials: int = 8
-    """Trainings to try."""
-    scheduler: str = "asha"
-    """asha stops trials that fall behind; fifo runs all to their end."""
+    trials: Annotated[int, Argument(hint="default: 8, of a grid all")] = 0
+    """Settings to try in all, each trained --repeats times."""
+    max_hours: float = 0.0
+    """Begin no other trial and stop those that run after so many hours; 0: no limit."""
     max_concurrent: int = 0
     """Most trials at a time; 0: as many as the cluster has room for."""
 
     def __post_init__(self) -> None:
-        if self.trials < 1 or self.max_concurrent < 0:
-            raise ValueError("--trials must be at least 1 and --max-concurrent at least 0")
+        if self.trials < 0 or self.max_concurrent < 0 or not 0 <= self.max_hours < math.inf:
+            raise ValueError("--trials, --max-concurrent and --max-hours must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Configured, Limits):
+    """Search hyper-parameters for the best mAP on held-out classes; each trial is a training."""
+
+    space: Annotated[Path, Argument(hint="required")]
+    """TOML file with distributions; see docs/sweeps.md."""
+    searcher: str = "random"
+    """random; grid goes through all values in order; tpe learns from what was tried (extra
+    `optuna`)."""
+    scheduler: str = "asha"
+    """asha lets a quarter of the trials that reach a rung go on; median stops what is worse than
+    half of the others; none lets all come to their end."""
+    repeats: int = 1
+    """Trainings of each setting, with seeds that count on; settings are ranked by their mean."""
+    objective: tuple[str, ...] = ("map",)
+    """A figure on held-out classes, or two; `-` before one that is to be small, which stands behind
+    a comma or `=`: map,-model.dim. Further ones: images_per_s, and options that are numbers.
+    Trials are stopped, and the best setting is chosen, by the first; two give a table of those
+    that none is better than."""
+    warm_start: tuple[str, ...] = ()
+    """Folders of runs, such as the trials of another sweep, whose settings are tried first."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.scheduler == "pbt":
-            raise ValueError(
-                "--scheduler pbt does nothing here: Ray Tune gets no checkpoint from a Ray Train "
-                "trial and would skip every exploit step silently; use asha"
-            )
-        if self.scheduler not in ("asha", "fifo"):
-            raise ValueError(f"--scheduler must be asha or fifo, got {self.scheduler!r}")
+            raise ValueError(PBT)
+        for name, known in (("scheduler", SCHEDULERS), ("searcher", SEARCHERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"--{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
+        if self.repeats < 1:
+            raise ValueError(f"--repeats must be at least 1, got {self.repeats}")
+        if len(self.figures) not in (1, 2):
+            raise ValueError(f"--objective takes one or two figures, got {len(self.figures)}")
+        if self.searcher == "tpe":
+            optuna_here()
+
+    @property
+    def figures(self) -> list[str]:
+        """The objectives, each with its sign."""
+        return [figure for text in self.objective for figure in text.split(",") if figure]
 
 
 def main(argv: list[str]) -> int:
@@ -79,6 +129,8 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(usage())
         return 0
+    if argv[0] == "--resume":
+        return resume(argv[1:])
     options, start = read_options(argv)
     return sweep(options, start, argv)
 
@@ -89,7 +141,9 @@ def usage() -> str:
         "usage: apdist sweep PRESET --space SPACE.toml [--trials N] [OPTIONS]\n"
         "       apdist sweep --config FILE --space SPACE.toml [--trials N] [OPTIONS]\n"
         "                                         from the options of a run's config.json,\n"
-        "                                         or the same in TOML\n\n"
+        "                                         or the same in TOML\n"
+        "       apdist sweep --resume SWEEP [--trials N]\n"
+        "                                         go on with a sweep, perhaps to more trials\n\n"
         f"presets:\n{preset_help()}\n\n"
         "apdist sweep PRESET --help shows the options that people change, --help-all the rest\n"
     )
@@ -102,12 +156,13 @@ def read_options(argv: list[str]) -> tuple[Options, Start]:
         ValueError: neither a preset nor a file, or an option is wrong or missing.
     """
     start, given = start_of(argv, "sweep", "PRESET --space SPACE.toml")
+    own = ("trials", "searcher", "scheduler", "repeats", "objective", "max-hours", "max-concurrent")
     options = parse(
         Options,
         given,
         start.prog,
         default=Options(space=Path(), config=start.config),
-        common=("--space", "--trials", "--scheduler", "--max-concurrent", *COMMON),
+        common=("--space", *(f"--{name}" for name in own), "--warm-start", *COMMON),
     )
     refuse_incomplete(options.config)
     if options.space == Path():
@@ -116,18 +171,16 @@ def read_options(argv: list[str]) -> tuple[Options, Start]:
 
 
 def sweep(options: Options, start: Start, argv: list[str]) -> int:
-    """Check everything, search, show the trials and the command that trains the best one.
+    """Check everything, search, show the settings and the command that trains the best one.
 
     Args:
         options: those of ``argv``.
         start: what they are on top of.
         argv: what stands after the verb.
     """
-    from apdist_verbs.terminal.devices import say_if_idle
-
     config = with_own_side(with_absolute_paths(options.config))
     if not config.data.eval_split:
-        raise ValueError("a sweep needs data.eval_split: its objective is mAP on held-out classes")
+        raise ValueError("a sweep needs data.eval_split: the best trials are measured on it")
     if config.ray.is_elastic:
         raise ValueError(
             f"ray.num_workers {config.ray.num_workers}: the trials of a sweep share the cluster, "
@@ -136,185 +189,101 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
         )
     if config.ray.num_workers == 0:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
+    objectives = tuple(read_objective(text, config) for text in options.figures)
     dimensions = read_space(options.space, config)
-    losses = losses_of(dimensions, config)
-    refuse_useless(argv, *losses)
+    refuse_useless(argv, *losses_of(dimensions, config))
+    settings = options.trials or USUAL_TRIALS
+    if options.searcher == "grid":
+        every = sum(1 for _ in grid(dimensions))
+        settings = min(options.trials or every, every)
+    starting = starting_settings(options.warm_start, dimensions)
     check_new_run(config)
+    refuse_unfit_space(dimensions, config)
     say(check_data(config))
-    for changes in [{}, *named_parts(dimensions)]:
-        check_model(override(config, changes))
-    for loss in losses:
-        check_loss(loss, config.model.dim or 64)
+    refuse_unfit_networks(dimensions, config)
+    # Here: it needs torch, and what is refused before does not wait for that.
+    from apdist_verbs.terminal.devices import say_if_idle
+
     say_if_idle(config.ray, "apdist sweep with --ray.num-workers")
     name = config.run.name or f"sweep-{start.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    config = override(config, {"run.name": name})
-    run = create_run(config, SWEEP + start.name)
+    run = create_run(override(config, {"run.name": name}), SWEEP + start.name)
+    plan = Plan(
+        name=run.name,
+        searcher=options.searcher,
+        scheduler=options.scheduler,
+        settings=settings,
+        repeats=options.repeats,
+        objectives=objectives,
+        starting=starting,
+    )
     with discarded_if_refused(run):
-        return search_and_show(options, run, dimensions, start)
+        begun = Begun(run, start, decoded(options.space.read_bytes()), plan)
+        begun.save()
+        return search_and_show(begun, State(run.uri), options)
 
 
-def named_parts(dimensions: list[Dimension]) -> list[dict[str, Any]]:
-    """Values of ``dimensions`` that name parts of the network, which it may not have."""
-    names = ("training.freeze", "training.rates", "lora.")
-    return [{d.name: v} for d in dimensions if d.name.startswith(names) for v in d.corners()]
+def resume(argv: list[str]) -> int:
+    """Go on with the sweep ``argv[0]``."""
+    if not argv or argv[0].startswith("-"):
+        raise ValueError("expected `apdist sweep --resume SWEEP`, SWEEP a folder under runs/")
+    uri = storage.absolute(argv[0])
+    limits = parse(Limits, argv[1:], f"apdist sweep --resume {shlex.quote(argv[0])}")
+    begun = open_begun(uri, limits.trials)
+    refuse_if_held(uri)
+    check_surroundings(begun.config)
+    say(check_data(begun.config))
+    return search_and_show(begun, read_state(uri), limits)
 
 
-def search_and_show(options: Options, run: Run, dimensions: list[Dimension], start: Start) -> int:
+def search_and_show(begun: Begun, state: State, limits: Limits) -> int:
     """Search into the folder of a sweep, and show what was found."""
-    config = run.config
-    with phase("opening MLflow"):
-        parent = Tracker(config.tracking, run.name)
-    run.info["tracking_run_id"] = parent.run_id  # what `forget` needs
-    run.info["datasets"] = used_data(config) if config.tracking.enabled else []
-    space = {d.name: f"{d.distribution} {d.corners()}" for d in dimensions}
-    parent.begin(space, surroundings(), run.info["datasets"])
-    board = Board(run, parent, config, start.name, Progress("trials", options.trials))
-    board.progress.phase(arrival(config.ray))
-    status, log = "FAILED", storage.join(run.uri, FILE)
-    try:
-        with (
-            counted_signals() as signals,
-            told_as_stop(signals),
-            shown(board.progress),
-            board.tuner.ended(),
-            ray_cluster(config.ray, log),
-            credentials_kept(),
-            loss_explained(f"finished trials lie in {run.uri}, Ray's own output in {log}"),
-        ):
-            board.progress.phase("starting the trials")
-            results = search(options, config, dimensions, board)
-        show(board, results, start)
-        say(f"Ray's own output: {log}")
-        status = "FINISHED"
-    except Interrupted:
-        status = "KILLED"
-        say(f"stopped; finished trials lie in {run.uri}")
-        return 130
-    finally:
-        with phase("sending the rest to MLflow"):
-            board.close(status)
+    until = time.monotonic() + limits.max_hours * 3600 if limits.max_hours else math.inf
+    run = begun.run
+    again = f"apdist sweep --resume {shlex.quote(run.uri)}"
+    with held(run.uri, say) as run.lease:
+        begun.save()  # of a resume that is to try more
+        driver = Driver(begun.plan, begun.dimensions(), begun.config, state, refuse_unfit)
+        with phase("opening MLflow"):
+            parent = open_parent(begun)
+        total = begun.plan.settings * begun.plan.repeats
+        watched = watched_split(begun)
+        objectives = list(map(str, begun.plan.objectives))
+        say(f"sweep {run.uri}")
+        screen = SweepScreen(total, steps=begun.config.training.steps, objectives=objectives)
+        board = Board(run, parent, driver, watched, screen)
+        status = "FAILED"
+        try:
+            if not driver.is_done:
+                run_on_cluster(begun, board, limits, until, again)
+            board.settle()
+            show(begun, driver, watched)
+            parent.log_file(partial(send_page, begun))
+            status = "FINISHED"
+        except Interrupted:
+            status = "KILLED"
+            say(f"stopped; go on with: {again}")
+            return 130
+        finally:
+            with phase("sending the rest to MLflow"):
+                board.close(status)
     return 0
 
 
-def search(options: Options, config: Config, dimensions: list[Dimension], board: Board) -> Any:
-    """Run the trials; returns Tune's result grid."""
-    from ray import tune
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+def run_on_cluster(begun: Begun, board: Board, limits: Limits, until: float, again: str) -> None:
+    """Join or start Ray, and run the trials."""
+    config, log = begun.config, storage.join(begun.run.uri, FILE)
+    board.screen.phase(arrival(config.ray))
+    with (
+        counted_signals() as signals,
+        told_as_stop(signals),
+        shown(board.screen),
+        ray_cluster(config.ray, log),
+        credentials_kept(),
+        loss_explained(f"`{again}` goes on from there; Ray's own output is in {log}"),
+    ):
+        # Here: Tune takes a second to import, and what is refused before is refused at once.
+        from apdist_verbs.sweeping.tuning import run_trials
 
-    mailbox = remote_mailbox()
-    trainable = tune.with_resources(
-        functools.partial(
-            run_trial,
-            config=config,
-            preset_name=board.preset_name,
-            mailbox=mailbox,
-            sweep=board.run.uri,
-        ),
-        # A trial's own driver takes no CPU: on a small cluster that would be one too few for its
-        # workers, who would wait for ever. Tune wants it to take something.
-        tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}]),
-    )
-    scheduler: Any = FIFOScheduler()
-    if options.scheduler == "asha":
-        scheduler = ASHAScheduler(
-            time_attr="step",
-            # One more than there are: a trial that comes to its end must save its model first.
-            max_t=config.training.steps + 1,
-            grace_period=min(config.evaluation.every_steps, config.training.steps),
-        )
-    path, filesystem = storage.for_ray(board.run.uri)
-    tuner = tune.Tuner(
-        trainable,
-        param_space={d.name: d.for_tune() for d in dimensions},
-        tune_config=tune.TuneConfig(
-            metric=OBJECTIVE,
-            mode="max",
-            num_samples=options.trials,
-            scheduler=scheduler,
-            max_concurrent_trials=options.max_concurrent or concurrent_trials(config),
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=path,
-            storage_filesystem=filesystem,
-            verbose=0,
-            callbacks=[board.releaser()],
-        ),
-    )
-    return board.watch(tuner.fit, Inbox[FromTrial](mailbox))
-
-
-def concurrent_trials(config: Config) -> int:
-    """How many trials the cluster holds; more would wait for each other's workers for ever.
-
-    Raises:
-        ValueError: not even one.
-    """
-    import ray
-
-    there = ray.cluster_resources()
-    room = int(there.get("CPU", 0) / (config.ray.most_workers * config.ray.cpus_per_worker))
-    if uses_gpus(config.ray, resources_of_nodes()):
-        room = min(room, int(there.get("GPU", 0) / config.ray.most_workers))
-    return max(1, room)
-
-
-def show(board: Board, results: Any, start: Start) -> None:
-    """The trials, best first, and the command that trains the best one."""
-    done = [r for r in results if r.metrics and OBJECTIVE in r.metrics]
-    if not done:
-        raise ValueError(f"no trial was evaluated; the first error: {_first_error(results)}")
-    done.sort(key=lambda r: -r.metrics[OBJECTIVE])
-    names = list(done[0].config)
-    rows = [
-        [
-            r.metrics["trial_id"],
-            *(short(fitting(r.config, board.config.loss).get(name, "-")) for name in names),
-            f"{r.metrics['step']:.0f}",
-            f"{r.metrics[OBJECTIVE]:.4f}",
-        ]
-        for r in done
-    ]
-    table(f"{len(done)} trials of {board.run.name}", ["trial", *names, "steps", "mAP"], rows)
-    best = done[0]
-    board.parent.log_metrics({"best_map": best.metrics[OBJECTIVE]}, 0, now_ms())
-    board.parent.set_tag("apdist.best_trial", best.metrics["trial_id"])
-    say("train the best one:")
-    params = fitting(best.config, board.config.loss)
-    say("  " + training_command(start, board.config, params))
-
-
-def training_command(start: Start, config: Config, params: dict[str, Any]) -> str:
-    """The `apdist train` command with the sweep's own changes to its start and ``params``."""
-    before = flatten(with_absolute_paths(start.config))
-    config = override(config, params)
-    after = flatten(config)
-    if before["data.decoder"] == "auto" and after["data.decoder"] == resolved("auto"):
-        after["data.decoder"] = "auto"  # it was resolved when the sweep began
-    changes = {
-        name: value
-        for name, value in after.items()
-        if value != before[name] and not name.startswith("run.")
-    }
-    return " ".join(
-        [
-            *("apdist", "train"),
-            *(shlex.quote(word) for word in start.words),
-            *(_option(k, v) for k, v in fitting(changes, config.loss).items()),
-        ]
-    )
-
-
-def _option(name: str, value: Any) -> str:
-    section, option = name.replace("_", "-").split(".")
-    if isinstance(value, bool):
-        return f"--{section}.{option}" if value else f"--{section}.no-{option}"
-    if isinstance(value, tuple):
-        words = " ".join(shlex.quote(str(part)) for part in value)
-        return f"--{section}.{option} {words}" if value else f"--{section}.{option}="
-    return f"--{section}.{option} {shlex.quote(str(value))}"
-
-
-def _first_error(results: Any) -> str:
-    errors = [r.error for r in results if r.error]
-    return str(errors[0]).strip().splitlines()[-1] if errors else "none"
+        board.screen.phase("starting the trials")
+        run_trials(board, begun.start.name, limits.max_concurrent, until)
+    say(f"Ray's own output: {log}")

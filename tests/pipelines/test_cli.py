@@ -103,7 +103,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--resume", "nowhere"], "is no run"),
         (["train", "--resume"], "--resume RUN"),
         (["sweep", "glyphs"], "--space SPACE.toml is missing"),
-        (["sweep", "glyphs", "--space", "x", "--scheduler", "pbt"], "does nothing here"),
+        (["sweep", "glyphs", "--space", "x", "--scheduler", "pbt"], "is not offered"),
+        (["sweep", "glyphs", "--space", "x", "--searcher", "bayes"], "one of random, grid, tpe"),
+        (["sweep", "glyphs", "--space", "x", "--repeats", "0"], "--repeats must be at least 1"),
+        (["sweep", "glyphs", "--space", "x", "--objective", "mapp"], "did you mean 'map'"),
+        (["sweep", "--resume", "nowhere"], "nowhere is no run"),
+        (["sweep", "--resume"], "SWEEP a folder under runs/"),
         (["sweep", "glyphs", "--space", "x", "--trails", "3"], "did you mean '--trials'?"),
         (
             ["sweep", "glyphs", "--space", "x", "--ray.num-workers", "2-4"],

@@ -708,7 +708,7 @@ high = 1e-4
 def test_a_sweep_goes_on_while_its_tracking_server_is_away(up: World, nodes: RayNodes) -> None:
     (up.place.folder / "space.toml").write_text(SPACE)
     begin = up.begin("search", "--training.steps", "10", "--ray.address", nodes.address, workers=1)
-    more = ["--space", "space.toml", "--trials", "3", "--scheduler", "fifo"]
+    more = ["--space", "space.toml", "--trials", "3", "--scheduler", "none"]
     sweep = up.runs / "search"
     trial = Trial("search")
     arguments = ["sweep", *begin[1:], *more, "--max-concurrent", "1"]

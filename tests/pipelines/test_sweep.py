@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from apdist.config import Config, flatten, override
-from apdist.training.events import Ended, Evaluated
+from apdist.training.events import Ended, Evaluated, StepDone
 from apdist.training.run_folder.runs import SWEEP, create_run, open_run
-from apdist.training.space import read_space
-from apdist_verbs.presets import preset
-from apdist_verbs.start.start import Start, read_start, start_of
-from apdist_verbs.sweep import main, named_parts, read_options, training_command
-from apdist_verbs.train import check_model, with_absolute_paths
+from apdist.training.sweeps.records import TrialRecord
+from apdist.training.sweeps.state import read_state
+from apdist_verbs.start.start import start_of
+from apdist_verbs.sweep import main, read_options
+from apdist_verbs.sweeping.command import training_command
+from apdist_verbs.train import with_absolute_paths
 
 SMALL = [
     *["--data.image-size", "24", "--data.group-size", "4", "--data.loader-threads", "1"],
@@ -39,66 +40,6 @@ def apdist(*arguments: str, cwd: Path, timeout_s: int = 400) -> subprocess.Compl
         timeout=timeout_s,
         check=False,
     )
-
-
-def test_the_command_of_the_best_trial_repeats_what_differs_from_the_preset() -> None:
-    config = override(preset("glyphs"), {"training.steps": 7, "tracking.enabled": False})
-    start = Start("glyphs", preset("glyphs"), ("glyphs",), "apdist sweep glyphs")
-    command = training_command(start, config, {"loss.num_bins": 10, "data.shards": "/a b"})
-    assert command == (
-        "apdist train glyphs --data.shards '/a b' --loss.num-bins 10 --training.steps 7 "
-        "--tracking.no-enabled"
-    )
-
-
-def test_the_command_of_the_best_trial_repeats_lists() -> None:
-    given = override(preset("glyphs"), {"training.freeze": ["pooling"]})
-    start = Start("glyphs", given, ("glyphs",), "apdist sweep glyphs")
-    rates = ["backbone.*=0.1", "linear=2"]
-    command = training_command(
-        start, with_absolute_paths(given), {"training.freeze": [], "training.rates": rates}
-    )
-    assert command == (
-        "apdist train glyphs --training.rates 'backbone.*=0.1' linear=2 --training.freeze="
-    )
-    words = shlex.split(command)
-    _, options = read_start(words[2:])
-    assert options.config == override(preset("glyphs"), {"training.rates": rates})
-
-
-def test_a_space_that_names_nothing_in_the_network_is_seen_before_it_is_searched(
-    tmp_path: Path,
-) -> None:
-    space = tmp_path / "space.toml"
-    space.write_text(
-        '["training.freeze"]\ndistribution = "choice"\nvalues = [[], ["backbon"]]\n'
-        '["training.learning_rate"]\ndistribution = "choice"\nvalues = [0.1]\n'
-    )
-    dimensions = read_space(space, preset("glyphs"))
-    assert named_parts(dimensions) == [{"training.freeze": v} for v in ([], ["backbon"])]
-    with pytest.raises(ValueError, match="named 'backbon'"):
-        check_model(override(preset("glyphs"), named_parts(dimensions)[1]))
-
-
-def test_the_command_of_the_best_trial_has_the_options_of_its_loss_alone() -> None:
-    preset_ = with_absolute_paths(preset("glyphs"))
-    config = override(preset_, {"loss.num_bins": 9})
-    start = Start("glyphs", preset_, ("glyphs",), "apdist sweep glyphs")
-    params = {"loss.kind": "triplet", "loss.margin": 0.2}
-    command = training_command(start, config, params)
-    assert command == "apdist train glyphs --loss.kind triplet --loss.margin 0.2"
-    sums = {"loss.terms": ["ap=1", "recall_at_k=0.5"], "loss.ks": [1, 4]}
-    command = training_command(start, config, sums)
-    expected = "--loss.terms ap=1 recall_at_k=0.5 --loss.num-bins 9 --loss.ks 1 4"
-    assert command == f"apdist train glyphs {expected}"
-    typed = read_start(shlex.split(command)[2:])[1].config.loss
-    assert typed == override(config, sums).loss
-    begun = Start("glyphs", override(config, sums), ("glyphs",), "apdist sweep glyphs")
-    command = training_command(begun, begun.config, {"loss.terms": ["ap=1"], "loss.ks": []})
-    assert command == "apdist train glyphs --loss.terms ap=1"
-    begun = Start("glyphs", override(config, {"loss.terms": ["ap=1"]}), ("glyphs",), "")
-    command = training_command(begun, begun.config, {"loss.terms": []})
-    assert command == "apdist train glyphs --loss.terms="
 
 
 def test_what_a_sweep_cannot_build_is_refused_before_ray_starts(
@@ -142,6 +83,15 @@ def test_a_sweep_starts_from_a_file_as_a_training_does(
     )
 
 
+def test_objectives_are_typed_one_by_one_or_with_commas() -> None:
+    for typed in (["map,-model.dim"], ["map", "recall_at_1"], ["=-model.dim"]):
+        words = [f"--objective{typed[0]}"] if typed[0][0] == "=" else ["--objective", *typed]
+        options, _ = read_options(["glyphs", "--space", "space.toml", *words])
+        assert ",".join(options.figures) == ",".join(typed).lstrip("=")
+    with pytest.raises(ValueError, match="one or two figures, got 3"):
+        read_options(["glyphs", "--space", "space.toml", "--objective", "map,map,map"])
+
+
 def test_a_training_from_the_options_of_a_sweep_is_no_sweep(small_config: Config) -> None:
     run = create_run(small_config, SWEEP + "glyphs")
     assert start_of(["--config", run.uri], "train", "PRESET")[0].name == "glyphs"
@@ -155,20 +105,35 @@ def test_a_sweep_runs_its_trials_in_turn_and_names_the_best(shards: Path, tmp_pa
     (tmp_path / "space.toml").write_text(SPACE)
     steps = ["--training.steps", "8", "--evaluation.every-steps", "2", "--run.name", "mine"]
     answer = apdist(
-        *["sweep", "glyphs", "--space", "space.toml", "--trials", "4"],
+        *[
+            "sweep",
+            "glyphs",
+            "--space",
+            "space.toml",
+            "--searcher",
+            "grid",
+            "--repeats",
+            "2",
+            "--objective",
+            "map",
+            "-training.learning_rate",
+        ],
         *["--data.shards", str(shards), *SMALL, *steps],
         cwd=tmp_path,
     )
     assert answer.returncode == 0, answer.stderr
-    runs = [open_run(str(path)) for path in (tmp_path / "runs" / "mine").glob("*_0*")]
-    assert len(runs) == 4
+    records = read_state(str(tmp_path / "runs" / "mine")).records
+    assert len(records) == 4
+    assert {record.repeat for record in records} == {0, 1}
+    runs = [open_run(str(tmp_path / "runs" / "mine" / record.name)) for record in records]
     ended = [run for run in runs if run.of_kind(Ended)]
-    assert ended
+    assert [record.state for record in records] == [
+        "finished" if run in ended else "stopped" for run in runs
+    ]
     assert all(Path(run.uri, "model.safetensors").exists() for run in ended)
-    best = max(runs, key=lambda run: run.of_kind(Evaluated)[-1].figures["map"])
-    rate = best.config.training.learning_rate
-    if rate != 1e-9:
-        assert f"--training.learning-rate {rate}" in answer.stdout.replace("\n", "")
+    good = [r for r in records if r.params == {"training.learning_rate": 1e-2}]
+    assert all(record.state == "finished" for record in good)
+    assert "--training.learning-rate 0.01" in answer.stdout.replace("\n", "")
 
     from mlflow import MlflowClient
 
@@ -187,6 +152,107 @@ def test_a_sweep_runs_its_trials_in_turn_and_names_the_best(shards: Path, tmp_pa
         assert steps == list(range(1, len(steps) + 1))  # of training steps alone
 
     check_extraction(tmp_path, ended[0].uri, shards)
+
+
+DISTURBED = """
+["training.learning_rate"]
+distribution = "choice"
+values = [1e-2, 1e30]
+
+["data.classes_per_batch"]
+distribution = "choice"
+values = [0, 8]
+when = {"training.learning_rate" = 1e-2}
+
+["data.group_size"]
+distribution = "choice"
+values = [4, 2]
+when = {"training.learning_rate" = 1e-2}
+"""
+"""Of five settings the fourth has too few images, the last ends in values that are not finite."""
+
+
+def killed_after(line: str, *arguments: str, cwd: Path) -> str:
+    """Run a verb, and kill its process once it has said ``line``; what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apdist_verbs", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = ""
+    for text in process.stdout:
+        said += text
+        if re.search(line, text, re.MULTILINE):
+            break
+    process.kill()
+    process.wait()
+    assert re.search(line, said, re.MULTILINE), said
+    return said
+
+
+def trials_of(root: Path) -> list[TrialRecord]:
+    return read_state(str(root / "runs" / "mine")).records
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(1500)
+@pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
+def test_a_sweep_whose_driver_is_killed_twice_tries_everything_once_and_tells_the_truth(
+    shards: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "space.toml").write_text(DISTURBED)
+    steps = ["--training.steps", "8", "--evaluation.every-steps", "2", "--run.name", "mine"]
+    killed_after(
+        r" step 4/8: ",
+        *["sweep", "glyphs", "--space", "space.toml", "--searcher", "grid", "--scheduler", "none"],
+        *["--data.shards", str(shards), *SMALL, *steps, "--checkpoint.every-steps", "2"],
+        *["--ray.restarts-per-hour", "0"],
+        cwd=tmp_path,
+    )
+    assert [record.state for record in trials_of(tmp_path)] == ["running"]
+    resumed = ("sweep", "--resume", "runs/mine")
+    said = killed_after(r"tried again", *resumed, cwd=tmp_path)
+    assert "goes on from step" in said
+    answer = apdist(*resumed, cwd=tmp_path, timeout_s=800)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    records = trials_of(tmp_path)
+    assert [r.state for r in records] == ["finished", "finished", "finished", "failed", "failed"]
+    assert records[3].attempts == 0
+    assert "training.batch_size 32 cannot be filled" in records[3].reason
+    assert records[4].attempts == 2
+    assert "finite" in records[4].reason
+    for record in records:
+        if record.state == "finished":
+            assert [step for step, _ in record.curve] == [0, 2, 4, 6, 8]
+            history = open_run(str(tmp_path / "runs" / "mine" / record.name)).history
+            done = [event.step for event in history if isinstance(event, StepDone)]
+            assert done == list(range(1, 9))
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("apdist")
+    assert experiment is not None
+    found = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
+    told = {"finished": "FINISHED", "failed": "FAILED"}
+    assert {name: run.info.status for name, run in found.items()} == {
+        "mine": "FINISHED",
+        **{record.name: told[record.state] for record in records},
+    }
+    assert len(client.search_runs([experiment.experiment_id])) == 6
+
+    best = max((r for r in records if r.state == "finished"), key=lambda r: r.figures["map"])
+    command = re.search(r"  (apdist train glyphs .*?)\n\S", answer.stdout + "\n.", re.DOTALL)
+    assert command is not None
+    words = shlex.split(command[1].replace("\n", " "))[1:]
+    again = apdist(*words, "--run.name", "again", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    last = open_run(str(tmp_path / "runs" / "again")).of_kind(Evaluated)[-1]
+    assert last.figures["map"] == best.figures["map"]  # to the last bit
 
 
 def check_extraction(tmp_path: Path, run: str, shards: Path) -> None:

@@ -21,7 +21,7 @@ from apdist.report.report import (
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
 
 HOSTILE = "<script>alert(\"1\")</script> & '青リンゴ'"
-VOID = {"meta", "input"}
+VOID = {"meta", "input", "wbr"}
 
 
 class Page(HTMLParser):

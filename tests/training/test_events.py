@@ -23,6 +23,7 @@ from apdist.training.events import (
     Started,
     StepDone,
     Stopping,
+    TrialEnded,
     TrialStarted,
     Warned,
     WorkersFailed,
@@ -87,7 +88,8 @@ SAMPLES: list[Event] = [
     MachineSampled(
         host="here", figures={"cpu_utilization_percentage": 50.0, "gpu_0_x": 1.0}, time_ms=1
     ),
-    TrialStarted(params={"training.learning_rate": 0.1}),
+    TrialStarted(params={"training.learning_rate": 0.1}, lease=1),
+    TrialEnded(attempt="ab12", failure=""),
 ]
 """One of each kind."""
 

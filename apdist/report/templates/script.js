@@ -1,5 +1,5 @@
 "use strict";
-{% for name in ("tables", "lightbox", "queries", "map") %}
+{% for name in ("tables", "lightbox", "queries", "map", "parallel", "copy") %}
 {% include "scripts/" ~ name ~ ".js" %}
 
 {% endfor %}

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from apdist.addresses import without_secrets
 from apdist.config import Config, RayConfig
@@ -65,6 +65,7 @@ ENVIRONMENT = {
     "RAY_ENABLE_AUTO_CONNECT": "0",
     # The older output of Tune can be silenced; ours tells the same and more.
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
 }
 LONGEST_FOLDER = 36
@@ -242,7 +243,7 @@ def loss_explained(remedy: str) -> Iterator[None]:
         # RayError, TuneError and others: they have no class of exception in common.
         if not type(error).__module__.startswith("ray."):
             raise
-        raise TrainingError(f"lost the Ray cluster ({_gist(error)}); {remedy}") from error
+        raise TrainingError(f"lost the Ray cluster ({gist(error)}); {remedy}") from error
 
 
 def _train(
@@ -297,7 +298,7 @@ def _explain_failure(
         storage.write_bytes(log, report.encode(errors="backslashreplace"))
     except OSError as second:  # the first one is the cause
         where = f"the report could not be written ({second})"
-    why = why_none_is_left(failed, job.config.ray.restarts_per_hour) or _gist(error)
+    why = why_none_is_left(failed, job.config.ray.restarts_per_hour) or gist(error)
     raise TrainingError(f"training failed: {why}; {where}; {_going_on(job)}") from error
 
 
@@ -310,15 +311,15 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _gist(error: BaseException) -> str:
+def gist(error: BaseException) -> str:
     """The line of a long report that names the exception: the last such line, or the last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     return (named or lines or [type(error).__name__])[-1]
 
 
-def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "TorchTrainer":
-    """The Ray Train v2 trainer of ``job``; ``callbacks`` hear its reports in the controller."""
+def build_trainer(job: "Job", link: Link) -> "TorchTrainer":
+    """The Ray Train v2 trainer of ``job``."""
     prepare_environment()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
@@ -348,7 +349,7 @@ def build_trainer(job: "Job", link: Link, callbacks: Sequence[Any] = ()) -> "Tor
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=failure,
-            callbacks=[group_watcher(link), *callbacks],
+            callbacks=[group_watcher(link)],
         ),
         torch_config=(LoopbackTorchConfig if stays_here else TorchConfig)(
             # How it went is told from CPU to CPU: no worker waits for a GPU to say so.

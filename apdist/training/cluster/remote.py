@@ -19,10 +19,15 @@ def remote_mailbox() -> Any:
 
 
 class RemoteLink:
-    """A worker's end of a mailbox that is a Ray actor; never makes a step wait."""
+    """A worker's end of a mailbox that is a Ray actor; never makes a step wait.
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    Args:
+        actor: the mailbox.
+        trial: of a sweep whose trials share it.
+    """
+
+    def __init__(self, actor: Any, trial: str = "") -> None:
+        self.actor, self.trial = actor, trial
         self._answer: Any = None
 
     def post(self, event: Event) -> None:
@@ -40,14 +45,14 @@ class RemoteLink:
 
     def request_stop(self) -> None:
         """Ask the workers to end."""
-        self.actor.request_stop.remote()
+        self.actor.request_stop.remote(self.trial)
 
     def stop_requested(self) -> bool:
         """The newest answer that has arrived; asks again for the next step."""
         import ray
 
         if self._answer is None:
-            self._answer = self.actor.stop_requested.remote()
+            self._answer = self.actor.stop_requested.remote(self.trial)
         ready, _ = ray.wait([self._answer], timeout=0)
         if not ready:
             return False

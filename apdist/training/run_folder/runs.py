@@ -229,17 +229,35 @@ def open_run(uri: str) -> Run:
     Raises:
         ValueError: there is no run, or its files are damaged.
     """
+    run = _opened(uri)
+    if run.preset.startswith(SWEEP):
+        raise ValueError(
+            f"{uri} is a sweep; its trials are the runs: give one of the folders in it"
+        )
+    run.history = whole_history(uri)
+    return run
+
+
+def open_sweep(uri: str) -> Run:
+    """Open the folder of a sweep; its trials are the runs in it.
+
+    Raises:
+        ValueError: there is no sweep, or its files are damaged.
+    """
+    run = _opened(uri)
+    if not run.preset.startswith(SWEEP):
+        raise ValueError(f"{uri} is no sweep but a run: apdist train --resume {shlex.quote(uri)}")
+    return run
+
+
+def _opened(uri: str) -> Run:
+    """A folder with options, without its history."""
     if not storage.exists(storage.join(uri, CONFIG_NAME)):
         raise ValueError(f"{uri} is no run ({CONFIG_NAME} is missing); give a folder under runs/")
     info = _read(uri, RUN_NAME, _info)
     refuse_other_format(uri, info.pop("format", 1))
     preset = str(info.pop("preset", ""))
-    if preset.startswith(SWEEP):
-        raise ValueError(
-            f"{uri} is a sweep; its trials are the runs: give one of the folders in it"
-        )
-    config = _read(uri, CONFIG_NAME, from_json)
-    return Run(uri, config, preset, info, whole_history(uri))
+    return Run(uri, _read(uri, CONFIG_NAME, from_json), preset, info)
 
 
 def whole_history(uri: str) -> list[Kept]:

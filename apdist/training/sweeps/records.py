@@ -31,6 +31,15 @@ class TrialRecord:
     seconds: float = 0.0
     test: dict[str, float] = field(default_factory=dict)
     """Figures on the test split, of the best trials alone."""
+    chosen: dict[str, float] = field(default_factory=dict)
+    """Figures that the saved weights had on held-out classes; of a finished trial."""
+    attempts: int = 0
+    """How often it was tried and failed."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """By which it is compared: of the saved weights, or what was measured last."""
+        return self.chosen or (self.curve[-1][1] if self.curve else {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -213,11 +213,13 @@ def check_start(config: Config, num_batches: int) -> None:
     Raises:
         ValueError: there are too few.
     """
+    if config.model.init == "random":
+        return
     from apdist.training.learning.linear_start import batches_of_start
 
     model, size = config.model, config.training.batch_size
     used = size * batches_of_start(config, num_batches)
-    if model.init != "random" and used <= model.dim:
+    if used <= model.dim:
         raise ValueError(
             f"model.init {model.init} learns model.dim {model.dim} axes from more images than "
             f"that, and takes {used}, in whole batches of an epoch and at most model.init_images "

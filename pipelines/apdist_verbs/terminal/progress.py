@@ -35,6 +35,9 @@ class Progress:
         clock: seconds, for updates that bring no time of their own.
     """
 
+    log_every_s = LOG_EVERY_S
+    """How often a log file gets the line."""
+
     def __init__(
         self, title: str, total: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -137,7 +140,8 @@ class LogLines:
             progress.phase_name not in ("", self._written[1])
             and now - progress.phase_began >= PATIENCE_S
         )
-        return self._line(now) if is_new_phase or now - self._written_at >= LOG_EVERY_S else ""
+        is_due = is_new_phase or now - self._written_at >= progress.log_every_s
+        return self._line(now) if is_due else ""
 
     def last(self) -> str:
         """The line that ends it; empty where there is nothing to add."""
@@ -190,11 +194,16 @@ def phase(name: str) -> Iterator[None]:
         bar.phase(before)
 
 
+def is_redrawn() -> bool:
+    """Whether the output is a terminal that can draw over what it shows."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 @contextmanager
 def _shown(progress: Progress, is_kept: bool) -> Iterator[None]:
     _current.append(progress)
     try:
-        if console.is_terminal and not console.is_dumb_terminal:
+        if is_redrawn():
             with Live(progress, console=console, refresh_per_second=8, transient=not is_kept):
                 yield
         else:

@@ -17,6 +17,7 @@ from apdist.training.events import (
     Started,
     StepDone,
     Stopping,
+    TrialEnded,
     TrialStarted,
     Warned,
     WorkersFailed,
@@ -56,7 +57,7 @@ class Screen:
                 )
             case Similarities() | CheckpointWritten() | ChunksResized() | MachineSampled():
                 pass  # for others
-            case Failed() | TrialStarted():
+            case Failed() | TrialStarted() | TrialEnded():
                 pass  # a failure ends the run, the sweep shows its trials
             case WorkersFailed():
                 is_resumed = not event.ranks and not event.is_planned

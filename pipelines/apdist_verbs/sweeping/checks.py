@@ -1,0 +1,82 @@
+"""What a space or a drawn setting cannot be, found before a trial starts."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from apdist.config import Config
+from apdist.training.sweeps.space import corner_configs, losses_of
+from apdist_verbs.start.checks import check_memory, check_start, check_training_split
+from apdist_verbs.train import check_loss, check_model
+
+if TYPE_CHECKING:
+    from apdist.data.catalogue.catalogue import Catalogue
+    from apdist.training.sweeps.dimension import Dimension
+
+NETWORK = ("model.", "lora.", "training.freeze", "training.rates", "training.layer_decay")
+"""Begin the names of options that the network may refuse when it is built."""
+
+
+def refuse_unfit_space(dimensions: list[Dimension], config: Config) -> None:
+    """Refuse a space of which one choice, or one end of a range, cannot be trained by itself.
+
+    Raises:
+        ValueError: a loss cannot be built, a batch cannot be filled, a part of the network is not
+            there.
+    """
+    corners = corner_configs(dimensions, config)
+    for changed in corners:  # these first: they need no torch, whose import takes a second
+        refuse_unfillable(changed)
+    for loss in losses_of(dimensions, config):
+        check_loss(loss, config.model.dim or 64)
+    for changed in corners:
+        check_loss(changed.loss, changed.model.dim or 64)
+
+
+def refuse_unfit(config: Config) -> None:
+    """Return where a training with these options can begin, as far as this process can tell.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    refuse_unfillable(config)
+    check_loss(config.loss, config.model.dim or 64)
+
+
+def refuse_unfillable(config: Config) -> None:
+    """The part of `refuse_unfit` that is about images.
+
+    Raises:
+        ValueError: a batch cannot be filled, a split is missing, or memory does not hold it.
+    """
+    from apdist.data.plan.batch_sampler import build_plan
+
+    images = _training_images(config)
+    check_training_split(images, config.data.train_split)
+    check_start(config, build_plan(images.labels, config).summary.steps_per_epoch)
+    check_memory(config)
+
+
+def refuse_unfit_networks(dimensions: list[Dimension], config: Config) -> None:
+    """Build the network with each choice that it may refuse.
+
+    Raises:
+        ValueError: a package or a file with weights is not there, or a pattern fits nothing.
+    """
+    varied = [d for d in dimensions if d.name.startswith(NETWORK)]
+    for changed in [config, *(corner_configs(varied, config) if varied else [])]:
+        check_model(changed)
+
+
+def _training_images(config: Config) -> Catalogue:
+    from apdist.data.catalogue.selection import training_images
+
+    return training_images(_catalogue(config.data.shards), config.data, config.training.seed)
+
+
+@lru_cache(maxsize=2)
+def _catalogue(shards: str) -> Any:
+    from apdist.data.catalogue.catalogue import read_catalogue
+
+    return read_catalogue(shards)

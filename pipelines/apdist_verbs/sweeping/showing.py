@@ -1,0 +1,144 @@
+"""What came of a sweep: settings best first, those on the front of two figures, the command."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from apdist.config.values import shown
+from apdist.data import storage
+from apdist.report.sweep_page import sweep_page
+from apdist.training.events import Evaluated
+from apdist.training.run_folder.runs import open_run
+from apdist.training.sweeps.driving import OVER, Driver
+from apdist.training.sweeps.ranking import Standing, front, standings
+from apdist.training.sweeps.records import SweepRecord, TrialRecord
+from apdist.training.sweeps.state import read_state
+from apdist_verbs.sweeping.begun import PAGE, Begun, open_begun
+from apdist_verbs.sweeping.command import training_command
+from apdist_verbs.terminal.console import say, table
+
+NUM_TESTED = 3
+"""Best settings whose figures on the test split are told."""
+
+
+def note_tests(begun: Begun, driver: Driver, found: Sequence[Standing], watched: str) -> None:
+    """Note what the best settings scored on the evaluation split, with the weights they saved.
+
+    Each training measures it once with these weights, at its end; of the others it is not looked
+    at, so that nothing is chosen by it.
+    """
+    split = begun.config.data.eval_split
+    if split == watched:
+        return
+    for standing in islice(found, NUM_TESTED):
+        for record in standing.trials:
+            run = open_run(storage.join(begun.run.uri, record.name))
+            measured = [e for e in run.of_kind(Evaluated) if e.split == split and e.step]
+            if measured:
+                driver.measured_on_test(record.name, measured[-1].figures)
+
+
+def show(begun: Begun, driver: Driver, watched: str) -> None:
+    """The settings, best first, and the command that trains the best one.
+
+    Raises:
+        ValueError: no trial came to its end.
+    """
+    found = standings(driver.records, driver.plan.objectives, begun.config)
+    if not found:
+        raise ValueError(f"no trial came to its end; {_first_reason(driver)}")
+    note_tests(begun, driver, found, watched)
+    found = standings(driver.records, driver.plan.objectives, begun.config)
+    rank(f"{len(found)} settings of {begun.run.name}, best first", begun, driver, found)
+    if len(driver.plan.objectives) > 1:
+        best = front(found, driver.plan.objectives)
+        figures = " and ".join(map(str, driver.plan.objectives))
+        rank(f"none is better in {figures} than these {len(best)}", begun, driver, best)
+    if watched == begun.config.data.eval_split:
+        say(
+            f"no classes were held out, so settings were compared by the split {watched!r} itself: "
+            "the best figure flatters"
+        )
+    counts = {state: sum(r.state == state for r in driver.records) for state in OVER}
+    say(", ".join(f"{count} trials {state}" for state, count in counts.items() if count))
+    say(f"page: {write_page(begun, driver.records)}")
+    say("train the best one:")
+    say("  " + command_of(begun, driver.records))
+
+
+def rank(title: str, begun: Begun, driver: Driver, found: Sequence[Standing]) -> None:
+    """A table of settings."""
+    names = list(dict.fromkeys(name for s in found for name in s.trials[0].params))
+    has_tests = any(record.test for s in found for record in s.trials)
+    rows = [
+        [
+            standing.trials[0].name,
+            *(
+                short(standing.trials[0].params[name]) if name in standing.trials[0].params else "-"
+                for name in names
+            ),
+            *(standing.text(place) for place in range(len(driver.plan.objectives))),
+            *([_tested(standing)] if has_tests else []),
+        ]
+        for standing in found
+    ]
+    heads = [str(objective) for objective in driver.plan.objectives]
+    tested = [f"mAP {begun.config.data.eval_split}"] if has_tests else []
+    table(title, ["trial", *names, *heads, *tested], rows)
+
+
+def _tested(standing: Standing) -> str:
+    values = [record.test["map"] for record in standing.trials if record.test]
+    return f"{sum(values) / len(values):.4f}" if values else ""
+
+
+def command_of(begun: Begun, records: Sequence[TrialRecord]) -> str:
+    """Trains the best setting so far again; empty while there is none."""
+    found = standings(records, begun.plan.objectives, begun.config)
+    if not found:
+        return ""
+    return training_command(begun.start, begun.config, found[0].trials[0].params)
+
+
+def record_of(begun: Begun, records: Sequence[TrialRecord]) -> SweepRecord:
+    """What the page and the live table show."""
+    plan = begun.plan
+    found = standings(records, plan.objectives, begun.config)
+    return SweepRecord(
+        name=begun.run.name,
+        preset=begun.start.name,
+        objectives=list(map(str, plan.objectives)),
+        space=[dimension.described() for dimension in begun.dimensions()],
+        searcher=plan.searcher,
+        scheduler=plan.scheduler,
+        trials=list(records),
+        best=found[0].trials[0].number if found else None,
+        command=command_of(begun, records),
+    )
+
+
+def read_sweep(uri: str) -> SweepRecord:
+    """What is known of the sweep in a folder, also while it runs: nothing is changed there.
+
+    Raises:
+        ValueError: there is none, or its files are damaged.
+    """
+    begun = open_begun(uri, 0)
+    return record_of(begun, read_state(uri).records)
+
+
+def write_page(begun: Begun, records: Sequence[TrialRecord]) -> str:
+    """Write sweep.html into the sweep's folder; its URI."""
+    place = storage.join(begun.run.uri, PAGE)
+    storage.write_bytes(place, sweep_page(record_of(begun, records)).encode())
+    return place
+
+
+def short(value: Any) -> str:
+    """An option's value in few characters."""
+    return f"{value:.4g}" if isinstance(value, float) else shown(value)
+
+
+def _first_reason(driver: Driver) -> str:
+    reasons = [f"{r.name} {r.state}: {r.reason}" for r in driver.records if r.reason]
+    return reasons[0] if reasons else "there was no time for one"

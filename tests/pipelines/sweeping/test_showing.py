@@ -1,0 +1,133 @@
+"""What is said of a sweep at its end."""
+
+from pathlib import Path
+
+import pytest
+
+from apdist.config import Config, override
+from apdist.data import storage
+from apdist.training.events import Evaluated
+from apdist.training.run_folder.runs import SWEEP, create_run
+from apdist.training.sweeps.driving import Driver, Plan
+from apdist.training.sweeps.ranking import Objective
+from apdist.training.sweeps.state import State
+from apdist_verbs import report
+from apdist_verbs.start.start import Start
+from apdist_verbs.sweeping.begun import Begun
+from apdist_verbs.sweeping.showing import read_sweep, record_of, show
+from apdist_verbs.sweeping.trials import trial_config
+
+SPACE = '["model.dim"]\ndistribution = "choice"\nvalues = [16, 8, 4]\n'
+
+
+@pytest.fixture
+def begun(small_config: Config) -> Begun:
+    config = override(small_config, {"run.name": "mine"})
+    start = Start("glyphs", config, ("glyphs",), "apdist sweep glyphs")
+    plan = Plan(
+        name="mine",
+        searcher="grid",
+        scheduler="none",
+        settings=3,
+        repeats=1,
+        objectives=(Objective("map"), Objective("model.dim", -1.0)),
+    )
+    return Begun(create_run(config, SWEEP + "glyphs"), start, SPACE, plan)
+
+
+def driven(begun: Begun, values: tuple[float, ...]) -> Driver:
+    """The state after trials that came to ``values``; each has its run."""
+    state = State(begun.run.uri)
+    driver = Driver(begun.plan, begun.dimensions(), begun.config, state, lambda _: None)
+    for value in values:
+        record = driver.next()
+        assert record is not None
+        own = trial_config(begun.config, begun.run.uri, record.name, record.params, record.seed)
+        run = create_run(own, "glyphs")
+        for split, step in (("test", 0), ("holdout", 6), ("test", 6)):
+            found = value / 2 if split == "test" else value
+            run.add(Evaluated(step=step, split=split, figures={"map": found}, seconds=1.0))
+        driver.evaluated(record.name, 6, {"map": value})
+        driver.finished(record.name, 1.0, {})
+    return driver
+
+
+def test_the_best_settings_are_told_with_their_test_figures_and_the_front(
+    begun: Begun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = driven(begun, (0.5, 0.25, 0.375))
+    show(begun, driver, "holdout")
+    said = capsys.readouterr().out
+    assert "3 settings of mine, best first" in said
+    assert "none is better in map and -model.dim than these 2" in said
+    assert "apdist train glyphs" in said
+    rows = [line for line in said.splitlines() if line.startswith("│")][:3]
+    best = [next(v for v in ("0.5000", "0.3750", "0.2500") if f" {v} " in row) for row in rows]
+    assert best == ["0.5000", "0.3750", "0.2500"]
+    assert [record.test for record in driver.records] == [
+        {"map": 0.25},
+        {"map": 0.125},
+        {"map": 0.1875},
+    ]
+    assert "flatters" not in said
+
+
+def test_figures_that_settings_were_compared_by_are_no_test(
+    begun: Begun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = driven(begun, (0.5,))
+    show(begun, driver, "test")
+    assert "the best figure flatters" in " ".join(capsys.readouterr().out.split())
+    assert driver.records[0].test == {}
+
+
+def test_a_sweep_without_a_finished_trial_says_why(begun: Begun) -> None:
+    driver = driven(begun, ())
+    record = driver.next()
+    assert record is not None
+    for _ in range(2):
+        driver.failed(record.name, 1.0, "no memory")
+    with pytest.raises(ValueError, match=f"no trial came to its end; {record.name} failed: no mem"):
+        show(begun, driver, "test")
+
+
+def test_the_record_has_what_a_page_shows(begun: Begun) -> None:
+    driver = driven(begun, (0.5, 0.625))
+    record = record_of(begun, driver.records)
+    assert (record.name, record.best, record.preset) == ("mine", 1, "glyphs")
+    assert record.command == "apdist train glyphs --model.dim 8"
+    assert record.objectives == ["map", "-model.dim"]
+    assert record.space == [
+        {"name": "model.dim", "kind": "choice", "log": False, "values": [16, 8, 4]}
+    ]
+    empty = record_of(begun, [])
+    assert (empty.best, empty.command) == (None, "")
+
+
+def test_a_sweep_is_read_from_its_folder_and_nothing_is_changed_there(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun.save()
+    driver = driven(begun, (0.5, 0.625))
+    driver.next()  # one that runs
+    monkeypatch.setattr(storage, "write_bytes", None)
+    found = read_sweep(begun.run.uri)
+    assert found == record_of(begun, driver.records)
+    assert [trial.state for trial in found.trials] == ["finished", "finished", "running"]
+
+
+def test_report_writes_the_page_of_a_sweep(
+    begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun.save()
+    driven(begun, (0.5, 0.625))
+    assert report.main([begun.run.uri]) == 0
+    place = storage.join(begun.run.uri, "sweep.html")
+    assert f"report: {place}" in capsys.readouterr().out
+    page = storage.read_bytes(place)
+    assert b"apdist train glyphs" in page
+    other = tmp_path / "other.html"
+    assert report.main(["--run", begun.run.uri, "--out", str(other)]) == 0
+    assert other.read_bytes() == page
+    with pytest.raises(ValueError, match="name a trial"):
+        report.main([begun.run.uri, "--split", "test"])
