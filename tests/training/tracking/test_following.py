@@ -231,7 +231,7 @@ def test_model_and_options_lie_beside_the_run_without_secrets(run: Run) -> None:
     assert sorted(os.listdir(artifacts(run))) == ["config.json", "model"]
     assert sorted(os.listdir(artifacts(run) / "model")) == ["model.json", "model.safetensors"]
     assert json.loads((artifacts(run) / "config.json").read_text())["data"]["shards"] == (
-        "https://h/x?..."
+        "https://...@h/x?..."
     )
     everything = f"{in_mlflow(run).to_dictionary()}{(artifacts(run) / 'config.json').read_text()}"
     assert "geheim" not in everything
