@@ -184,11 +184,11 @@ values = [10, 20, 40]
 distribution = "choice"
 values = [[], ["backbone.*"]]
 ["data.group_size"]
-distribution = "randint"
+distribution = "int"
 low = 2
 high = 4
 """
-    words = (b"1e-4", b"1e-2", b"[10, 20, 40]", b'"choice"', b"[[], ", b'"randint"', b"= 2", b"= 4")
+    words = (b"1e-4", b"1e-2", b"[10, 20, 40]", b'"choice"', b"[[], ", b'"int"', b"= 2", b"= 4")
     odd = (b"5", b"nan", b"inf", b"[]", b'"x"', b"{a = 1}", b"1979-05-27", b"-1", b"true", b"[[1]]")
     names = (b"loss.num_bins", b"training.freeze", b"data.group_size", b"training.learning_rate")
     others = (b"loss.kind", b"training.steps", b"training.ema", b"lora.rank", b"a", b"loss.margin")
