@@ -105,19 +105,8 @@ def test_a_sweep_runs_its_trials_in_turn_and_names_the_best(shards: Path, tmp_pa
     (tmp_path / "space.toml").write_text(SPACE)
     steps = ["--training.steps", "8", "--evaluation.every-steps", "2", "--run.name", "mine"]
     answer = apdist(
-        *[
-            "sweep",
-            "glyphs",
-            "--space",
-            "space.toml",
-            "--searcher",
-            "grid",
-            "--repeats",
-            "2",
-            "--objective",
-            "map",
-            "-training.learning_rate",
-        ],
+        *["sweep", "glyphs", "--space", "space.toml", "--searcher", "grid", "--repeats", "2"],
+        *["--objective", "map,-training.learning_rate"],
         *["--data.shards", str(shards), *SMALL, *steps],
         cwd=tmp_path,
     )
