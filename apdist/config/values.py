@@ -26,7 +26,7 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
         return value
-    if get_origin(kind) in (Union, UnionType):
+    if get_origin(kind) in (Union, UnionType) and type(None) not in get_args(kind):
         number, words = get_args(kind)
         if not isinstance(value, str):
             return checked(name, value, number)

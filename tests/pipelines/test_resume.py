@@ -34,7 +34,7 @@ def stopped(config: Config, monkeypatch: pytest.MonkeyPatch, after: int, **chang
         post(self, event)
         if isinstance(event, StepDone) and event.step == after:
             os.kill(os.getpid(), signal.SIGINT)
-            wait_for(lambda: self._stop)  # the worker must not be faster than the signal
+            wait_for(self.stop_requested)  # the worker must not be faster than the signal
 
     with monkeypatch.context() as patch:
         patch.setattr(Mailbox, "post", interrupt)
