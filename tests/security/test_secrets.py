@@ -111,7 +111,7 @@ def test_no_secret_is_told_or_kept_and_a_resume_asks_for_it(
     assert "0.png" in said(0, "search", "query.png", "--k", "3", "--json", "found.json")
     gone = place.shards.replace("/set?", "/gone.png?")
     assert "no such file" in said(2, "search", gone)
-    assert "proxy failed" in said(2, "search", "https://nowhere.invalid/a.png?sig=c4nary")
+    assert "proxy failed" in said(2, "search", "https://behind-a-proxy.invalid/a.png?sig=c4nary")
     named = ["--shards", "train-000000.tar", "--label", "key:(.)", "--out", "own"]
     assert "beside them" in said(2, "prepare", "index", place.shards, *named)
     said(2, *place.train("--tracking.uri", f"http://u:{CANARY}@h"))
