@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from apdist.retrieval import search_index
+from apdist.retrieval import faiss_index, search_index
 from apdist.retrieval.filters import parse_filter
 from apdist.retrieval.index import build_index
 from apdist.retrieval.search_index import measure_recall
@@ -60,12 +60,14 @@ def test_no_queries_give_no_results() -> None:
 
 
 @needs_faiss
-def test_a_query_that_finds_too_little_in_its_lists_looks_further() -> None:
+def test_a_query_that_finds_too_little_in_its_lists_looks_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_index, "_IMAGES_PER_RESULT", 0)  # one list, whatever k is
     descriptors = clustered()
     index = build_index(descriptors, entries(1000), kind="ivf", model_id="m")
     assert index.faiss_index is not None
     index.faiss_index.cpu_index.nprobe = 1
-    # Four of 1,000 images are looked for at a time: of some queries' lists they fill no ten.
     for k in (1, 10, 900):
         found = index.faiss_index.search(descriptors, descriptors, k)[1]
         assert (found >= 0).all()
