@@ -80,6 +80,18 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def until(self, script: str) -> None:
+        """Wait for a condition of the page that comes by itself; ten seconds at most."""
+        assert self.ask(
+            f"""new Promise((done) => {{
+                const end = performance.now() + 10000;
+                const look = () =>
+                    {script} ? done(true) : performance.now() > end ? done(false)
+                    : setTimeout(look, 10);
+                look();
+            }})"""
+        ), f"did not become true: {script}"
+
     def press(self, key: str) -> None:
         """A key, as a person presses it."""
         about = {"key": key, "code": key if len(key) > 1 else f"Key{key.upper()}"}

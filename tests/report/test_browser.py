@@ -22,6 +22,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield found
 
 
+def rested(page: Browser, x: float, y: float) -> None:
+    """What a browser sends when the page has scrolled under a pointer at rest."""
+    page.mouse("mouseMoved", x, y)
+
+
 def focused(page: Browser) -> str:
     return str(page.ask("document.activeElement.id"))
 
@@ -125,13 +130,20 @@ def test_the_map_shows_a_dot_under_the_pointer_and_goes_to_its_query(page: Brows
     page.mouse("mousePressed", x, y)
     page.mouse("mouseReleased", x, y)
     assert page.ask("location.hash") == "#q0"
+    page.until("document.activeElement.id === 'q0'")
     page.ask("document.querySelector('.dots').focus()")
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "+"):
         page.press(key)
+        rested(page, x, y)
     assert page.ask(f"{tip}.querySelector('p').textContent").startswith("pear")
     assert (
         float(page.ask("document.querySelector('.dots').getAttribute('viewBox')").split()[2]) < 700
     )
+    page.mouse("mouseMoved", 1, 1)
+    assert page.ask(f"{tip}.hidden") is True
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight"):
+        page.press(key)
+    assert page.ask(f"{tip}.hidden") is False
     page.press("Enter")
     assert page.ask("location.hash") == "#c1"
 

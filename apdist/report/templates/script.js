@@ -1,5 +1,5 @@
 "use strict";
-{% for name in ("tables", "lightbox", "queries", "map", "parallel", "copy") %}
+{% for name in ("pointer", "tables", "lightbox", "queries", "map", "parallel", "copy") %}
 {% include "scripts/" ~ name ~ ".js" %}
 
 {% endfor %}

@@ -89,12 +89,15 @@ if (document.getElementById("map")) {
   svg.addEventListener("pointerdown", (event) => {
     if (event.button === 0) drag = { x: event.clientX, y: event.clientY, from: { ...view }, far: false };
   });
-  svg.addEventListener("pointermove", (event) => {
-    if (!drag) return choose(nearest(event));
+  const pull = (event) => {
     const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
     drag.far ||= Math.hypot(dx, dy) > 4;
     if (drag.far) svg.setPointerCapture(event.pointerId);
     if (drag.far) look(drag.from.x - dx / scale(), drag.from.y - dy / scale(), view.width);
+  };
+  watchPointer(svg, {
+    over: (event) => (drag ? pull(event) : choose(nearest(event))),
+    away: () => drag || choose(-1),
   });
   svg.addEventListener("pointerup", (event) => {
     const wasDragged = drag?.far;
@@ -106,7 +109,6 @@ if (document.getElementById("map")) {
     figure.dataset.tapped = String(chosen);
   });
   svg.addEventListener("pointercancel", () => (drag = null));
-  svg.addEventListener("pointerleave", () => !drag && choose(-1));
   svg.addEventListener("click", (event) => event.preventDefault());
   svg.addEventListener("dragstart", (event) => event.preventDefault());
   svg.addEventListener("dblclick", (event) => zoom(2, ...inMap(event)));

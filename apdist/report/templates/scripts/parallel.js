@@ -76,8 +76,10 @@ if (document.getElementById("parallel")) {
 
   svg.setAttribute("tabindex", "0");
   svg.setAttribute("role", "application");
-  svg.addEventListener("pointermove", (event) => event.pointerType === "mouse" && choose(nearest(event)));
-  svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && choose(null));
+  watchPointer(svg, {
+    over: (event) => event.pointerType === "mouse" && choose(nearest(event)),
+    away: () => choose(null),
+  });
   svg.addEventListener("click", (event) => {
     const found = nearest(event);
     // A finger's first tap shows a line, the second goes to its row.
