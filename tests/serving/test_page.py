@@ -37,17 +37,6 @@ def chromium() -> Iterator[Browser]:
         yield opened
 
 
-def until(chromium: Browser, condition: str) -> None:
-    """Wait, in the page, for a condition; what it stays at is told."""
-    waited = f"""new Promise((done) => {{
-      const look = () => ({condition}) ? done(true) : requestAnimationFrame(look);
-      setTimeout(() => done(document.body.innerText), 15000);
-      look();
-    }})"""
-    found = chromium.ask(waited)
-    assert found is True, f"{condition}: {found}"
-
-
 def choose(chromium: Browser, path: Path) -> None:
     """Pick a file, as a person does in the dialog of the system."""
     found = chromium.send("Runtime.evaluate", expression="document.getElementById('file')")
@@ -78,14 +67,14 @@ def test_a_picture_its_parts_and_results_are_searched_for(
     file = tmp_path / "<img src=x onerror=alert(1)>.png"
     file.write_bytes(encoded(picture(2, 3, side=200)))
     opened(chromium, served)
-    until(chromium, "document.getElementById('about').textContent.startsWith('30 images of 5')")
+    chromium.until("document.getElementById('about').textContent.startsWith('30 images of 5')")
     choose(chromium, file)
-    until(chromium, f"{FOUND} === 24 && document.querySelectorAll('.shown img').length === 24")
+    chromium.until(f"{FOUND} === 24 && document.querySelectorAll('.shown img').length === 24")
     assert chromium.ask("document.getElementById('name').textContent") == file.name
     whole = chromium.ask("document.querySelector('#results .score span').textContent")
 
     # A part is dragged.
-    until(chromium, "!document.getElementById('frame').hidden")
+    chromium.until("!document.getElementById('frame').hidden")
     place = chromium.ask(
         "(() => { const r = document.getElementById('picture').getBoundingClientRect();"
         " return [r.left, r.top, r.width, r.height]; })()"
@@ -96,10 +85,10 @@ def test_a_picture_its_parts_and_results_are_searched_for(
     chromium.mouse("mouseReleased", left + 0.5 * width, top + 0.75 * height)
     box = chromium.ask("query.box")
     assert box == pytest.approx([50, 50, 100, 150], abs=2)
-    until(chromium, f"document.querySelector('#results .score span').textContent !== '{whole}'")
-    until(chromium, f"{FOUND} === 24")
+    chromium.until(f"document.querySelector('#results .score span').textContent !== '{whole}'")
+    chromium.until(f"{FOUND} === 24")
     chromium.ask("document.getElementById('whole').click()")
-    until(chromium, f"document.querySelector('#results .score span')?.textContent === '{whole}'")
+    chromium.until(f"document.querySelector('#results .score span')?.textContent === '{whole}'")
 
     # A result is searched for with the keyboard.
     chromium.ask("document.activeElement.blur()")
@@ -108,9 +97,40 @@ def test_a_picture_its_parts_and_results_are_searched_for(
     assert chromium.ask("buttons().indexOf(document.activeElement)") == 1
     key = chromium.ask("results[1].key")
     chromium.press("s")
-    until(chromium, f"query.key === {json.dumps(key)} && {FOUND} === 24")
-    until(chromium, f"results.length && !results.some((one) => one.key === {json.dumps(key)})")
+    chromium.until(f"query.key === {json.dumps(key)} && {FOUND} === 24")
+    chromium.until(f"results.length && !results.some((one) => one.key === {json.dumps(key)})")
     assert chromium.ask("decodeURIComponent(location.hash)") == f"#key={key}"
+    assert complaints(chromium) == []
+
+
+@in_browser
+def test_pictures_are_dropped_and_pasted(served: Served, chromium: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "dropped.png"
+    file.write_bytes(encoded(picture(1, 0)))
+    opened(chromium, served)
+    dragged = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver"):
+        chromium.send("Input.dispatchDragEvent", type=kind, x=9, y=9, data=dragged)
+    chromium.until("document.body.classList.contains('over')")
+    chromium.send("Input.dispatchDragEvent", type="drop", x=9, y=9, data=dragged)
+    chromium.until(f"!document.body.classList.contains('over') && {FOUND} === 24")
+    assert chromium.ask("document.getElementById('name').textContent") == "dropped.png"
+    first = chromium.ask("results[0].key")
+    nothing, pasted = (
+        chromium.ask(
+            f"""(() => {{
+              const data = new DataTransfer();
+              const bytes = Uint8Array.from(atob('{content}'), (c) => c.charCodeAt(0));
+              if (bytes.length) data.items.add(new File([bytes], '', {{type: 'image/png'}}));
+              const paste = {{clipboardData: data, cancelable: true}};
+              return document.dispatchEvent(new ClipboardEvent('paste', paste));
+            }})()"""
+        )
+        for content in ("", base64.b64encode(encoded(picture(2, 0))).decode())
+    )
+    assert (nothing, pasted) == (True, False)  # text goes where text goes
+    chromium.until("document.getElementById('name').textContent === 'Pasted picture'")
+    chromium.until(f"{FOUND} === 24 && results[0].key !== {json.dumps(first)}")
     assert complaints(chromium) == []
 
 
@@ -118,29 +138,29 @@ def test_a_picture_its_parts_and_results_are_searched_for(
 def test_labels_conditions_and_the_lightbox(served: Served, chromium: Browser) -> None:
     key = served.search(encoded(picture(1, 1)), "k=1").json["results"][0]["key"]
     opened(chromium, served, f"#key={key}")
-    until(chromium, f"{FOUND} === 24")
+    chromium.until(f"{FOUND} === 24")
     chromium.press("/")
     assert chromium.ask("document.activeElement.id") == "label"
     chromium.ask("document.getElementById('label').value = 'class 3'")
     chromium.ask("document.getElementById('label').dispatchEvent(new Event('change'))")
-    until(chromium, f"{FOUND} === 6 && results.every((one) => one.label === 'class 3')")
+    chromium.until(f"{FOUND} === 6 && results.every((one) => one.label === 'class 3')")
     chromium.ask("document.getElementById('condition').value = 'labl=3'")
     chromium.ask("document.getElementById('condition').focus()")
     chromium.press("Enter")
-    until(chromium, "!document.getElementById('error').hidden")
+    chromium.until("!document.getElementById('error').hidden")
     assert "did you mean 'label'" in chromium.ask("document.getElementById('error').textContent")
     chromium.ask("document.querySelector('#chips button').click()")
-    until(chromium, f"document.getElementById('error').hidden && {FOUND} === 6")
+    chromium.until(f"document.getElementById('error').hidden && {FOUND} === 6")
     chromium.ask("document.activeElement.blur()")
     chromium.press("ArrowDown")
     chromium.press("Enter")
-    until(chromium, "document.getElementById('lightbox').open")
-    until(chromium, "document.getElementById('large').naturalWidth === 24")
+    chromium.until("document.getElementById('lightbox').open")
+    chromium.until("document.getElementById('large').naturalWidth === 24")
     chromium.press("ArrowRight")
-    until(chromium, "document.getElementById('words').textContent.startsWith('2. ')")
+    chromium.until("document.getElementById('words').textContent.startsWith('2. ')")
     chromium.press("Escape")
-    until(chromium, "!document.getElementById('lightbox').open")
-    until(chromium, "buttons().indexOf(document.activeElement) === 1")
+    chromium.until("!document.getElementById('lightbox').open")
+    chromium.until("buttons().indexOf(document.activeElement) === 1")
     # The refused condition is the only one that the browser itself notes.
     assert [one for one in complaints(chromium) if "422" not in one] == []
 
@@ -156,14 +176,14 @@ def test_names_are_text_and_a_picture_that_is_none_is_told(
         f"show({json.dumps({'milliseconds': 1, 'results': [shown]})},"
         " new AbortController().signal); enlarge(0); 1"
     )
-    until(chromium, "document.querySelector('.shown').textContent === 'no picture'")
+    chromium.until("document.querySelector('.shown').textContent === 'no picture'")
     assert chromium.ask("document.querySelector('#results .class').textContent") == evil
     assert chromium.ask("document.querySelectorAll('main [onerror], dialog [onerror]').length") == 0
     assert chromium.ask("document.title") == "apdist search"
     chromium.ask("shut()")
     (tmp_path / "no.png").write_bytes(b"no picture at all")
     choose(chromium, tmp_path / "no.png")
-    until(chromium, "document.getElementById('error').textContent.includes('damaged')")
+    chromium.until("document.getElementById('error').textContent.includes('damaged')")
 
 
 @in_browser
@@ -172,18 +192,18 @@ def test_a_token_is_asked_for_once(chromium: Browser, indexed: Indexed) -> None:
     current = Current([indexed.run])
     with serving(Service(current=current), Access(token=token)) as guarded:
         opened(chromium, guarded)
-        until(chromium, "document.getElementById('asked').open")
+        chromium.until("document.getElementById('asked').open")
         chromium.ask("document.getElementById('token').value = 'wrong'")
         chromium.ask("document.querySelector('#asked button').click()")
-        until(chromium, "token === 'wrong' && document.getElementById('asked').open")
+        chromium.until("token === 'wrong' && document.getElementById('asked').open")
         chromium.ask(f"document.getElementById('token').value = '{token}'")
         chromium.ask("document.querySelector('#asked button').click()")
-        until(chromium, "document.getElementById('about').textContent.startsWith('30 images')")
+        chromium.until("document.getElementById('about').textContent.startsWith('30 images')")
         file = base64.b64encode(encoded(picture(0, 0))).decode()
         chromium.ask(
             f"setQuery(new File([Uint8Array.from(atob('{file}'), (c) => c.charCodeAt(0))], 'a.png',"
             " {type: 'image/png'}), '', 'a'); 1"
         )
-        until(chromium, "document.querySelectorAll('.shown img').length === 24")
+        chromium.until("document.querySelectorAll('.shown img').length === 24")
         assert token not in chromium.ask("document.documentElement.outerHTML")
         chromium.ask("sessionStorage.clear()")
