@@ -39,7 +39,7 @@ _MOST_RESULTS_ON_GPU = 2048
 _IMAGES_PER_RESULT = 4
 _TIMES_FURTHER = 8
 _ROWS_AT_ONCE = 1 << 16
-# How far a search looks is doubled until it finds so many of the ten nearest others of a sample.
+# How far a search looks grows until it finds so many of the ten nearest others of a sample.
 _RECALL_GOAL = 0.97
 _RECALL_DEPTH = 10
 _RECALL_SAMPLE = 500
@@ -288,10 +288,12 @@ def _look_far_enough(kind: str, index: Any, descriptors: Tensor) -> dict[str, in
 
 
 def _efforts(kind: str, index: Any) -> list[int]:
-    """How far a search may look, doubled from the least to the most."""
+    """How far a search may look, from the least to the most; each next by a half or a third."""
     least, most = (_LEAST_WIDTH, _MOST_WIDTH) if kind == "hnsw" else (1, index.nlist)
     steps = range(max(1, math.ceil(math.log2(most / least))))
-    return [*(least << step for step in steps), most]
+    doubled = [least << step for step in steps]
+    between = [3 * effort // 2 for effort in doubled if effort > 1]
+    return sorted({*(effort for effort in doubled + between if effort < most), most})
 
 
 def write_faiss(index: FaissIndex, path: Path) -> None:
