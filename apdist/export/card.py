@@ -30,7 +30,9 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("model.onnx")
 picture = Image.open("picture.jpg")
-{draft}picture = ImageOps.exif_transpose(picture).convert("RGB"){resized}
+{draft}picture = ImageOps.exif_transpose(picture).convert("RGBA")
+on_white = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+picture = on_white.convert("RGB"){resized}
 pixels = np.asarray(picture)[None]
 (descriptors,) = session.run(["descriptors"], {{"pixels": pixels}})  # (1, {dim})
 ```"""
@@ -237,6 +239,6 @@ def _limits(export: Export) -> str:
         "A cosine is no probability: no threshold is calibrated; the nearest image may be wrong.",
         "Whatever bias the images have, similarity has it, too; nobody looked for one.",
         shape,
-        "Transparent pictures are to be laid on white, and colours to be brought to sRGB, before.",
+        "Colours are to be brought to sRGB before.",
     ]
     return "\n".join(f"- {line}" for line in lines)

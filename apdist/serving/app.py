@@ -9,7 +9,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
@@ -19,13 +19,19 @@ from apdist.serving.answers import Health, IndexAnswer, SearchAnswer
 from apdist.serving.guard import Access, Guard
 from apdist.serving.limits import RefusedError, busy
 from apdist.serving.metrics import MEDIA_TYPE
-from apdist.serving.openapi import DESCRIPTION, SEARCH_BODY, errors
+from apdist.serving.openapi import DESCRIPTION, SEARCH_BODY, describe, errors
 from apdist.serving.page import page
 from apdist.serving.searching import picture_of, row_of
-from apdist.serving.service import WHERE_BYTES_LIE, Service, result_of
+from apdist.serving.service import Service, result_of
 from apdist.serving.snapshot import Snapshot
 from apdist.serving.thumbnails import Encoded, thumbnail_of, whole_of
-from apdist.serving.uploads import DEFAULT_K, body_of, media_type, query_of
+from apdist.serving.uploads import (
+    DEFAULT_K,
+    body_of,
+    media_type,
+    query_of,
+    refuse_unknown_options,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +61,14 @@ def application(service: Service, access: Access) -> Guard:
         lifespan=lifespan,
         # A trailing slash is no other name of a route: a key may end with one.
         redirect_slashes=False,
+        dependencies=[Depends(refuse_unknown_options)],
     )
     _answer_errors(app)
     _add_search(app, service)
     _add_images(app, service)
     _add_figures(app, service)
     _add_pages(app)
+    describe(app, with_token=bool(access.token))
     return Guard(app, access, service.metrics)
 
 
@@ -202,14 +210,20 @@ def _add_figures(app: FastAPI, service: Service) -> None:
             images=len(snapshot),
             dim=int(settings["dim"]),
             metric="cosine",
-            columns=[name for name in snapshot.entries.schema.names if name not in WHERE_BYTES_LIE],
+            columns=snapshot.columns,
             label_column=snapshot.label_column,
             labels=labels,
             num_labels=num_labels,
             limits={"bytes": limits.bytes, "pixels": limits.pixels, "k": limits.k},
         )
 
-    @app.get("/health", response_model=Health, summary="Whether searches are answered")
+    @app.get(
+        "/health",
+        response_model=Health,
+        responses={421: errors()[421], 503: {"model": Health, "description": "It is stopping."}},
+        summary="Whether searches are answered",
+        openapi_extra={"security": []},
+    )
     async def health() -> Response:
         told = Health(
             status="ready" if service.is_ready else "stopping",
@@ -219,7 +233,12 @@ def _add_figures(app: FastAPI, service: Service) -> None:
         )
         return JSONResponse(told.model_dump(), 200 if service.is_ready else 503)
 
-    @app.get("/metrics", response_class=Response, summary="Figures for Prometheus")
+    @app.get(
+        "/metrics",
+        responses=errors(),
+        response_class=Response,
+        summary="Figures for Prometheus",
+    )
     def metrics() -> Response:
         return Response(service.metrics.text(), media_type=MEDIA_TYPE)
 

@@ -113,6 +113,8 @@ class Guard:
                 message = {**message, "headers": _completed(message["headers"])}
             await send(message)
 
+        if scope["method"] == "HEAD":  # the server sends no body in answer to it
+            scope = {**scope, "method": "GET"}
         refusal = self._access.refusal(scope["path"], Headers(scope=scope))
         try:
             if refusal is None:

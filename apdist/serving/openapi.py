@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import FastAPI
+
 from apdist.serving.answers import ErrorAnswer
+from apdist.serving.guard import OPEN
 
 DESCRIPTION = (
     "Search the images of an index with pictures.\n\n"
     "Send a picture as the body of POST /v1/search, with its media type, or JSON with the picture "
     "in base64 or the key of an image of the index. Where the server has a token, each request but "
-    "those of /health, /docs and /openapi.json needs it: `Authorization: Bearer TOKEN`."
+    "those of /health, /docs and /openapi.json needs it: `Authorization: Bearer TOKEN`. A method "
+    "that a route lacks is 405; HEAD is answered as GET is, without the body."
 )
 REASONS = {
     400: "The picture cannot be decoded, or the body is no JSON.",
@@ -53,6 +57,19 @@ SEARCH_BODY: dict[str, Any] = {
         },
     },
 }
+
+
+def describe(app: FastAPI, with_token: bool) -> None:
+    """Say in the description which routes need a token, when all of them are there."""
+    if not with_token:
+        return
+    told = app.openapi()  # which it keeps
+    told["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    told["security"] = [{"token": []}]
+    for path, routes in told["paths"].items():
+        if path in OPEN:
+            for route in routes.values():
+                route["security"] = []
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

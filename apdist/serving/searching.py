@@ -21,7 +21,7 @@ from torch import Tensor
 from apdist.data.images import ImageError, evaluation_image
 from apdist.data.storage import StorageError
 from apdist.model.describing import describe_seen
-from apdist.retrieval.querying.entry_images import image_of
+from apdist.retrieval.querying.entry_images import image_of, place_of
 from apdist.retrieval.querying.results import results_of
 from apdist.retrieval.search_index import SearchIndex
 from apdist.serving.batching import Batcher
@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 NUM_DECODERS = 4
 """Pictures that are decoded at once."""
-_LARGE_AT_ONCE = 2
-"""Of them, those with as many pixels as may be: some 10 bytes for each, of transparent ones."""
 _NO_ROW = -2
 """Row of a query that is no image of the index."""
 
@@ -77,7 +75,8 @@ class Searcher:
     def __init__(self, limits: Limits, metrics: Metrics, *, most: int, wait_s: float) -> None:
         self.limits, self._metrics = limits, metrics
         self.batcher: Batcher[Job, Found] = Batcher(self._work, most=most, wait_s=wait_s)
-        self._pixels = Budget(_LARGE_AT_ONCE * limits.pixels)
+        # A large one alone: decoded and turned it takes some 10 bytes for each pixel.
+        self._pixels = Budget(limits.pixels)
         self.decoders = ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="decoder")
 
     async def search(self, snapshot: Snapshot, query: Query) -> Found:
@@ -172,10 +171,15 @@ def picture_of(snapshot: Snapshot, row: int, key: str) -> bytes:
     """The encoded picture of an image of the index.
 
     Raises:
-        RefusedError: it cannot be read any more.
+        RefusedError: it cannot be read any more, or the index does not say where it lies.
     """
+    entry = snapshot.entry(row)
+    if not place_of(entry):
+        raise RefusedError(
+            404, "no_picture", f"the index does not say where the picture of {key[:300]!r} lies"
+        )
     try:
-        return image_of(snapshot.entry(row))
+        return image_of(entry)
     except (StorageError, OSError) as error:
         logger.warning("the picture of the key %r: %s", key, error)
         raise RefusedError(

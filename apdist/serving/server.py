@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import warnings
 from collections.abc import Callable
 
 import uvicorn
@@ -82,6 +83,8 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
 
 def serve(app: ASGIApp, sock: socket.socket, started: Callable[[], None]) -> None:
     """Answer until SIGINT or SIGTERM, then finish what is under way."""
+    # In threads, what is ignored for a part of the work is so for all of it or for none.
+    warnings.filterwarnings("ignore", module="PIL")
     server = server_of(app)
     started()
     try:

@@ -10,11 +10,9 @@ from apdist.serving.limits import Admission, Limits
 from apdist.serving.metrics import Metrics
 from apdist.serving.reload import Current
 from apdist.serving.searching import Searcher
-from apdist.serving.snapshot import Snapshot
+from apdist.serving.snapshot import WHERE_BYTES_LIE, Snapshot
 from apdist.serving.thumbnails import ThumbnailCache
 
-WHERE_BYTES_LIE = ("shard", "offset", "size")
-"""Columns of entries for the server alone."""
 _OWN = ("number", "query", "rank", "score")
 
 

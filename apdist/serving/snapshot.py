@@ -22,6 +22,8 @@ LABELS = ("label_name", "label")
 """Columns with the class of an image, the first that is there."""
 MOST_LABELS = 2000
 """That are told."""
+WHERE_BYTES_LIE = ("shard", "offset", "size")
+"""Columns of entries for the server alone: nobody is told of them, not by a condition either."""
 _MOST_MASKS = 16
 """Filters whose rows are remembered: one byte for each image."""
 
@@ -70,11 +72,16 @@ class Snapshot:
             return None
         found = self._masks.get(texts)
         if found is None:
-            found = parse_filter(texts).rows(self.entries)
+            found = parse_filter(texts).rows(self.entries.select(self.columns))
             self._masks[texts] = found
             if len(self._masks) > _MOST_MASKS:
                 self._masks.popitem(last=False)
         return found
+
+    @property
+    def columns(self) -> list[str]:
+        """Of the entries, those that others are told."""
+        return [name for name in self.entries.schema.names if name not in WHERE_BYTES_LIE]
 
     @property
     def label_column(self) -> str:

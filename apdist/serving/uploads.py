@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from apdist.config import suggestion
 from apdist.data.images import Box, ImageError, image_size
@@ -52,13 +52,13 @@ async def body_of(
     most = limits.body_bytes if media_type(headers) == "application/json" else limits.bytes
     told = headers.get("content-length", "")
     if told.isdecimal() and int(told) > most:
-        raise _too_large(most)
+        raise _too_large(most, told)
 
     async def read() -> bytes:
         body = bytearray()
         async for part in parts:
             if len(body) + len(part) > most:
-                raise _too_large(most)
+                raise _too_large(most, "more")
             held.take(len(part))
             body += part
         return bytes(body)
@@ -71,6 +71,25 @@ async def body_of(
         ) from error
     except ClientDisconnect as error:
         raise RefusedError(400, "cut_off", "the body has not arrived as a whole") from error
+
+
+async def refuse_unknown_options(request: Request) -> None:
+    """Return where each option of the address is one of its route's, and is there once.
+
+    Raises:
+        RefusedError: a search would go on without what was meant.
+    """
+    route = request.scope["route"]
+    if not route.path.startswith("/v1/"):
+        return
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            hint = suggestion(name, sorted(known))
+            expected = ", ".join(sorted(known)) or "none"
+            raise _invalid(f"unknown option {_shown(name)}{hint}; expected {expected}")
+        if name != "where" and len(request.query_params.getlist(name)) > 1:
+            raise _invalid(f"{name} is there more than once; expected one value")
 
 
 def media_type(headers: Mapping[str, str]) -> str:
@@ -133,7 +152,7 @@ def check_picture(data: bytes, limits: Limits) -> tuple[int, int]:
             400, "not_a_picture", f"the picture is none of {', '.join(SNIFFED)}, or is damaged"
         ) from error
     except Image.DecompressionBombError as error:
-        raise _too_many_pixels(limits) from error
+        raise _too_many_pixels(limits, "more") from error
     except Exception:  # noqa: S110  its metadata may be damaged; decoding will tell
         pass
     try:
@@ -141,7 +160,7 @@ def check_picture(data: bytes, limits: Limits) -> tuple[int, int]:
     except ImageError as error:
         raise undecodable(error) from error
     if width * height > limits.pixels:
-        raise _too_many_pixels(limits, f", got {width} x {height}")
+        raise _too_many_pixels(limits, f"{width} x {height}")
     return width, height
 
 
@@ -186,7 +205,7 @@ def _decoded(text: object, limits: Limits) -> bytes:
     except (binascii.Error, ValueError) as error:
         raise RefusedError(400, "not_base64", f"image is no base64 ({error})") from error
     if len(data) > limits.bytes:
-        raise _too_large(limits.bytes)
+        raise _too_large(limits.bytes, str(len(data)))
     return data
 
 
@@ -232,13 +251,15 @@ def _invalid(message: str) -> RefusedError:
     return RefusedError(422, "invalid", message)
 
 
-def _too_large(most: int) -> RefusedError:
-    return RefusedError(413, "too_large", f"expected at most {most} bytes; send a smaller picture")
+def _too_large(most: int, got: str) -> RefusedError:
+    return RefusedError(
+        413, "too_large", f"expected at most {most} bytes, got {got}; send a smaller picture"
+    )
 
 
-def _too_many_pixels(limits: Limits, got: str = "") -> RefusedError:
+def _too_many_pixels(limits: Limits, got: str) -> RefusedError:
     return RefusedError(
         413,
         "too_many_pixels",
-        f"expected at most {limits.pixels} pixels{got}; send a smaller picture",
+        f"expected at most {limits.pixels} pixels, got {got}; send a smaller picture",
     )

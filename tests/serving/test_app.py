@@ -12,9 +12,12 @@ from PIL import Image
 
 from apdist.retrieval.querying.open_index import OpenIndex
 from apdist.retrieval.querying.opening import open_index
+from apdist.serving.guard import Access
+from apdist.serving.reload import Current
+from apdist.serving.service import Service
 from tests.pictures import encoded, picture
 from tests.retrieval.querying.conftest import Indexed
-from tests.serving.conftest import Served
+from tests.serving.conftest import Served, serving
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,12 @@ def test_a_body_that_is_no_json_is_refused(served: Served, body: bytes) -> None:
         ("box=30,0,40,10", "invalid"),
         ("box=a,b,c,d", "invalid"),
         ("least_score=7", "invalid"),
+        ("least-score=0.9", "invalid"),
+        ("K=5", "invalid"),
+        ("k=1&k=2", "invalid"),
+        # Where bytes lie is told to nobody, not by comparing either.
+        ("where=shard%3E%2F", "invalid_filter"),
+        ("where=offset%3E3", "invalid_filter"),
     ],
 )
 def test_options_out_of_range_are_refused(served: Served, options: str, code: str) -> None:
@@ -165,9 +174,38 @@ def test_pages_are_whole_without_a_network(served: Served) -> None:
         assert json.dumps(page.headers).count("unsafe") == 0
 
 
+def test_the_description_says_which_routes_need_a_token(served: Served, indexed: Indexed) -> None:
+    assert "security" not in served.ask("GET", "/openapi.json").json
+    with serving(Service(current=Current([indexed.run])), Access(token="t" * 32)) as guarded:
+        told = guarded.ask("GET", "/openapi.json").json
+    assert told["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert told["security"] == [{"token": []}]
+    for path, routes in told["paths"].items():
+        for route in routes.values():
+            assert ("security" in route) == (path == "/health")
+            assert {"421"} | ({"401"} if path != "/health" else set()) <= set(route["responses"])
+
+
 def test_other_paths_and_methods_get_errors_in_json(served: Served) -> None:
     assert served.ask("GET", "/nothing").code == "no_such_page"
     assert served.ask("GET", "/v1/search").code == "method"
+    assert served.ask("GET", "/v1/index?foo=1").code == "invalid"
+    assert served.ask("GET", "/?foo=1").status == 200
+
+
+def test_conditions_are_on_what_is_told(served: Served) -> None:
+    refused = served.search(encoded(picture(0, 0)), "where=nope%3D1").json["error"]["message"]
+    columns = served.ask("GET", "/v1/index").json["columns"]
+    assert refused.endswith(f"it has {', '.join(columns)}")
+    assert not {"shard", "offset", "size"} & set(columns)
+
+
+def test_head_is_answered_as_get_without_a_body(served: Served) -> None:
+    for path in ("/", "/health", "/v1/index", "/nothing"):
+        head, whole = served.ask("HEAD", path), served.ask("GET", path)
+        assert (head.status, head.body) == (whole.status, b"")
+        assert head.headers["content-length"] == str(len(whole.body))
+    assert served.ask("HEAD", "/v1/search").status == 405
 
 
 def test_who_leaves_in_the_middle_of_an_upload_leaves_nothing_behind(

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from apdist.data.images import open_image
 from apdist.serving.guard import Access
 from apdist.serving.page import page, policy
 from apdist.serving.reload import Current
@@ -135,6 +137,46 @@ def test_pictures_are_dropped_and_pasted(served: Served, chromium: Browser, tmp_
 
 
 @in_browser
+def test_a_webp_is_shown_as_upright_as_it_is_searched_for(
+    served: Served, chromium: Browser, tmp_path: Path
+) -> None:
+    wide = Image.new("RGB", (40, 24), "white")
+    wide.paste("red", (0, 0, 8, 6))  # at the left of the top
+    opened(chromium, served)
+    for orientation, (width, height), corner in [
+        *((1, (40, 24), "left top"), (2, (40, 24), "right top"), (3, (40, 24), "right bottom")),
+        *((4, (40, 24), "left bottom"), (5, (24, 40), "left top"), (6, (24, 40), "right top")),
+        *((7, (24, 40), "right bottom"), (8, (24, 40), "left bottom")),
+    ]:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        file = tmp_path / f"{orientation}.webp"
+        wide.save(file, lossless=True, exif=exif)
+        upright = open_image(file.read_bytes())
+        assert upright.size == (width, height)
+        choose(chromium, file)
+        chromium.until(
+            f"document.getElementById('name').textContent === '{file.name}' &&"
+            f" !document.getElementById('frame').hidden"
+            f" && document.getElementById('picture').naturalWidth === {width}"
+        )
+        seen = chromium.ask(
+            "(() => { const shown = document.getElementById('picture');"
+            " const canvas = document.createElement('canvas');"
+            " [canvas.width, canvas.height] = [shown.naturalWidth, shown.naturalHeight];"
+            " const drawing = canvas.getContext('2d'); drawing.drawImage(shown, 0, 0);"
+            " const isRed = (x, y) => drawing.getImageData(x, y, 1, 1).data[1] < 128;"
+            " const [right, bottom] = [canvas.width - 2, canvas.height - 2];"
+            " return [['left top', 1, 1], ['right top', right, 1], ['left bottom', 1, bottom],"
+            " ['right bottom', right, bottom]].filter(([, x, y]) => isRed(x, y))"
+            ".map(([name]) => name); })()"
+        )
+        assert seen == [corner]
+        place = (1 if "left" in corner else width - 2, 1 if "top" in corner else height - 2)
+        assert upright.getpixel(place) == (255, 0, 0)
+
+
+@in_browser
 def test_labels_conditions_and_the_lightbox(served: Served, chromium: Browser) -> None:
     key = served.search(encoded(picture(1, 1)), "k=1").json["results"][0]["key"]
     opened(chromium, served, f"#key={key}")
@@ -161,8 +203,38 @@ def test_labels_conditions_and_the_lightbox(served: Served, chromium: Browser) -
     chromium.press("Escape")
     chromium.until("!document.getElementById('lightbox').open")
     chromium.until("buttons().indexOf(document.activeElement) === 1")
+    wanted = chromium.ask("results[2].key")
+    chromium.press("Enter")
+    chromium.until("document.getElementById('lightbox').open")
+    chromium.press("ArrowRight")
+    chromium.press("s")
+    assert chromium.ask("query.key") == wanted  # not that which it was opened from
+    chromium.until(f"{FOUND} === 5 && !results.some((one) => one.key === query.key)")
+    chromium.ask(f"location.hash = '#key={key}'")
+    chromium.until(f"query.key === {json.dumps(key)} && {FOUND} === 6")
+    chromium.ask("location.hash = '#key=%E0%A4%A'")
+    chromium.until("document.getElementById('error').textContent.endsWith(': %E0%A4%A')")
     # The refused condition is the only one that the browser itself notes.
     assert [one for one in complaints(chromium) if "422" not in one] == []
+
+
+@in_browser
+def test_on_a_phone_the_results_come_into_sight(
+    served: Served, chromium: Browser, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(encoded(picture(1, 0)))
+    opened(chromium, served)
+    phone = {"width": 420, "height": 640, "deviceScaleFactor": 1, "mobile": True}
+    chromium.send("Emulation.setDeviceMetricsOverride", **phone)
+    choose(chromium, file)
+    chromium.until(f"{FOUND} === 24 && scrollY > 0")
+    top = "document.getElementById('results').getBoundingClientRect().top"
+    assert chromium.ask(f"{top} > 0 && {top} < innerHeight / 2") is True
+    assert chromium.ask("document.documentElement.scrollWidth") <= 420
+    (tmp_path / "empty.png").touch()
+    choose(chromium, tmp_path / "empty.png")
+    chromium.until("document.getElementById('error').textContent === 'empty.png is empty.'")
 
 
 @in_browser

@@ -123,6 +123,16 @@ def test_pictures_that_are_gone_are_told_without_their_place(
     searcher.close()
 
 
+def test_an_entry_without_a_place_has_no_picture(
+    searcher: Searcher, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = {**snapshot.entry(0), "shard": "", "source": None}
+    monkeypatch.setattr(snapshot, "entry", lambda _: entry)
+    with pytest.raises(RefusedError, match="does not say where the picture of '.*' lies"):
+        searcher.job(snapshot, Query(key=entry["key"], box=(0, 0, 9, 9)))
+    searcher.close()
+
+
 def test_more_searches_than_may_be_are_told_to_come_again(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

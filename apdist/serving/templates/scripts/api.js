@@ -49,5 +49,5 @@ const request = async (path, options = {}) => {
 
 const pictureOf = async (key, size, signal) => {
   const address = `v1/images?${new URLSearchParams({ key, size })}`;
-  return URL.createObjectURL(await (await request(address, { signal })).blob());
+  return URL.createObjectURL(await upright(await (await request(address, { signal })).blob()));
 };

@@ -29,7 +29,8 @@ const drawn = (event) => {
   const { width, height } = picture.getBoundingClientRect();
   const to = placeOf(event);
   const [x, y] = [picture.naturalWidth / width, picture.naturalHeight / height];
-  if (Math.abs(to[0] - from[0]) < LEAST || Math.abs(to[1] - from[1]) < LEAST) return null;
+  const isClick = (moved, side) => Math.abs(moved) < Math.min(LEAST, side / 4);
+  if (isClick(to[0] - from[0], width) || isClick(to[1] - from[1], height)) return null;
   return [
     Math.floor(Math.min(from[0], to[0]) * x), Math.floor(Math.min(from[1], to[1]) * y),
     Math.ceil(Math.max(from[0], to[0]) * x), Math.ceil(Math.max(from[1], to[1]) * y),

@@ -35,6 +35,7 @@ $("this").addEventListener("click", () => {
 $("lightbox").addEventListener("click", (event) => event.target === $("lightbox") && shut());
 $("lightbox").addEventListener("close", () => buttons()[place]?.focus());
 $("lightbox").addEventListener("keydown", (event) => {
+  event.stopPropagation(); // once it is shut, keys would mean the results
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (step) {
     event.preventDefault();

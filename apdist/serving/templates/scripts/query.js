@@ -23,7 +23,7 @@ const setQuery = async (file, key, name) => {
   history.replaceState(null, "", address);
   const searching = search();
   try {
-    const url = file ? URL.createObjectURL(file) : await pictureOf(key, "full");
+    const url = file ? URL.createObjectURL(await upright(file)) : await pictureOf(key, "full");
     if (query.file !== file || query.key !== key) {
       URL.revokeObjectURL(url);
       return;
@@ -33,6 +33,9 @@ const setQuery = async (file, key, name) => {
     $("picture").src = url;
   } catch { /* the search tells what is wrong */ }
   await searching;
+  // On a phone the results begin below the screen.
+  if (!matchMedia("(max-width: 480px)").matches || query.file !== file || query.key !== key) return;
+  ($("error").hidden ? $("status") : $("error")).scrollIntoView({ block: "start" });
 };
 
 $("picture").addEventListener("load", () => {
@@ -47,7 +50,7 @@ const search = async () => {
   going?.abort();
   if (!query.file && !query.key) return;
   const { signal } = (going = new AbortController());
-  const wanted = { k: Number($("k").value) || 24, where: conditions() };
+  const wanted = { k: Math.max(Math.round(Number($("k").value)) || 24, 1), where: conditions() };
   if (query.box) wanted.box = query.box;
   document.body.classList.add("busy");
   fail("");
@@ -77,7 +80,8 @@ const search = async () => {
 };
 
 const take = (file) => {
-  if (file) setQuery(file, "", file.name || "Pasted picture");
+  if (file?.size === 0) fail(`${file.name || "The picture"} is empty.`);
+  else if (file) setQuery(file, "", file.name || "Pasted picture");
 };
 $("pick").addEventListener("click", () => $("file").click());
 $("other").addEventListener("click", () => $("file").click());

@@ -15,7 +15,17 @@ const start = async () => {
     $("about").textContent = "";
     fail(error.message);
   }
-  const named = location.hash.match(/^#key=(.+)$/);
-  if (named) setQuery(null, decodeURIComponent(named[1]), decodeURIComponent(named[1]));
+  queryOfAddress();
 };
+const queryOfAddress = () => {
+  const named = location.hash.match(/^#key=(.+)$/);
+  if (!named) return;
+  try {
+    const key = decodeURIComponent(named[1]);
+    setQuery(null, key, key);
+  } catch {
+    fail(`The address names no key: ${named[1]}`); // it is cut in the middle of a character
+  }
+};
+addEventListener("hashchange", queryOfAddress);
 start();
