@@ -188,23 +188,24 @@ def _figures(run: Run, export: Export) -> str:
 
 
 def _of_split(split: str, events: list[Evaluated]) -> str:
-    before, after = events[0], events[-1]
+    after = events[-1]
+    shown = [after] if events[0].step else [events[0], after]  # the former: a trial of a sweep
     rows = [
-        f"| {figure.label} | {figure.number(before.figures[figure.key])} | "
-        f"{figure.number(after.figures[figure.key])} | {figure.convention} |"
+        f"| {figure.label} | "
+        f"{' | '.join(figure.number(event.figures[figure.key]) for event in shown)} | "
+        f"{figure.convention} |"
         for figure in EVALUATION
-        if Seen.CONSOLE in figure.seen
-        and {figure.key} <= before.figures.keys() & after.figures.keys()
+        if Seen.CONSOLE in figure.seen and all(figure.key in e.figures for e in shown)
     ]
     queries = after.figures.get("num_queries")
     asked = f"{queries:.0f} images, each a query" if queries else "Each image is a query"
     head = (
         f"Split {plain(split)!r}. {asked} against all others of the split; right are those of its "
-        f"label. Before the first step and after step {after.step}."
+        f"label. {'Before the first step and a' if shown[1:] else 'A'}fter step {after.step}."
     )
-    return "\n".join(
-        [head, "", "| | before | after | what it counts |", "|---|---:|---:|---|", *rows]
-    )
+    columns = "| before | after" if shown[1:] else "| after"
+    lines = [f"| {columns} | what it counts |", f"|---{'|---:' * len(shown)}|---|"]
+    return "\n".join([head, "", *lines, *rows])
 
 
 def _of_sets(events: Iterable[SetMeasured]) -> str:

@@ -40,7 +40,7 @@ from apdist.training.judging import Judge
 from apdist.training.learning.freezing import Freezing
 from apdist.training.learning.learner import Learner
 from apdist.training.learning.optimizers import learning_rate_at, update_weights
-from apdist.training.measuring import Measuring
+from apdist.training.measuring import Measuring, watched_alone
 from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
 from apdist.training.regrouping import Regrouped, nothing_noticed
@@ -72,6 +72,9 @@ class Job:
     """By which the driver holds the run; nothing is committed after it is lost."""
     resumed: WorkersFailed | None = None
     """How the run ended that is gone on with."""
+    is_trial: bool = False
+    """Whether it is one of a sweep's: that looks at the watched split alone (`watched_alone`), and
+    tries again itself what raises an exception."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,9 @@ class Loop:
         """Since the last step."""
         self.freezing = Freezing(self.network, self.config.training)
         self.use(sizing)
+        measured = watched_alone(self.config, catalogue) if job.is_trial else self.config
         self.measuring = Measuring(
-            *(self.config, keeper, self.network, learner.mean, catalogue, self.tell)
+            *(measured, keeper, self.network, learner.mean, catalogue, self.tell)
         )
         self.judge = Judge(self.config, keeper.history, self.measuring.watched)
 

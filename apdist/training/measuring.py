@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-from apdist.config import Config
+from apdist.config import Config, override
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.catalogue.selection import (
@@ -250,6 +250,16 @@ class Measuring:
     def _is_known(self, of_first: bool) -> bool:
         """What worker 0 says."""
         return bool(self.workers.gather_numbers(int(of_first), self.device)[0])
+
+
+def watched_alone(config: Config, catalogue: Catalogue) -> Config:
+    """``config`` of a training that measures nothing but the split that it is watched by.
+
+    A trial of a sweep does not look at the others: the best ones are measured there at the end.
+    """
+    held_out = validation_images(catalogue, config.data, config.training.seed)
+    unseen = {} if held_out is None else {"data.eval_split": ""}
+    return override(config, {"evaluation.sets": [], **unseen})
 
 
 def _load(network: nn.Module, state: dict[str, Tensor]) -> None:

@@ -48,6 +48,7 @@ from apdist_verbs.sweeping.begun import (
 )
 from apdist_verbs.sweeping.board import Board
 from apdist_verbs.sweeping.checks import refuse_unfit, refuse_unfit_networks, refuse_unfit_space
+from apdist_verbs.sweeping.finals import finalists, measure_finals
 from apdist_verbs.sweeping.showing import show
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import Argument
@@ -74,10 +75,16 @@ class Limits:
     """Begin no other trial and stop those that run after so many hours; 0: no limit."""
     max_concurrent: int = 0
     """Most trials at a time; 0: as many as the cluster has room for."""
+    test_best: int = 3
+    """Best settings that are measured on `data.eval_split` and the sets when all trials are over,
+    each trial once; 0: none."""
 
     def __post_init__(self) -> None:
-        if self.trials < 0 or self.max_concurrent < 0 or not 0 <= self.max_hours < math.inf:
-            raise ValueError("--trials, --max-concurrent and --max-hours must be at least 0")
+        least = min(self.trials, self.max_concurrent, self.test_best)
+        if least < 0 or not 0 <= self.max_hours < math.inf:
+            raise ValueError(
+                "--trials, --max-concurrent, --test-best and --max-hours must be at least 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +169,7 @@ def read_options(argv: list[str]) -> tuple[Options, Start]:
         given,
         start.prog,
         default=Options(space=Path(), config=start.config),
-        common=("--space", *(f"--{name}" for name in own), "--warm-start", *COMMON),
+        common=("--space", *(f"--{name}" for name in own), "--warm-start", "--test-best", *COMMON),
     )
     refuse_incomplete(options.config)
     if options.space == Path():
@@ -253,7 +260,7 @@ def search_and_show(begun: Begun, state: State, limits: Limits) -> int:
         board = Board(run, parent, driver, watched, screen)
         status = "FAILED"
         try:
-            if not driver.is_done:
+            if not driver.is_done or finalists(board, limits.test_best):
                 run_on_cluster(begun, board, limits, until, again)
             board.settle()
             show(begun, driver, watched)
@@ -270,7 +277,7 @@ def search_and_show(begun: Begun, state: State, limits: Limits) -> int:
 
 
 def run_on_cluster(begun: Begun, board: Board, limits: Limits, until: float, again: str) -> None:
-    """Join or start Ray, and run the trials."""
+    """Join or start Ray, run the trials, measure the best ones."""
     config, log = begun.config, storage.join(begun.run.uri, FILE)
     board.screen.phase(arrival(config.ray))
     with (
@@ -284,6 +291,9 @@ def run_on_cluster(begun: Begun, board: Board, limits: Limits, until: float, aga
         # Here: Tune takes a second to import, and what is refused before is refused at once.
         from apdist_verbs.sweeping.tuning import run_trials
 
-        board.screen.phase("starting the trials")
-        run_trials(board, begun.start.name, limits.max_concurrent, until)
+        if not board.driver.is_done:
+            board.screen.phase("starting the trials")
+            run_trials(board, begun.start.name, limits.max_concurrent, until)
+        if records := finalists(board, limits.test_best):
+            measure_finals(board, records)
     say(f"Ray's own output: {log}")

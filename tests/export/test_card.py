@@ -57,6 +57,15 @@ def test_figures_stand_with_what_they_count_and_what_was_before(
     assert run.config.data.shards not in text  # where a person keeps images is not told
 
 
+def test_of_a_split_that_was_measured_at_the_end_alone_nothing_is_said_of_before(
+    run: Run, model: TrainedModel
+) -> None:
+    run.history = [*run.history, evaluated(240, 0.75)]
+    text = card(run, export_of(model), PARITY, Said(name="it"))
+    assert "of its label. After step 240." in text
+    assert "| | after | what it counts |\n|---|---:|---|\n| mAP | 0.7500 | precision" in text
+
+
 def test_what_is_not_known_is_said(run: Run, model: TrainedModel) -> None:
     making = {"scales": (1.0, 0.5), "whiten": "own"}
     export = replace(export_of(model), making=making, shape=(48, 64))

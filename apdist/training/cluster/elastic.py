@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from apdist.config import RayConfig
-from apdist.training.cluster.failures import failure_of
+from apdist.training.cluster.failures import failure_of, was_raised, was_refused
 from apdist.training.cluster.room import room_on
 from apdist.training.events import PhaseBegan, now_ms
 from apdist.training.mailbox import Link
@@ -48,7 +48,9 @@ def elastic_trainer() -> type[Any]:
     return Trainer
 
 
-def policies(config: RayConfig, link: Link, scaling: Any, failure: Any) -> dict[str, Any]:
+def policies(
+    config: RayConfig, link: Link, scaling: Any, failure: Any, is_trial: bool = False
+) -> dict[str, Any]:
     """What decides in Ray's controller: after a failure, and where the number is a range.
 
     Args:
@@ -56,14 +58,15 @@ def policies(config: RayConfig, link: Link, scaling: Any, failure: Any) -> dict[
         link: to the driver; where the number is a range also the way to tell of room.
         scaling: Ray's `ScalingConfig`.
         failure: Ray's `FailureConfig`.
+        is_trial: whether a sweep tries again what raises an exception.
     """
-    found = {"failure_policy": _failure_policy(config.restarts_per_hour, failure)}
+    found = {"failure_policy": _failure_policy(config.restarts_per_hour, failure, is_trial)}
     if config.is_elastic:
         found["scaling_policy"] = _scaling_policy(config, link, scaling)
     return found
 
 
-def _failure_policy(per_hour: int, failure: Any) -> Any:
+def _failure_policy(per_hour: int, failure: Any, is_trial: bool) -> Any:
     from ray.train.v2._internal.execution.failure_handling import (
         DefaultFailurePolicy,
         FailureDecision,
@@ -76,9 +79,11 @@ def _failure_policy(per_hour: int, failure: Any) -> Any:
         def make_decision(self, training_failed_error: Any) -> Any:
             if not isinstance(training_failed_error, WorkerGroupError):
                 return super().make_decision(training_failed_error)
-            if failure_of(training_failed_error.worker_failures).is_planned:
+            errors = training_failed_error.worker_failures
+            if failure_of(errors).is_planned:
                 return FailureDecision.RETRY
-            goes_on = self.budget.spend(now_ms())
+            is_final = was_refused(errors) or (is_trial and was_raised(errors))
+            goes_on = self.budget.spend(now_ms()) and not is_final
             return FailureDecision.RETRY if goes_on else FailureDecision.RAISE
 
     return Hourly(failure)

@@ -52,6 +52,24 @@ def why_none_is_left(failed: Sequence[WorkersFailed], per_hour: int) -> str:
     )
 
 
+def was_raised(errors: Mapping[int, Exception]) -> bool:
+    """Whether an exception of the training's own code is what the workers ended with.
+
+    Then no process or host was lost, and no connection alone: it may well be raised again.
+    """
+    own = all(map(_raised_in_training, errors.values()))
+    return own and not all(map(_is_lost_connection, errors.values()))
+
+
+def was_refused(errors: Mapping[int, Exception]) -> bool:
+    """Whether it is bad input, which is told as `Failed` and would be refused again."""
+    return was_raised(errors) and any(isinstance(e, ValueError | OSError) for e in errors.values())
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    return any(sign in str(error) for sign in _LOST_CONNECTION)
+
+
 def _was_taken_back(error: Exception) -> bool:
     """Whether a worker ended with its host, which was drained; others then fail beside it."""
     # What Ray wraps the end of an actor in has no other name for it.
@@ -66,7 +84,7 @@ def _raised_in_training(error: Exception) -> bool:
 
 def _gist(error: Exception) -> str:
     text = str(error)
-    if any(sign in text for sign in _LOST_CONNECTION):
+    if _is_lost_connection(error):
         return "it lost the connection to another worker"
     if _raised_in_training(error):
         lines = [line.strip() for line in text.splitlines() if line.strip()]

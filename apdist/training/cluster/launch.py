@@ -45,6 +45,7 @@ from apdist.training.run_folder.runs import RAY
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
+    from apdist.training.finalists import Finalists
     from apdist.training.loop import Job
 
 logger = logging.getLogger(__name__)
@@ -269,7 +270,9 @@ def _train(
         if isinstance(event, WorkersFailed):
             failed.append(event)
 
-    trainer.start(lambda: build_trainer(job, link).fit())
+    from apdist.training.worker import train
+
+    trainer.start(lambda: build_trainer(job, link, train).fit())
     watch(trainer, take, [_raise_failure, remember, *listeners], signals, on_signal)
     try:
         trainer.result()
@@ -318,8 +321,14 @@ def gist(error: BaseException) -> str:
     return (named or lines or [type(error).__name__])[-1]
 
 
-def build_trainer(job: "Job", link: Link) -> "TorchTrainer":
-    """The Ray Train v2 trainer of ``job``."""
+def build_trainer(job: "Job | Finalists", link: Link, work: Callable[..., None]) -> "TorchTrainer":
+    """The Ray Train v2 trainer of ``job``.
+
+    Args:
+        job: what its workers get.
+        link: to the driver.
+        work: what they do, a function of a module: of job, link, device and who takes notice.
+    """
     prepare_environment()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
@@ -341,8 +350,8 @@ def build_trainer(job: "Job", link: Link) -> "TorchTrainer":
     )
     failure = FailureConfig()
     trainer: TorchTrainer = elastic_trainer()(
-        functools.partial(run_worker, job, link, with_gpus),
-        policies=policies(config.ray, link, scaling, failure),
+        functools.partial(run_worker, job, link, work, with_gpus),
+        policies=policies(config.ray, link, scaling, failure, job.is_trial),
         scaling_config=scaling,
         run_config=RunConfig(
             name=RAY,
@@ -386,7 +395,9 @@ def _with_gpus(config: RayConfig) -> bool:
     return found
 
 
-def run_worker(job: "Job", link: Link, with_gpu: bool) -> None:
+def run_worker(
+    job: "Job | Finalists", link: Link, work: Callable[..., None], with_gpu: bool
+) -> None:
     """What Ray Train runs in each worker process."""
     import torch
     from ray.train import get_context
@@ -394,7 +405,6 @@ def run_worker(job: "Job", link: Link, with_gpu: bool) -> None:
 
     from apdist.training.numerics import numerics
     from apdist.training.step.sharding import release_process_groups
-    from apdist.training.worker import train
 
     forwarder = WarningForwarder(link, get_context().get_world_rank())
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -408,7 +418,7 @@ def run_worker(job: "Job", link: Link, with_gpu: bool) -> None:
         with numerics(job.config.training):
             # Ray gives what trains in its own process a GPU unasked.
             device = torch.device(get_device()) if with_gpu else torch.device("cpu")
-            train(job, link, device, notice if job.config.ray.most_workers else nothing_noticed)
+            work(job, link, device, notice if job.config.ray.most_workers else nothing_noticed)
     except (ValueError, OSError) as error:
         # Bad input fails on every attempt: the driver ends the run instead of trying again.
         link.post(Failed(text=str(error)))

@@ -30,7 +30,15 @@ from apdist.data import storage
 from apdist.data.decoders import with_versions
 from apdist.data.storage.local import missing_folders
 from apdist.data.text import decoded
-from apdist.training.events import CheckpointWritten, ChunksResized, Ended, Event, Started
+from apdist.training.events import (
+    CheckpointWritten,
+    ChunksResized,
+    Ended,
+    Evaluated,
+    Event,
+    SetMeasured,
+    Started,
+)
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from apdist.training.run_folder.lease import FOLDER as LEASES
 from apdist.training.run_folder.lease import Lease, holder_of
@@ -169,7 +177,9 @@ class Run:
     @property
     def is_complete(self) -> bool:
         """Whether it is trained to its end, perhaps an early one, and the model is saved."""
-        if not self.history or not isinstance(ended := self.history[-1], Ended):
+        # What it saved may have been measured since.
+        done = [e for e in self.history if not isinstance(e, Evaluated | SetMeasured)]
+        if not done or not isinstance(ended := done[-1], Ended):
             return False
         return ended.is_early or ended.step >= self.config.training.steps
 

@@ -65,6 +65,18 @@ class Standing:
     is_complete: bool
     """Whether every repeat is finished."""
 
+    def test(self, before: str = "") -> dict[str, float]:
+        """Means on the evaluation split, over the repeats that were measured there.
+
+        Args:
+            before: begins each name.
+        """
+        found = [record.test for record in self.trials if record.test]
+        return {
+            f"{before}{key}": statistics.fmean(figures[key] for figures in found)
+            for key in (found[0] if found else {})
+        }
+
     def text(self, place: int = 0) -> str:
         """A mean with its spread."""
         mean, spread = f"{self.means[place]:.4f}", self.spreads[place]

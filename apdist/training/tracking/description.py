@@ -67,14 +67,19 @@ def _table(run: Run) -> str:
         return ""
     first = run.config.data.eval_split
     measured = dict(sorted(measured.items(), key=lambda entry: entry[0] != first))
-    heads = [f"{_cell(split)} {when}" for split in measured for when in ("before", "after")]
-    rows = [_row("", heads), "|---" * (1 + len(heads)) + "|"]
+    columns = [
+        (f"{_cell(split)} {when}", event)
+        for split, events in measured.items()
+        # A trial of a sweep is measured at its end alone.
+        for when, event in (("before", events[0]), ("after", events[-1]))
+        if when == "after" or not event.step
+    ]
+    rows = [_row("", [head for head, _ in columns]), "|---" * (1 + len(columns)) + "|"]
     for figure in EVALUATION:
         if Seen.LOG in figure.seen and Seen.CONSOLE in figure.seen:
             numbers = [
                 figure.number(event.figures[figure.key]) if figure.key in event.figures else ""
-                for events in measured.values()
-                for event in (events[0], events[-1])
+                for _, event in columns
             ]
             rows += [_row(figure.label, numbers)] if any(numbers) else []
     return "\n".join(rows)

@@ -184,7 +184,7 @@ class Board:
             )
             tracker.begin(record.params)
             tracker.set_tag("apdist.reason", record.reason)
-            self._close_later(record.name, partial(tracker.close, "FAILED"))
+            self.close_later(record.name, partial(tracker.close, "FAILED"))
 
     def lost(self, name: str, attempt: str) -> None:
         """Tune says that an attempt is over; one that has not told so was killed."""
@@ -201,8 +201,7 @@ class Board:
 
     def add(self, name: str, event: TrialStarted) -> None:
         """A trial begins, or goes on: its MLflow run, and what it was measured at before."""
-        if name in self._closing:  # of the attempt before
-            self._closing[name].join()
+        self.wait_closed(name)  # of the attempt before
         run = open_run(storage.join(self.run.uri, name))
         run.info.setdefault("datasets", self.run.info.get("datasets", []))
         follower = Follower(run, self.parent.run_id, must_answer=False)
@@ -251,29 +250,36 @@ class Board:
         if self.parent.run_id:  # which may not have been known when it began
             follower.tracker.set_tag("mlflow.parentRunId", self.parent.run_id)
         if was_taken_over(trial.run.uri, trial.lease):
-            self._close_later(record.name, partial(follower.tracker.close, status=""))
+            self.close_later(record.name, partial(follower.tracker.close, status=""))
             return
         if record.reason:
             follower.tracker.set_tag("apdist.reason", record.reason)
         waits_for_another = record.state == "waiting" and record.attempts
         status = STATUS.get(record.state, "FAILED" if waits_for_another else "KILLED")
-        self._close_later(record.name, partial(follower.close, status))
+        self.close_later(record.name, partial(follower.close, status))
 
-    def _close_later(self, name: str, close: Callable[[], Any]) -> None:
+    def close_later(self, name: str, close: Callable[[], Any]) -> None:
         """In a thread: a server that is away is waited for, and the other trials are not."""
         thread = threading.Thread(target=close, name=f"end of {name}", daemon=True)
         thread.start()
         self._closing[name] = thread
 
+    def wait_closed(self, name: str) -> None:
+        """Return when the end of a trial is told to MLflow, or is left to a resume."""
+        if name in self._closing:
+            self._closing[name].join()
+
     def settle(self) -> None:
         """Send MLflow what it lacks of trials that ended while nobody was there to tell it."""
         for record in self.driver.records:
             uri = storage.join(self.run.uri, record.name)
+            if record.name in self._closing:  # or this has tried
+                continue
             if record.state in OVER and storage.exists(storage.join(uri, RUN_NAME)):
                 run = open_run(uri)
                 if is_unsettled(run):
                     run.info["ended"] = STATUS.get(record.state, "KILLED")
-                    self._close_later(record.name, partial(settle, run))
+                    self.close_later(record.name, partial(settle, run))
 
     def close(self, status: str) -> None:
         """End all MLflow runs."""
@@ -281,13 +287,18 @@ class Board:
             self.close_trial(trial, self.driver.state.named(trial.run.name))
         for thread in self._closing.values():
             thread.join()
-        best = standings(self.driver.records, self.driver.plan.objectives, self.driver.config)
-        if best:
-            figures = {
-                f"best_{o.figure}": mean
-                for o, mean in zip(self.driver.plan.objectives, best[0].means, strict=True)
-            }
-            self.parent.log_metrics(figures, 0, now_ms())
-            self.parent.set_tag("apdist.best_trial", best[0].trials[0].name)
+        self._track_best()
         self.parent.close(status)
         self.run.save_info(tracking_run_id=self.parent.run_id)
+
+    def _track_best(self) -> None:
+        """Log the figures of the best setting so far, by how many trials are over."""
+        driver, step = self.driver, self.driver.num_over
+        found = standings(driver.records, driver.plan.objectives, driver.config)
+        if not found:
+            return
+        best = found[0]
+        means = zip(driver.plan.objectives, best.means, strict=True)
+        self.parent.log_metrics({f"best_{o.figure}": mean for o, mean in means}, step, now_ms())
+        self.parent.log_metrics(best.test("best_test_"), step, now_ms())
+        self.parent.set_tag("apdist.best_trial", best.trials[0].name)

@@ -1,14 +1,11 @@
 """What came of a sweep: settings best first, those on the front of two figures, the command."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 from apdist.config.values import shown
 from apdist.data import storage
 from apdist.report.sweep_page import sweep_page
-from apdist.training.events import Evaluated
-from apdist.training.run_folder.runs import open_run
 from apdist.training.sweeps.driving import OVER, Driver
 from apdist.training.sweeps.ranking import Standing, front, standings
 from apdist.training.sweeps.records import SweepRecord, TrialRecord
@@ -16,26 +13,6 @@ from apdist.training.sweeps.state import read_state
 from apdist_verbs.sweeping.begun import PAGE, Begun, open_begun
 from apdist_verbs.sweeping.command import training_command
 from apdist_verbs.terminal.console import say, table
-
-NUM_TESTED = 3
-"""Best settings whose figures on the test split are told."""
-
-
-def note_tests(begun: Begun, driver: Driver, found: Sequence[Standing], watched: str) -> None:
-    """Note what the best settings scored on the evaluation split, with the weights they saved.
-
-    Each training measures it once with these weights, at its end; of the others it is not looked
-    at, so that nothing is chosen by it.
-    """
-    split = begun.config.data.eval_split
-    if split == watched:
-        return
-    for standing in islice(found, NUM_TESTED):
-        for record in standing.trials:
-            run = open_run(storage.join(begun.run.uri, record.name))
-            measured = [e for e in run.of_kind(Evaluated) if e.split == split and e.step]
-            if measured:
-                driver.measured_on_test(record.name, measured[-1].figures)
 
 
 def show(begun: Begun, driver: Driver, watched: str) -> None:
@@ -47,8 +24,6 @@ def show(begun: Begun, driver: Driver, watched: str) -> None:
     found = standings(driver.records, driver.plan.objectives, begun.config)
     if not found:
         raise ValueError(f"no trial came to its end; {_first_reason(driver)}")
-    note_tests(begun, driver, found, watched)
-    found = standings(driver.records, driver.plan.objectives, begun.config)
     rank(f"{len(found)} settings of {begun.run.name}, best first", begun, driver, found)
     if len(driver.plan.objectives) > 1:
         best = front(found, driver.plan.objectives)
@@ -88,8 +63,8 @@ def rank(title: str, begun: Begun, driver: Driver, found: Sequence[Standing]) ->
 
 
 def _tested(standing: Standing) -> str:
-    values = [record.test["map"] for record in standing.trials if record.test]
-    return f"{sum(values) / len(values):.4f}" if values else ""
+    found = standing.test()
+    return f"{found['map']:.4f}" if found else ""
 
 
 def command_of(begun: Begun, records: Sequence[TrialRecord]) -> str:

@@ -68,6 +68,7 @@ def run_trial(
 def train_trial(config: Config, preset_name: str, link: "TrialLink", params: Any) -> None:
     """Train the run of ``config``, which may have begun."""
     from apdist.training.loop import Job
+    from apdist.training.worker import train
 
     run, resumed = opened_run(config, preset_name)
     wait_for_predecessor(run)
@@ -76,7 +77,8 @@ def train_trial(config: Config, preset_name: str, link: "TrialLink", params: Any
             storage.remove_unfinished(run.uri)
         link.post(TrialStarted(params=params, lease=lease.number))
         if not run.is_complete:
-            build_trainer(Job(run.config, run.uri, lease, resumed), link).fit()
+            job = Job(run.config, run.uri, lease, resumed, is_trial=True)
+            build_trainer(job, link, train).fit()
 
 
 def wait_for_predecessor(run: Run) -> None:

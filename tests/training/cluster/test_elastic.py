@@ -178,6 +178,21 @@ def test_failures_take_restarts_and_notices_do_not() -> None:
     assert decisions(0, noticed, died) == [retry, end]
 
 
+def test_bad_input_takes_no_restart_and_an_exception_of_a_trial_is_the_sweeps() -> None:
+    raised, refused = RuntimeError("no such kernel"), ValueError("no such file")
+    died = WorkerHealthCheckFailedError("Failed.", ActorDiedError())
+    assert decisions(3, refused) == decisions(3, OSError("no route")) == ["RAISE"]
+    assert decisions(3, raised, raised) == ["RETRY"] * 2
+    config = RayConfig(restarts_per_hour=3)
+
+    def of_trial(end: Exception) -> str:
+        given = config, Mailbox[Event](), None, FailureConfig(), True
+        policy = policies(*given)["failure_policy"]
+        return str(policy.make_decision(WorkerGroupError("", {0: LOST, 1: end})).value)
+
+    assert [of_trial(end) for end in (raised, died, LOST)] == ["RAISE", "RETRY", "RETRY"]
+
+
 def test_an_error_of_the_controller_itself_is_rays_to_decide() -> None:
     policy = policies(RayConfig(), Mailbox[Event](), None, FailureConfig())["failure_policy"]
     assert policy.make_decision(ControllerError(RuntimeError("no room"))).value == "RAISE"

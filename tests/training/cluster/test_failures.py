@@ -8,7 +8,12 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckTimeoutError,
 )
 
-from apdist.training.cluster.failures import failure_of, why_none_is_left
+from apdist.training.cluster.failures import (
+    failure_of,
+    was_raised,
+    was_refused,
+    why_none_is_left,
+)
 from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.regrouping import HOUR_MS, Regrouped
 
@@ -55,6 +60,17 @@ def test_an_error_of_the_training_is_told_by_its_last_line() -> None:
 def test_a_lost_connection_is_said_in_words() -> None:
     failed = failure_of({0: LOST})  # the other worker's end is not known yet
     assert failed.cause == "it lost the connection to another worker"
+
+
+def test_what_the_training_raised_is_told_from_what_happened_to_it() -> None:
+    dead, refused = died("its worker process has died"), ValueError("no such file")
+    assert [was_raised(e) for e in ({0: RAISED}, {0: LOST, 1: RAISED}, {0: LOST}, {0: dead})] == [
+        *(True, True, False, False)
+    ]
+    assert not was_raised({0: RAISED, 1: dead})
+    assert was_refused({0: refused, 1: LOST})
+    assert not was_refused({0: RAISED})
+    assert not was_refused({0: refused, 1: dead})
 
 
 def test_workers_that_end_for_others_to_go_on_have_not_failed() -> None:

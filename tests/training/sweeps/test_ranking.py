@@ -44,6 +44,18 @@ def test_a_setting_of_which_a_repeat_was_stopped_comes_after_whole_ones() -> Non
     assert whole.trials[0].number == 2
 
 
+def test_the_test_figures_of_a_setting_are_the_mean_of_those_that_were_measured() -> None:
+    records = [
+        trial(0, 0, 0.9, test={"map": 0.5}),
+        trial(1, 0, 0.9, test={"map": 0.25}),
+        trial(2, 0, 0.9),
+        trial(3, 1, 0.1),
+    ]
+    best, other = standings(records, [MAP], Config())
+    assert best.test("best_") == {"best_map": 0.375}
+    assert other.test() == {}
+
+
 def test_two_objectives_give_a_front_and_an_option_may_be_one() -> None:
     small, large = ({"model.dim": dim} for dim in (32, 64))
     records = [

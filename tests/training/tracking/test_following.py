@@ -209,10 +209,12 @@ def test_a_description_has_the_figures_and_spares_what_a_person_wrote(run: Run) 
     for number, share in ((0, 0.25), (2, 0.75)):
         follower(Evaluated(step=number, split="val", figures={"map": share / 2}, seconds=1))
         follower(Evaluated(step=number, split="test", figures={"map": share}, seconds=1))
+    follower(Evaluated(step=2, split="late", figures={"map": 0.5}, seconds=1))
     follower(Noticed(step=2, topic="x", text="<script>`a`\nb"))
     follower.close("KILLED")
     assert "| &emsp; | test before&emsp; | test after&emsp; | val before&emsp; |" in note(run)
-    row = "| mAP&emsp; | 0.2500&emsp; | 0.7500&emsp; | 0.1250&emsp; | 0.3750&emsp; |"
+    assert "| val after&emsp; | late after&emsp; |" in note(run)  # nobody measured it before
+    row = "| mAP&emsp; | 0.2500&emsp; | 0.7500&emsp; | 0.1250&emsp; | 0.3750&emsp; | 0.5000&emsp; |"
     assert row in note(run)
     assert "- Step 2: &lt;script>'a' b" in note(run)
     client = MlflowClient(run.config.tracking.uri)
