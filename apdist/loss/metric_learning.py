@@ -7,7 +7,6 @@ labels among the classes in place of the labels.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import logging
 from difflib import get_close_matches
@@ -19,6 +18,7 @@ from torch.nn.functional import normalize
 
 from apdist.config.rivals import arguments_of
 from apdist.loss.centres import ClassPlaces
+from apdist.loss.metric_learning_names import PACKAGE, refuse_unknown_name
 
 logger = logging.getLogger(__name__)
 
@@ -84,27 +84,15 @@ class _OfPlaces(nn.Module):
 
 
 def _class_of(name: str) -> Any:
-    if importlib.util.find_spec("pytorch_metric_learning") is None:
-        raise ValueError(
-            f"the loss {name!r} needs pytorch-metric-learning, which is not installed; "
-            "use pip install 'apdist[metric-learning]'"
-        )
-    losses = importlib.import_module("pytorch_metric_learning.losses")
-    known = sorted(loss for loss in dir(losses) if loss.endswith("Loss"))
-    if name not in known:
-        close = get_close_matches(name, known, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(
-            f"pytorch-metric-learning has no loss {name!r}{hint}; it has {', '.join(known)}"
-        )
-    return getattr(losses, name)
+    refuse_unknown_name(name)
+    return getattr(importlib.import_module(f"{PACKAGE}.losses"), name)
 
 
 def _parameters_of(kind: Any) -> dict[str, inspect.Parameter]:
     """What the constructor takes, those of the classes that it extends included."""
     found: dict[str, inspect.Parameter] = {}
     for base in kind.__mro__:
-        if base.__module__.startswith("pytorch_metric_learning") and "__init__" in vars(base):
+        if base.__module__.startswith(PACKAGE) and "__init__" in vars(base):
             (_, *own) = inspect.signature(base.__init__).parameters.values()
             for parameter in own:
                 if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

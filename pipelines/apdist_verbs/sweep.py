@@ -47,7 +47,12 @@ from apdist_verbs.sweeping.begun import (
     watched_split,
 )
 from apdist_verbs.sweeping.board import Board
-from apdist_verbs.sweeping.checks import refuse_unfit, refuse_unfit_networks, refuse_unfit_space
+from apdist_verbs.sweeping.checks import (
+    refuse_unfit,
+    refuse_unfit_networks,
+    refuse_unfit_space,
+    refuse_unknown_losses,
+)
 from apdist_verbs.sweeping.finals import finalists, measure_finals
 from apdist_verbs.sweeping.showing import show
 from apdist_verbs.terminal.console import say
@@ -198,7 +203,9 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
     objectives = tuple(read_objective(text, config) for text in options.figures)
     dimensions = read_space(options.space, config)
-    refuse_useless(argv, *losses_of(dimensions, config))
+    losses = losses_of(dimensions, config)
+    refuse_unknown_losses(losses)
+    refuse_useless(argv, *losses)
     settings = options.trials or USUAL_TRIALS
     if options.searcher == "grid":
         every = sum(1 for _ in grid(dimensions))

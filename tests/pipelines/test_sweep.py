@@ -62,6 +62,24 @@ def test_what_a_sweep_cannot_build_is_refused_before_ray_starts(
         main([*argv, "--loss.num-bins", "9"])
 
 
+def test_a_loss_that_is_not_there_is_refused_before_torch_is_imported(
+    small_config: Config, tmp_path: Path
+) -> None:
+    """Of the three seconds that a refusal may take, torch and SciPy would take two."""
+    run = create_run(override(small_config, {"run.name": "first"}), "glyphs")
+    space = tmp_path / "space.toml"
+    space.write_text('["loss.kind"]\ndistribution = "choice"\nvalues = ["ap", "pml:NoneLoss"]\n')
+    code = (
+        "import sys\n"
+        "from apdist_verbs.__main__ import main\n"
+        f"code = main(['sweep', '--config', {run.uri!r}, '--space', {str(space)!r}, "
+        "'--ray.num-workers', '1'])\n"
+        "sys.exit(10 * ('torch' in sys.modules) + code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == 2
+
+
 def test_a_sweep_starts_from_a_file_as_a_training_does(
     small_config: Config, tmp_path: Path
 ) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from apdist.config import Config
+from apdist.config import Config, LossConfig
 from apdist.training.sweeps.space import corner_configs, losses_of
 from apdist_verbs.start.checks import check_memory, check_start, check_training_split
 from apdist_verbs.train import check_loss, check_model
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
 
 NETWORK = ("model.", "lora.", "training.freeze", "training.rates", "training.layer_decay")
 """Begin the names of options that the network may refuse when it is built."""
+
+
+def refuse_unknown_losses(losses: Iterable[LossConfig]) -> None:
+    """Refuse a loss of pytorch-metric-learning that it does not have, before anything is read.
+
+    Raises:
+        ValueError: it has none of this name, or is not installed.
+    """
+    from apdist.config.losses import METRIC_LEARNING
+    from apdist.loss.metric_learning_names import refuse_unknown_name
+
+    for name in dict.fromkeys(name for loss in losses for name in loss.weights):
+        if name.startswith(METRIC_LEARNING):
+            refuse_unknown_name(name.removeprefix(METRIC_LEARNING))
 
 
 def refuse_unfit_space(dimensions: list[Dimension], config: Config) -> None:
