@@ -113,6 +113,33 @@ def test_asha_stops_known_bad_settings_and_what_is_left_of_them(tmp_path: Path) 
     assert all("with the same setting, was stopped" in record.reason for record in unbegun)
 
 
+def test_asha_lets_nothing_finish_in_a_region_that_is_known_to_be_bad(tmp_path: Path) -> None:
+    """Rates above 0.03 learn nothing: two in eleven of those that are drawn."""
+
+    def is_bad(record: TrialRecord) -> bool:
+        return bool(record.params["training.learning_rate"] > 0.03)
+
+    def figure(record: TrialRecord, step: int) -> float:
+        return 0.1 if is_bad(record) else 0.1 + worth(record) * step / 160
+
+    driver = driver_of(tmp_path, scheduler="asha", settings=60)
+    while (record := driver.next()) is not None:
+        for step in range(20, 161, 20):
+            if driver.evaluated(record.name, step, {"map": figure(record, step)}):
+                driver.stopped(record.name, 1.0)
+                break
+        else:
+            driver.finished(record.name, 1.0, {})
+    bad = [record for record in driver.records if is_bad(record)]
+    assert len(bad) >= 8
+    # Those that were compared with a good one end at the first rung, after an eighth of the steps.
+    compared = [r for r in bad if any(o.number < r.number for o in driver.records if o not in bad)]
+    assert {record.state for record in compared} == {"stopped"}
+    assert {record.curve[-1][0] for record in compared} == {20}
+    best = standings(driver.records, PLAN.objectives, CONFIG)[0].trials[0]
+    assert best.number == max(driver.records, key=worth).number
+
+
 def test_a_trial_that_fails_is_tried_once_again_and_does_not_stop_the_others(
     tmp_path: Path,
 ) -> None:
