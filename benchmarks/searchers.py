@@ -96,7 +96,7 @@ def trained_table(steps: int) -> list[tuple[float, int, int, float]]:
     """The figure of each setting of the grid."""
     with tempfile.TemporaryDirectory() as folder:
         shards = str(Path(folder, "glyphs"))
-        prepare_glyphs(PrepareGlyphs(out=shards, images_per_glyph=8, min_typefaces=24))
+        prepare_glyphs(PrepareGlyphs(out=shards, images_per_glyph=8, min_typefaces=16))
         settings = list(itertools.product(RATES, BINS, DIMS))
         tasks = [(folder, shards, steps, setting) for setting in settings]
         with get_context("spawn").Pool(2) as pool:

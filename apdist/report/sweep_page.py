@@ -17,6 +17,7 @@ from apdist.report.sweeps.settings import (
     objectives_of,
     pareto,
     settings_of,
+    tested,
 )
 from apdist.report.sweeps.told import (
     best_of,
@@ -76,7 +77,7 @@ def sweep_page(record: SweepRecord) -> str:
         trials=ranked[:num_rows],
         ended=[trial for trial in ranked if trial.state in ("stopped", "failed")][:MOST_ROWS],
         columns=varied,
-        tested={key: f"{label_of(key)}, test" for trial in record.trials for key in trial.test},
+        tested={key: f"{label_of(key)}, test" for key in tested(record.trials)},
         has_repeats=any(len(setting.trials) > 1 for setting in settings),
         space=[(e.get("name", ""), distribution_of(e), condition_of(e)) for e in record.space],
         words=words,

@@ -342,7 +342,7 @@ class FromTrial:
     trial: str
     event: Event
     placement_group: Any = None
-    """What the trial's workers occupy; told when they start."""
+    """What the trial's workers will occupy; told before they start."""
 
 
 def now_ms() -> int:

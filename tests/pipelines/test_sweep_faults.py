@@ -6,7 +6,7 @@ Each test prints a row: disturbance, outcome, seconds longer than undisturbed.
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from tests.pipelines.test_faults import halted
 from tests.ray_nodes import RayNodes, environment, ray_nodes
 
 STEPS, EVERY = 12, 4
+PATIENCE_S = 900
 OPTIONS = [
     *("--data.image-size", "32", "--data.loader-processes", "0", "--data.holdout-share", "0.25"),
     *("--training.batch-size", "32", "--training.chunk-size", "8", "--training.seed", "3"),
@@ -53,7 +54,7 @@ when = {"training.learning_rate" = 1e-3}
 """Eight settings: of the fourth a batch has too few images, the last ends in infinite values."""
 STATES = [*["finished"] * 3, "failed", *["finished"] * 3, "failed"]
 TOLD = {"finished": "FINISHED", "failed": "FAILED"}
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(2400)]
 pytestmark += [pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")]
 
 
@@ -93,9 +94,7 @@ class Sweep:
 
     def ended(self, *arguments: str) -> str:
         with self.started(*arguments) as command:
-            code, out, err = command.end()
-        assert code == 0, f"{out}\n{err}"
-        return out + err
+            return end(command)
 
     def steps(self) -> dict[str, int]:
         """How far the trials are that have begun."""
@@ -119,6 +118,22 @@ class Sweep:
 
     def workers(self) -> list[psutil.Process]:
         return [p for p in processes_with(self.mark) if is_worker(p)]
+
+
+def end(command: Command) -> str:
+    """What it said until its end, which must be a good one."""
+    out, err = command.process.communicate(timeout=PATIENCE_S)
+    assert command.process.returncode == 0, f"{out}\n{err}"
+    return out + err
+
+
+def wait(command: Command, condition: Callable[[], bool]) -> None:
+    """As `Command.wait_until`, with patience for several trials."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert command.process.poll() is None, command.process.communicate()
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -210,18 +225,18 @@ def test_a_sweep_that_everything_happens_to_comes_to_the_same(calm: Calm) -> Non
     place, mlflow = calm.sweep.place, calm.sweep.mlflow
     sweep, began = Sweep(place, mlflow, "rough", uuid.uuid4().hex), time.monotonic()
     with sweep.started(*sweep.begin()) as command:
-        command.wait_until(lambda: sweep.is_under_way(2))
+        wait(command, lambda: sweep.is_under_way(2))
         sweep.workers()[0].kill()
-        command.wait_until(lambda: sweep.num_finished() >= 1)
-        command.wait_until(lambda: sweep.is_under_way(1))
+        wait(command, lambda: sweep.num_finished() >= 1)
+        wait(command, lambda: sweep.is_under_way(1))
         command.process.kill()
         command.process.wait()
     mlflow.kill()
     with sweep.started(*sweep.again()) as command:
-        command.wait_until(lambda: sweep.num_finished() >= 3)
+        wait(command, lambda: sweep.num_finished() >= 3)
         with halted(command):
             mlflow.start()
-        command.wait_until(lambda: sweep.is_under_way(1))
+        wait(command, lambda: sweep.is_under_way(1))
         command.process.kill()
         command.process.wait()
     said = sweep.ended(*sweep.again())
@@ -258,17 +273,16 @@ def test_a_cluster_that_shrinks_and_grows_does_not_stop_a_sweep(
     sweep, began = Sweep(place, mlflow, f"moved {num_workers}", uuid.uuid4().hex), time.monotonic()
     more = ["--ray.address", nodes.address, "--ray.num-workers", str(num_workers)]
     with sweep.started(*sweep.begin(*more)) as command:
-        command.wait_until(lambda: nodes.num_nodes_with_workers() == 2)
-        command.wait_until(lambda: max(sweep.steps().values(), default=0) >= 2)
+        wait(command, lambda: nodes.num_nodes_with_workers() == 2)
+        wait(command, lambda: max(sweep.steps().values(), default=0) >= 2)
         nodes.kill(nodes.second)
         if num_workers == 1:
-            command.wait_until(lambda: sweep.num_finished() >= 1)
+            wait(command, lambda: sweep.num_finished() >= 1)
         else:
-            command.wait_until(lambda: nodes.num_nodes_with_workers() == 0)
+            wait(command, lambda: nodes.num_nodes_with_workers() == 0)
         nodes.add()
-        command.wait_until(lambda: nodes.num_nodes_with_workers() == 2)
-        code, out, err = command.end()
-    assert code == 0, f"{out}\n{err}"
+        wait(command, lambda: nodes.num_nodes_with_workers() == 2)
+        end(command)
     check(sweep)
     if num_workers == 1:
         same(sweep, calm.sweep)

@@ -7,12 +7,12 @@ best of several measurements flatters whoever was measured most often.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from apdist.figures import EVALUATION, STEP, figures_of_sets
+from apdist.figures import EVALUATION, STEP, Seen, figures_of_sets
 from apdist.training.sweeps.records import SweepRecord, TrialRecord
 
 
@@ -81,6 +81,12 @@ def label_of(key: str) -> str:
         figures_of_sets() | {f.key: f.label for f in EVALUATION} | {f.key: f.label for f in STEP}
     )
     return labels.get(key, key)
+
+
+def tested(trials: Iterable[TrialRecord]) -> list[str]:
+    """Keys of what ``trials`` were measured at on the test split, without how many queries."""
+    counts = {figure.key for figure in EVALUATION if Seen.CONSOLE not in figure.seen}
+    return [key for key in dict.fromkeys(k for t in trials for k in t.test) if key not in counts]
 
 
 def value_at(trial: TrialRecord, key: str, step: int) -> float | None:

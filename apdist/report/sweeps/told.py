@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apdist.report.sweeps.axes import Axis, words
-from apdist.report.sweeps.settings import Setting, label_of, noise_of, objectives_of
+from apdist.report.sweeps.settings import Setting, label_of, noise_of, objectives_of, tested
 from apdist.training.sweeps.records import SweepRecord, TrialRecord
 
 EDGE = 0.02
@@ -40,7 +40,8 @@ def best_of(record: SweepRecord, settings: Sequence[Setting]) -> Best | None:
         return None
     trial = setting.trials[0]
     tests = {
-        key: [t.test[key] for t in setting.trials if key in t.test] for key in _tested(setting)
+        key: [t.test[key] for t in setting.trials if key in t.test]
+        for key in tested(setting.trials)
     }
     return Best(
         setting,
@@ -50,10 +51,6 @@ def best_of(record: SweepRecord, settings: Sequence[Setting]) -> Best | None:
         tuple((label_of(key), _mean_and_range(values)) for key, values in tests.items() if values),
         tuple((name, words(value)) for name, value in setting.params.items()),
     )
-
-
-def _tested(setting: Setting) -> dict[str, None]:
-    return dict.fromkeys(key for trial in setting.trials for key in trial.test)
 
 
 def _spread_of(setting: Setting) -> str:

@@ -4,10 +4,11 @@ Ray's own elastic policy is not used: it ends healthy workers wherever they are,
 the cluster that are up to 20 s old, and counts hosts that are being drained as room.
 """
 
+import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -23,6 +24,10 @@ LOOK_EVERY_S = 5.0
 POLL_S = 0.5
 """The same while there are none."""
 
+IDLE = ("PlacementGroupCleanerCallback", "DatasetsCallback")
+"""Parts of Ray Train that start a process for each training, for nothing: placement groups of a
+driver end with it, those of a trial the sweep removes; and there are no data sets of Ray's."""
+
 _terminations: list[str] = []
 """In a worker's process."""
 _places: Counter[str] = Counter()
@@ -30,8 +35,10 @@ _places: Counter[str] = Counter()
 
 
 def elastic_trainer() -> type[Any]:
-    """Ray's `TorchTrainer` with the policies of this file."""
+    """Ray's `TorchTrainer` with the policies of this file, and with fewer processes."""
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.execution.controller import TrainController
+    from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
     base: Any = TorchTrainer  # which of Ray's two it is, is found out when Ray is imported
 
@@ -41,11 +48,43 @@ def elastic_trainer() -> type[Any]:
         def __init__(self, *args: Any, policies: dict[str, Any], **more: Any) -> None:
             super().__init__(*args, **more)
             self.policies = policies
+            self.occupied: Callable[[Any], None] = lambda _: None
+            """Hears of the placement group of the workers of a trial before it is there."""
+
+        def _create_default_callbacks(self) -> list[Any]:
+            found = super()._create_default_callbacks()
+            return [callback for callback in found if type(callback).__name__ not in IDLE]
 
         def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-            return super()._initialize_and_run_controller(**arguments | self.policies)
+            arguments |= self.policies
+            if not is_in_actor():
+                return super()._initialize_and_run_controller(**arguments)
+            # A trial's process does nothing else: another one would take seconds to start.
+            controller = TrainController(**arguments)
+            controller.worker_group_cls = self._group()
+            asyncio.run(controller.run())
+            return controller.get_result()
+
+        def _group(self) -> type[Any]:
+            occupied = self.occupied
+            base: Any = WorkerGroup
+
+            class Group(base):  # type: ignore[misc]
+                def _create_placement_group(self, *given: Any) -> Any:
+                    handle = super()._create_placement_group(*given)
+                    occupied(handle.placement_group)
+                    return handle
+
+            return Group
 
     return Trainer
+
+
+def is_in_actor() -> bool:
+    """Whether this process is an actor, as those of trials are, and no driver."""
+    import ray
+
+    return ray.get_runtime_context().get_actor_id() is not None
 
 
 def policies(

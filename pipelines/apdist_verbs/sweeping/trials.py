@@ -12,7 +12,7 @@ from apdist.training.cluster.remote import RemoteLink
 from apdist.training.events import (
     Event,
     FromTrial,
-    Started,
+    PhaseBegan,
     TrialEnded,
     TrialStarted,
     WorkersFailed,
@@ -78,7 +78,9 @@ def train_trial(config: Config, preset_name: str, link: "TrialLink", params: Any
         link.post(TrialStarted(params=params, lease=lease.number))
         if not run.is_complete:
             job = Job(run.config, run.uri, lease, resumed, is_trial=True)
-            build_trainer(job, link, train).fit()
+            trainer: Any = build_trainer(job, link, train)
+            trainer.occupied = link.occupied
+            trainer.fit()
 
 
 def wait_for_predecessor(run: Run) -> None:
@@ -114,10 +116,12 @@ class TrialLink(RemoteLink):
     """Events of one trial in the sweep's mailbox."""
 
     def post(self, event: Event) -> None:
-        """Send with the trial's name, and at the start with what the workers occupy."""
-        from ray.util import get_current_placement_group
+        """Send with the trial's name."""
+        self.send(FromTrial(trial=self.trial, event=event))
 
-        group = get_current_placement_group() if isinstance(event, Started) else None
+    def occupied(self, group: Any) -> None:
+        """Tell what the workers will occupy; the sweep frees it if this process is killed."""
+        event = PhaseBegan(name="starting the workers", time_ms=now_ms())
         self.send(FromTrial(trial=self.trial, event=event, placement_group=group))
 
     def failures(self) -> list[WorkersFailed]:

@@ -207,7 +207,8 @@ def tuner_of(board: Board, feeder: Feeder, preset_name: str, mailbox: Any) -> An
         tune.with_resources(
             trainable, tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
         ),
-        tune_config=tune.TuneConfig(search_alg=feeder, num_samples=-1),
+        # The process of a trial that is over takes the next one: a new one imports for seconds.
+        tune_config=tune.TuneConfig(search_alg=feeder, num_samples=-1, reuse_actors=True),
         run_config=tune.RunConfig(
             # Of each driver of a sweep its own.
             name=f"tune/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",

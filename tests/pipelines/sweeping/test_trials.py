@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from apdist.config import Config
-from apdist.training.events import StepDone
+from apdist.training.events import FromTrial, StepDone
 from apdist.training.run_folder.runs import RUN_NAME, create_run, open_run
 from apdist_verbs.sweeping.trials import TrialLink, opened_run, trial_config
 
@@ -40,10 +40,26 @@ def test_a_trial_that_was_killed_as_it_made_its_folder_has_one(
     assert open_run(run.uri).preset == "glyphs"
 
 
-def test_what_is_no_event_is_refused_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray.util
+class Sent:
+    """In place of the mailbox's actor."""
 
-    monkeypatch.setattr(ray.util, "get_current_placement_group", lambda: None)
-    link: Any = TrialLink(actor=None, trial="t1")
+    def __init__(self) -> None:
+        self.events: list[FromTrial] = []
+        self.post = self
+        self.remote = self.events.append
+
+
+def test_what_is_no_event_is_refused_before_it_is_sent() -> None:
+    link = TrialLink(Sent(), "t1")
     with pytest.raises(TypeError, match="expected an event"):
-        link.post({"kind": "step"})
+        link.post({"kind": "step"})  # type: ignore[arg-type]
+
+
+def test_a_trial_tells_what_its_workers_will_occupy_before_they_are_there() -> None:
+    sent = Sent()
+    link = TrialLink(sent, "t1")
+    link.occupied("group")
+    link.post(StepDone(step=1, figures={}))
+    assert [(told.trial, told.placement_group) for told in sent.events] == [
+        *(("t1", "group"), ("t1", None))
+    ]
