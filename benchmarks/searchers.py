@@ -29,7 +29,7 @@ from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
 from apdist_verbs.presets import preset
 
 RATES = [10 ** (exponent / 2) for exponent in range(-8, 1)]
-BINS, DIMS = [5, 10, 20, 40], [4, 16, 64]
+BINS, DIMS = [5, 40], [8, 64]
 SPACE = [
     Dimension("training.learning_rate", "loguniform", RATES[0], RATES[-1]),
     Dimension("loss.num_bins", "choice", values=tuple(BINS)),
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--table", type=Path, default=Path("searchers.json"), help="made if missing"
     )
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--budgets", type=int, nargs="+", default=[15, 20, 30, 40])
     given = parser.parse_args()

@@ -49,9 +49,9 @@ from apdist_verbs.sweeping.begun import (
 from apdist_verbs.sweeping.board import Board
 from apdist_verbs.sweeping.checks import (
     refuse_unfit,
+    refuse_unfit_metric_learning,
     refuse_unfit_networks,
     refuse_unfit_space,
-    refuse_unknown_losses,
 )
 from apdist_verbs.sweeping.finals import finalists, measure_finals
 from apdist_verbs.sweeping.showing import show
@@ -204,7 +204,7 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     objectives = tuple(read_objective(text, config) for text in options.figures)
     dimensions = read_space(options.space, config)
     losses = losses_of(dimensions, config)
-    refuse_unknown_losses(losses)
+    refuse_unfit_metric_learning(losses, config.model.dim or 64)
     refuse_useless(argv, *losses)
     settings = options.trials or USUAL_TRIALS
     if options.searcher == "grid":

@@ -19,18 +19,27 @@ NETWORK = ("model.", "lora.", "training.freeze", "training.rates", "training.lay
 """Begin the names of options that the network may refuse when it is built."""
 
 
-def refuse_unknown_losses(losses: Iterable[LossConfig]) -> None:
-    """Refuse a loss of pytorch-metric-learning that it does not have, before anything is read.
+def refuse_unfit_metric_learning(losses: Iterable[LossConfig], dim: int) -> None:
+    """Refuse losses of pytorch-metric-learning that cannot be built, before anything else is read.
+
+    Names first: they are known without its import, which takes seconds.
+
+    Args:
+        losses: of all trials; those of ours are passed over.
+        dim: size of a descriptor.
 
     Raises:
-        ValueError: it has none of this name, or is not installed.
+        ValueError: it has none of this name, does not take the arguments, or is not installed.
     """
     from apdist.config.losses import METRIC_LEARNING
     from apdist.loss.metric_learning_names import refuse_unknown_name
 
-    for name in dict.fromkeys(name for loss in losses for name in loss.weights):
+    found = [loss for loss in losses if any(n.startswith(METRIC_LEARNING) for n in loss.weights)]
+    for name in dict.fromkeys(name for loss in found for name in loss.weights):
         if name.startswith(METRIC_LEARNING):
             refuse_unknown_name(name.removeprefix(METRIC_LEARNING))
+    for loss in found:
+        check_loss(loss, dim)
 
 
 def refuse_unfit_space(dimensions: list[Dimension], config: Config) -> None:
