@@ -27,10 +27,10 @@ from tests.pipelines.test_cluster import Command, Place, processes_left, process
 from tests.pipelines.test_faults import halted
 from tests.ray_nodes import RayNodes, environment, ray_nodes
 
-STEPS, EVERY = 12, 4
+STEPS, EVERY = 30, 10
 PATIENCE_S = 900
 OPTIONS = [
-    *("--data.image-size", "32", "--data.loader-processes", "0", "--data.holdout-share", "0.25"),
+    *("--data.image-size", "48", "--data.loader-processes", "0", "--data.holdout-share", "0.25"),
     *("--training.batch-size", "32", "--training.chunk-size", "8", "--training.seed", "3"),
     *("--training.steps", str(STEPS), "--ray.num-workers", "1"),
     *("--evaluation.every-steps", str(EVERY), "--checkpoint.every-steps", str(EVERY)),
@@ -108,10 +108,10 @@ class Sweep:
     def running(self) -> list[str]:
         return [record.name for record in self.records if record.state == "running"]
 
-    def is_under_way(self, least: int) -> bool:
-        """Whether two trials run that have done so many steps, and have some to do."""
-        steps, running = self.steps(), self.running()
-        return len(running) == 2 and all(least <= steps[name] < STEPS for name in running)
+    def is_under_way(self) -> bool:
+        """Whether a trial has begun its steps, and has most of them to do."""
+        steps = self.steps()
+        return any(2 <= steps.get(name, 0) < EVERY for name in self.running())
 
     def num_finished(self) -> int:
         return sum(record.state == "finished" for record in self.records)
@@ -225,10 +225,11 @@ def test_a_sweep_that_everything_happens_to_comes_to_the_same(calm: Calm) -> Non
     place, mlflow = calm.sweep.place, calm.sweep.mlflow
     sweep, began = Sweep(place, mlflow, "rough", uuid.uuid4().hex), time.monotonic()
     with sweep.started(*sweep.begin()) as command:
-        wait(command, lambda: sweep.is_under_way(2))
-        sweep.workers()[0].kill()
+        wait(command, lambda: sweep.is_under_way())
+        for worker in sweep.workers():
+            worker.kill()
         wait(command, lambda: sweep.num_finished() >= 1)
-        wait(command, lambda: sweep.is_under_way(1))
+        wait(command, lambda: sweep.is_under_way())
         command.process.kill()
         command.process.wait()
     mlflow.kill()
@@ -236,7 +237,7 @@ def test_a_sweep_that_everything_happens_to_comes_to_the_same(calm: Calm) -> Non
         wait(command, lambda: sweep.num_finished() >= 3)
         with halted(command):
             mlflow.start()
-        wait(command, lambda: sweep.is_under_way(1))
+        wait(command, lambda: sweep.is_under_way())
         command.process.kill()
         command.process.wait()
     said = sweep.ended(*sweep.again())
@@ -249,7 +250,7 @@ def test_a_sweep_that_everything_happens_to_comes_to_the_same(calm: Calm) -> Non
         if record.state == "finished"
         for event in open_run(f"{sweep.uri}/{record.name}").of_kind(Restarted)
     ]
-    assert sum(event.num_before > 0 for event in restarts) == 1  # the worker that was killed
+    assert any(event.num_before for event in restarts)  # of a worker that was killed
     longer = time.monotonic() - began - calm.seconds
     print(
         "\n| a worker killed, a trial that raises, one that cannot be, the driver killed twice, "

@@ -13,13 +13,20 @@ from types import SimpleNamespace
 import pytest
 import ray
 from ray.exceptions import ActorDiedError
-from ray.train import FailureConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from apdist.config import RayConfig
 from apdist.training.cluster import elastic
-from apdist.training.cluster.elastic import free_room, note_sigterm, occupy, policies
+from apdist.training.cluster.elastic import (
+    IDLE,
+    elastic_trainer,
+    free_room,
+    note_sigterm,
+    occupy,
+    policies,
+)
 from apdist.training.events import Event, Restarted, StepDone
 from apdist.training.mailbox import Mailbox
 from apdist.training.regrouping import Regrouped
@@ -191,6 +198,17 @@ def test_bad_input_takes_no_restart_and_an_exception_of_a_trial_is_the_sweeps() 
         return str(policy.make_decision(WorkerGroupError("", {0: LOST, 1: end})).value)
 
     assert [of_trial(end) for end in (raised, died, LOST)] == ["RAISE", "RETRY", "RETRY"]
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own deprecations
+def test_no_process_is_started_that_would_have_nothing_to_do(tmp_path: Path) -> None:
+    kind = elastic_trainer()
+    given = ScalingConfig(num_workers=1), RunConfig(storage_path=str(tmp_path))
+    trainer = kind(print, policies={}, scaling_config=given[0], run_config=given[1])
+    left = {type(callback).__name__ for callback in trainer._create_default_callbacks()}
+    usual = super(kind, trainer)._create_default_callbacks()
+    # If Ray calls them otherwise one day, they are back: it costs seconds, and nothing else.
+    assert {type(callback).__name__ for callback in usual} - left == set(IDLE)
 
 
 def test_an_error_of_the_controller_itself_is_rays_to_decide() -> None:
