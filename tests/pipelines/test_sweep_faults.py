@@ -267,10 +267,9 @@ def nodes(tmp_path: Path) -> Iterator[RayNodes]:
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_cluster_that_shrinks_and_grows_does_not_stop_a_sweep(
-    calm: Calm, nodes: RayNodes, num_workers: int
+    place: Place, mlflow: MlflowServer, nodes: RayNodes, num_workers: int
 ) -> None:
     """With two workers a trial there is room for none while a host is missing."""
-    place, mlflow = calm.sweep.place, calm.sweep.mlflow
     sweep, began = Sweep(place, mlflow, f"moved {num_workers}", uuid.uuid4().hex), time.monotonic()
     more = ["--ray.address", nodes.address, "--ray.num-workers", str(num_workers)]
     with sweep.started(*sweep.begin(*more)) as command:
@@ -285,9 +284,7 @@ def test_a_cluster_that_shrinks_and_grows_does_not_stop_a_sweep(
         wait(command, lambda: nodes.num_nodes_with_workers() == 2)
         end(command)
     check(sweep)
-    if num_workers == 1:
-        same(sweep, calm.sweep)
     print(
         f"\n| a host lost and another one come, {num_workers} worker{'s' * (num_workers > 1)} a "
-        f"trial | all came to their end | {time.monotonic() - began - calm.seconds:.0f} |"
+        f"trial | all came to their end, after {time.monotonic() - began:.0f} s | - |"
     )
