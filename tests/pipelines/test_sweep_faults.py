@@ -108,10 +108,10 @@ class Sweep:
     def running(self) -> list[str]:
         return [record.name for record in self.records if record.state == "running"]
 
-    def is_under_way(self) -> bool:
-        """Whether a trial has begun its steps, and has most of them to do."""
+    def is_under_way(self, after: int = 0) -> bool:
+        """Whether a trial has done some steps after those, and comes to a checkpoint later."""
         steps = self.steps()
-        return any(2 <= steps.get(name, 0) < EVERY for name in self.running())
+        return any(after + 2 <= steps.get(n, 0) < after + EVERY for n in self.running())
 
     def num_finished(self) -> int:
         return sum(record.state == "finished" for record in self.records)
@@ -237,7 +237,7 @@ def test_a_sweep_that_everything_happens_to_comes_to_the_same(calm: Calm) -> Non
         wait(command, lambda: sweep.num_finished() >= 3)
         with halted(command):
             mlflow.start()
-        wait(command, lambda: sweep.is_under_way())
+        wait(command, lambda: sweep.is_under_way(EVERY))
         command.process.kill()
         command.process.wait()
     said = sweep.ended(*sweep.again())
