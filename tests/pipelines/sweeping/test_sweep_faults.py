@@ -267,26 +267,20 @@ def nodes(tmp_path: Path) -> Iterator[RayNodes]:
         yield cluster
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_cluster_that_shrinks_and_grows_does_not_stop_a_sweep(
-    place: Place, mlflow: MlflowServer, nodes: RayNodes, num_workers: int
+    place: Place, mlflow: MlflowServer, nodes: RayNodes
 ) -> None:
-    """With two workers a trial there is room for none while a host is missing."""
-    sweep, began = Sweep(place, mlflow, f"moved {num_workers}", uuid.uuid4().hex), time.monotonic()
-    more = ["--ray.address", nodes.address, "--ray.num-workers", str(num_workers)]
-    with sweep.started(*sweep.begin(*more)) as command:
+    sweep, began = Sweep(place, mlflow, "moved", uuid.uuid4().hex), time.monotonic()
+    with sweep.started(*sweep.begin("--ray.address", nodes.address)) as command:
         wait(command, lambda: nodes.num_nodes_with_workers() == 2)
         wait(command, lambda: max(sweep.steps().values(), default=0) >= 2)
         nodes.kill(nodes.second)
-        if num_workers == 1:
-            wait(command, lambda: sweep.num_finished() >= 1)
-        else:
-            wait(command, lambda: nodes.num_nodes_with_workers() == 0)
+        wait(command, lambda: sweep.num_finished() >= 1)
         nodes.add()
         wait(command, lambda: nodes.num_nodes_with_workers() == 2)
         end(command)
     check(sweep)
     print(
-        f"\n| a host lost and another one come, {num_workers} worker{'s' * (num_workers > 1)} a "
-        f"trial | all came to their end, after {time.monotonic() - began:.0f} s | - |"
+        "\n| a host lost and another one come | all came to their end, after "
+        f"{time.monotonic() - began:.0f} s | - |"
     )
