@@ -9,7 +9,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from apdist.addresses import without_secrets
@@ -23,6 +23,7 @@ from apdist.training.cluster.noise import FILE, NoiseFile, kept_noise
 from apdist.training.cluster.own_ray import (
     heard_here_only,
     is_heard_here_only,
+    out_of_our_group,
     session_folder,
     session_removed,
 )
@@ -53,7 +54,9 @@ logger = logging.getLogger(__name__)
 ENVIRONMENT = {
     # A report waits for the next health check; two seconds would be felt at each evaluation.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
+    # A worker answers from a thread that does not train, so no long step is taken for a hang; a
+    # link that is down for 20 s, and TCP's waits after it, are over by then.
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "45",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     # A notice of some seconds must reach the workers in time for a checkpoint.
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
@@ -137,8 +140,10 @@ def _start(address: str, noise: NoiseFile) -> None:
 
     noise.write(f"{time.strftime('%F')} driver {os.getpid()}: Ray {ray.__version__} at {address}")
     try:
-        alone = heard_here_only() if address == "local" else nullcontext()
-        with handlers_kept(), without_core_lines(noise.write), alone:
+        with handlers_kept(), without_core_lines(noise.write), ExitStack() as own:
+            if address == "local":
+                own.enter_context(heard_here_only())
+                own.enter_context(out_of_our_group())
             ray.init(
                 address=address,
                 log_to_driver=bool(noise.uri),

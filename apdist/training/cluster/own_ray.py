@@ -1,7 +1,8 @@
-"""A Ray that is started for one training: heard on this machine only, and gone without a trace."""
+"""A Ray that is started for one training: heard here only, stopped by us, gone without a trace."""
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import os
@@ -31,6 +32,27 @@ def heard_here_only() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def out_of_our_group() -> Iterator[None]:
+    """A Ray that the block starts gets no signal that is meant for this process's group.
+
+    Ctrl-C in a terminal and SIGTERM of `timeout` or a batch system go to all of the group, and Ray
+    would end by it before its workers have written a checkpoint. That it ends with this process is
+    seen to by the kernel; where that cannot be, Ray does it by the group, which is left alone.
+    """
+    from ray._private import services, utils
+
+    if not utils.detect_fate_sharing_support():
+        yield
+        return
+    before = services.ConsolePopen
+    services.ConsolePopen = functools.partial(before, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
 
 
 def is_heard_here_only() -> bool:

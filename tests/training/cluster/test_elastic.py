@@ -32,8 +32,8 @@ from apdist.training.mailbox import Mailbox
 from apdist.training.regrouping import Regrouped
 from apdist.training.run_folder.runs import Run, open_run
 from tests.pictures import write_folder
+from tests.pipelines.faults.rows import OPTIONS, Trial, last_step
 from tests.pipelines.test_cluster import Command, Place, processes_left, same_but_for_rounding
-from tests.pipelines.test_faults import OPTIONS, Trial, last_step
 from tests.ray_nodes import RayNodes, environment, ray_nodes
 
 LOST = RuntimeError("Connection reset by peer")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services, utils
 
 from apdist.training.cluster.own_ray import (
     heard_here_only,
     is_heard_here_only,
+    out_of_our_group,
     session_folder,
     session_removed,
 )
@@ -62,6 +66,16 @@ def test_the_switch_is_back_after_the_start() -> None:
     with heard_here_only():
         assert not ray_constants.ENABLE_RAY_CLUSTER
     assert before == ray_constants.ENABLE_RAY_CLUSTER
+
+
+@pytest.mark.skipif(not utils.detect_fate_sharing_support(), reason="Ray would outlive its driver")
+def test_what_ray_starts_is_in_no_group_of_ours() -> None:
+    group = [sys.executable, "-c", "import os; print(os.getpgid(0))"]
+    before = services.ConsolePopen
+    with out_of_our_group():
+        with services.ConsolePopen(group, stdout=subprocess.PIPE) as started:
+            assert int(started.communicate()[0]) == started.pid != os.getpgid(0)
+    assert services.ConsolePopen is before
 
 
 @pytest.mark.parametrize(
