@@ -137,9 +137,9 @@ class Hosts:
         told = re.search(r"--node[-_]id=(\w+)", " ".join(raylet.cmdline()))
         assert told
         why = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+        when = ["--node-id", told[1], "--deadline-remaining-seconds", str(seconds)]
         subprocess.run(
-            ["ray", "drain-node", "--address", self.address, "--node-id", told[1], *why]
-            + ["--deadline-remaining-seconds", str(seconds)],
+            ["ray", "drain-node", "--address", self.address, *why, *when],
             env={**os.environ, **self.environment},
             check=True,
             capture_output=True,

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from apdist.training.run_folder.runs import evaluation_name
+from apdist.training.events import StepDone
+from apdist.training.run_folder.runs import evaluation_name, open_run
 from apdist_verbs.__main__ import main
 from tests.faulty_proxy import faulty_proxy
 from tests.pipelines.faults.rows import (
     EVERY,
     STEPS,
+    Fault,
     Trial,
     Undisturbed,
     World,
@@ -194,3 +196,33 @@ def test_storage_that_stays_away_ends_a_run_in_a_line_and_it_goes_on_when_it_is_
         trial.resumed(up, place)
     check(up, trial, alone)
     tell(up, trial, "storage away for longer than its deadline", f"ends after {waited:.0f} s")
+
+
+# ---- a run in S3 is gone on with
+
+
+def test_a_run_in_s3_is_gone_on_with_by_two_workers(
+    up: World, two_workers: Undisturbed, on_s3: S3Server, tmp_path: Path
+) -> None:
+    trial, noted = (
+        Trial("resumed from s3", f"s3://{on_s3.bucket}/runs"),
+        Fault("note", tmp_path / "t"),
+    )
+    place = s3_place(up, on_s3.endpoint, on_s3)
+    arguments = up.begin(trial.name, "--run.output", trial.root, workers=2)
+    with trial.started(place, *arguments) as command:
+        wait_for_object(command, on_s3, trial, marker(15))
+        command.process.send_signal(signal.SIGINT)
+        assert command.end()[0] == 130
+    done = open_run(trial.uri(up)).steps_done
+    began_s = time.time()
+    trial.resumed(up, noted.place(place))
+    first = next(e for e in open_run(trial.uri(up)).of_kind(StepDone) if e.step > done)
+    times = dict(line.split() for line in noted.file.read_text().splitlines())
+    rays_s = float(times["train"]) - float(times["ray_cluster"])
+    beyond_s = first.time_ms / 1000 - began_s - rays_s
+    check(up, trial, two_workers)
+    told = (
+        f"the first step {beyond_s:.1f} s after the command, without Ray's start of {rays_s:.1f} s"
+    )
+    tell(up, trial, "a run in S3 resumed with two workers", told)

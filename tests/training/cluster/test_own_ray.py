@@ -72,9 +72,8 @@ def test_the_switch_is_back_after_the_start() -> None:
 def test_what_ray_starts_is_in_no_group_of_ours() -> None:
     group = [sys.executable, "-c", "import os; print(os.getpgid(0))"]
     before = services.ConsolePopen
-    with out_of_our_group():
-        with services.ConsolePopen(group, stdout=subprocess.PIPE) as started:
-            assert int(started.communicate()[0]) == started.pid != os.getpgid(0)
+    with out_of_our_group(), services.ConsolePopen(group, stdout=subprocess.PIPE) as started:
+        assert int(started.communicate()[0]) == started.pid != os.getpgid(0)
     assert services.ConsolePopen is before
 
 
