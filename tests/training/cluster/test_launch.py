@@ -220,3 +220,9 @@ def test_a_folder_whose_path_is_too_long_for_rays_sockets_is_named(
     monkeypatch.setenv("RAY_TMPDIR", folder)
     with pytest.raises(ValueError, match=message), ray_cluster(RayConfig(num_workers=1)):
         pass
+
+
+def test_a_hang_is_noticed_within_a_minute_and_a_link_may_be_down_for_20_s() -> None:
+    seconds = float(launch.ENVIRONMENT["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"])
+    polls_s = float(launch.ENVIRONMENT["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"])
+    assert 2 * 20 < seconds < 60 - 2 * polls_s  # TCP waits as long again
