@@ -70,7 +70,6 @@ ENVIRONMENT = {
     # The older output of Tune can be silenced; ours tells the same and more.
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "10",
 }
 LONGEST_FOLDER = 36
 """Characters: the path of a socket has 107 at most, of which Ray's session takes 71."""
@@ -336,9 +335,8 @@ def build_trainer(job: "Job | Finalists", link: Link, work: Callable[..., None])
     """
     prepare_environment()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig
 
-    from apdist.training.cluster.rendezvous import LoopbackTorchConfig
+    from apdist.training.cluster.rendezvous import LoopbackTorchConfig, PartingTorchConfig
 
     # Ray says at INFO that it has no workers, and where to report problems; that is our own choice.
     logging.getLogger("ray.train.v2.api.config").setLevel(logging.WARNING)
@@ -367,7 +365,7 @@ def build_trainer(job: "Job | Finalists", link: Link, work: Callable[..., None])
             failure_config=failure,
             callbacks=[group_watcher(link)],
         ),
-        torch_config=(LoopbackTorchConfig if stays_here else TorchConfig)(
+        torch_config=(LoopbackTorchConfig if stays_here else PartingTorchConfig)(
             # How it went is told from CPU to CPU: no worker waits for a GPU to say so.
             backend="cpu:gloo,cuda:nccl" if with_gpus else "gloo",
             timeout_s=PROCESS_GROUP_TIMEOUT_S,

@@ -1,4 +1,4 @@
-"""Where the workers of a Ray on one machine meet: on its loopback addresses.
+"""How the workers of a Ray meet and part: on one machine on its loopback addresses.
 
 Torch's own store of addresses listens to everybody, and gloo where the machine's name leads.
 """
@@ -22,7 +22,28 @@ _opened: list[TCPStore] = []
 """In the first worker's process, until it has joined."""
 
 
-class LoopbackBackend(_TorchBackend):
+class PartingBackend(_TorchBackend):
+    """Ray's way to a process group, and no way back: the workers' end is that of the group.
+
+    Ray destroys the group before it ends the workers. One that is in the middle of a step then has
+    none, which is a ValueError, as bad input is; one that hangs is waited for; and where Ray itself
+    has killed one for want of memory the run would end.
+    """
+
+    def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
+        """Leave the workers alone; Ray kills them next."""
+
+
+class PartingTorchConfig(TorchConfig):
+    """A `TorchConfig` for workers that are killed in the end."""
+
+    @property
+    def backend_cls(self) -> type[PartingBackend]:
+        """What sets the process group up."""
+        return PartingBackend
+
+
+class LoopbackBackend(PartingBackend):
     """Ray's way to a process group, with a store that is heard on this machine only."""
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
@@ -42,7 +63,7 @@ class LoopbackBackend(_TorchBackend):
         )
 
 
-class LoopbackTorchConfig(TorchConfig):
+class LoopbackTorchConfig(PartingTorchConfig):
     """A `TorchConfig` for workers that are on one machine; its ``backend`` must be named."""
 
     @property

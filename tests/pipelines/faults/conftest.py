@@ -27,6 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, mlflow: MlflowServer) -> Ite
     with tempfile.TemporaryDirectory(prefix="ray") as temporary:  # a short name
         Path(temporary, "tmp").mkdir()
         own = {"TMPDIR": f"{temporary}/tmp", "RAY_TMPDIR": temporary, "OMP_NUM_THREADS": "1"}
+        own["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor"  # for all processes, and for later
         place = Place(folder, {**environment(folder), **own})
         place.succeed("prepare", "folder", "pictures", "--out", "shards")
         yield World(place, mlflow, Path(temporary))

@@ -19,6 +19,7 @@ import psutil
 from tests.ray_nodes import START_TIMEOUT_S
 from tests.s3_server import free_ports
 
+OF_HOSTS = {"GLOO_SOCKET_IFNAME": "eth0", "RAY_raylet_start_wait_time_s": f"{START_TIMEOUT_S}"}
 HEAD, NAMES = "head", ("one", "two", "three")
 
 
@@ -74,6 +75,8 @@ class Hosts:
             ip("-n", space, "addr", "add", f"{self.net}.{number + 2}/24", "dev", "eth0")
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
+            # No way out, but Ray asks for one to find its own address.
+            ip("-n", space, "route", "add", "default", "via", f"{self.net}.1")
 
     def start(self, name: str) -> None:
         """Start the Ray of a host, or of the head; returns when it says that it is there."""
@@ -89,7 +92,7 @@ class Hosts:
         with log.open("wb") as output:
             self.processes[name] = subprocess.Popen(
                 command,
-                env={**os.environ, **self.environment, "GLOO_SOCKET_IFNAME": "eth0"},
+                env={**os.environ, **self.environment, **OF_HOSTS},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

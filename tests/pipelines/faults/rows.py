@@ -77,14 +77,15 @@ class Undisturbed:
 
 
 def undisturbed(world: World, name: str, *more: str, workers: int = 0) -> Undisturbed:
-    began = time.monotonic()
-    world.place.succeed(*world.begin(name, *more, workers=workers))
+    trial, began = Trial(name), time.monotonic()
+    with trial.started(world.place, *world.begin(name, *more, workers=workers)) as command:
+        is_whole(*command.end())
     seconds = time.monotonic() - began
     run = open_run(str(world.runs / name))
     losses = [event.figures["loss"] for event in run.of_kind(StepDone)]
     maps = [event.figures["map"] for event in run.of_kind(Evaluated)]
     expected = Undisturbed(losses, maps, seconds)
-    check(world, Trial(name), expected)
+    check(world, trial, expected)
     assert len(set(losses)) == STEPS  # not everything would pass
     return expected
 
@@ -205,7 +206,7 @@ def check_tracked(found: Tracked, expected: Undisturbed, exact: bool) -> None:
 
 def check_nothing_left(world: World, trial: Trial, uri: str) -> None:
     assert not processes_left(trial.mark)
-    assert not world.left_over()
+    assert world.left_over() == []
     assert holder_of(uri) is None
     leases = storage.list_files(storage.join(uri, "writer"))
     assert len(leases) == 1

@@ -33,7 +33,7 @@ def stopped(up: World, trial: Trial, command: Command) -> tuple[int, str]:
     assert code in (0, 130), f"{out}\n{err}"
     assert "Traceback" not in err, err
     assert not processes_left(trial.mark)
-    assert not up.left_over()
+    assert up.left_over() == []
     return code, out
 
 

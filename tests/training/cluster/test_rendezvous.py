@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -16,6 +17,8 @@ from torch._C._distributed_c10d import TCPStore
 from apdist.training.cluster.rendezvous import (
     LoopbackBackend,
     LoopbackTorchConfig,
+    PartingBackend,
+    PartingTorchConfig,
     join,
     loopback_name,
     open_store,
@@ -67,3 +70,15 @@ def test_two_workers_meet_and_nobody_else_is_let_in() -> None:
 
 def test_ray_gets_the_backend_with_the_configuration() -> None:
     assert LoopbackTorchConfig(backend="gloo").backend_cls is LoopbackBackend
+    assert PartingTorchConfig(backend="gloo").backend_cls is PartingBackend
+
+
+@pytest.mark.parametrize("kind", [LoopbackTorchConfig, PartingTorchConfig])
+def test_workers_keep_their_process_group_until_they_are_killed(
+    kind: type[PartingTorchConfig],
+) -> None:
+    config = kind(backend="gloo")
+    asked: list[object] = []
+    group = SimpleNamespace(execute_async=lambda *given, **_: asked.append(given))
+    config.backend_cls().on_shutdown(group, config)
+    assert not asked
