@@ -78,8 +78,19 @@ class Hosts:
             # No way out, but Ray asks for one to find its own address.
             ip("-n", space, "route", "add", "default", "via", f"{self.net}.1")
 
-    def start(self, name: str) -> None:
-        """Start the Ray of a host, or of the head; returns when it says that it is there."""
+    def start(self, *names: str) -> None:
+        """Start the Ray of hosts, or of the head; returns when they say that they are there."""
+        for name in names:
+            self._begin(name)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for name in names:
+            log = self.logs / f"{name}.txt"
+            while "Ray runtime started" not in (said := log.read_text(errors="replace")):
+                assert time.monotonic() < deadline, said
+                assert self.processes[name].poll() is None, said
+                time.sleep(0.1)
+
+    def _begin(self, name: str) -> None:
         ray = ["ray", "start", "--block", f"--node-ip-address={self.host_address(name)}"]
         if name == HEAD:
             more = ["--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self.folder}"]
@@ -88,8 +99,7 @@ class Hosts:
             named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name]
             inside = ["ip", "netns", "exec", self.space(name), *named]
             command = [*inside, *ray, f"--address={self.address}", "--num-cpus=1"]
-        log = self.logs / f"{name}.txt"
-        with log.open("wb") as output:
+        with (self.logs / f"{name}.txt").open("wb") as output:
             self.processes[name] = subprocess.Popen(
                 command,
                 env={**os.environ, **self.environment, **OF_HOSTS},
@@ -98,11 +108,6 @@ class Hosts:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while "Ray runtime started" not in (said := log.read_text(errors="replace")):
-            assert time.monotonic() < deadline, said
-            assert self.processes[name].poll() is None, said
-            time.sleep(0.1)
 
     def host_address(self, name: str) -> str:
         """In the net of all."""
@@ -192,8 +197,8 @@ def hosts(environment: Mapping[str, str], logs: Path) -> Iterator[Hosts]:
         made = Hosts(environment, Path(folder), logs)
         try:
             made.build()
-            for name in (HEAD, *NAMES):
-                made.start(name)
+            made.start(HEAD)
+            made.start(*NAMES)
             yield made
         finally:
             made.end()

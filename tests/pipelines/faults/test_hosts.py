@@ -49,9 +49,7 @@ def three(tmp_path_factory: pytest.TempPathFactory, slow: Fault) -> Iterator[Hos
 def ready(three: Hosts, slow: Fault) -> Hosts:
     """All hosts are there, whatever the test before did to them; steps take their time."""
     slow.file.touch()
-    for name in NAMES:
-        if name not in three.processes:
-            three.start(name)
+    three.start(*(name for name in NAMES if name not in three.processes))
     return three
 
 

@@ -80,35 +80,38 @@ def test_a_ctrl_c_during_evaluation_0_is_a_stop(
     tell(up, trial, "Ctrl-C during evaluation 0", "stopped; resumed")
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("seed", "workers"), [(0, 0), (1, 0), (2, 2), (3, 2), (4, 2)])
 def test_a_ctrl_c_at_any_moment_is_a_stop_after_which_the_run_goes_on(
-    up: World, two_workers: Undisturbed, seed: int
+    up: World, alone: Undisturbed, two_workers: Undisturbed, seed: int, workers: int
 ) -> None:
-    """Four in each run; those of the first one begin with the start of Python."""
+    """Four in each run, the first of which may come while Python starts."""
     draw, trial = random.Random(seed), Trial(f"interrupted {seed}")
-    moments = [draw.uniform(0.2, two_workers.seconds) for _ in range(4)]
-    told = [interrupted(up, trial, moment) for moment in sorted(moments)]
+    expected = two_workers if workers else alone
+    begin = up.begin(trial.name, workers=workers)
+    moments = sorted(draw.uniform(0, expected.seconds) for _ in range(4))
+    told = [interrupted(up, trial, begin, moment) for moment in moments]
     if not is_begun(trial.uri(up)):
-        up.place.succeed(*up.begin(trial.name, workers=2))
+        up.place.succeed(*begin)
     trial.resumed(up)
-    check(up, trial, two_workers)
-    tell(up, trial, f"Ctrl-C: {', '.join(told)}", "stopped each time; resumed")
+    check(up, trial, expected)
+    where = f"{workers} workers" if workers else "no Ray"
+    tell(up, trial, f"Ctrl-C, {where}: {', '.join(told)}", "stopped each time; resumed")
 
 
 def is_begun(run: str) -> bool:
     return Path(run, "config.json").exists()
 
 
-def interrupted(up: World, trial: Trial, after_s: float) -> str:
+def interrupted(up: World, trial: Trial, begin: list[str], after_s: float) -> str:
     """Begin or resume, Ctrl-C after some time; when that was and what came of it."""
     run = trial.uri(up)
-    again = ["train", "--resume", run]
-    arguments = again if is_begun(run) else up.begin(trial.name, workers=2)
+    arguments = ["train", "--resume", run] if is_begun(run) else begin
     with trial.started(up.place, *arguments) as command:
         time.sleep(after_s)
-        before, is_running = last_step(run), command.process.poll() is None
-        os.killpg(command.process.pid, signal.SIGINT) if is_running else None
-        code, _ = stopped(up, trial, command)
+        before = last_step(run)
+        if command.process.poll() is None:
+            os.killpg(command.process.pid, signal.SIGINT)
+        code = stopped(up, trial, command)[0]
     if is_begun(run):  # what was done after the last checkpoint is done again
         trial.replayed += max(0, before - open_run(run).steps_done)
     how = f"step {before}" if before else "before step 1"
