@@ -1,5 +1,6 @@
 """What the disturbed trainings share: a machine, a tracking server, S3, what they should give."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, mlflow: MlflowServer) -> Ite
 
 @pytest.fixture
 def up(world: World) -> World:
-    """With a server that answers, whatever the test before did to it."""
+    """With a server that answers and nothing left over, whatever the test before did to it."""
+    for path in world.left_over():
+        shutil.rmtree(path, ignore_errors=True)
     if world.mlflow.process is None:
         world.mlflow.start()
     return world

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.ray_nodes import START_TIMEOUT_S
 from tests.s3_server import free_ports
 
+START_TIMEOUT_S = 300
 OF_HOSTS = {"GLOO_SOCKET_IFNAME": "eth0", "RAY_raylet_start_wait_time_s": f"{START_TIMEOUT_S}"}
 HEAD, NAMES = "head", ("one", "two", "three")
 

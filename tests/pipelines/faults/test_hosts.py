@@ -22,7 +22,7 @@ from tests.pipelines.faults.rows import (
 from tests.ray_nodes import environment
 
 AWAY_S, NOTICE_S = 20, 15
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
 pytestmark += [pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")]
 
 
