@@ -96,8 +96,10 @@ class Hosts:
             more = ["--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self.folder}"]
             command = [*ray, "--head", f"--port={self.port}", *more]
         else:
-            named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name]
-            inside = ["ip", "netns", "exec", self.space(name), *named]
+            # A name and a temporary folder of its own: all Rays of a cluster use the same path.
+            own = 'hostname "$0" && mount -t tmpfs none "$1" && shift && exec "$@"'
+            inside = ["ip", "netns", "exec", self.space(name), "unshare", "--uts", "sh", "-c", own]
+            inside += [name, str(self.folder)]
             command = [*inside, *ray, f"--address={self.address}", "--num-cpus=1"]
         with (self.logs / f"{name}.txt").open("wb") as output:
             self.processes[name] = subprocess.Popen(
