@@ -88,7 +88,7 @@ def test_a_ctrl_c_at_any_moment_is_a_stop_after_which_the_run_goes_on(
     draw, trial = random.Random(seed), Trial(f"interrupted {seed}")
     expected = two_workers if workers else alone
     begin = up.begin(trial.name, workers=workers)
-    moments = sorted(draw.uniform(0, expected.seconds) for _ in range(4))
+    moments = sorted(draw.uniform(0, 0.6 * expected.seconds) for _ in range(4))
     told = [interrupted(up, trial, begin, moment) for moment in moments]
     if not is_begun(trial.uri(up)):
         up.place.succeed(*begin)
