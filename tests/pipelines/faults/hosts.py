@@ -97,9 +97,11 @@ class Hosts:
             command = [*ray, "--head", f"--port={self.port}", *more]
         else:
             # A name and a temporary folder of its own: all Rays of a cluster use the same path.
-            own = 'hostname "$0" && mount -t tmpfs none "$1" && shift && exec "$@"'
+            # And a list of all names: there is nobody else to ask, which torch does, for seconds.
+            own = 'hostname "$0" && mount --bind "$2" /etc/hosts && mount -t tmpfs none "$1"'
+            own += ' && shift 2 && exec "$@"'
             inside = ["ip", "netns", "exec", self.space(name), "unshare", "--uts", "sh", "-c", own]
-            inside += [name, str(self.folder)]
+            inside += [name, str(self.folder), str(self.names())]
             command = [*inside, *ray, f"--address={self.address}", "--num-cpus=1"]
         with (self.logs / f"{name}.txt").open("wb") as output:
             self.processes[name] = subprocess.Popen(
@@ -110,6 +112,13 @@ class Hosts:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def names(self) -> Path:
+        """A file with the names of all hosts."""
+        lines = [f"{self.host_address(name)} {name}" for name in (HEAD, *NAMES)]
+        path = self.logs / "names"
+        path.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
+        return path
 
     def host_address(self, name: str) -> str:
         """In the net of all."""
