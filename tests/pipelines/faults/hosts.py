@@ -19,7 +19,7 @@ import psutil
 from tests.s3_server import free_ports
 
 START_TIMEOUT_S = 300
-OF_HOSTS = {"GLOO_SOCKET_IFNAME": "eth0", "RAY_raylet_start_wait_time_s": f"{START_TIMEOUT_S}"}
+OF_HOSTS = {"GLOO_SOCKET_IFNAME": "eth0"}
 HEAD, NAMES = "head", ("one", "two", "three")
 
 
