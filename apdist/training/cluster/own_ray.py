@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +48,13 @@ def out_of_our_group() -> Iterator[None]:
     if not utils.detect_fate_sharing_support():
         yield
         return
-    before = services.ConsolePopen
-    services.ConsolePopen = functools.partial(before, start_new_session=True)
+    module: Any = services
+    before = module.ConsolePopen
+    module.ConsolePopen = functools.partial(before, start_new_session=True)
     try:
         yield
     finally:
-        services.ConsolePopen = before
+        module.ConsolePopen = before
 
 
 def is_heard_here_only() -> bool:
