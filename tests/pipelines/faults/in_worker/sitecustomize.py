@@ -13,7 +13,7 @@ import time
 
 CHUNK = 32 << 20
 """Bytes."""
-SLOW_S = 0.4
+SLOW_S = 1.5
 
 
 def fail(*_):
