@@ -6,10 +6,12 @@ Shapes: b jobs of a batch, d descriptor size, k results.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 NUM_DECODERS = 4
 """Pictures that are decoded at once."""
+_LARGE = 10_000_000
+"""Pixels of a picture after which free memory is given back to the system."""
 _NO_ROW = -2
 """Row of a query that is no image of the index."""
 
@@ -125,7 +129,11 @@ class Searcher:
             check_box(query.box, (width, height))
         try:
             with self._pixels.held(width * height):
-                return evaluation_image(data, snapshot.opened.model.fit, query.box)
+                try:
+                    return evaluation_image(data, snapshot.opened.model.fit, query.box)
+                finally:
+                    if width * height > _LARGE:
+                        _give_back_memory()
         except ImageError as error:
             raise undecodable(error) from error
         except MemoryError as error:
@@ -153,6 +161,12 @@ class Searcher:
                 answers[number] = one
         self._metrics.batch(len(jobs), time.perf_counter() - start)
         return answers
+
+
+def _give_back_memory() -> None:
+    """Else the C library keeps, for each decoding thread, as much as its largest picture took."""
+    with suppress(AttributeError, OSError):  # it is glibc's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def row_of(snapshot: Snapshot, key: str) -> int:

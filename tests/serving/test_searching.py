@@ -123,6 +123,27 @@ def test_pictures_that_are_gone_are_told_without_their_place(
     searcher.close()
 
 
+@pytest.mark.parametrize(("largest", "times"), [(24 * 24 - 1, 2), (24 * 24, 0)])
+def test_after_large_pictures_memory_goes_back_to_the_system(
+    searcher: Searcher,
+    snapshot: Snapshot,
+    monkeypatch: pytest.MonkeyPatch,
+    largest: int,
+    times: int,
+) -> None:
+    given_back: list[None] = []
+    monkeypatch.setattr("apdist.serving.searching._LARGE", largest)
+    monkeypatch.setattr(
+        "apdist.serving.searching._give_back_memory", lambda: given_back.append(None)
+    )
+    data = encoded(picture(0, 0, side=24))
+    searcher.job(snapshot, Query(image=data))
+    with pytest.raises(RefusedError, match="damaged|truncated|decode"):
+        searcher.job(snapshot, Query(image=data[: len(data) // 2]))
+    assert len(given_back) == times
+    searcher.close()
+
+
 def test_an_entry_without_a_place_has_no_picture(
     searcher: Searcher, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
