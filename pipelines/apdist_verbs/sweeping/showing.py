@@ -1,8 +1,10 @@
 """What came of a sweep: settings best first, those on the front of two figures, the command."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from apdist.addresses import without_any, without_secrets
 from apdist.config.values import shown
 from apdist.data import storage
 from apdist.report.sweep_page import sweep_page
@@ -68,11 +70,11 @@ def _tested(standing: Standing) -> str:
 
 
 def command_of(begun: Begun, records: Sequence[TrialRecord]) -> str:
-    """Trains the best setting so far again; empty while there is none."""
+    """Trains the best setting so far again, as it may be shown; empty while there is none."""
     found = standings(records, begun.plan.objectives, begun.config)
     if not found:
         return ""
-    return training_command(begun.start, begun.config, found[0].trials[0].params)
+    return without_secrets(training_command(begun.start, begun.config, found[0].trials[0].params))
 
 
 def record_of(begun: Begun, records: Sequence[TrialRecord]) -> SweepRecord:
@@ -83,10 +85,10 @@ def record_of(begun: Begun, records: Sequence[TrialRecord]) -> SweepRecord:
         name=begun.run.name,
         preset=begun.start.name,
         objectives=list(map(str, plan.objectives)),
-        space=[dimension.described() for dimension in begun.dimensions()],
+        space=[without_any(dimension.described()) for dimension in begun.dimensions()],
         searcher=plan.searcher,
         scheduler=plan.scheduler,
-        trials=list(records),
+        trials=[replace(record, params=without_any(record.params)) for record in records],
         best=found[0].trials[0].number if found else None,
         command=command_of(begun, records),
     )

@@ -125,3 +125,20 @@ def test_report_writes_the_page_of_a_sweep(
     assert other.read_bytes() == page
     with pytest.raises(ValueError, match="name a trial"):
         report.main([begun.run.uri, "--split", "test"])
+
+
+def test_a_page_tells_no_secret_of_an_address(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed = "http://me:c4nary@host/set?sv=c4nary"
+    driver = driven(begun, (0.5,))
+    driver.records[0].params["data.shards"] = signed
+    monkeypatch.setattr(
+        "apdist.training.sweeps.dimension.Dimension.described",
+        lambda self: {"name": self.name, "values": [signed], "when": {"data.shards": [signed]}},
+    )
+    record = record_of(begun, driver.records)
+    assert "c4nary" not in repr(record)
+    assert "--data.shards 'http://...@host/set?...'" in record.command
+    assert "host/set" in str(record.space)
+    assert driver.records[0].params["data.shards"] == signed

@@ -34,7 +34,7 @@ OPTIONS = [
     *("--evaluation.every-steps", "8", "--ray.num-workers", "2", "--max-concurrent", "1"),
 ]
 NUM_TRIALS = 16
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,10 @@ def test_the_best_of_a_space_is_found_and_trained_again_by_the_command_of_the_pa
         pytest.importorskip("optuna")
     search = ["--space", "space.toml", "--searcher", searcher, "--trials", str(NUM_TRIALS)]
     where = ["--data.shards", "glyphs", "--run.output", "runs", "--run.name", searcher]
-    place.succeed("sweep", "glyphs", *search, *OPTIONS, *where, "--tracking.no-enabled")
+    sweeping = ["sweep", "glyphs", *search, *OPTIONS, *where, "--tracking.no-enabled"]
+    with place.started(*sweeping) as command:
+        out, err = command.process.communicate(timeout=800)
+    assert command.process.returncode == 0, f"{out}\n{err}"
     sweep = str(place.folder / "runs" / searcher)
     records = read_state(sweep).records
     found = standings(records, [Objective("map")], open_sweep(sweep).config)
@@ -75,8 +78,8 @@ def test_the_best_of_a_space_is_found_and_trained_again_by_the_command_of_the_pa
     page = Path(sweep, "sweep.html").read_text()
     told = re.search(r'<code id="command">(.*?)</code>', page, re.DOTALL)
     assert told is not None
-    command = html.unescape(re.sub(r"<[^>]+>", "", told[1]))
-    words = shlex.split(command)
+    line = html.unescape(re.sub(r"<[^>]+>", "", told[1]))
+    words = shlex.split(line)
     assert words[:2] == ["apdist", "train"]
     place.succeed(*words[1:], "--run.name", f"{searcher} again")
     again = open_run(str(place.folder / "runs" / f"{searcher} again"))
