@@ -31,6 +31,7 @@ const setQuery = async (file, key, name) => {
     query.url = url;
     $("picture").alt = `Query: ${name}`;
     $("picture").src = url;
+    await $("picture").decode(); // what is below it has its place then
   } catch { /* the search tells what is wrong */ }
   await searching;
   // On a phone the results begin below the screen.
