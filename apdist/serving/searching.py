@@ -79,7 +79,7 @@ class Searcher:
     def __init__(self, limits: Limits, metrics: Metrics, *, most: int, wait_s: float) -> None:
         self.limits, self._metrics = limits, metrics
         self.batcher: Batcher[Job, Found] = Batcher(self._work, most=most, wait_s=wait_s)
-        # A large one alone: decoded and turned it takes some 10 bytes for each pixel.
+        # A large one alone: decoded it takes 10 bytes for each pixel, 24 where it is transparent.
         self._pixels = Budget(limits.pixels)
         self.decoders = ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="decoder")
 
