@@ -7,9 +7,7 @@ labels among the classes in place of the labels.
 from __future__ import annotations
 
 import importlib
-import inspect
 import logging
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -18,13 +16,17 @@ from torch.nn.functional import normalize
 
 from apdist.config.rivals import arguments_of
 from apdist.loss.centres import ClassPlaces
-from apdist.loss.metric_learning_names import PACKAGE, refuse_unknown_name
+from apdist.loss.metric_learning_source import (
+    CLASSES,
+    PACKAGE,
+    SIZES,
+    parameters_of,
+    refuse_unknown_arguments,
+    refuse_unknown_name,
+    signature_of,
+)
 
 logger = logging.getLogger(__name__)
-
-_SIZES = ("embedding_size", "descriptors_dim")
-"""Names of the size of a descriptor."""
-_CLASSES = "num_classes"
 
 
 def metric_learning(
@@ -45,29 +47,18 @@ def metric_learning(
     Raises:
         ValueError: the package is not installed, has no such loss, or that refuses the arguments.
     """
-    kind = _class_of(name)
-    known = _parameters_of(kind)
+    refuse_unknown_name(name)
     given = arguments_of(arguments)
-    signature = f"{name}({', '.join(map(str, known.values()))})"
-    for argument in given:
-        if argument in (_CLASSES, *_SIZES) and _CLASSES in known:
-            raise ValueError(
-                f"loss.arguments: {argument} of pml:{name} is known from the data and the model; "
-                "leave it out"
-            )
-        if argument not in known:
-            close = get_close_matches(argument, known, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(
-                f"loss.arguments: pml:{name} has no argument {argument!r}{hint}; it is {signature}"
-            )
-    if _is_required(known.get(_CLASSES)):
-        given[_CLASSES] = len(classes.unique())
-        given |= {size: dim for size in _SIZES if size in known}
-    loss = _built(kind, given, signature)
+    refuse_unknown_arguments(name, given)
+    known = parameters_of(name)
+    if CLASSES in known and known[CLASSES].default is None:
+        given[CLASSES] = len(classes.unique())
+        given |= {size: dim for size in SIZES if size in known}
+    kind = getattr(importlib.import_module(f"{PACKAGE}.losses"), name)
+    loss = _built(kind, given, signature_of(name))
     if "centres_rate" in options and not any(True for _ in loss.parameters()):
         raise ValueError(f"loss.centres_rate: pml:{name} has no parameters; leave it out")
-    return _OfPlaces(loss, classes) if _CLASSES in given else loss
+    return _OfPlaces(loss, classes) if CLASSES in given else loss
 
 
 class _OfPlaces(nn.Module):
@@ -83,27 +74,6 @@ class _OfPlaces(nn.Module):
         return loss
 
 
-def _class_of(name: str) -> Any:
-    refuse_unknown_name(name)
-    return getattr(importlib.import_module(f"{PACKAGE}.losses"), name)
-
-
-def _parameters_of(kind: Any) -> dict[str, inspect.Parameter]:
-    """What the constructor takes, those of the classes that it extends included."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in kind.__mro__:
-        if base.__module__.startswith(PACKAGE) and "__init__" in vars(base):
-            (_, *own) = inspect.signature(base.__init__).parameters.values()
-            for parameter in own:
-                if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                    found.setdefault(parameter.name, parameter)
-    return found
-
-
-def _is_required(parameter: inspect.Parameter | None) -> bool:
-    return parameter is not None and parameter.default is inspect.Parameter.empty
-
-
 def _built(kind: Any, given: dict[str, Any], signature: str) -> nn.Module:
     """The loss; another one like it is tried on a few descriptors, to see arguments of wrong type.
 
@@ -114,7 +84,7 @@ def _built(kind: Any, given: dict[str, Any], signature: str) -> nn.Module:
         loss: nn.Module = kind(**given)
     except Exception as error:
         raise _refusal(error, signature) from error
-    if _CLASSES not in given:
+    if CLASSES not in given:
         try:
             kind(**given)(normalize(torch.eye(8) + 0.1, dim=1), torch.arange(8) // 2)
         except TypeError as error:

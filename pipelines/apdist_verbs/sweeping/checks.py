@@ -22,7 +22,7 @@ NETWORK = ("model.", "lora.", "training.freeze", "training.rates", "training.lay
 def refuse_unfit_metric_learning(losses: Iterable[LossConfig], dim: int) -> None:
     """Refuse losses of pytorch-metric-learning that cannot be built, before anything else is read.
 
-    Names first: they are known without its import, which takes seconds.
+    Names first, and those of arguments: they are known without its import, which takes seconds.
 
     Args:
         losses: of all trials; those of ours are passed over.
@@ -32,12 +32,15 @@ def refuse_unfit_metric_learning(losses: Iterable[LossConfig], dim: int) -> None
         ValueError: it has none of this name, does not take the arguments, or is not installed.
     """
     from apdist.config.losses import METRIC_LEARNING
-    from apdist.loss.metric_learning_names import refuse_unknown_name
+    from apdist.config.rivals import arguments_of
+    from apdist.loss.metric_learning_source import refuse_unknown_arguments, refuse_unknown_name
 
     found = [loss for loss in losses if any(n.startswith(METRIC_LEARNING) for n in loss.weights)]
-    for name in dict.fromkeys(name for loss in found for name in loss.weights):
-        if name.startswith(METRIC_LEARNING):
-            refuse_unknown_name(name.removeprefix(METRIC_LEARNING))
+    for loss in found:
+        for kind in loss.weights:
+            if kind.startswith(METRIC_LEARNING):
+                refuse_unknown_name(name := kind.removeprefix(METRIC_LEARNING))
+                refuse_unknown_arguments(name, arguments_of(loss.arguments))
     for loss in found:
         check_loss(loss, dim)
 

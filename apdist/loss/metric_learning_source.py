@@ -1,0 +1,145 @@
+"""What pytorch-metric-learning has, read in its source: its import takes seconds."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGE = "pytorch_metric_learning"
+CLASSES = "num_classes"
+SIZES = ("embedding_size", "descriptors_dim")
+"""Names of the size of a descriptor."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One of a constructor."""
+
+    name: str
+    default: str | None
+    """As the source has it; None: there is none."""
+
+    def __str__(self) -> str:
+        return self.name if self.default is None else f"{self.name}={self.default}"
+
+
+def refuse_unknown_name(name: str) -> None:
+    """Return if pytorch-metric-learning has a loss of this class name.
+
+    Raises:
+        ValueError: it has not, or is not installed.
+    """
+    known = sorted(name for name in _imports(_folder() / "losses") if name.endswith("Loss"))
+    if name not in known:
+        raise ValueError(
+            f"pytorch-metric-learning has no loss {name!r}{_hint(name, known)}; "
+            f"it has {', '.join(known)}"
+        )
+
+
+def refuse_unknown_arguments(name: str, arguments: Iterable[str]) -> None:
+    """Return if the constructor of the loss ``name`` has parameters called ``arguments``.
+
+    Raises:
+        ValueError: one is unknown, or its value is not for a person to give.
+    """
+    known = parameters_of(name)
+    for argument in arguments:
+        if argument in (CLASSES, *SIZES) and CLASSES in known:
+            raise ValueError(
+                f"loss.arguments: {argument} of pml:{name} is known from the data and the model; "
+                "leave it out"
+            )
+        if argument not in known:
+            raise ValueError(
+                f"loss.arguments: pml:{name} has no argument {argument!r}{_hint(argument, known)}; "
+                f"it is {signature_of(name)}"
+            )
+
+
+def signature_of(name: str) -> str:
+    """The loss ``name`` with its parameters, as a person would write them."""
+    return f"{name}({', '.join(map(str, parameters_of(name).values()))})"
+
+
+def parameters_of(name: str) -> dict[str, Parameter]:
+    """What the constructor of the loss ``name`` takes, those of the classes that it extends too."""
+    found: dict[str, Parameter] = {}
+    for base in _stand_in(_folder() / "losses", name).__mro__:
+        for parameter in vars(base).get("parameters", ()):
+            found.setdefault(parameter.name, parameter)
+    return found
+
+
+def _hint(wrong: str, known: Iterable[str]) -> str:
+    close = get_close_matches(wrong, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _folder() -> Path:
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise ValueError(
+            "a loss pml:NAME needs pytorch-metric-learning, which is not installed; "
+            "use pip install 'apdist[metric-learning]'"
+        )
+    return Path(found.submodule_search_locations[0])
+
+
+@lru_cache
+def _stand_in(module: Path, name: str) -> type:
+    """A class for the class ``name`` of ``module``, with its bases: Python knows their order.
+
+    It has the parameters of its own constructor. What lies outside of the package is `object`.
+    """
+    if (imported := _imports(module).get(name)) is not None:
+        return _stand_in(*imported)
+    nodes = [n for n in _tree(module).body if isinstance(n, ast.ClassDef) and n.name == name]
+    if not nodes:
+        return object
+    names = [base.id for base in nodes[-1].bases if isinstance(base, ast.Name)]
+    bases = dict.fromkeys(_stand_in(module, base) for base in names)
+    own = tuple(_own_parameters(nodes[-1]))
+    return type(name, tuple(b for b in bases if b is not object), {"parameters": own})
+
+
+def _own_parameters(node: ast.ClassDef) -> Iterable[Parameter]:
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+            given = method.args
+            positional = [*given.posonlyargs, *given.args]
+            without = len(positional) - len(given.defaults)
+            defaults = [*[None] * without, *given.defaults, *given.kw_defaults]
+            for argument, default in zip([*positional, *given.kwonlyargs], defaults, strict=True):
+                if argument is not positional[0]:
+                    yield Parameter(argument.arg, None if default is None else ast.unparse(default))
+
+
+@lru_cache
+def _imports(module: Path) -> dict[str, tuple[Path, str]]:
+    """Names that ``module`` has from others of the package: from which, and its name there."""
+    found: dict[str, tuple[Path, str]] = {}
+    for node in _tree(module).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = module if _is_folder(module) else module.parent
+            for _ in range(node.level - 1):
+                folder = folder.parent
+            source = folder.joinpath(*(node.module or "").split("."))
+            found |= {each.asname or each.name: (source, each.name) for each in node.names}
+    return found
+
+
+def _is_folder(module: Path) -> bool:
+    return (module / "__init__.py").exists()
+
+
+@lru_cache
+def _tree(module: Path) -> ast.Module:
+    """Of the file of ``module``, a path without its ending; empty where there is none."""
+    file = module / "__init__.py" if _is_folder(module) else module.with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8") if file.exists() else "")
