@@ -188,11 +188,11 @@ def _add_images(app: FastAPI, service: Service) -> None:
 
 def _encoded(service: Service, snapshot: Snapshot, row: int, key: str, size: str) -> Encoded:
     if size == "full":
-        return whole_of(picture_of(snapshot, row, key))
+        return whole_of(picture_of(snapshot, row, key), service.room)
     place = place_of(snapshot.entry(row))
     found = service.thumbnails.get(place)
     if found is None:
-        found = thumbnail_of(picture_of(snapshot, row, key))
+        found = thumbnail_of(picture_of(snapshot, row, key), service.room)
         service.thumbnails.put(place, found)
     return found
 

@@ -131,15 +131,17 @@ class Budget:
     """Something of which there is so much, for all threads together.
 
     Args:
-        most: of it; more than that at once is never asked for.
+        most: of it; who asks for more takes all of it.
     """
 
     def __init__(self, most: int) -> None:
-        self._left, self._changed = most, threading.Condition()
+        self._most = self._left = most
+        self._changed = threading.Condition()
 
     @contextmanager
     def held(self, amount: int) -> Iterator[None]:
         """Inside, ``amount`` is taken; who comes when there is too little waits."""
+        amount = min(amount, self._most)
         with self._changed:
             self._changed.wait_for(lambda: self._left >= amount)
             self._left -= amount

@@ -6,12 +6,10 @@ Shapes: b jobs of a batch, d descriptor size, k results.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +25,8 @@ from apdist.retrieval.querying.entry_images import image_of, place_of
 from apdist.retrieval.querying.results import results_of
 from apdist.retrieval.search_index import SearchIndex
 from apdist.serving.batching import Batcher
-from apdist.serving.limits import Budget, Limits, RefusedError
+from apdist.serving.decoding import DecodingRoom
+from apdist.serving.limits import Limits, RefusedError
 from apdist.serving.metrics import Metrics
 from apdist.serving.snapshot import Snapshot
 from apdist.serving.uploads import Query, check_box, check_picture, undecodable
@@ -36,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 NUM_DECODERS = 4
 """Pictures that are decoded at once."""
-_LARGE = 10_000_000
-"""Pixels of a picture after which free memory is given back to the system."""
 _NO_ROW = -2
 """Row of a query that is no image of the index."""
 
@@ -72,15 +69,16 @@ class Searcher:
     Args:
         limits: of a query.
         metrics: that count batches.
+        room: where pictures are decoded.
         most: queries of a batch.
         wait_s: for more queries after the first.
     """
 
-    def __init__(self, limits: Limits, metrics: Metrics, *, most: int, wait_s: float) -> None:
-        self.limits, self._metrics = limits, metrics
+    def __init__(
+        self, limits: Limits, metrics: Metrics, room: DecodingRoom, *, most: int, wait_s: float
+    ) -> None:
+        self.limits, self._metrics, self._room = limits, metrics, room
         self.batcher: Batcher[Job, Found] = Batcher(self._work, most=most, wait_s=wait_s)
-        # A large one alone: decoded it takes 10 bytes for each pixel, 24 where it is transparent.
-        self._pixels = Budget(limits.pixels)
         self.decoders = ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="decoder")
 
     async def search(self, snapshot: Snapshot, query: Query) -> Found:
@@ -128,12 +126,8 @@ class Searcher:
         if query.box:
             check_box(query.box, (width, height))
         try:
-            with self._pixels.held(width * height):
-                try:
-                    return evaluation_image(data, snapshot.opened.model.fit, query.box)
-                finally:
-                    if width * height > _LARGE:
-                        _give_back_memory()
+            with self._room.held(width * height):
+                return evaluation_image(data, snapshot.opened.model.fit, query.box)
         except ImageError as error:
             raise undecodable(error) from error
         except MemoryError as error:
@@ -161,12 +155,6 @@ class Searcher:
                 answers[number] = one
         self._metrics.batch(len(jobs), time.perf_counter() - start)
         return answers
-
-
-def _give_back_memory() -> None:
-    """Else the C library keeps, for each decoding thread, as much as its largest picture took."""
-    with suppress(AttributeError, OSError):  # it is glibc's
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def row_of(snapshot: Snapshot, key: str) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apdist.serving.answers import Result, plain
+from apdist.serving.decoding import DecodingRoom
 from apdist.serving.limits import Admission, Limits
 from apdist.serving.metrics import Metrics
 from apdist.serving.reload import Current
@@ -27,8 +28,9 @@ class Service:
     wait_s: float = 0.004
 
     def __post_init__(self) -> None:
+        self.room = DecodingRoom(self.limits.pixels)
         self.searcher = Searcher(
-            self.limits, self.metrics, most=self.batch_size, wait_s=self.wait_s
+            self.limits, self.metrics, self.room, most=self.batch_size, wait_s=self.wait_s
         )
         self.admission = Admission(self.limits)
         self.thumbnails = ThumbnailCache()

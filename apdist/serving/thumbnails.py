@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from PIL import Image
 
-from apdist.data.images import ImageError, open_image
+from apdist.data.images import ImageError, image_size, open_image
 from apdist.report.pictures import shrunk
+from apdist.serving.decoding import DecodingRoom
 from apdist.serving.limits import RefusedError
 
 SIDE = 320
@@ -67,22 +69,23 @@ class ThumbnailCache:
                 self.num_bytes -= len(gone.data)
 
 
-def thumbnail_of(data: bytes) -> Encoded:
-    """A small picture of an encoded one.
+def thumbnail_of(data: bytes, room: DecodingRoom) -> Encoded:
+    """A small picture of an encoded one, decoded in ``room``.
 
     Raises:
         RefusedError: it cannot be decoded any more.
     """
     target = io.BytesIO()
     try:
-        shrunk(data, SIDE).save(target, "WEBP", quality=_QUALITY)
+        with room.held(math.prod(image_size(data))):
+            shrunk(data, SIDE).save(target, "WEBP", quality=_QUALITY)
     except ImageError as error:
         raise _damaged(error) from error
     return Encoded(target.getvalue(), "image/webp")
 
 
-def whole_of(data: bytes) -> Encoded:
-    """A picture as a browser shows it: its file, or a PNG of it.
+def whole_of(data: bytes, room: DecodingRoom) -> Encoded:
+    """A picture as a browser shows it: its file, or a PNG of it, decoded in ``room``.
 
     Raises:
         RefusedError: it cannot be decoded.
@@ -96,7 +99,8 @@ def whole_of(data: bytes) -> Encoded:
         return Encoded(data, SHOWN[kind])
     target = io.BytesIO()
     try:
-        open_image(data).save(target, "PNG", compress_level=1)
+        with room.held(math.prod(image_size(data))):
+            open_image(data).save(target, "PNG", compress_level=1)
     except ImageError as error:
         raise _damaged(error) from error
     return Encoded(target.getvalue(), "image/png")

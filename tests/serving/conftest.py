@@ -4,7 +4,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from apdist.serving.app import application
+from apdist.serving.decoding import DecodingRoom
 from apdist.serving.guard import Access
 from apdist.serving.reload import Current
 from apdist.serving.server import address_of, bound, server_of
@@ -19,6 +20,19 @@ from apdist.serving.service import Service
 from tests.retrieval.querying.conftest import Indexed, indexed
 
 __all__ = ["indexed"]
+
+
+def asked_for(room: DecodingRoom, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Pixels of what is decoded in ``room`` from now on."""
+    asked: list[int] = []
+    held = room.held
+
+    def noted(pixels: int) -> AbstractContextManager[None]:
+        asked.append(pixels)
+        return held(pixels)
+
+    monkeypatch.setattr(room, "held", noted)
+    return asked
 
 
 @dataclass(frozen=True)

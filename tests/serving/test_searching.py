@@ -10,6 +10,7 @@ import torch
 from apdist.retrieval.querying.open_index import OpenIndex
 from apdist.retrieval.querying.opening import open_index
 from apdist.retrieval.several import SeveralIndexes
+from apdist.serving.decoding import DecodingRoom
 from apdist.serving.limits import Limits, RefusedError
 from apdist.serving.metrics import Metrics
 from apdist.serving.searching import Job, Searcher, described, searched
@@ -17,7 +18,7 @@ from apdist.serving.snapshot import Snapshot
 from apdist.serving.uploads import Query
 from tests.pictures import encoded, picture
 from tests.retrieval.querying.conftest import Indexed
-from tests.serving.conftest import Served
+from tests.serving.conftest import Served, asked_for
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def snapshot(indexed: Indexed) -> Snapshot:
 
 @pytest.fixture
 def searcher() -> Searcher:
-    return Searcher(Limits(), Metrics(), most=32, wait_s=0)
+    return Searcher(Limits(), Metrics(), DecodingRoom(10**6), most=32, wait_s=0)
 
 
 def test_a_batch_of_all_kinds_finds_what_each_finds_alone(
@@ -123,24 +124,15 @@ def test_pictures_that_are_gone_are_told_without_their_place(
     searcher.close()
 
 
-@pytest.mark.parametrize(("largest", "times"), [(24 * 24 - 1, 2), (24 * 24, 0)])
-def test_after_large_pictures_memory_goes_back_to_the_system(
-    searcher: Searcher,
-    snapshot: Snapshot,
-    monkeypatch: pytest.MonkeyPatch,
-    largest: int,
-    times: int,
+def test_an_upload_is_decoded_where_there_is_room(
+    searcher: Searcher, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given_back: list[None] = []
-    monkeypatch.setattr("apdist.serving.searching._LARGE", largest)
-    monkeypatch.setattr(
-        "apdist.serving.searching._give_back_memory", lambda: given_back.append(None)
-    )
+    asked = asked_for(searcher._room, monkeypatch)
     data = encoded(picture(0, 0, side=24))
     searcher.job(snapshot, Query(image=data))
     with pytest.raises(RefusedError, match="damaged|truncated|decode"):
         searcher.job(snapshot, Query(image=data[: len(data) // 2]))
-    assert len(given_back) == times
+    assert asked == [24 * 24, 24 * 24]
     searcher.close()
 
 
