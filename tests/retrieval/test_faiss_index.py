@@ -139,6 +139,30 @@ def test_an_index_looks_as_far_as_its_descriptors_demand(
 
 
 @needs_faiss
+def test_what_a_search_in_a_graph_jumps_about_in_lies_in_huge_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[int] = []
+
+    def note(address: int, num_bytes: int) -> None:
+        assert address
+        moved.append(num_bytes)
+
+    monkeypatch.setattr(faiss_index, "into_huge_pages", note)
+    descriptors = normalize(torch.randn(50, 8), dim=1)
+    found, _ = faiss_index.build_faiss("hnsw", descriptors)
+    expected = [50 * 8 * 4, found.cpu_index.hnsw.neighbors.size() * 4, 51 * 8]
+    assert moved[-3:] == expected
+    faiss_index.write_faiss(found, tmp_path / "index")
+    moved.clear()
+    faiss_index.read_faiss(tmp_path / "index")
+    assert moved == expected
+    moved.clear()
+    faiss_index.build_faiss("ivf", descriptors)
+    assert not moved
+
+
+@needs_faiss
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
 def test_among_rare_images_faiss_looks_the_farther(kind: str) -> None:
     generator = torch.Generator().manual_seed(3)
