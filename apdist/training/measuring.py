@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch import Tensor
 
 from apdist.config import Config, override
 from apdist.data import storage
@@ -35,6 +34,7 @@ from apdist.training.run_folder.kept_weights import CHOSEN, START
 from apdist.training.run_folder.runs import evaluation_name
 from apdist.training.sets import Sets
 from apdist.training.step.sharding import divide_again, whole
+from apdist.training.step.states import load_network_state
 
 
 class Measuring:
@@ -103,7 +103,7 @@ class Measuring:
         choice = self.choice.chosen(self.config, step)
         best = self.keeper.kept_weights(CHOSEN, self.device) if self.choice.split else {}
         if best:
-            _load(self.network, best)
+            load_network_state(self.network, best)
             yield self._measured_with(choice, step)
             return
         with self.mean.shown(), self._ways.shown(choice.blend):
@@ -224,7 +224,7 @@ class Measuring:
             self.keeper.keep_weights(START, self._whole())
             return {name: part.clone() for name, part in own.items()}
         trained = {name: part.clone() for name, part in own.items()}
-        _load(self.network, start)
+        load_network_state(self.network, start)
         found = {name: part.clone() for name, part in own.items()}
         for name, part in trained.items():
             own[name].copy_(part)
@@ -260,9 +260,3 @@ def watched_alone(config: Config, catalogue: Catalogue) -> Config:
     held_out = validation_images(catalogue, config.data, config.training.seed)
     unseen = {} if held_out is None else {"data.eval_split": ""}
     return override(config, {"evaluation.sets": [], **unseen})
-
-
-def _load(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Give ``network`` the whole tensors ``state``; all workers must call it."""
-    divide_again(network)
-    set_model_state_dict(network, {**state}, options=StateDictOptions(full_state_dict=True))

@@ -42,7 +42,8 @@ def numerics(options: TrainingConfig) -> Iterator[None]:
     finally:
         matmul.fp32_precision, cudnn.conv.fp32_precision = before
         cudnn.deterministic, cudnn.benchmark = flags[:2]
-        torch.use_deterministic_algorithms(flags[2])
+        if options.deterministic:  # saying so imports torch.compile, for a second
+            torch.use_deterministic_algorithms(flags[2])
 
 
 def in_words(options: TrainingConfig, device: torch.device) -> str:

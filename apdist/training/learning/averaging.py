@@ -11,14 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    set_model_state_dict,
-)
-from torch.distributed.tensor import DTensor
 
-from apdist.training.step.sharding import divide_again
+from apdist.training.step.sharding import divide_again, own_part
+from apdist.training.step.states import load_network_state, network_state
 
 
 class RunningMean:
@@ -61,18 +56,15 @@ class RunningMean:
         """The network's state with the mean for its weights, whole; all workers must call it."""
         if not self._means:
             return {}
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         with self.shown():
-            found: dict[str, Any] = {**get_model_state_dict(self.network, options=options)}
-            return {name: value.detach().clone() for name, value in found.items()}
+            return network_state(self.network)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave; the network keeps its own."""
         if not self.ema or not state:
             return
         own = {name: part.clone() for name, part in own_parts(self.network).items()}
-        options = StateDictOptions(full_state_dict=True)
-        set_model_state_dict(self.network, state, options=options)
+        load_network_state(self.network, state)
         self.follow()
         for name, part in own_parts(self.network).items():
             part.copy_(own[name])
@@ -149,10 +141,7 @@ def own_parts(network: nn.Module) -> dict[str, Tensor]:
     """This worker's parts of the parameters, by name; writing into them moves the weights."""
     divide_again(network)
     with torch.no_grad():
-        return {
-            name: parameter.to_local() if isinstance(parameter, DTensor) else parameter.detach()
-            for name, parameter in network.named_parameters()
-        }
+        return {name: own_part(p).detach() for name, p in network.named_parameters()}
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from contextlib import closing
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from apdist.config import Config
 from apdist.data.catalogue.catalogue import Catalogue
@@ -24,7 +23,7 @@ from apdist.model.whitening import Whitening, pca_whitening_of, supervised_white
 from apdist.training.step.chunks import chunk_counts, own_rows, sizes_of_workers
 from apdist.training.step.collectives import Workers
 from apdist.training.step.descriptors import gather_descriptors
-from apdist.training.step.sharding import is_sharded
+from apdist.training.step.sharding import divided_like, is_divided, is_sharded
 
 
 def start_linear(
@@ -145,8 +144,6 @@ def _set(linear: nn.Linear, start: Whitening, workers: Workers) -> None:
     """Copy the start of worker 0, lest another machine's solver differs in the last bits."""
     for parameter, value in zip((linear.weight, linear.bias), start.as_linear(), strict=True):
         told = value.to(parameter.dtype).contiguous()
-        if isinstance(parameter, DTensor):
-            told = distribute_tensor(told, parameter.device_mesh, parameter.placements)
-        parameter.copy_(told)
-    if not isinstance(linear.weight, DTensor):
+        parameter.copy_(divided_like(parameter, told))
+    if not is_divided(linear.weight):
         workers.broadcast_state(linear)

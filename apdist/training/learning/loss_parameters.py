@@ -13,7 +13,7 @@ from torch import nn
 
 from apdist.config import Config
 from apdist.loss.batch_loss import BatchLoss, parameters_of
-from apdist.training.learning.optimizers import FACTOR, build_optimizer
+from apdist.training.learning.optimizers import FACTOR, build_optimizer, move
 from apdist.training.learning.parameter_groups import ParameterGroup
 from apdist.training.step.collectives import Workers
 
@@ -48,7 +48,7 @@ class LossParameters:
             gradient.div_(self.config.training.accumulate)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group[FACTOR]
-        self.optimizer.step()
+        move(self.optimizer)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

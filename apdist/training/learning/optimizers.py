@@ -1,5 +1,6 @@
 """The update rule and its learning rate, which is a function of the step alone."""
 
+import inspect
 import logging
 import math
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ def build_optimizer(
     groups: Sequence[ParameterGroup], options: TrainingConfig
 ) -> torch.optim.Optimizer:
     """The optimiser over ``groups``, in their order."""
+    _without_compiler()
     rate, parameters = options.learning_rate, [p for group in groups for p in group.parameters]
     # One kernel for all parameters of a group in place of several for each.
     fused = all(p.device.type == "cuda" for p in parameters)
@@ -37,6 +39,26 @@ def build_optimizer(
         return torch.optim.SGD(rules, lr=rate, momentum=0.9, fused=fused)
     kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
     return kind(rules, lr=rate, fused=fused)
+
+
+def move(optimizer: torch.optim.Optimizer) -> None:
+    """Move the parameters by their gradients: ``optimizer.step()`` without what torch puts around.
+
+    That imports torch.compile, over a second in each worker, to keep it out of the step.
+    """
+    with torch.no_grad():
+        inspect.unwrap(type(optimizer).step)(optimizer)
+
+
+def _without_compiler() -> None:
+    """Keep other methods of torch's optimisers from importing torch.compile for the same reason.
+
+    Its wrapper does so on the first call unless it knows what to call instead. Where torch names
+    that otherwise one day, it takes its time again.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        if getattr(method, "__globals__", {}).get("__name__") == "torch._compile":
+            vars(method.__wrapped__).setdefault("__dynamo_disable", method.__wrapped__)
 
 
 def learning_rate_at(step: int, config: Config) -> float:
@@ -86,7 +108,7 @@ def update_weights(optimizer: torch.optim.Optimizer, step: int, config: Config) 
         rate = learning_rate_at(step, config)
         for group in optimizer.param_groups:
             group["lr"] = rate * group[FACTOR]
-        optimizer.step()
+        move(optimizer)
     else:
         logger.warning("step %d has a gradient that is not finite; skipped", step)
     optimizer.zero_grad()

@@ -22,18 +22,18 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 
 from apdist.data import storage
 from apdist.data.storage.errors import MissingError
 from apdist.training.run_folder.kept_weights import prune_weights
 from apdist.training.run_folder.pages import prune_pages, read_page
 from apdist.training.run_folder.versions import FORMAT, refuse_other_format
+from apdist.training.step.states import (
+    load_network_state,
+    load_optimizer_state,
+    network_state,
+    optimizer_state,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -94,20 +94,8 @@ def whole_state(
     The same whether parameters are sharded or not, so a run may change that between checkpoints.
     On workers other than 0 it is empty if they are sharded.
     """
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    model_state, optimizer_state = get_state_dict(model, optimizer, options=options)
-    state = {"model": model_state, "optimizer": optimizer_state}
-    # Off a GPU they are copies already; on the CPU the next step would write into them.
-    state = _copied(state) if next(model.parameters()).device.type == "cpu" else state
+    state = {"model": network_state(model), "optimizer": optimizer_state(model, optimizer)}
     return state | {name: part.state_dict() for name, part in (parts or {}).items()}
-
-
-def _copied(state: Any) -> Any:
-    if isinstance(state, torch.Tensor):
-        return state.detach().clone()
-    if isinstance(state, dict):
-        return {key: _copied(value) for key, value in state.items()}
-    return [_copied(value) for value in state] if isinstance(state, list) else state
 
 
 def save_checkpoint(
@@ -273,30 +261,10 @@ def load_state(
     state: dict[str, Any] = torch.load(
         io.BytesIO(found.state), map_location="cpu", weights_only=True
     )
-    whole = StateDictOptions(full_state_dict=True)
-    set_model_state_dict(model, state["model"], options=whole)
-    # Not strict: the optimiser has nothing to say of a parameter that was never used.
-    lenient = StateDictOptions(full_state_dict=True, strict=False)
-    names: dict[torch.Tensor, str] = {
-        parameter: name for name, parameter in model.named_parameters()
-    }
-    state["optimizer"]["param_groups"] = _groups(optimizer, names)
-    known = set(state["optimizer"]["state"])
-    set_optimizer_state_dict(model, optimizer, state["optimizer"], options=lenient)
-    for parameter in [p for p in optimizer.state if names[p] not in known]:
-        del optimizer.state[parameter]  # torch has counted a step of what has made none
+    load_network_state(model, state["model"])
+    load_optimizer_state(model, optimizer, state["optimizer"])
     for name, part in (parts or {}).items():
         part.load_state_dict(state.get(name, {}))
-
-
-def _groups(
-    optimizer: torch.optim.Optimizer, names: dict[torch.Tensor, str]
-) -> list[dict[str, Any]]:
-    """The groups of ``optimizer`` by name: as its options say, not those of an earlier run."""
-    return [
-        {**group, "params": [names[parameter] for parameter in group["params"]]}
-        for group in optimizer.param_groups
-    ]
 
 
 def prune_checkpoints(run: str, written: Marker, keep: int) -> None:

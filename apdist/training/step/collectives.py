@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+
+from apdist.training.step.sharding import is_divided
 
 # Before torch 2.13 it has another name.
 _gather_in_place = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -108,7 +109,7 @@ class Workers:
         A worker without a gradient (it had no chunk) contributes zeros, so that all send the same.
         """
         # The backward pass has summed the gradients of sharded parameters already.
-        whole = [p for p in parameters if not isinstance(p, DTensor)]
+        whole = [p for p in parameters if not is_divided(p)]
         if self.size == 1:
             return
         for dtype in dict.fromkeys(p.dtype for p in whole):

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from apdist.data.loading.feed import Streams, streams_of
+from apdist.training.step.sharding import own_part
 
 _SMALLEST_OFFLOADED_BYTES = 64 << 10
 _BYTES_ON_THE_WAY = 512 << 20
@@ -202,9 +202,4 @@ def _num_bytes(leaving: deque[tuple[Tensor, int, Any, Streams]]) -> int:
 def storages_of(model: nn.Module) -> set[int]:
     """Addresses of the memory of all parameters and buffers."""
     tensors = (*model.parameters(), *model.buffers())
-    return {_local(tensor).untyped_storage().data_ptr() for tensor in tensors}
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """This worker's part of a sharded parameter."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return {own_part(tensor).untyped_storage().data_ptr() for tensor in tensors}

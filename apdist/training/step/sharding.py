@@ -1,18 +1,23 @@
 """Parameters divided over the workers (FSDP2), for networks that do not fit one device.
 
-Every pass through a sharded network communicates, so all workers must make equally many.
+Every pass through a sharded network communicates, so all workers must make equally many. What does
+this in torch takes a second to import: that is done when something is to be divided.
 """
 
+from __future__ import annotations
+
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp import FSDPModule
 
 # Parts with fewer parameters travel with what is around them.
 _SMALLEST_UNIT = 1 << 16
@@ -21,7 +26,30 @@ _meshes: list[DeviceMesh] = []
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether `shard_parameters` has divided ``model``."""
-    return isinstance(model, FSDPModule)
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and isinstance(model, fsdp.FSDPModule)
+
+
+def is_divided(tensor: Tensor) -> bool:
+    """Whether this worker has a part of ``tensor`` only."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """What this worker has of ``tensor``: all where it is not divided."""
+    part: Tensor = tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
+    return part
+
+
+def divided_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A whole ``value`` divided as ``parameter`` is, if it is."""
+    if not is_divided(parameter):
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(parameter, DTensor)
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements)
 
 
 def shard_parameters(
@@ -38,6 +66,9 @@ def shard_parameters(
         bf16: ``model`` only ever runs under bf16 autocast, which rounds the weights of products. In
             blocks these then travel rounded, half the bytes; gradients travel in float32.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()  # FSDP2 takes no channels-last weights
     mesh = init_device_mesh(device.type, (num_workers,))
@@ -51,11 +82,10 @@ def shard_parameters(
             fully_shard(layers, mesh=mesh, mp_policy=rounded)
         if unit not in layers:  # what else it has, such as norms, stays in float32 under autocast
             fully_shard(unit, mesh=mesh)
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            # The loss is divided by the global number of queries already.
-            module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+    for part in _parts(model):
+        # The loss is divided by the global number of queries already.
+        part.set_gradient_divide_factor(1.0)
+        part.set_force_sum_reduction_for_comms(True)  # gloo has no other
 
 
 def compile_blocks(model: nn.Module) -> None:
@@ -80,7 +110,7 @@ def gathered(model: nn.Module, once: bool) -> Iterator[Callable[[bool], None]]:
     Yields:
         A function that says whether the next backward pass is the last, which sums the gradients.
     """
-    parts = [part for part in model.modules() if isinstance(part, FSDPModule)] if once else []
+    parts = _parts(model) if once else []
 
     def sum_gradients(is_last: bool) -> None:
         for part in parts:
@@ -107,10 +137,12 @@ def divide_again(model: nn.Module) -> None:
     FSDP2 keeps those of the outermost part for a backward pass. Who reads or writes parameters
     meanwhile would have memory that is freed under him.
     """
-    if is_sharded(model):
-        for part in model.modules():
-            if isinstance(part, FSDPModule):
-                part.reshard()
+    for part in _parts(model):
+        part.reshard()
+
+
+def _parts(model: nn.Module) -> list[FSDPModule]:
+    return [part for part in model.modules() if is_sharded(part)]  # type: ignore[misc]
 
 
 def whole_bytes(model: nn.Module) -> int:
@@ -161,5 +193,5 @@ def blocks_of(model: nn.Module, least: int) -> list[nn.Module]:
 
 def whole(value: Any) -> Tensor:
     """A plain tensor from one that may be divided over the workers; all must call it."""
-    tensor: Tensor = value.full_tensor() if isinstance(value, DTensor) else value
+    tensor: Tensor = value.full_tensor() if is_divided(value) else value
     return tensor

@@ -29,6 +29,9 @@ from apdist_verbs.terminal.console import say
 
 LOOK_EVERY_S = 2.0
 """How often the cluster is asked what it has."""
+HEARD_S = 2.0
+"""Most that Tune waits until the board has heard of an end. Told that there is no trial, it sleeps
+for whole seconds before it asks again."""
 
 
 class Feeder(Searcher):
@@ -49,6 +52,9 @@ class Feeder(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial, nothing for now, or that there is no more."""
+        deadline = time.monotonic() + HEARD_S
+        while self.over and time.monotonic() < deadline:
+            time.sleep(0.02)
         running = self.driver.running
         if self.driver.is_done:
             # One that fails is tried again, and Tune asks no more once it was told.
@@ -143,11 +149,12 @@ class Listener:
             if record.name not in self.asked:  # also those that started meanwhile
                 self.board.stop(record.name)
                 self.asked.add(record.name)
-        over = [self.feeder.over.popleft() for _ in range(len(self.feeder.over))]
+        over = [*self.feeder.over]
         for event in self.inbox(last or bool(over)):
             self.board.on_event(event)
         for attempt in over:
             self.board.lost(self.feeder.attempts[attempt], attempt)
+            self.feeder.over.popleft()  # now: who waits for that asks for the next trial
         self.board.track_unfit()
         return []
 

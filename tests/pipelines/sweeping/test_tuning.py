@@ -2,7 +2,9 @@
 
 import copy
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,10 +31,12 @@ def driver_of(root: Path) -> Driver:
 
 
 def test_tune_gets_as_many_trials_as_there_is_room_for_and_an_end_when_none_is_left(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from apdist_verbs.sweeping import tuning
     from apdist_verbs.sweeping.tuning import Feeder
 
+    monkeypatch.setattr(tuning, "HEARD_S", 0.05)
     driver, room = driver_of(tmp_path), [2]
     feeder = Feeder(driver, lambda: room[0])
     first, second = feeder.suggest("t1"), feeder.suggest("t2")
@@ -54,6 +58,28 @@ def test_tune_gets_as_many_trials_as_there_is_room_for_and_an_end_when_none_is_l
     assert feeder.suggest("t8") is None  # its end was not heard yet
     assert [feeder.attempts[feeder.over.popleft()]] == [again["trial"]]
     assert feeder.suggest("t9") == Feeder.FINISHED
+
+
+def test_tune_gets_the_next_trial_as_soon_as_the_board_has_heard_of_an_end(tmp_path: Path) -> None:
+    from apdist_verbs.sweeping.tuning import Feeder, Listener
+
+    driver = driver_of(tmp_path)
+    feeder, heard = Feeder(driver, lambda: 1), Heard(driver)
+    first = feeder.suggest("t1")["trial"]
+    feeder.on_trial_complete("t1", {})
+
+    def ended(last: bool) -> list[Any]:
+        assert last
+        driver.finished(first, 1.0, {})
+        return []
+
+    listener = Listener(heard, feeder, ended, math.inf)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as thread:  # Tune has one of its own
+        asked = thread.submit(feeder.suggest, "t2")
+        listener.take(False)
+        assert asked.result()["trial"] not in ("", first)
+    assert heard.events == [f"{first} lost as t1"]
+    assert not feeder.over
 
 
 def test_tune_may_copy_and_pickle_the_feeder(tmp_path: Path) -> None:

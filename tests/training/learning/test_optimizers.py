@@ -2,12 +2,19 @@
 
 import logging
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from apdist.config import Config, override
-from apdist.training.learning.optimizers import build_optimizer, learning_rate_at, update_weights
+from apdist.config import Config, TrainingConfig, override
+from apdist.training.learning.optimizers import (
+    build_optimizer,
+    learning_rate_at,
+    move,
+    update_weights,
+)
 from apdist.training.learning.parameter_groups import ParameterGroup, parameter_groups
 
 
@@ -96,3 +103,46 @@ def test_the_gradients_of_the_batches_of_a_step_are_averaged_and_clipped(
     with caplog.at_level(logging.WARNING):
         assert one_weight(config, float("nan")) == 0.0
     assert "step 0 has a gradient that is not finite; skipped" in caplog.text
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam", "adamw"])
+def test_the_parameters_move_as_torch_moves_them(rule: str) -> None:
+    moved = []
+    for step in (move, lambda optimizer: optimizer.step()):
+        layer = torch.nn.Linear(3, 2)
+        with torch.no_grad():
+            layer.weight.copy_(torch.arange(6.0).view(2, 3))
+            layer.bias.fill_(0.5)
+        group = ParameterGroup(tuple(layer.parameters()), 1.0, 0.1)
+        optimizer = build_optimizer([group], TrainingConfig(optimizer=rule))
+        for _ in range(3):
+            layer(torch.tensor([1.0, -2.0, 3.0])).square().sum().backward()
+            step(optimizer)
+            optimizer.zero_grad()
+        moved.append(torch.cat([layer.weight.detach().flatten(), layer.bias.detach()]))
+    assert torch.equal(*moved)
+    assert not torch.equal(moved[0][:6], torch.arange(6.0))
+
+
+def test_a_worker_imports_no_compiler_and_nothing_of_sharding() -> None:
+    code = (
+        "import sys, torch\n"
+        "from apdist.config import TrainingConfig\n"
+        "import apdist.training.worker\n"
+        "from apdist.training.learning.optimizers import build_optimizer, move\n"
+        "from apdist.training.learning.parameter_groups import ParameterGroup\n"
+        "from apdist.training.step.states import load_optimizer_state, optimizer_state\n"
+        "network = torch.nn.Linear(3, 2)\n"
+        "group = ParameterGroup(tuple(network.parameters()), 1.0, 0.1)\n"
+        "optimizer = build_optimizer([group], TrainingConfig(optimizer='adamw'))\n"
+        "network(torch.ones(3)).sum().backward()\n"
+        "move(optimizer)\n"
+        "optimizer.zero_grad()\n"
+        "load_optimizer_state(network, optimizer, optimizer_state(network, optimizer))\n"
+        "slow = {'torch._dynamo', 'torch.distributed.tensor', 'torch.distributed.fsdp', 'sympy'}\n"
+        "sys.exit(str(slow & set(sys.modules)) if slow & set(sys.modules) else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
