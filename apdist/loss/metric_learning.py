@@ -21,7 +21,7 @@ from apdist.loss.metric_learning_source import (
     PACKAGE,
     SIZES,
     parameters_of,
-    refuse_unknown_arguments,
+    refuse_arguments,
     refuse_unknown_name,
     signature_of,
 )
@@ -49,7 +49,7 @@ def metric_learning(
     """
     refuse_unknown_name(name)
     given = arguments_of(arguments)
-    refuse_unknown_arguments(name, given)
+    refuse_arguments(name, given)
     known = parameters_of(name)
     if CLASSES in known and known[CLASSES].default is None:
         given[CLASSES] = len(classes.unique())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -27,6 +27,14 @@ class Parameter:
     def __str__(self) -> str:
         return self.name if self.default is None else f"{self.name}={self.default}"
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it has a number where nothing is given."""
+        try:
+            return type(ast.literal_eval(self.default or "None")) in (int, float)
+        except ValueError:  # an expression
+            return False
+
 
 def refuse_unknown_name(name: str) -> None:
     """Return if pytorch-metric-learning has a loss of this class name.
@@ -42,14 +50,14 @@ def refuse_unknown_name(name: str) -> None:
         )
 
 
-def refuse_unknown_arguments(name: str, arguments: Iterable[str]) -> None:
-    """Return if the constructor of the loss ``name`` has parameters called ``arguments``.
+def refuse_arguments(name: str, arguments: Mapping[str, object]) -> None:
+    """Return if the constructor of the loss ``name`` may take ``arguments``.
 
     Raises:
-        ValueError: one is unknown, or its value is not for a person to give.
+        ValueError: one is unknown, missing, not for a person to give, or text in place of a number.
     """
     known = parameters_of(name)
-    for argument in arguments:
+    for argument, value in arguments.items():
         if argument in (CLASSES, *SIZES) and CLASSES in known:
             raise ValueError(
                 f"loss.arguments: {argument} of pml:{name} is known from the data and the model; "
@@ -60,6 +68,16 @@ def refuse_unknown_arguments(name: str, arguments: Iterable[str]) -> None:
                 f"loss.arguments: pml:{name} has no argument {argument!r}{_hint(argument, known)}; "
                 f"it is {signature_of(name)}"
             )
+        if isinstance(value, str) and known[argument].is_number:
+            raise ValueError(
+                f"loss.arguments: {argument} of pml:{name} must be a number, got {value!r}; "
+                f"it is {signature_of(name)}"
+            )
+    given = {*arguments, CLASSES, *SIZES} if CLASSES in known else {*arguments}
+    if missing := [p.name for p in known.values() if p.default is None and p.name not in given]:
+        raise ValueError(
+            f"loss.arguments: pml:{name} needs {', '.join(missing)}; it is {signature_of(name)}"
+        )
 
 
 def signature_of(name: str) -> str:

@@ -47,7 +47,7 @@ def test_a_loss_gets_its_arguments() -> None:
             r"no argument .*; it is CosFaceLoss\(margin=0.35, scale=64",
         ),
         ("TripletMarginLoss", ["margin='wide'"], r"loss.arguments: .*; it is TripletMarginLoss"),
-        ("RankedListLoss", ["margin=1"], "missing 1 required positional argument: 'Tn'"),
+        ("RankedListLoss", ["margin=1"], "needs Tn; it is RankedListLoss"),
         ("ArcFaceLoss", ["num_classes=3"], "num_classes of pml:ArcFaceLoss is known from the data"),
     ],
 )

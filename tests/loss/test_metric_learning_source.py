@@ -9,7 +9,7 @@ import pytest
 
 from apdist.loss.metric_learning_source import (
     parameters_of,
-    refuse_unknown_arguments,
+    refuse_arguments,
     refuse_unknown_name,
     signature_of,
 )
@@ -59,13 +59,46 @@ def test_the_parameters_in_the_source_are_those_that_the_classes_have() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        (
+            "TripletMarginLoss",
+            {"margin": "wide"},
+            "margin of pml:.* must be a number, got 'wide'; it",
+        ),
+        (
+            "RankedListLoss",
+            {"margin": 1},
+            r"pml:RankedListLoss needs Tn; it is RankedListLoss",
+        ),
+        (
+            "ArcFaceLoss",
+            {"embedding_size": 8},
+            "embedding_size .* is known from the data",
+        ),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(
+    name: str, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        refuse_arguments(name, arguments)
+
+
+def test_arguments_that_can_be_are_not() -> None:
+    refuse_arguments("TripletMarginLoss", {"margin": 1, "triplets_per_anchor": 3, "swap": True})
+    refuse_arguments("RankedListLoss", {"margin": 1, "Tn": 2})
+    refuse_arguments("SoftTripleLoss", {})  # its number of classes and its size are known
+
+
 def test_nothing_is_imported_to_refuse_a_name_or_an_argument() -> None:
     with pytest.raises(ValueError, match="has no argument 'bins'; did you mean 'num_bins'"):
-        refuse_unknown_arguments("FastAPLoss", ["bins"])
+        refuse_arguments("FastAPLoss", {"bins": 3})
     code = (
         "import sys\n"
-        "from apdist.loss.metric_learning_source import refuse_unknown_arguments\n"
-        "try: refuse_unknown_arguments('FastAPLoss', ['bins'])\n"
+        "from apdist.loss.metric_learning_source import refuse_arguments\n"
+        "try: refuse_arguments('FastAPLoss', {'bins': 3})\n"
         "except ValueError: pass\n"
         "sys.exit(bool({'torch', 'scipy', 'pytorch_metric_learning'} & set(sys.modules)))\n"
     )

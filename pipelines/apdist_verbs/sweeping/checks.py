@@ -33,14 +33,14 @@ def refuse_unfit_metric_learning(losses: Iterable[LossConfig], dim: int) -> None
     """
     from apdist.config.losses import METRIC_LEARNING
     from apdist.config.rivals import arguments_of
-    from apdist.loss.metric_learning_source import refuse_unknown_arguments, refuse_unknown_name
+    from apdist.loss.metric_learning_source import refuse_arguments, refuse_unknown_name
 
     found = [loss for loss in losses if any(n.startswith(METRIC_LEARNING) for n in loss.weights)]
     for loss in found:
         for kind in loss.weights:
             if kind.startswith(METRIC_LEARNING):
                 refuse_unknown_name(name := kind.removeprefix(METRIC_LEARNING))
-                refuse_unknown_arguments(name, arguments_of(loss.arguments))
+                refuse_arguments(name, arguments_of(loss.arguments))
     for loss in found:
         check_loss(loss, dim)
 
