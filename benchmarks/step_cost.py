@@ -9,9 +9,10 @@ modes: a small ResNet, one worker; what the step takes in units of one forward a
 backward pass of the whole batch with the same loss, the median of the rounds' ratios; `chunks` is
 that pass with the images in chunks and nothing else of the step. memory: peak of `recompute` as
 the batch grows at a fixed chunk. workers: one and two processes of one thread each, the same global
-batch, the median of three rounds. share: the loss's share of a step of ResNet-50 at 224 px and
-4,096 images; the two passes over the images are timed on one chunk and multiplied by the number of
-chunks.
+batch, and two that have half of it each and exchange nothing, as fast as this machine lets two
+processes be; the median of three rounds. share: the loss's share of a step of ResNet-50 at 224 px
+and 4,096 images; the two passes over the images are timed on one chunk and multiplied by the number
+of chunks.
 """
 
 from __future__ import annotations
@@ -135,23 +136,28 @@ def peak_of_recompute(num_images: int, arguments: argparse.Namespace) -> float:
 
 
 def workers(arguments: argparse.Namespace) -> None:
-    """One worker and two, one thread each, on the same global batch."""
-    rounds = [{n: min(on_workers(n, arguments)) for n in (1, 2)} for _ in range(3)]
+    """One worker and two, one thread each, on the same global batch; and two who share nothing."""
+    kinds = {"1": (1, False), "2": (2, False), "2, each for itself": (2, True)}
+    rounds = [
+        {name: min(on_workers(*kind, arguments)) for name, kind in kinds.items()} for _ in range(3)
+    ]
     print("| workers | seconds a step | speed-up |")
     print("|---|---|---|")
-    for number in (1, 2):
-        seconds = statistics.median(times[number] for times in rounds)
-        faster = statistics.median(times[1] / times[number] for times in rounds)
-        print(f"| {number} | {seconds:.2f} | {faster:.2f} |")
+    for name in kinds:
+        seconds = statistics.median(times[name] for times in rounds)
+        faster = statistics.median(times["1"] / times[name] for times in rounds)
+        print(f"| {name} | {seconds:.2f} | {faster:.2f} |")
 
 
-def on_workers(number: int, arguments: argparse.Namespace) -> list[float]:
+def on_workers(number: int, is_alone: bool, arguments: argparse.Namespace) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(worker, (number, folder, arguments), nprocs=number)  # type: ignore[attr-defined, no-untyped-call]
+        mp.spawn(worker, (number, is_alone, folder, arguments), nprocs=number)  # type: ignore[attr-defined, no-untyped-call]
         return [float(s) for s in Path(folder, "seconds").read_text().split()]
 
 
-def worker(rank: int, number: int, folder: str, arguments: argparse.Namespace) -> None:
+def worker(
+    rank: int, number: int, is_alone: bool, folder: str, arguments: argparse.Namespace
+) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -162,11 +168,14 @@ def worker(rank: int, number: int, folder: str, arguments: argparse.Namespace) -
     )
     network, (images, labels) = small_resnet(), batch(512, arguments.side)
     rows = own_rows(512, arguments.chunk_size, Workers().rank, number)
+    group = [dist.new_group([each]) for each in range(number)][rank] if is_alone else None
     seconds = []
     for _ in range(arguments.repeats + 1):
         dist.barrier()
         started = time.perf_counter()
-        three_stages(network, images[rows], labels[rows], arguments.chunk_size, "recompute")
+        three_stages(
+            *(network, images[rows], labels[rows], arguments.chunk_size, "recompute"), group
+        )
         dist.barrier()
         seconds.append(time.perf_counter() - started)
     if rank == 0:
@@ -201,10 +210,19 @@ def share(arguments: argparse.Namespace) -> None:
 
 
 def three_stages(
-    network: nn.Module, images: Tensor, labels: Tensor, chunk_size: int, mode: Activations
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    chunk_size: int,
+    mode: Activations,
+    group: dist.ProcessGroup | None = None,
 ) -> None:
     options = StepOptions(
-        loss=AveragePrecisionLoss(), chunk_size=chunk_size, seed=SEED, activations=mode
+        loss=AveragePrecisionLoss(),
+        chunk_size=chunk_size,
+        seed=SEED,
+        activations=mode,
+        group=group,
     )
     global_step(network, images, labels, options, step=0)
     network.zero_grad()
