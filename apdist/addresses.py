@@ -61,6 +61,11 @@ def without_secrets(text: str) -> str:
     return _NAMED.sub(r"\1...", _IN_TEXT.sub(lambda found: shown(found[0]), text))
 
 
+def has_hidden(text: str) -> bool:
+    """Whether an address in ``text`` has a part that is not shown, which may be a secret."""
+    return any(shown(found[0]) != found[0] for found in _IN_TEXT.finditer(text))
+
+
 def without_any(value: Any) -> Any:
     """``value``, of JSON, with all text in it as `without_secrets`."""
     if isinstance(value, str):

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from apdist.addresses import has_hidden
 from apdist.config import Config, LossConfig, flatten, override, suggestion
 from apdist.config.loss_section import fitting
 from apdist.data.text import decoded
@@ -71,6 +72,11 @@ def parsed_space(text: str, config: Config, where: str) -> list[Dimension]:
         entries = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} cannot be read: {error}") from error
+    if has_hidden(text):
+        raise ValueError(
+            f"{where} has an address with a password, signature or query, which the files of the "
+            "sweep would keep; write it without, and let the environment grant access"
+        )
     if not entries:
         raise ValueError(f'{where} is empty; expected tables like ["training.learning_rate"]')
     dimensions = [_dimension(where, name, entry, config) for name, entry in entries.items()]
