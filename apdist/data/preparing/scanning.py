@@ -131,14 +131,13 @@ def _add(
 def _row(sample: Sample, task: ScanTask, tally: Tally) -> dict[str, Any]:
     if sample.problem:
         raise SampleError(sample.problem)
-    try:
-        sample.key.encode()
-    except UnicodeEncodeError as error:
-        raise SampleError("has a key that is no UTF-8 text") from error
+    _refuse_other_text("key", sample.key)
     image = image_of(sample, task.rules)
     width, height = image_size(image.data)
     refuse_cut(image.data)
     label, name = label_of(sample, task.rules), name_of(sample, task.rules)
+    for what, text in (("label", label), ("name", name)):
+        _refuse_other_text(what, text)
     if composed(label) != label:
         tally.add(COMPOSED, sample.key)
     return {
@@ -152,3 +151,11 @@ def _row(sample: Sample, task: ScanTask, tally: Tally) -> dict[str, Any]:
         "width": width,
         "height": height,
     }
+
+
+def _refuse_other_text(what: str, text: str) -> None:
+    """Names in a tar may be any bytes, and JSON has escapes for halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SampleError(f"has a {what} that is no UTF-8 text") from error

@@ -42,6 +42,16 @@ PNG = encoded(picture(0, 0))
         ([("k.jpg", IMAGE), ("k.json", b'{"a": 1}')], {"label": "json:id"}, "'id' in its .json, w"),
         ([("k.jpg", IMAGE), ("k.json", b"[1]")], {"label": "json:id"}, "which has no object"),
         ([("k.jpg", IMAGE), ("k.json", b'{"id": 1.5}')], {"label": "json:id"}, "has 1.5 in"),
+        (
+            [("k.jpg", IMAGE), ("k.json", b'{"id": "half \\ud800"}')],
+            {"label": "json:id"},
+            "label that is no UTF-8 text",
+        ),
+        (
+            [("k.jpg", IMAGE), ("k.cls", b"1"), ("k.json", b'{"name": "\\udc00"}')],
+            {"names": "json:name"},
+            "name that is no UTF-8 text",
+        ),
         ([("k.jpg", IMAGE)], {"label": "key:(x)"}, "'k' that --label key:.x. does not match"),
         ([("k.jpg", IMAGE), ("k.cls", b"1")], {"split": "shard:(x)"}, "--split shard:.x. does"),
         (
@@ -59,7 +69,7 @@ def test_a_sample_that_cannot_be_used_is_named_or_skipped_and_counted(
     with pytest.raises(ShardError, match=f"{where}.*{message}.*--on-corrupt skip"):
         catalogue(tmp_path, **rules)
     assert not (tmp_path / "index.parquet").exists()
-    good = sample("good", 0, 0, id=1, split="train")
+    good = sample("good", 0, 0, id=1, split="train", name="cup")
     shard = "x.tar" if rules.get("split") == "shard:(x)" else "b.tar"
     key = [("x" + name, data) for name, data in good]
     write_tar(tmp_path / shard, [(n.replace(".jpg", ".png"), d) for n, d in key] if
