@@ -41,7 +41,7 @@ def checked(name: str, value: Any, kind: Any) -> Any:
             raise ValueError(f"{name} must be a list, got {value!r}; write [{json.dumps(value)}]")
         return tuple(checked(name, part, get_args(kind)[0]) for part in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(fits_64_bits(name, value))
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
     return fits_64_bits(name, value) if kind is int else value

@@ -29,6 +29,12 @@ def test_an_int_is_accepted_where_a_float_is_meant() -> None:
     assert isinstance(checked("x", 1, float), float)
 
 
+def test_a_whole_number_beyond_all_floats_is_refused() -> None:
+    for kind in (float, int, tuple[float, ...]):
+        with pytest.raises(ValueError, match="a.b must fit 64 bits"):
+            checked("a.b", [10**400] if kind not in (float, int) else 10**400, kind)
+
+
 @pytest.mark.parametrize(("value", "kind"), [(7, int | Literal["auto"]), ("auto", Literal["auto"])])
 def test_a_number_or_a_word_stays_as_it_is(value: object, kind: Any) -> None:
     assert checked("x", value, kind) == value

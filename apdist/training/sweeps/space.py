@@ -275,7 +275,7 @@ def _check_bounds(where: str, dimension: Dimension) -> None:
             raise ValueError(f"{where}: {name} has no values to choose from")
         return
     numbers = (dimension.mean, dimension.sd, dimension.low, dimension.high)
-    if not all(isinstance(v, int | float) and math.isfinite(v) for v in numbers):
+    if not all(map(_is_finite, numbers)):
         named = " and ".join(sorted(DISTRIBUTIONS[dimension.kind], reverse=True))
         raise ValueError(f"{where}: {name} needs numbers for {named}")
     if dimension.kind == "normal":
@@ -290,3 +290,10 @@ def _check_bounds(where: str, dimension: Dimension) -> None:
         raise ValueError(f"{where}: {name} needs low > 0 to be drawn by its logarithm")
     if dimension.kind == "int" and not all(float(v).is_integer() for v in dimension.corners()):
         raise ValueError(f"{where}: {name} needs whole numbers for low and high")
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # whole numbers of TOML have no end, those that are computed with have
+        return False

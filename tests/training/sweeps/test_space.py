@@ -66,6 +66,7 @@ def test_a_space_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str)
         ('["loss.num_bins"]\ndistribution="choice"\nvalues=[]', "no values"),
         ('["loss.num_bins"]\ndistribution="choice"\nvalues=[1]', "at least 2, got 1"),
         ('["loss.num_bins"]\ndistribution="int"\nlow=3', "takes distribution, high, low"),
+        (f'["loss.num_bins"]\ndistribution="int"\nlow=3\nhigh=1{"0" * 400}', "numbers for low and"),
         ('["loss.num_bins"]\ndistribution="uniform"\nlow=2.5\nhigh=3.5', "must be of type int"),
         ('["training.learning_rate"]\ndistribution="uniform"\nlow=2\nhigh=1', "low < high"),
         ('["training.learning_rate"]\ndistribution="loguniform"\nlow=0\nhigh=1', "low > 0"),
