@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from apdist.addresses import without_any
 from apdist.config.data import AugmentConfig, DataConfig
+from apdist.config.json_text import read_json
 from apdist.config.lora import LoraConfig
 from apdist.config.loss_section import LossConfig
 from apdist.config.model import ModelConfig
@@ -87,7 +88,7 @@ def from_json(text: str) -> Config:
     Raises:
         ValueError: not JSON, or an option that this version does not know.
     """
-    nested = json.loads(text)
+    nested = read_json(text)
     if not isinstance(nested, dict) or not all(isinstance(o, dict) for o in nested.values()):
         raise ValueError('expected sections with options, as in {"loss": {"num_bins": 20}}')
     return override(

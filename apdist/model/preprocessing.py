@@ -1,10 +1,10 @@
 """How a model of the hub wants its pixels: what its own preprocessor file says."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from apdist.config.json_text import read_json
 from apdist.model.traits import IMAGENET_MEAN, IMAGENET_STD
 
 _FILES = ("preprocessor_config.json", "processor_config.json")
@@ -51,7 +51,7 @@ def read_pixels(name: str) -> Pixels:
         if path is None or not path.is_file():
             continue
         try:
-            told = json.loads(path.read_text())
+            told = read_json(path.read_text())
             told = told.get("image_processor", told)
             if "image_mean" in told or "size" in told:
                 return _understood(told)

@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from apdist.config import Config, ModelConfig, override
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.given_images import Given
 from apdist.data.images import Fit
@@ -172,7 +173,7 @@ def load_model(folder: str) -> TrainedModel:
         raise ValueError(f"{folder} holds no trained model ({DESCRIPTION_NAME} is missing)")
     data = storage.read_bytes(storage.join(folder, WEIGHTS_NAME))
     try:
-        description = json.loads(storage.read_bytes(uri))
+        description = read_json(storage.read_bytes(uri))
         options = {f"model.{name}": value for name, value in description["model"].items()}
         told = str(description["model_id"])
         network = DescriptorNet(override(Config(), options).model, description["backbone"])

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from apdist.arrays import Array, count_of, descriptors_of, number_of, shape_of, tensor_of
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.model.moments import Moments
 
@@ -207,7 +208,7 @@ def load_whitening(path: Path | str) -> Whitening:
 
 def _metadata(data: bytes) -> dict[str, str]:
     """Of a sound safetensors file, which begins with the length of its JSON."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    header = read_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
     found: dict[str, str] = header.get("__metadata__", {})
     return found
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from apdist.config import suggestion
+from apdist.config.json_text import read_json
 
 _CONDITION = re.compile(
     r"\s*(?P<column>\S.*?)\s*(?:(?P<sign>!=|<=|>=|==|=|<|>)\s*|\s(?P<word>in)\s+)(?P<value>.*)",
@@ -104,7 +105,7 @@ def _listed(text: str) -> tuple[str, ...]:
     """Values between commas, or a list in JSON for those that hold a comma."""
     if text.startswith("["):
         try:
-            values = json.loads(text)
+            values = read_json(text)
             if isinstance(values, list):
                 return tuple(v if isinstance(v, str) else json.dumps(v) for v in values)
         except ValueError as error:

@@ -5,6 +5,7 @@ import json
 
 import torch
 
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.retrieval.metrics import RetrievalScores
 
@@ -28,7 +29,7 @@ def read_scores(uri: str) -> RetrievalScores:
         ValueError: the file is damaged.
     """
     try:
-        fields = json.loads(storage.read_bytes(uri))
+        fields = read_json(storage.read_bytes(uri))
         for name in _TENSORS:
             values = [float("nan") if v is None else v for v in fields[name]]
             fields[name] = torch.tensor(values, dtype=torch.float64)

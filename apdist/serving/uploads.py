@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import io
-import json
 import math
 import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from starlette.requests import ClientDisconnect, Request
 
 from apdist.config import suggestion
+from apdist.config.json_text import read_json
 from apdist.data.images import Box, ImageError, image_size
 from apdist.data.preparing.kinds import SNIFFED
 from apdist.serving.limits import Held, Limits, RefusedError
@@ -185,8 +185,8 @@ def undecodable(error: Exception) -> RefusedError:
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        given = read_json(body)
+    except ValueError as error:
         raise RefusedError(400, "not_json", f"the body is no JSON ({error})") from error
     if not isinstance(given, dict):
         raise _invalid(f"expected an object with {', '.join(FIELDS)}, got {_shown(given)}")

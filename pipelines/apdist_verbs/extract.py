@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from apdist.config import RayConfig
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.inside import is_whole, refuse_outside
 from apdist.training.cluster.launch import (
@@ -126,7 +127,7 @@ def refuse_others(out: str, contents: dict[str, Any]) -> None:
             )
         return
     try:
-        there = json.loads(storage.read_bytes(uri))
+        there = read_json(storage.read_bytes(uri))
         model, data = there["model"], there["data"]
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{uri} is damaged; choose another --out, or remove {out}") from error

@@ -1,7 +1,6 @@
 """Columns of a Parquet file, read when they are first asked for, from disk or object storage."""
 
 import io
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from apdist.config.json_text import read_json
 from apdist.data import storage
 
 BLOCK_BYTES = 1 << 20
@@ -48,7 +48,7 @@ class StoredColumns:
     def metadata(self, key: str) -> Any:
         """The JSON value of ``key`` in the file's metadata; None: there is none."""
         text = (self.file.schema_arrow.metadata or {}).get(key.encode())
-        return None if text is None else json.loads(text)
+        return None if text is None else read_json(text)
 
     def subset(self, places: range | NDArray[np.int64]) -> "StoredColumns":
         """The rows at ``places``, in ascending order; nothing is read or copied."""

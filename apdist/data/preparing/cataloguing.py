@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import SCHEMA, Catalogue, write_catalogue
 from apdist.data.preparing.encoding import each_as_done
@@ -188,7 +189,7 @@ def _read_part(out: str, task: ScanTask, *, skip: bool) -> ShardRows | None:
     data = storage.read_bytes(storage.join(storage.join(out, PARTS), _part_name(task)))
     try:
         table = pq.read_table(io.BytesIO(data))
-        meta = json.loads(table.schema.metadata[b"apdist"])
+        meta = read_json(table.schema.metadata[b"apdist"])
         same = meta["version"] == PART_VERSION and meta["rules"] == asdict(task.rules)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return None  # damaged: read the shard again

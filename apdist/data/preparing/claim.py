@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import refuse_cut_off
 from apdist.data.storage.errors import MissingError
@@ -80,7 +81,7 @@ def _take_over(out: str, claim: str) -> None:
 def _holder(claim: str) -> Holder | None:
     """Who has made the claim; None where it is gone, or is none."""
     try:
-        return Holder(**json.loads(storage.read_bytes(claim)))
+        return Holder(**read_json(storage.read_bytes(claim)))
     except (MissingError, ValueError, TypeError):
         return None
 

@@ -1,11 +1,11 @@
 """Samples of a WebDataset shard, and the rules that say which label, name and split one has."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from apdist.config.json_text import read_json
 from apdist.data.preparing.kinds import SYSTEM, hidden_kind
 from apdist.data.preparing.splits import SPLIT_PATTERN
 from apdist.data.preparing.tally import Tally
@@ -278,8 +278,8 @@ def _json_field(sample: Sample, name: str, option: str) -> str:
     if "json" not in sample.members:
         raise SampleError(f"has no .json for --{option} json:{name}{_dot_hint(sample)}")
     try:
-        fields: Any = json.loads(_sound(sample, "json").data)
-    except (ValueError, RecursionError) as error:
+        fields: Any = read_json(_sound(sample, "json").data)
+    except ValueError as error:
         raise SampleError(f"has a .json that cannot be read ({error})") from error
     if not isinstance(fields, dict) or name not in fields:
         there = ", ".join(fields) if isinstance(fields, dict) else "no object"

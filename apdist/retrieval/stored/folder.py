@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.preparing.claim import CLAIM, claimed_as_it_is
 from apdist.data.storage.local import missing_folders
@@ -183,12 +184,12 @@ def read_settings(root: str) -> dict[str, Any]:
     """
     uri = storage.join(root, SETTINGS)
     try:
-        settings = json.loads(storage.read_bytes(uri).decode())
+        settings = read_json(storage.read_bytes(uri).decode())
     except storage.MissingError as error:
         raise ValueError(
             f"{uri} does not exist: {root} is no index, or is still being written; {BUILD_AGAIN}"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{uri} is damaged ({error}); {BUILD_AGAIN}") from error
     if not isinstance(settings, dict) or settings.get("format") != FORMAT:
         raise ValueError(f"{uri} does not describe an index of apdist; {BUILD_AGAIN}")

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.errors import MissingError
 from apdist.training.run_folder.kept_weights import prune_weights
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
 _DAMAGE = (
-    *(json.JSONDecodeError, UnicodeDecodeError, RecursionError),
+    *(json.JSONDecodeError, UnicodeDecodeError),
     *(AttributeError, TypeError, KeyError),
 )
 """What reading a marker trips over that holds something else."""
@@ -207,7 +208,7 @@ def read_marker(uri: str, file: str) -> Marker:
     """
     content = storage.read_bytes(storage.join(uri, file))
     try:
-        values = json.loads(content)
+        values = read_json(content)
         refuse_other_format(uri, values.pop("format", 1))
         seal = values.pop("sha256")
         lists = {"history": tuple(values["history"]), "weights": {**values["weights"]}}

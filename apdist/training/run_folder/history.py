@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 from apdist.addresses import without_any
+from apdist.config.json_text import read_json
 from apdist.training.events import (
     Ended,
     Evaluated,
@@ -64,7 +65,7 @@ def from_lines(text: str) -> list[Kept]:
 
 
 def _kept(line: str) -> Kept:
-    event = from_json(json.loads(line))
+    event = from_json(read_json(line))
     if not isinstance(event, Kept):
         raise ValueError(f"the history has no event {event.kind!r}")
     return event

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.errors import MissingError
 from apdist.data.storage.locks import Holder, has_ended, myself, this_machine
@@ -222,7 +223,7 @@ def _numbers(run: str) -> list[int]:
 def _read(run: str, number: int) -> Holder | None:
     """The holder in lease ``number``; None if it was given back, or is no lease."""
     try:
-        values: dict[str, Any] = json.loads(storage.read_bytes(_place(run, number)))
+        values: dict[str, Any] = read_json(storage.read_bytes(_place(run, number)))
         holder = Holder(**values)
     except (MissingError, ValueError, TypeError):
         return None

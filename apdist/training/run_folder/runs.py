@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 from apdist.addresses import without_any
 from apdist.config import Config, from_json, override, to_json
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.decoders import with_versions
 from apdist.data.storage.local import missing_folders
@@ -298,7 +299,7 @@ def _read(uri: str, name: str, parse: Callable[[str], T]) -> T:
     text = storage.read_bytes(path) if storage.exists(path) else b""
     try:
         return parse(decoded(text))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{path} is damaged or of another version ({error}); put it back as it was, or train "
             "a new run"
@@ -306,7 +307,7 @@ def _read(uri: str, name: str, parse: Callable[[str], T]) -> T:
 
 
 def _info(text: str) -> dict[str, Any]:
-    info = json.loads(text)
+    info = read_json(text)
     if not isinstance(info, dict):
         raise ValueError(f"expected an object, got {text[:40]!r}")
     return info

@@ -9,6 +9,7 @@ import json
 import logging
 from typing import Any, get_args
 
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.text import decoded
 from apdist.training.sweeps.records import State as TrialState
@@ -73,7 +74,7 @@ def read_head(uri: str) -> dict[str, Any]:
             f"{uri} is no sweep ({SWEEP_NAME} is missing); give the folder of one, under runs/"
         )
     try:
-        head = json.loads(decoded(storage.read_bytes(place)))
+        head = read_json(decoded(storage.read_bytes(place)))
         if not isinstance(head, dict):
             raise ValueError(f"expected an object, got {str(head)[:40]}")
     except ValueError as error:
@@ -94,7 +95,7 @@ def read_state(uri: str) -> State:
 def _read(uri: str, number: int) -> TrialRecord:
     place = _place(uri, number)
     try:
-        plain = json.loads(decoded(storage.read_bytes(place)))
+        plain = read_json(decoded(storage.read_bytes(place)))
         plain["curve"] = [(int(step), dict(figures)) for step, figures in plain["curve"]]
         record = TrialRecord(**plain)
         if record.number != number or record.state not in get_args(TrialState):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import logging
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apdist
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.text import printable
 from apdist.training.events import Ended
@@ -154,7 +154,7 @@ def _signature(folder: str) -> Any:
     from mlflow.types import ColSpec, Schema, TensorSpec
     from mlflow.types.schema import AnyType
 
-    dim = json.loads(Path(folder, "model.json").read_text())["model"]["dim"]
+    dim = read_json(Path(folder, "model.json").read_text())["model"]["dim"]
     # Bytes, base64 or pixels: no one type of MLflow is all of these.
     kind = AnyType()  # type: ignore[no-untyped-call]
     return ModelSignature(

@@ -5,7 +5,6 @@ Shapes: n images, d descriptor size.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.making import PLAIN, Making, as_noted
@@ -320,6 +320,6 @@ def _noted_making(uri: str) -> Making:
     if not storage.exists(contents):
         return PLAIN
     try:
-        return as_noted(json.loads(storage.read_bytes(contents))["making"])
+        return as_noted(read_json(storage.read_bytes(contents))["making"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{contents} is damaged; let `apdist extract` write it again") from error

@@ -5,11 +5,11 @@ Shapes: q queries, d descriptor size.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from apdist.arrays import Array
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.ground_truth.ground_truth import GroundTruth
@@ -96,7 +96,7 @@ def refuse_own_images(distractors: str, catalogue: Catalogue) -> None:
     if not distractors or not storage.exists(uri):
         return
     try:
-        data = json.loads(storage.read_bytes(uri))["data"]
+        data = read_json(storage.read_bytes(uri))["data"]
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{uri} is damaged; extract again into another folder") from error
     if data == catalogue.fingerprint():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.model.pretrained import TrainedModel
@@ -97,7 +97,7 @@ def making_of(tables: str, wanted: Making, shards: str) -> Making:
             f"{tables} has no {CONTENTS}: it is no folder of `apdist extract --out`; give one"
         )
     try:
-        contents = json.loads(storage.read_bytes(uri))
+        contents = read_json(storage.read_bytes(uri))
         data, making = contents["data"], as_noted(contents["making"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{uri} is damaged; extract again into another folder") from error

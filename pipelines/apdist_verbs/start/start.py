@@ -1,7 +1,6 @@
 """What a training starts from: a preset, a file of options, and perhaps a folder of pictures."""
 
 import dataclasses
-import json
 import os
 import shlex
 import sys
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from apdist.config import Config, override
+from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.text import decoded
 from apdist.training.run_folder.runs import CONFIG_NAME, RUN_NAME, SWEEP
@@ -124,7 +124,7 @@ def read_file(uri: str, start: Config) -> Config:
         uri = storage.join(uri, CONFIG_NAME)
     try:
         text = decoded(storage.read_bytes(uri))
-        nested: Any = tomllib.loads(text) if uri.endswith(".toml") else json.loads(text)
+        nested: Any = tomllib.loads(text) if uri.endswith(".toml") else read_json(text)
     except (ValueError, RecursionError) as error:
         kind = "TOML" if uri.endswith(".toml") else "JSON (TOML ends with .toml)"
         raise ValueError(f"{FLAG} {uri} is no {kind}: {error}") from error
@@ -168,5 +168,5 @@ def _preset_of(uri: str) -> str:
     beside = _beside(uri)
     if not storage.exists(beside):
         return "config"
-    info = json.loads(decoded(storage.read_bytes(beside)))
+    info = read_json(decoded(storage.read_bytes(beside)))
     return str(info.get("preset", "config")).removeprefix(SWEEP)

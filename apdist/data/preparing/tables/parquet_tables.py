@@ -1,12 +1,12 @@
 """Lists of images in .parquet files, with paths or with the images themselves."""
 
-import json
 from collections.abc import Iterator
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apdist.config.json_text import read_json
 from apdist.data.preparing.folder import StoredImage
 from apdist.data.preparing.tables.tables import Columns, Row, Table, require_columns
 
@@ -86,7 +86,7 @@ def _path_and_bytes(row: dict[str, Any], columns: Columns) -> tuple[str, Any]:
 def _class_names(schema: pa.Schema, label: str) -> dict[str, str]:
     """The names that Hugging Face's writers keep beside integer labels."""
     try:
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        features = read_json(schema.metadata[b"huggingface"])["info"]["features"]
         return {str(number): str(name) for number, name in enumerate(features[label]["names"])}
     except (KeyError, TypeError, ValueError):
         return {}
