@@ -25,7 +25,7 @@ from apdist.training.cluster.signals import counted_signals
 from apdist.training.run_folder.lease import held, refuse_if_held
 from apdist.training.run_folder.runs import SWEEP, create_run
 from apdist.training.sweeps.driving import Driver, Plan
-from apdist.training.sweeps.ranking import read_objective
+from apdist.training.sweeps.ranking import by_setting, read_objective
 from apdist.training.sweeps.schedulers import PBT, SCHEDULERS
 from apdist.training.sweeps.searchers import SEARCHERS, grid, optuna_here
 from apdist.training.sweeps.space import losses_of, read_space
@@ -127,6 +127,8 @@ class Options(Configured, Limits):
             raise ValueError(f"--repeats must be at least 1, got {self.repeats}")
         if len(self.figures) not in (1, 2):
             raise ValueError(f"--objective takes one or two figures, got {len(self.figures)}")
+        if len({figure.removeprefix("-") for figure in self.figures}) < len(self.figures):
+            raise ValueError(f"--objective names {self.figures[0]} twice; give two figures")
         if self.searcher == "tpe":
             optuna_here()
 
@@ -229,6 +231,8 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
         repeats=options.repeats,
         objectives=objectives,
         starting=starting,
+        test_best=options.test_best,
+        max_concurrent=options.max_concurrent,
     )
     with discarded_if_refused(run):
         begun = Begun(run, start, decoded(options.space.read_bytes()), plan)
@@ -240,9 +244,19 @@ def resume(argv: list[str]) -> int:
     """Go on with the sweep ``argv[0]``."""
     if not argv or argv[0].startswith("-"):
         raise ValueError("expected `apdist sweep --resume SWEEP`, SWEEP a folder under runs/")
-    uri = storage.absolute(argv[0])
-    limits = parse(Limits, argv[1:], f"apdist sweep --resume {shlex.quote(argv[0])}")
-    begun = open_begun(uri, limits.trials)
+    uri, prog = storage.absolute(argv[0]), f"apdist sweep --resume {shlex.quote(argv[0])}"
+    if {"-h", "--help", "--help-all"} & set(argv):
+        parse(Limits, argv[1:], prog)
+    plan = open_begun(uri, 0).plan
+    kept = Limits(test_best=plan.test_best, max_concurrent=plan.max_concurrent)
+    limits = parse(Limits, argv[1:], prog, default=kept)
+    begun, drawn = open_begun(uri, limits.trials), len(by_setting(read_state(uri).records))
+    if begun.plan.settings < drawn:
+        raise ValueError(
+            f"--trials {limits.trials}: {drawn} settings were drawn already; ask for more, or "
+            "leave it out"
+        )
+    begun = begun.limited(limits.test_best, limits.max_concurrent)
     refuse_if_held(uri)
     check_surroundings(begun.config)
     say(check_data(begun.config))

@@ -13,10 +13,13 @@ import pytest
 from apdist.config import Config, flatten, override
 from apdist.training.events import Ended, Evaluated, StepDone
 from apdist.training.run_folder.runs import SWEEP, create_run, open_run
+from apdist.training.sweeps.driving import Driver, Plan
+from apdist.training.sweeps.ranking import Objective
 from apdist.training.sweeps.records import TrialRecord
-from apdist.training.sweeps.state import read_state
-from apdist_verbs.start.start import start_of
+from apdist.training.sweeps.state import State, read_state
+from apdist_verbs.start.start import Start, start_of
 from apdist_verbs.sweep import main, read_options
+from apdist_verbs.sweeping.begun import Begun
 from apdist_verbs.sweeping.command import training_command
 from apdist_verbs.train import with_absolute_paths
 
@@ -108,6 +111,45 @@ def test_objectives_are_typed_one_by_one_or_with_commas() -> None:
         assert ",".join(options.figures) == ",".join(typed).lstrip("=")
     with pytest.raises(ValueError, match="one or two figures, got 3"):
         read_options(["glyphs", "--space", "space.toml", "--objective", "map,map,map"])
+    with pytest.raises(ValueError, match="--objective names map twice"):
+        read_options(["glyphs", "--space", "space.toml", "--objective", "map,-map"])
+
+
+def test_a_resume_asks_for_no_fewer_settings_than_were_drawn(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = override(small_config, {"run.name": "mine"})
+    plan = Plan(
+        name="mine",
+        searcher="random",
+        scheduler="asha",
+        settings=3,
+        repeats=1,
+        objectives=(Objective("map"),),
+        test_best=1,
+    )
+    start = Start("glyphs", config, ("glyphs",), "apdist sweep glyphs")
+    begun = Begun(create_run(config, SWEEP + "glyphs"), start, SPACE, plan)
+    begun.save()
+    driver = Driver(plan, begun.dimensions(), config, State(begun.run.uri), lambda _: None)
+    for _ in range(2):
+        record = driver.next()
+        assert record is not None
+        driver.finished(record.name, 1.0, {})
+    with pytest.raises(ValueError, match="--trials 1: 2 settings were drawn already; ask for more"):
+        main(["--resume", begun.run.uri, "--trials", "1"])
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr("apdist_verbs.sweep.check_surroundings", lambda _: None)
+    monkeypatch.setattr("apdist_verbs.sweep.check_data", lambda _: "")
+    monkeypatch.setattr(
+        "apdist_verbs.sweep.search_and_show",
+        lambda begun, _, limits: asked.append((begun.plan.settings, limits.test_best)),
+    )
+    main(["--resume", begun.run.uri])
+    main(["--resume", begun.run.uri, "--trials", "2", "--test-best", "0"])
+    assert asked == [(3, 1), (2, 0)]
+    with pytest.raises(ValueError, match="the sweep .*mine exists; .*: apdist sweep --resume"):
+        create_run(config, "glyphs")
 
 
 def test_a_training_from_the_options_of_a_sweep_is_no_sweep(small_config: Config) -> None:

@@ -30,7 +30,7 @@ class RayMetrics:
     """
 
     def __init__(self, run: str) -> None:
-        self.run = run
+        self.run = run.encode("ascii", "backslashreplace").decode()  # Ray takes no other text
         self._metrics: dict[str, Any] = {}
         self._is_off = False
 

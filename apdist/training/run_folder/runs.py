@@ -223,9 +223,13 @@ def refuse_taken(config: Config) -> None:
 
 
 def _taken(uri: str) -> ValueError:
+    try:
+        is_sweep = _opened(uri).preset.startswith(SWEEP)
+    except ValueError:  # something else, or half of a run
+        is_sweep = False
     return ValueError(
-        f"the run {uri} exists; choose another --run.name, or go on with it: "
-        f"apdist train --resume {shlex.quote(uri)}"
+        f"the {'sweep' if is_sweep else 'run'} {uri} exists; choose another --run.name, or go on "
+        f"with it: apdist {'sweep' if is_sweep else 'train'} --resume {shlex.quote(uri)}"
     )
 
 

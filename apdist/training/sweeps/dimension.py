@@ -35,6 +35,10 @@ class Dimension:
             return (self.mean - reach, self.mean + reach)
         return (self.low, self.high)
 
+    def given(self) -> tuple[Any, ...]:
+        """What its distribution is described by."""
+        return (self.mean, self.sd) if self.kind == "normal" else self.corners()
+
     def at(self, share: float) -> Any:
         """The value below which the ``share`` in [0, 1) of all draws lies."""
         if self.values:

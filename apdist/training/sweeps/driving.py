@@ -38,6 +38,10 @@ class Plan:
     objectives: tuple[Objective, ...]
     starting: tuple[Params, ...] = ()
     """Settings of earlier runs, which are tried first."""
+    test_best: int = 3
+    """Settings that are measured on the test split at the end."""
+    max_concurrent: int = 0
+    """Most trials at a time; 0: as many as there is room for."""
 
 
 class Driver:

@@ -47,6 +47,7 @@ DISTRIBUTIONS = {
     "normal": {"mean", "sd"},
 }
 OPTIONAL = {"int": {"log"}}
+FRACTIONS = ("uniform", "loguniform", "normal")
 
 
 def read_space(path: Path, config: Config) -> list[Dimension]:
@@ -220,12 +221,15 @@ def _check_values(where: str, dimension: Dimension, configs: Iterable[Config]) -
         if not having:
             raise ValueError(f"{where}: {_nowhere(option, configs)}")
         configs = having
-    for value in dimension.corners():
+    # Whole numbers may be the ends of a range of fractions.
+    between = [dimension.at(0.4142)] if dimension.kind in FRACTIONS else []
+    for value in (*dimension.corners(), *between):
         for config in configs:
             try:
                 override(config, {dimension.name: value})
             except ValueError as error:
-                raise ValueError(f"{where}: {error}") from error
+                remedy = '; distribution = "int" draws whole numbers' if value in between else ""
+                raise ValueError(f"{where}: {error}{remedy}") from error
 
 
 def _nowhere(option: str, configs: list[Config]) -> str:

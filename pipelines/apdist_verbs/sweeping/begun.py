@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -64,15 +64,22 @@ class Begun:
             "repeats": self.plan.repeats,
             "objectives": list(map(str, self.plan.objectives)),
             "starting": list(self.plan.starting),
+            "test_best": self.plan.test_best,
+            "max_concurrent": self.plan.max_concurrent,
         }
         write_head(self.run.uri, head)
+
+    def limited(self, test_best: int, max_concurrent: int) -> Begun:
+        """The same with other limits."""
+        plan = replace(self.plan, test_best=test_best, max_concurrent=max_concurrent)
+        return replace(self, plan=plan)
 
 
 def open_begun(uri: str, settings: int) -> Begun:
     """The sweep in a folder; ``settings`` to be tried in all, 0: as many as were asked for.
 
     Raises:
-        ValueError: there is none, its files are damaged, or more were drawn already.
+        ValueError: there is none, or its files are damaged.
     """
     run, head = open_sweep(uri), read_head(uri)
     try:
@@ -87,6 +94,8 @@ def open_begun(uri: str, settings: int) -> Begun:
             repeats=head["repeats"],
             objectives=tuple(read_objective(text, run.config) for text in head["objectives"]),
             starting=tuple(head["starting"]),
+            test_best=head["test_best"],
+            max_concurrent=head["max_concurrent"],
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{uri}/sweep.json is damaged ({error}); begin another sweep") from error
@@ -127,7 +136,14 @@ def open_parent(begun: Begun) -> Tracker:
     )
     if known:
         parent.reopen()
-    space = {d.name: f"{d.kind} {d.corners()}" for d in begun.dimensions()}
+    plan = begun.plan
+    space = {
+        **{d.name: f"{d.kind} {d.given()}" for d in begun.dimensions()},
+        "sweep.searcher": plan.searcher,
+        "sweep.scheduler": plan.scheduler,
+        "sweep.repeats": plan.repeats,
+        "sweep.objective": ",".join(map(str, plan.objectives)),
+    }
     tags = {**run.info["surroundings"], "apdist.run": run.uri}
     parent.begin(space, tags, run.info.get("datasets", []))
     run.save_info(tracking_run_id=parent.run_id)

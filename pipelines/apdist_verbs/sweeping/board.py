@@ -96,8 +96,9 @@ class Trial:
         return self.follower.run
 
     def figures(self, event: Evaluated) -> dict[str, float]:
-        """Those of an evaluation, with the images in a second since the start."""
-        rates = [e.figures["images_per_s"] for e in self.run.of_kind(StepDone)]
+        """Those of an evaluation, with the images in a second up to its step."""
+        done = [e for e in self.run.of_kind(StepDone) if e.step <= event.step]
+        rates = [e.figures["images_per_s"] for e in done]
         return event.figures | ({THROUGHPUT: fmean(rates)} if rates else {})
 
     def evaluations(self, split: str) -> list[Evaluated]:

@@ -1,5 +1,6 @@
 """What came of a sweep: settings best first, those on the front of two figures, the command."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from apdist.config.values import shown
 from apdist.data import storage
 from apdist.report.sweep_page import sweep_page
 from apdist.training.sweeps.driving import OVER, Driver
-from apdist.training.sweeps.ranking import Standing, front, standings
+from apdist.training.sweeps.ranking import Standing, by_setting, front, standings
 from apdist.training.sweeps.records import SweepRecord, TrialRecord
 from apdist.training.sweeps.state import read_state
 from apdist_verbs.sweeping.begun import PAGE, Begun, open_begun
@@ -18,15 +19,25 @@ from apdist_verbs.terminal.console import say, table
 
 
 def show(begun: Begun, driver: Driver, watched: str) -> None:
-    """The settings, best first, and the command that trains the best one.
+    """The settings, best first, and the command that trains the best one; writes the page.
 
     Raises:
-        ValueError: no trial came to its end.
+        ValueError: no trial came to its end, and none was hindered by time or a person.
     """
     found = standings(driver.records, driver.plan.objectives, begun.config)
+    page = write_page(begun, driver.records)
     if not found:
-        raise ValueError(f"no trial came to its end; {_first_reason(driver)}")
-    rank(f"{len(found)} settings of {begun.run.name}, best first", begun, driver, found)
+        reason = f"no trial came to its end; {_first_reason(driver)}"
+        if not driver.closing:
+            raise ValueError(f"{reason}; page: {page}")
+        say(reason)
+        say(f"page: {page}")
+        say(f"go on with: apdist sweep --resume {shlex.quote(begun.run.uri)}")
+        return
+    if driver.is_exhausted and (drawn := len(by_setting(driver.records))) < begun.plan.settings:
+        say(f"the space has no more than {drawn} different settings of {begun.plan.settings}")
+    settings = f"{len(found)} setting{'s' * (len(found) > 1)}"
+    rank(f"{settings} of {begun.run.name}, best first", begun, driver, found)
     if len(driver.plan.objectives) > 1:
         best = front(found, driver.plan.objectives)
         figures = " and ".join(map(str, driver.plan.objectives))
@@ -38,7 +49,7 @@ def show(begun: Begun, driver: Driver, watched: str) -> None:
         )
     counts = {state: sum(r.state == state for r in driver.records) for state in OVER}
     say(", ".join(f"{count} trials {state}" for state, count in counts.items() if count))
-    say(f"page: {write_page(begun, driver.records)}")
+    say(f"page: {page}")
     say("train the best one:")
     say("  " + command_of(begun, driver.records))
 

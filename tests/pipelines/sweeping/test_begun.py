@@ -40,6 +40,9 @@ def test_a_resume_reads_what_was_asked(begun: Begun) -> None:
     assert again.plan == begun.plan
     assert (again.start, again.config, again.space) == (begun.start, begun.config, SPACE)
     assert open_begun(begun.run.uri, 9).plan.settings == 9
+    begun.limited(test_best=1, max_concurrent=4).save()
+    assert open_begun(begun.run.uri, 0).plan.test_best == 1
+    assert open_begun(begun.run.uri, 0).plan.max_concurrent == 4
     assert [dimension.name for dimension in again.dimensions()] == ["training.learning_rate"]
 
 

@@ -79,6 +79,16 @@ def step(number: int) -> StepDone:
     return StepDone(step=number, figures={"loss": 0.5, "images_per_s": 9.0}, time_ms=number)
 
 
+def test_a_resume_asks_again_what_each_evaluation_had_come_to(board: Board) -> None:
+    record = begin(board)
+    fast = StepDone(step=2, figures={"loss": 0.5, "images_per_s": 27.0}, time_ms=2)
+    tell(board, record, evaluated(0, 0.25), step(1), evaluated(1, 0.5), fast, evaluated(2, 0.5))
+    trial = board.trials[record.name]
+    rates = [trial.figures(e).get("images_per_s") for e in trial.evaluations("test")]
+    assert rates == [None, 9.0, 18.0]
+    board.close("FINISHED")
+
+
 def test_a_trial_has_a_run_of_its_own_and_shows_evaluations_and_failures(
     board: Board, capsys: pytest.CaptureFixture[str]
 ) -> None:

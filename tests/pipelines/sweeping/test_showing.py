@@ -1,5 +1,6 @@
 """What is said of a sweep at its end."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,29 @@ def test_a_sweep_without_a_finished_trial_says_why(begun: Begun) -> None:
         driver.failed(record.name, 1.0, "no memory")
     with pytest.raises(ValueError, match=f"no trial came to its end; {record.name} failed: no mem"):
         show(begun, driver, "test")
+    assert record.name in Path(begun.run.uri, "sweep.html").read_text()
+
+
+def test_a_sweep_whose_hours_are_over_says_how_to_go_on(
+    begun: Begun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = driven(begun, ())
+    assert driver.next() is not None
+    driver.closing = "the hours of the sweep were over"
+    show(begun, driver, "test")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no trial came to its end; there was no time for one" in said
+    assert "go on with: apdist sweep --resume" in said
+    assert Path(begun.run.uri, "sweep.html").exists()
+
+
+def test_a_space_with_fewer_settings_than_were_asked_for_is_told(
+    begun: Begun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = driven(replace(begun, plan=replace(begun.plan, settings=9)), (0.5, 0.25, 0.375))
+    assert driver.next() is None
+    show(replace(begun, plan=driver.plan), driver, "holdout")
+    assert "the space has no more than 3 different settings of 9" in capsys.readouterr().out
 
 
 def test_the_record_has_what_a_page_shows(begun: Begun) -> None:

@@ -68,6 +68,11 @@ def test_a_space_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str)
         ('["loss.num_bins"]\ndistribution="int"\nlow=3', "takes distribution, high, low"),
         (f'["loss.num_bins"]\ndistribution="int"\nlow=3\nhigh=1{"0" * 400}', "numbers for low and"),
         ('["loss.num_bins"]\ndistribution="uniform"\nlow=2.5\nhigh=3.5', "must be of type int"),
+        (
+            '["loss.num_bins"]\ndistribution="uniform"\nlow=8\nhigh=16',
+            'must be of type int, got 11.3.*; distribution = "int" draws whole numbers',
+        ),
+        ('["model.dim"]\ndistribution="loguniform"\nlow=16\nhigh=64', "draws whole numbers"),
         ('["training.learning_rate"]\ndistribution="uniform"\nlow=2\nhigh=1', "low < high"),
         ('["training.learning_rate"]\ndistribution="loguniform"\nlow=0\nhigh=1', "low > 0"),
         ('["ray.num_workers"]\ndistribution="choice"\nvalues=[1]', "same for all trials"),
