@@ -345,8 +345,9 @@ def build_trainer(job: "Job | Finalists", link: Link, work: Callable[..., None])
     if with_gpus := _with_gpus(config.ray):
         resources["GPU"] = 1
     stays_here = config.ray.most_workers > 0 and is_heard_here_only()
-    # Nobody takes this machine back: a process less for each training.
-    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = str(int(not stays_here))
+    # Nobody takes the only machine back, which is this one: a process less for each training.
+    is_alone = stays_here and len(resources_of_nodes()) == 1
+    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = str(int(not is_alone))
     path, filesystem = storage.for_ray(job.run)
     scaling = ScalingConfig(
         num_workers=config.ray.most_workers,  # of a range as well: our own policy decides
