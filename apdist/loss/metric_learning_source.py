@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -74,7 +74,9 @@ def refuse_arguments(name: str, arguments: Mapping[str, object]) -> None:
                 f"it is {signature_of(name)}"
             )
     given = {*arguments, CLASSES, *SIZES} if CLASSES in known else {*arguments}
-    if missing := [p.name for p in known.values() if p.default is None and p.name not in given]:
+    # What the classes that it extends want it gives them itself.
+    own = next(_constructors(name), ())
+    if missing := [p.name for p in own if p.default is None and p.name not in given]:
         raise ValueError(
             f"loss.arguments: pml:{name} needs {', '.join(missing)}; it is {signature_of(name)}"
         )
@@ -88,10 +90,17 @@ def signature_of(name: str) -> str:
 def parameters_of(name: str) -> dict[str, Parameter]:
     """What the constructor of the loss ``name`` takes, those of the classes that it extends too."""
     found: dict[str, Parameter] = {}
-    for base in _stand_in(_folder() / "losses", name).__mro__:
-        for parameter in vars(base).get("parameters", ()):
+    for parameters in _constructors(name):
+        for parameter in parameters:
             found.setdefault(parameter.name, parameter)
     return found
+
+
+def _constructors(name: str) -> Iterator[tuple[Parameter, ...]]:
+    """The parameters of each, of the class ``name`` first, then of those that it extends."""
+    for base in _stand_in(_folder() / "losses", name).__mro__:
+        if parameters := vars(base).get("parameters"):
+            yield parameters
 
 
 def _hint(wrong: str, known: Iterable[str]) -> str:

@@ -90,6 +90,20 @@ def test_arguments_that_can_be_are_not() -> None:
     refuse_arguments("TripletMarginLoss", {"margin": 1, "triplets_per_anchor": 3, "swap": True})
     refuse_arguments("RankedListLoss", {"margin": 1, "Tn": 2})
     refuse_arguments("SoftTripleLoss", {})  # its number of classes and its size are known
+    refuse_arguments("ContrastiveLoss", {})  # what the pair loss wants that it extends it gives
+
+
+def test_every_loss_that_needs_nothing_may_be_given_nothing() -> None:
+    from pytorch_metric_learning import losses
+
+    for name in (name for name in dir(losses) if name.endswith("Loss")):
+        own = inspect.signature(getattr(losses, name)).parameters.values()
+        needed = {p.name for p in own if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+        if needed - {"num_classes", "embedding_size", "descriptors_dim"}:
+            with pytest.raises(ValueError, match=" needs "):
+                refuse_arguments(name, {})
+        else:
+            refuse_arguments(name, {})
 
 
 def test_nothing_is_imported_to_refuse_a_name_or_an_argument() -> None:

@@ -140,7 +140,7 @@ def test_a_marker_of_other_kinds_is_damaged(values: dict[str, Any], tmp_path: Pa
 
 def test_a_marker_of_many_brackets_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "meta-0.json").write_bytes(b"[" * 100_000)
-    with pytest.raises(ValueError, match=r"meta-0\.json is damaged \(RecursionError"):
+    with pytest.raises(ValueError, match=r"meta-0\.json is damaged .*nested too deep"):
         read_marker(str(tmp_path), "meta-0.json")
 
 
