@@ -7,12 +7,13 @@
 
 modes: a small ResNet, one worker; what the step takes in units of one forward and
 backward pass of the whole batch with the same loss, the median of the rounds' ratios; `chunks` is
-that pass with the images in chunks and nothing else of the step. memory: peak of `recompute` as
-the batch grows at a fixed chunk. workers: one and two processes of one thread each, the same global
-batch, and two that have half of it each and exchange nothing, as fast as this machine lets two
-processes be; the median of three rounds. share: the loss's share of a step of ResNet-50 at 224 px
-and 4,096 images; the two passes over the images are timed on one chunk and multiplied by the number
-of chunks.
+that pass with the images in chunks and nothing else of the step. Three sizes, each in a process of
+its own: the pixels that people train with; small images in chunks that fill two cores; small images
+in chunks that do not. memory: peak of `recompute` as the batch grows at a fixed chunk. workers: one
+and two processes of one thread each, the same global batch, and two that have half of it each and
+exchange nothing, as fast as this machine lets two processes be; the median of three rounds. share:
+the loss's share of a step of ResNet-50 at 224 px and 4,096 images; the two passes over the images
+are timed on one chunk and multiplied by the number of chunks.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from measuring import Work, fastest, grown_mib, timed_rounds
+from measuring import Seconds, Work, fastest, grown_mib, timed_rounds
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -47,6 +48,8 @@ from apdist.training.step.options import StepOptions
 from apdist.training.step.step import global_step
 
 SEED = 0
+SIZES = ((64, 224, 16), (256, 64, 64), (256, 64, 32))
+"""Images, pixels and chunk of each table of `modes`."""
 
 
 def main() -> None:
@@ -63,28 +66,35 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=["modes", "memory", "workers", "share"])
     parser.add_argument("--chunk-size", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=256, help="images of `modes`")
     parser.add_argument("--side", type=int, default=64, help="pixels")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--images", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def modes(arguments: argparse.Namespace) -> None:
-    """Each activation mode against one plain pass."""
+    """Each activation mode against one plain pass, at each size."""
+    for size in SIZES:
+        mp.spawn(modes_of, (*size, arguments))  # type: ignore[attr-defined, no-untyped-call]
+
+
+def modes_of(
+    _: int, num_images: int, side: int, chunk_size: int, arguments: argparse.Namespace
+) -> None:
     torch.set_num_threads(arguments.threads)
-    network, (images, labels) = small_resnet(), batch(arguments.batch, arguments.side)
+    images, labels = batch(num_images, side)
+    network = small_resnet()
 
     def plain() -> None:
         average_precision_loss(network(images), labels).backward()
         network.zero_grad()
 
     def step(mode: Activations) -> None:
-        three_stages(network, images, labels, arguments.chunk_size, mode)
+        three_stages(network, images, labels, chunk_size, mode)
 
     def chunks() -> None:
-        described = torch.cat([network(some) for some in images.split(arguments.chunk_size)])
+        described = torch.cat([network(some) for some in images.split(chunk_size)])
         average_precision_loss(described, labels).backward()
         network.zero_grad()
 
@@ -94,16 +104,23 @@ def modes(arguments: argparse.Namespace) -> None:
     for work in works.values():
         work()  # compiles the loss, finds the convolutions' algorithms
     rounds = timed_rounds(works, arguments.repeats, images.device)
-    sizes = f"{len(images)} images of {arguments.side} px, chunks of {arguments.chunk_size}"
-    print(f"small ResNet, {sizes}")
-    print("| step | seconds | against plain | CPU time against plain |")
-    print("|---|---|---|---|")
+    print(f"small ResNet, {num_images} images of {side} px, chunks of {chunk_size}")
+    print("| step | seconds | against plain | CPU time against plain | against chunks |")
+    print("|---|---|---|---|---|")
     for name, runs in rounds.items():
-        pairs = list(zip(runs, rounds["plain"], strict=True))
-        wall = statistics.median(run.wall / plain.wall for run, plain in pairs)
-        cpu = statistics.median(run.cpu / plain.cpu for run, plain in pairs)
+        wall, cpu = (median_ratio(runs, rounds["plain"], clock) for clock in ("wall", "cpu"))
+        beyond = median_ratio(runs, rounds["chunks"], "wall")
         seconds = statistics.median(run.wall for run in runs)
-        print(f"| {name} | {seconds:.2f} | {wall:.2f} | {cpu:.2f} |")
+        print(f"| {name} | {seconds:.2f} | {wall:.2f} | {cpu:.2f} | {beyond:.2f} |", flush=True)
+
+
+def median_ratio(runs: list[Seconds], against: list[Seconds], clock: str) -> float:
+    """Of one round's seconds to the same round's."""
+    ratios = [
+        float(getattr(run, clock) / getattr(other, clock))
+        for run, other in zip(runs, against, strict=True)
+    ]
+    return statistics.median(ratios)
 
 
 def memory(arguments: argparse.Namespace) -> None:
