@@ -81,7 +81,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--dims", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--tile-size", type=int, default="auto")
+    parser.add_argument("--tile-size", type=int, help="by default as the backend chooses")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--backend", choices=["auto", "tiled", "numba", "triton"], default="auto")
     parser.add_argument(
@@ -94,7 +94,9 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--dense", action="store_true", help="also the definition: O(n^2 M) memory")
     parser.add_argument("--peers", action="store_true", help="also pytorch-metric-learning")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.tile_size = arguments.tile_size or "auto"
+    return arguments
 
 
 def losses(num_images: int, arguments: argparse.Namespace) -> dict[str, BatchLoss]:

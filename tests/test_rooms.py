@@ -12,7 +12,7 @@ from tests.places import ROOT
 
 FLOORS = [
     {"addresses"},
-    {"config", "arrays"},
+    {"config", "arrays", "threads"},
     {"data.storage"},
     {
         "data.images",

@@ -17,8 +17,10 @@ BLOCK = 128
 """Images on each side of a block of pairs; where Triton does the work, tiles consist of blocks."""
 
 # The CPU's cache holds the scores of a small tile, and the product of long descriptors is faster in
-# large ones; a GPU needs more work per launch.
+# large ones; a GPU needs more work per launch. What a small square does not compute twice is worth
+# its own call where descriptors are long.
 _CPU_TILE, _CPU_TILE_OF_LONG, _LONG = 1024, 2048, 1024
+_CPU_SQUARE, _CPU_SQUARE_OF_LONG = 512, 256
 _GPU_TILE, _GPU_SQUARE = 8192, 2048
 # So few images on a GPU are done before the next launch: better one product than three.
 _FEW_IMAGES = 4096
@@ -108,7 +110,7 @@ class Cut:
     num_columns: int
     """Columns of a tile at most."""
 
-    smallest_square: int = 256
+    smallest_square: int
     """A square on the diagonal is computed as a whole: larger ones are halved."""
 
     multiple: int = 1
@@ -140,9 +142,10 @@ def cut_of(
         square = _GPU_SQUARE if num_images > _FEW_IMAGES else _FEW_IMAGES
         multiple, row_multiple = (BLOCK, _TRITON_ROW) if of_triton else (1, 1)
         return Cut(size, size, square, multiple, row_multiple, largest_first=True)
-    default = _CPU_TILE_OF_LONG if num_numbers >= _LONG else _CPU_TILE
+    is_long = num_numbers >= _LONG
+    default = _CPU_TILE_OF_LONG if is_long else _CPU_TILE
     size = default if tile_size == "auto" else tile_size
-    return Cut(size, size)
+    return Cut(size, size, _CPU_SQUARE_OF_LONG if is_long else _CPU_SQUARE)
 
 
 def tiles_of(num_images: int, rows: slice, cut: Cut) -> list[Tile]:

@@ -11,7 +11,6 @@ d descriptor size, p positives, q queries in all, k results.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from apdist.retrieval import rank_kernels as kernels
 from apdist.retrieval.positives import Positives, score_tile
+from apdist.threads import on_threads
 
 # Relative error of one float32 operation, and the smallest number with all its digits.
 _ROUNDING, _SMALLEST = 2.0**-24, 2.0**-126
@@ -38,8 +38,7 @@ def exact_scores(queries: Tensor, database: Tensor, rows: Tensor) -> Tensor:
     def score(strip: slice) -> None:
         kernels.score_rows(arrays[0][strip], arrays[1], arrays[2][strip], scores[strip])
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        list(threads.map(score, _strips(len(rows))))
+    on_threads(score, _strips(len(rows)))
     return torch.from_numpy(scores)
 
 
@@ -54,14 +53,7 @@ class Counter:
         self.found = np.zeros(tuple(positives.scores.shape), np.int64)
         self.strips = _strips(len(queries))
 
-    def add(
-        self,
-        images: Tensor,
-        left: int,
-        longest: float,
-        buffer: Tensor,
-        threads: ThreadPoolExecutor,
-    ) -> None:
+    def add(self, images: Tensor, left: int, longest: float, buffer: Tensor) -> None:
         """Count ``images`` (c, d), of which the first is row ``left``.
 
         Args:
@@ -69,7 +61,6 @@ class Counter:
             left: row of the first of them.
             longest: length of the longest of them.
             buffer: room for scores (t, c).
-            threads: do the counting.
         """
         counts: list[Any] = [None]
         if not self.is_exact:
@@ -77,12 +68,12 @@ class Counter:
             products = buffer[: shape[0] * shape[1]].view(shape)
             scores = torch.mm(self.queries, images.T, out=products).numpy()
             margins = _margins(images.shape[1], self.lengths, longest)
-            counts = self._count(scores, margins, images, left, threads)
+            counts = self._count(scores, margins, images, left)
         if any(part is None for part in counts):
             self.is_exact = True
             scores = score_tile(self.queries, images).numpy()
             margins = np.zeros(len(scores), np.float32)
-            counts = self._count(scores, margins, images, left, threads)
+            counts = self._count(scores, margins, images, left)
         for strip, part in zip(self.strips, counts, strict=True):
             self.found[strip] += part
 
@@ -92,7 +83,6 @@ class Counter:
         margins: NDArray[Any],
         images: Tensor,
         left: int,
-        threads: ThreadPoolExecutor,
     ) -> list[Any]:
         """For each strip the counts (r, p), None where too many scores are within the margins."""
         arrays = [values.numpy() for values in self.positives]
@@ -111,7 +101,7 @@ class Counter:
             )
             return found if done else None
 
-        return list(threads.map(count, self.strips))
+        return on_threads(count, self.strips)
 
 
 def negatives_before(
@@ -133,14 +123,7 @@ class _Nearest:
         self.rows = np.full((len(queries), k), -1, np.int64)
         self.strips = _strips(len(queries))
 
-    def add(
-        self,
-        images: Tensor,
-        left: int,
-        longest: float,
-        buffer: Tensor,
-        threads: ThreadPoolExecutor,
-    ) -> None:
+    def add(self, images: Tensor, left: int, longest: float, buffer: Tensor) -> None:
         """Look at ``images`` (c, d); arguments as those of `Counter.add`."""
         shape = (len(self.queries), len(images))
         products = buffer[: shape[0] * shape[1]].view(shape)
@@ -153,7 +136,7 @@ class _Nearest:
             part = pair[0][strip], pair[1]
             kernels.keep_nearest(scores[strip], margins[strip], part, left, heaps)
 
-        list(threads.map(keep, self.strips))
+        on_threads(keep, self.strips)
 
 
 def nearest(
@@ -179,14 +162,13 @@ def _add_all(
     """Let every tile see all ``images``."""
     most = max((len(tile.queries) for tile in tiles), default=0)
     buffer = torch.empty(0)
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        for left, part in images:
-            if buffer.numel() < most * len(part):
-                # One for all tiles: memory that is new for each of them costs page faults.
-                buffer = torch.empty(most * len(part))
-            longest = float(kernels.longest_square(part.numpy())) ** 0.5
-            for tile in tiles:
-                tile.add(part, left, longest, buffer, threads)
+    for left, part in images:
+        if buffer.numel() < most * len(part):
+            # One for all tiles: memory that is new for each of them costs page faults.
+            buffer = torch.empty(most * len(part))
+        longest = float(kernels.longest_square(part.numpy())) ** 0.5
+        for tile in tiles:
+            tile.add(part, left, longest, buffer)
 
 
 def _margins(size: int, lengths: NDArray[Any], longest: float) -> NDArray[Any]:

@@ -18,7 +18,7 @@ def test_tiles_and_their_mirror_images_cover_the_own_rows_once(
         tile_size = 300
     rows = {"all": slice(0, n), "some": slice(n // 3, n // 2), "none": slice(n // 2, n // 2)}[part]
     covered = np.zeros((n, n), int)
-    for tile in tiles_of(n, rows, Cut(tile_size, 2 * tile_size)):
+    for tile in tiles_of(n, rows, Cut(tile_size, 2 * tile_size, 256)):
         assert tile.shape[0] <= tile_size
         assert tile.shape[1] <= 2 * tile_size
         covered[tile.rows, tile.columns] += 1

@@ -5,12 +5,7 @@ Shapes: n images, b rows of this worker, M bins, r x c a tile.
 
 from __future__ import annotations
 
-import functools
-import os
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,17 +14,25 @@ from torch import Tensor
 from apdist.loss.batch import Batch
 from apdist.loss.kernels import numba_kernels as kernels
 from apdist.loss.kernels.numba_hits import find_hits, groups_of
-from apdist.loss.kernels.numba_types import Axis, Slopes, Tables
+from apdist.loss.kernels.numba_types import Axis, Groups, Hits, Slopes, Tables
 from apdist.loss.kernels.products import products_of as products_of
 from apdist.loss.precision import bin_width
 from apdist.loss.precision import tables_of as tables_of
 from apdist.loss.tiles import Histograms, Tile, within
+from apdist.threads import on_threads
 
 # Below this number of pairs, to wake another thread takes longer than the work.
 _PAIRS_WORTH_A_THREAD = 2**15
 
-Strip = tuple[Any, Any, tuple[int, int]]
-"""Scores, codes, and where they start in the similarity matrix."""
+
+class Strip(NamedTuple):
+    """Rows of a tile, for one thread."""
+
+    scores: Any
+    codes: Any
+    origin: tuple[int, int]
+    """Where they start in the similarity matrix."""
+    hits: Hits
 
 
 class Binning:
@@ -49,17 +52,17 @@ class Binning:
         """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
 
         def bin_strip(strip: Strip) -> Any:
-            scores, codes, origin = strip
-            hits = find_hits(scores.shape, origin, self.groups)
-            return kernels.bin_strip(scores, codes, hits, self.axis, tile.mirrored)
+            return kernels.bin_strip(
+                strip.scores, strip.codes, strip.hits, self.axis, tile.mirrored
+            )
 
-        strips = _strips(scores, codes, tile)
+        strips = _strips(scores, codes, tile, self.groups)
         mirror = within(tile.columns, self.rows)
         for strip, (row_tables, column_tables) in zip(
-            strips, _on_threads(bin_strip, strips), strict=True
+            strips, on_threads(bin_strip, strips), strict=True
         ):
-            first = strip[2][0] - self.rows.start
-            self._add(slice(first, first + len(strip[0])), row_tables)
+            first = strip.origin[0] - self.rows.start
+            self._add(slice(first, first + len(strip.scores)), row_tables)
             if tile.mirrored:
                 self._add(mirror, column_tables)
 
@@ -93,12 +96,12 @@ class Sloping:
     def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
         """(r, c) dL/ds_ij + dL/ds_ji in place of the ``scores``."""
 
-        def slope_strip(strip: Strip) -> Any:
-            scores, codes, origin = strip
-            hits = find_hits(scores.shape, origin, self.groups)
-            kernels.slope_strip(scores, codes, hits, self.axis, self.slopes, origin)
+        def slope_strip(strip: Strip) -> None:
+            kernels.slope_strip(
+                *(strip.scores, strip.codes, strip.hits, self.axis, self.slopes, strip.origin)
+            )
 
-        _on_threads(slope_strip, _strips(scores, codes, tile))
+        on_threads(slope_strip, _strips(scores, codes, tile, self.groups))
         return scores
 
 
@@ -127,45 +130,19 @@ def _axis(batch: Batch) -> Axis:
     )
 
 
-def _strips(scores: Tensor, codes: Tensor, tile: Tile) -> list[Strip]:
+def _strips(scores: Tensor, codes: Tensor, tile: Tile, groups: Groups) -> list[Strip]:
     """Rows of a tile, in equal parts for the threads and none too high for a kernel's sums."""
+
+    def strip(top: int) -> Strip:
+        origin = tile.rows.start + top, tile.columns.start
+        rows = slice(top, min(top + height, num_rows))
+        # Found here: a thread that has to wait for Python's lock twice loses half of its time.
+        hits = find_hits((rows.stop - top, num_columns), origin, groups)
+        return Strip(scores_array[rows], codes_array[rows], origin, hits)
+
     num_rows, num_columns = tile.shape
     useful = max(1, num_rows * num_columns // _PAIRS_WORTH_A_THREAD)
     height = -(-num_rows // min(torch.get_num_threads(), useful))
     height = min(height, kernels.TERMS_AT_ONCE)
     scores_array, codes_array = scores.numpy(), codes.numpy()
-    return [
-        (
-            scores_array[top : top + height],
-            codes_array[top : top + height],
-            (tile.rows.start + top, tile.columns.start),
-        )
-        for top in range(0, num_rows, height)
-    ]
-
-
-def _on_threads(work: Callable[[Strip], Any], strips: list[Strip]) -> list[Any]:
-    """``work`` done on each strip, by as many threads as torch uses; kernels release the lock."""
-    results: list[Any] = [None] * len(strips)
-    waiting = deque(range(len(strips)))
-
-    def take_turns() -> None:
-        while True:
-            try:
-                number = waiting.popleft()
-            except IndexError:
-                return
-            results[number] = work(strips[number])
-
-    num_others = min(torch.get_num_threads(), len(strips)) - 1
-    others = [_pool(os.getpid(), num_others).submit(take_turns) for _ in range(num_others)]
-    take_turns()
-    for other in others:
-        other.result()
-    return results
-
-
-@functools.lru_cache(maxsize=4)
-def _pool(_process: int, num_threads: int) -> ThreadPoolExecutor:
-    """Threads of one process: a fork inherits the object but not its threads."""
-    return ThreadPoolExecutor(num_threads, thread_name_prefix="apdist-loss")
+    return [strip(top) for top in range(0, num_rows, height)]
