@@ -83,6 +83,20 @@ def test_a_loss_that_is_not_there_is_refused_before_torch_is_imported(
     assert done.returncode == 2
 
 
+def test_a_loss_of_metric_learning_is_built_without_the_half_second_of_statistics() -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    code = (
+        "import sys\n"
+        "from apdist.config import LossConfig\n"
+        "from apdist_verbs.sweeping.checks import refuse_unfit_metric_learning\n"
+        "refuse_unfit_metric_learning([LossConfig(kind='pml:TripletMarginLoss')], 8)\n"
+        "assert not any(name.startswith('scipy.stats') for name in sys.modules)\n"
+        "from pytorch_metric_learning.utils.common_functions import make_label_to_rank_dict\n"
+        "assert make_label_to_rank_dict([7, 3]) == {7: 1, 3: 0}\n"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
 def test_a_sweep_starts_from_a_file_as_a_training_does(
     small_config: Config, tmp_path: Path
 ) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from apdist.config import Config, LossConfig
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 NETWORK = ("model.", "lora.", "training.freeze", "training.rates", "training.layer_decay")
 """Begin the names of options that the network may refuse when it is built."""
+
+_STATISTICS = "scipy.stats"
 
 
 def refuse_unfit_metric_learning(losses: Iterable[LossConfig], dim: int) -> None:
@@ -41,8 +46,24 @@ def refuse_unfit_metric_learning(losses: Iterable[LossConfig], dim: int) -> None
             if kind.startswith(METRIC_LEARNING):
                 refuse_unknown_name(name := kind.removeprefix(METRIC_LEARNING))
                 refuse_arguments(name, arguments_of(loss.arguments))
+    if found:
+        _import_metric_learning()
     for loss in found:
         check_loss(loss, dim)
+
+
+def _import_metric_learning() -> None:
+    """Its losses without SciPy's statistics: half a second, and only a regulariser needs them.
+
+    It reads ``scipy.stats`` where it uses it, and SciPy imports that then.
+    """
+    if _STATISTICS in sys.modules:
+        return
+    sys.modules[_STATISTICS] = ModuleType(_STATISTICS)
+    try:
+        importlib.import_module("pytorch_metric_learning.losses")
+    finally:
+        del sys.modules[_STATISTICS]
 
 
 def refuse_unfit_space(dimensions: list[Dimension], config: Config) -> None:
