@@ -21,6 +21,7 @@ from typing import Any
 from apdist.addresses import has_hidden
 from apdist.config import Config, LossConfig, flatten, override, suggestion
 from apdist.config.loss_section import fitting
+from apdist.config.values import shown
 from apdist.data.text import decoded
 from apdist.training.sweeps.dimension import Dimension
 
@@ -124,15 +125,21 @@ def config_of(config: Config, params: Mapping[str, Any]) -> Config:
     return override(config, fitting(params, config.loss))
 
 
-def of_config(dimensions: Sequence[Dimension], config: Config) -> dict[str, Any] | None:
-    """The setting that another run has; None where its values are not in the space."""
+def of_config(dimensions: Sequence[Dimension], config: Config) -> dict[str, Any]:
+    """The setting that another run has.
+
+    Raises:
+        ValueError: the space does not have the value of an option.
+    """
     options, params = flatten(config), dict[str, Any]()
     for dimension in dimensions:
         if not dimension.is_drawn(params):
             continue
         value = _plain(options[dimension.name])
         if not dimension.has(value):
-            return None
+            between = ", " if dimension.values else " to "
+            there = between.join(map(shown, dimension.corners()))
+            raise ValueError(f"its {dimension.name} is {shown(value)}, and the space has {there}")
         params[dimension.name] = value
     return params
 

@@ -171,19 +171,26 @@ class Tracker:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S) if failed else FLUSH_S
 
     def _send(self) -> bool:
-        """Send all that waits, in order; whether the store took it."""
-        if not self.may_send() and not self._closing.is_set():
+        """Send all that waits and may be sent, in order; whether the store took it.
+
+        Asked before each request: who was halted may wake to another writer between two. The
+        request that was on its way then does arrive; MLflow cannot refuse it.
+        """
+        if not self._may_send_now():
             return True
         try:
             if self._run is None:
                 self._open(refuse=False)
-            while self._entries and self._run is not None:
+            while self._entries and self._run is not None and self._may_send_now():
                 self._send_next(self._run)
         except Exception as error:
             self._warn(error)
             return False
         self._warned = self._warned and self._run is None
         return self._run is not None
+
+    def _may_send_now(self) -> bool:
+        return self._closing.is_set() or self.may_send()
 
     def _send_files(self, is_closing: bool) -> None:
         """Upload what waits; after a failure only the end tries again.

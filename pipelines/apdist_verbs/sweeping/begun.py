@@ -111,10 +111,12 @@ def starting_settings(runs: Sequence[str], dimensions: list[Dimension]) -> tuple
     found: list[Params] = []
     for name in runs:
         run = open_run(storage.absolute(name))
-        params = of_config(dimensions, run.config)
-        if params is None:
-            warn(f"--warm-start {name}: its options do not lie in the space; it is left out")
-        elif params not in found:
+        try:
+            params = of_config(dimensions, run.config)
+        except ValueError as unfit:
+            warn(f"--warm-start {name}: {unfit}; it is left out")
+            continue
+        if params not in found:
             found.append(params)
     return tuple(found)
 

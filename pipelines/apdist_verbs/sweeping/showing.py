@@ -41,7 +41,8 @@ def show(begun: Begun, driver: Driver, watched: str) -> None:
     if len(driver.plan.objectives) > 1:
         best = front(found, driver.plan.objectives)
         figures = " and ".join(map(str, driver.plan.objectives))
-        rank(f"none is better in {figures} than these {len(best)}", begun, driver, best)
+        names = ", ".join(standing.trials[0].name for standing in best)
+        say(f"no setting is better in {figures} than {names}")
     if watched == begun.config.data.eval_split:
         say(
             f"no classes were held out, so settings were compared by the split {watched!r} itself: "

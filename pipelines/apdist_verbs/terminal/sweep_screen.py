@@ -158,8 +158,9 @@ class SweepScreen(Progress):
         done = self._steps_done()
         self._work.add(done, self.clock())
         self(sum(row.is_over for row in self.rows.values()), self._best_words().strip())
-        rate = self._work.rate()
-        self._left = f"{duration(self._steps_ahead() / rate)} left" if rate else ""
+        rate, ahead = self._work.rate(), self._steps_ahead()
+        # Without a step to come there is the last measuring, of which nothing is known yet.
+        self._left = f"{duration(ahead / rate)} left" if rate and ahead else ""
 
     def _steps_done(self) -> int:
         return sum(row.step for row in self.rows.values())

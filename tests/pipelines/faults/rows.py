@@ -204,6 +204,25 @@ def check_tracked(found: Tracked, expected: Undisturbed, exact: bool) -> None:
         assert len(found.steps(name)) == len(set(found.steps(name))), name
 
 
+def without_repeats(found: Tracked, at: int) -> Tracked:
+    """``found`` without what the request on its way when its sender was halted brought twice.
+
+    Args:
+        found: what the store has.
+        at: step at which it was halted, as far as others could see.
+    """
+    points: dict[str, list[tuple[int, float]]] = {}
+    for name, rows in found.points.items():
+        once: dict[int, float] = {}
+        for step, value in rows:
+            assert step not in once or abs(step - at) <= 1, f"{name} of step {step} is there twice"
+            # Times differ; what was computed does not.
+            assert step not in once or name != "train/loss" or once[step] == value
+            once.setdefault(step, value)
+        points[name] = list(once.items())
+    return replace(found, points=points)
+
+
 def check_nothing_left(world: World, trial: Trial, uri: str) -> None:
     assert not processes_left(trial.mark)
     assert world.left_over() == []

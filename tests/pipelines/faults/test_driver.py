@@ -19,6 +19,7 @@ from tests.pipelines.faults.rows import (
     Undisturbed,
     World,
     check,
+    check_tracked,
     halted,
     in_one_line,
     killed,
@@ -28,6 +29,7 @@ from tests.pipelines.faults.rows import (
     s3_place,
     tell,
     wait_for_object,
+    without_repeats,
 )
 from tests.ray_nodes import RayNodes
 from tests.s3_server import S3Server
@@ -158,6 +160,7 @@ def test_a_driver_that_is_halted_for_longer_than_its_lease_writes_nothing_more(
     with trial.started(up.place, *up.begin(trial.name)) as command:
         command.wait_until(lambda: last_step(trial.uri(up)) >= 8)
         with halted(command):
+            step = last_step(trial.uri(up))
             started = time.monotonic()
             said = trial.resumed(up, other)
             waited = time.monotonic() - started
@@ -167,7 +170,8 @@ def test_a_driver_that_is_halted_for_longer_than_its_lease_writes_nothing_more(
     assert code == 2, f"{out}\n{err}"
     assert re.search(r"was taken over by .*; this one writes nothing more", in_one_line(err))
     assert contents(Path(trial.uri(up))) == before
-    check(up, trial, alone)
+    check(up, trial, alone, tracked=False)
+    check_tracked(without_repeats(up.tracked(trial.name), step), alone, exact=True)
     tell(up, trial, "driver halted, another machine takes over", f"taken over, {waited:.0f} s")
 
 

@@ -72,4 +72,7 @@ def test_earlier_runs_whose_options_lie_in_the_space_are_settings(
     ]
     found = starting_settings([*uris, uris[0]], dimensions)
     assert found == ({"training.learning_rate": 0.002}, {"training.learning_rate": 0.003})
-    assert "its options do not lie in the space; it is left out" in capsys.readouterr().err
+    assert (
+        "its training.learning_rate is 0.5, and the space has 0.001 to 0.01; it is left out"
+        in capsys.readouterr().err
+    )

@@ -132,6 +132,13 @@ def test_the_time_left_counts_those_that_wait_as_those_that_are_over(
     shown.trial_ended(trial(0, values=(0.1,), state="stopped"))
     # Now three times 60.
     assert "90 s left" in shown.line(120)
+    for number in range(1, 4):
+        shown.trial_started(trial(number, values=()))
+        clock.now += 30
+        shown.trial_stepped(number, 60, {})
+        shown.trial_ended(trial(number, values=(0.1,), state="stopped"))
+    # The best are measured once more, for nobody knows how long.
+    assert "left" not in shown.line(120)
 
 
 def test_a_sweep_that_goes_on_knows_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:

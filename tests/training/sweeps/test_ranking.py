@@ -77,6 +77,7 @@ def test_two_objectives_give_a_front_and_an_option_may_be_one() -> None:
         ("mapp", "did you mean 'map'"),
         ("-model.dims", "did you mean 'model.dim'"),
         ("model.backbone", "expected one of .*, or an option that is a number"),
+        ("num_queries", "is no figure of a trial"),
     ],
 )
 def test_an_objective_that_no_trial_has_is_refused(text: str, message: str) -> None:

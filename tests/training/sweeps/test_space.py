@@ -198,7 +198,8 @@ def test_an_earlier_run_is_a_setting_where_its_values_are_in_the_space(tmp_path:
     run = config_of(Config(), {"loss.kind": "triplet", "loss.margin": 0.2})
     assert of_config(dimensions, run) == {"loss.kind": "triplet", "loss.margin": 0.2}
     assert of_config(dimensions, Config()) == {"loss.kind": "ap"}
-    assert of_config(dimensions, override(run, {"loss.margin": 0.3})) is None
+    with pytest.raises(ValueError, match=r"its loss.margin is 0.3, and the space has 0.1"):
+        of_config(dimensions, override(run, {"loss.margin": 0.3}))
 
 
 def test_a_setting_has_no_option_that_its_loss_does_not_have() -> None:

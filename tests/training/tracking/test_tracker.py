@@ -1,4 +1,5 @@
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,31 @@ def test_a_run_is_gone_on_with_and_a_step_that_is_there_is_not_logged_again(
         0.2
     ] * 2
     assert [step for step, _, _ in rows(config, first.run_id, "eval_map")] == [0, 4]
+
+
+def test_a_process_that_was_taken_over_sends_nothing_after_the_request_on_its_way(
+    config: TrackingConfig,
+) -> None:
+    both_wait, taken_over, asked = threading.Event(), threading.Event(), threading.Event()
+
+    def may_send() -> bool:
+        if taken_over.is_set():
+            asked.set()
+        return not taken_over.is_set()
+
+    def on_its_way(_: Any) -> None:
+        both_wait.wait(60)
+        taken_over.set()
+
+    tracker = Tracker(config, "taken over", may_send=may_send)
+    tracker._add(on_its_way)
+    tracker.log_metrics({"loss": 0.5}, 1, 1000)
+    both_wait.set()
+    assert asked.wait(60)
+    assert rows(config, tracker.run_id, "loss") == []
+    taken_over.clear()
+    assert tracker.close()
+    assert rows(config, tracker.run_id, "loss") == [(1, 0.5, 1000)]
 
 
 def test_a_deleted_experiment_is_refused_with_how_to_restore_it(config: TrackingConfig) -> None:
