@@ -325,6 +325,17 @@ def gist(error: BaseException) -> str:
     return (named or lines or [type(error).__name__])[-1]
 
 
+def may_lose_a_host(stays_here: bool) -> bool:
+    """Whether notices of hosts that are taken back are listened for: a process more a training.
+
+    Nobody takes the only host back, which is this machine. Several on one may be drained.
+
+    Args:
+        stays_here: whether the cluster is heard on this machine alone.
+    """
+    return not stays_here or len(resources_of_nodes()) > 1
+
+
 def build_trainer(job: "Job | Finalists", link: Link, work: Callable[..., None]) -> "TorchTrainer":
     """The Ray Train v2 trainer of ``job``.
 
@@ -345,9 +356,7 @@ def build_trainer(job: "Job | Finalists", link: Link, work: Callable[..., None])
     if with_gpus := _with_gpus(config.ray):
         resources["GPU"] = 1
     stays_here = config.ray.most_workers > 0 and is_heard_here_only()
-    # Nobody takes the only machine back, which is this one: a process less for each training.
-    is_alone = stays_here and len(resources_of_nodes()) == 1
-    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = str(int(not is_alone))
+    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = str(int(may_lose_a_host(stays_here)))
     path, filesystem = storage.for_ray(job.run)
     scaling = ScalingConfig(
         num_workers=config.ray.most_workers,  # of a range as well: our own policy decides

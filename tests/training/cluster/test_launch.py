@@ -149,6 +149,17 @@ def test_an_answer_that_takes_long_is_waited_for_and_not_asked_for_again(
     assert take(last=False) == [END]
 
 
+@pytest.mark.parametrize(
+    ("stays_here", "num_hosts", "expected"),
+    [(True, 1, False), (True, 2, True), (False, 1, True), (False, 3, True)],
+)
+def test_notices_are_heard_but_by_the_only_host_of_all(
+    stays_here: bool, num_hosts: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "resources_of_nodes", lambda: [{"CPU": 8}] * num_hosts)
+    assert launch.may_lose_a_host(stays_here) == expected
+
+
 def test_the_last_look_misses_nothing(cluster: SimpleNamespace) -> None:
     take = Inbox(cluster.actor)
     cluster.box.post(STEP)
