@@ -158,7 +158,8 @@ def nice_ticks(low: float, high: float, *, outside: bool, count: int = 5) -> lis
         count: steps wanted.
     """
     if not high > low:
-        low, high = low - max(abs(low), 1) / 2, high + max(abs(high), 1) / 2
+        around = abs(low) / 2 or 0.5
+        low, high = low - around, high + around
     exact = (high - low) / count
     power = 10.0 ** math.floor(math.log10(exact))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= exact * 0.999)

@@ -17,6 +17,8 @@ from apdist.report.charts import Chart, Series, draw, nice_ticks, smooth, thin_o
         (0, 0.93, True, [0, 0.2, 0.4, 0.6, 0.8, 1]),
         (-3, 17, True, [-5, 0, 5, 10, 15, 20]),
         (2, 2, True, [1, 1.5, 2, 2.5, 3]),
+        (0.06, 0.06, True, [0.02, 0.04, 0.06, 0.08, 0.1]),
+        (0, 0, True, [-0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6]),
     ],
 )
 def test_ticks_are_round_and_cover_what_they_should(

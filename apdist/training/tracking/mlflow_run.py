@@ -102,6 +102,11 @@ class MlflowRun:
         if about.datasets and not there.inputs.dataset_inputs:
             self.client.log_inputs(self.run_id, inputs(about.datasets))
 
+    def find_steps(self, points: Sequence[Point]) -> None:
+        """Ask the store which steps of the series of ``points`` it has, unless that is known."""
+        for point in points:
+            self._steps_of(point.series)
+
     def log_points(self, points: Sequence[Point]) -> None:
         """Log those of ``points`` whose step is not there yet, each whole in one request."""
         from mlflow.entities import Metric

@@ -212,7 +212,10 @@ class Tracker:
             )
 
     def _send_next(self, run: MlflowRun) -> None:
-        """Send the first entry, or all points at the front; what fails stays where it is."""
+        """Send the first entry, or all points at the front; what fails stays where it is.
+
+        So do points that may not be sent any more when the store has said what is there.
+        """
         first = self._entries[0]
         if isinstance(first, Point):
             points: list[Point] = []
@@ -220,6 +223,9 @@ class Tracker:
                 if not isinstance(entry, Point):
                     break
                 points.append(entry)
+            run.find_steps(points)
+            if not self._may_send_now():
+                return
             run.log_points(points)
             for _ in points:
                 self._entries.popleft()

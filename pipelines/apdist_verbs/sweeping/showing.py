@@ -15,7 +15,7 @@ from apdist.training.sweeps.records import SweepRecord, TrialRecord
 from apdist.training.sweeps.state import read_state
 from apdist_verbs.sweeping.begun import PAGE, Begun, open_begun
 from apdist_verbs.sweeping.command import training_command
-from apdist_verbs.terminal.console import say, table
+from apdist_verbs.terminal.console import counted, say, table
 
 
 def show(begun: Begun, driver: Driver, watched: str) -> None:
@@ -49,7 +49,7 @@ def show(begun: Begun, driver: Driver, watched: str) -> None:
             "the best figure flatters"
         )
     counts = {state: sum(r.state == state for r in driver.records) for state in OVER}
-    say(", ".join(f"{count} trials {state}" for state, count in counts.items() if count))
+    say(", ".join(f"{counted(count, 'trial')} {state}" for state, count in counts.items() if count))
     say(f"page: {page}")
     say("train the best one:")
     say("  " + command_of(begun, driver.records))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from apdist.config import TrackingConfig
+from apdist.training.tracking.mlflow_run import MlflowRun
 from apdist.training.tracking.tracker import Tracker
 from tests.s3_server import free_ports
 
@@ -68,8 +69,9 @@ def test_a_run_is_gone_on_with_and_a_step_that_is_there_is_not_logged_again(
     assert [step for step, _, _ in rows(config, first.run_id, "eval_map")] == [0, 4]
 
 
+@pytest.mark.parametrize("halted_in", ["a request before", "the question what is there"])
 def test_a_process_that_was_taken_over_sends_nothing_after_the_request_on_its_way(
-    config: TrackingConfig,
+    halted_in: str, config: TrackingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both_wait, taken_over, asked = threading.Event(), threading.Event(), threading.Event()
 
@@ -78,12 +80,15 @@ def test_a_process_that_was_taken_over_sends_nothing_after_the_request_on_its_wa
             asked.set()
         return not taken_over.is_set()
 
-    def on_its_way(_: Any) -> None:
+    def on_its_way(*_: Any) -> None:
         both_wait.wait(60)
         taken_over.set()
 
     tracker = Tracker(config, "taken over", may_send=may_send)
-    tracker._add(on_its_way)
+    if halted_in == "a request before":
+        tracker._add(on_its_way)
+    else:
+        monkeypatch.setattr(MlflowRun, "find_steps", on_its_way)
     tracker.log_metrics({"loss": 0.5}, 1, 1000)
     both_wait.set()
     assert asked.wait(60)
