@@ -9,6 +9,7 @@ from apdist.addresses import without_any, without_secrets
 from apdist.config.values import shown
 from apdist.data import storage
 from apdist.report.sweep_page import sweep_page
+from apdist.training.run_folder.lease import holder_of
 from apdist.training.sweeps.driving import OVER, Driver
 from apdist.training.sweeps.ranking import Standing, by_setting, front, standings
 from apdist.training.sweeps.records import SweepRecord, TrialRecord
@@ -112,8 +113,10 @@ def read_sweep(uri: str) -> SweepRecord:
     Raises:
         ValueError: there is none, or its files are damaged.
     """
-    begun = open_begun(uri, 0)
-    return record_of(begun, read_state(uri).records)
+    begun, records = open_begun(uri, 0), read_state(uri).records
+    if holder_of(begun.run.uri) is None:  # killed: nobody was left to say that they stand still
+        records = [replace(r, state="waiting") if r.state == "running" else r for r in records]
+    return record_of(begun, records)
 
 
 def write_page(begun: Begun, records: Sequence[TrialRecord]) -> str:

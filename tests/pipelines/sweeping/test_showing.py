@@ -7,6 +7,7 @@ import pytest
 
 from apdist.config import Config, override
 from apdist.data import storage
+from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import SWEEP, create_run
 from apdist.training.sweeps.driving import Driver, Plan
 from apdist.training.sweeps.ranking import Objective
@@ -128,10 +129,19 @@ def test_a_sweep_is_read_from_its_folder_and_nothing_is_changed_there(
     begun.save()
     driver = driven(begun, (0.5, 0.625))
     driver.next()  # one that runs
-    monkeypatch.setattr(storage, "write_bytes", None)
-    found = read_sweep(begun.run.uri)
+    with held(begun.run.uri, print), monkeypatch.context() as frozen:
+        frozen.setattr(storage, "write_bytes", None)
+        found = read_sweep(begun.run.uri)
     assert found == record_of(begun, driver.records)
     assert [trial.state for trial in found.trials] == ["finished", "finished", "running"]
+
+
+def test_no_trial_of_a_sweep_that_was_killed_runs(begun: Begun) -> None:
+    begun.save()
+    driver = driven(begun, (0.5,))
+    driver.next()
+    states = [trial.state for trial in read_sweep(begun.run.uri).trials]
+    assert states == ["finished", "waiting"]
 
 
 def test_report_writes_the_page_of_a_sweep(
