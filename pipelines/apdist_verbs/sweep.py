@@ -48,7 +48,6 @@ from apdist_verbs.sweeping.begun import (
 )
 from apdist_verbs.sweeping.board import Board
 from apdist_verbs.sweeping.checks import (
-    NETWORK,
     refuse_unfit,
     refuse_unfit_metric_learning,
     refuse_unfit_networks,
@@ -209,9 +208,6 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     losses = losses_of(dimensions, config)
     refuse_unfit_metric_learning(losses, config.model.dim or 64)
     refuse_useless(argv, *losses)
-    has_networks = any(dimension.name.startswith(NETWORK) for dimension in dimensions)
-    if has_networks:  # before data are looked at, which its refusals would wait for
-        refuse_unfit_networks(dimensions, config)
     settings = options.trials or USUAL_TRIALS
     if options.searcher == "grid":
         every = sum(1 for _ in grid(dimensions))
@@ -220,8 +216,7 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     check_new_run(config)
     refuse_unfit_space(dimensions, config)
     say(check_data(config))
-    if not has_networks:
-        refuse_unfit_networks(dimensions, config)
+    refuse_unfit_networks(dimensions, config)
     # Here: it needs torch, and what is refused before does not wait for that.
     from apdist_verbs.terminal.devices import say_if_idle
 

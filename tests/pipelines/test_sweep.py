@@ -63,9 +63,6 @@ def test_what_a_sweep_cannot_build_is_refused_before_ray_starts(
     space.write_text(kinds.replace("pml:NoneLoss", "triplet").replace('"ap", ', ""))
     with pytest.raises(ValueError, match="loss.num_bins 9 is no option of triplet"):
         main([*argv, "--loss.num-bins", "9"])
-    space.write_text('["training.freeze"]\ndistribution = "choice"\nvalues = [["nosuch.*"], []]\n')
-    with pytest.raises(ValueError, match="nothing in the network is named 'nosuch"):
-        main([*argv, "--data.shards", str(tmp_path / "nowhere")])  # before data are looked at
 
 
 def test_a_loss_that_is_not_there_is_refused_before_torch_is_imported(
