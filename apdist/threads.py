@@ -73,10 +73,7 @@ def _team_of(library: ctypes.CDLL | None) -> Team | None:
         return None
 
     def run(turn: Turn, num_threads: int) -> None:
-        called = _Callback(lambda _: turn())
-        library.GOMP_parallel(
-            called, None, ctypes.c_uint(num_threads), ctypes.c_uint(0)
-        )  # returns when all have
+        library.GOMP_parallel(_Callback(lambda _: turn()), None, num_threads, 0)
 
     return run
 

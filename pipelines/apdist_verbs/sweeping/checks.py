@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -53,15 +54,17 @@ def refuse_unfit_metric_learning(losses: Iterable[LossConfig], dim: int) -> None
 
 
 def _import_metric_learning() -> None:
-    """Its losses without SciPy's statistics: half a second, and only a regulariser needs them.
+    """Its losses without SciPy's statistics, which take half a second and which none of them uses.
 
-    It reads ``scipy.stats`` where it uses it, and SciPy imports that then.
+    What else it has reads ``scipy.stats`` where it uses it, and SciPy imports that then. A version
+    that takes something out of it at once is imported as usual, by who builds the loss.
     """
     if _STATISTICS in sys.modules:
         return
     sys.modules[_STATISTICS] = ModuleType(_STATISTICS)
     try:
-        importlib.import_module("pytorch_metric_learning.losses")
+        with suppress(ImportError):
+            importlib.import_module("pytorch_metric_learning.losses")
     finally:
         del sys.modules[_STATISTICS]
 

@@ -37,8 +37,7 @@ def show(begun: Begun, driver: Driver, watched: str) -> None:
         return
     if driver.is_exhausted and (drawn := len(by_setting(driver.records))) < begun.plan.settings:
         say(f"the space has no more than {drawn} different settings of {begun.plan.settings}")
-    settings = f"{len(found)} setting{'s' * (len(found) > 1)}"
-    rank(f"{settings} of {begun.run.name}, best first", begun, driver, found)
+    rank(f"{counted(len(found), 'setting')} of {begun.run.name}, best first", begun, driver, found)
     if len(driver.plan.objectives) > 1:
         best = front(found, driver.plan.objectives)
         figures = " and ".join(map(str, driver.plan.objectives))
