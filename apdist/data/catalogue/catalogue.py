@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from apdist.data import storage
 from apdist.data.catalogue.checks import check_rows
-from apdist.data.catalogue.columns import StoredColumns
+from apdist.data.catalogue.columns import StoredColumns, numbers
 from apdist.data.storage.inside import is_whole, refuse_stray
 
 CATALOGUE_NAME = "index.parquet"
@@ -68,7 +68,7 @@ class Catalogue:
     @property
     def labels(self) -> NDArray[np.int64]:
         """(n,) int64 class of each image."""
-        labels: NDArray[np.int64] = self.column("label").to_numpy()
+        labels: NDArray[np.int64] = numbers(self.column("label").combine_chunks())
         return labels
 
     def shard_uri(self, row: int) -> str:
@@ -121,7 +121,7 @@ def codes_and_names(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[st
     whole = column.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):  # no chunk at all
         return np.empty(0, dtype=np.int32), []
-    return whole.indices.to_numpy(zero_copy_only=False), whole.dictionary.to_pylist()
+    return numbers(whole.indices), whole.dictionary.to_pylist()
 
 
 def read_catalogue(root: str) -> Catalogue:

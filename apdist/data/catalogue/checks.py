@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from apdist.data.catalogue.columns import StoredColumns
+from apdist.data.catalogue.columns import StoredColumns, numbers
 
 _FACTOR = 0x9E3779B97F4A7C15
 _INVERSE = pow(_FACTOR, -1, 1 << 64)
@@ -66,14 +66,14 @@ def _check_places(part: _Part, shards: Mapping[str, tuple[int, str]]) -> NDArray
     """Number of each row's shard in ``shards``, (n,)."""
     column = part.table["shard"].combine_chunks()
     names = column.dictionary.to_pylist()
-    numbers = {name: number for number, name in enumerate(shards)}
-    known = np.array([numbers.get(name, -1) for name in names], dtype=np.int64)
+    place_of = {name: number for number, name in enumerate(shards)}
+    known = np.array([place_of.get(name, -1) for name in names], dtype=np.int64)
     limits = np.array([shards.get(name, (0, ""))[0] for name in names], dtype=np.int64)
-    codes: NDArray[np.int32] = column.indices.to_numpy()
+    codes: NDArray[np.int32] = numbers(column.indices)
     lost = np.flatnonzero(known[codes] < 0)
     if len(lost):
         raise part.refuse(int(lost[0]), "lies in a shard that the catalogue does not list")
-    offsets, sizes = part.table["offset"].to_numpy(), part.table["size"].to_numpy()
+    offsets, sizes = (numbers(part.table[name].combine_chunks()) for name in ("offset", "size"))
     # Compared without a sum: a damaged offset near 2**63 would wrap around.
     outside = (offsets < 0) | (sizes < 0) | (offsets > limits[codes] - sizes)
     if outside.any():

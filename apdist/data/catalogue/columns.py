@@ -69,7 +69,7 @@ class StoredColumns:
             if isinstance(self.rows, range):
                 column = column.slice(self.rows.start - first, len(self.rows))
             else:
-                column = column.take(self.rows - first)
+                column = column.take(row_numbers(self.rows - first))
             self._known[name] = column
         return self._known[name]
 
@@ -112,6 +112,20 @@ class StoredColumns:
             raise ValueError(
                 f"{self.uri} is no catalogue of apdist or is damaged; prepare it again"
             ) from error
+
+
+def numbers(column: pa.Array) -> NDArray[Any]:
+    """A column of numbers without a missing one, (n,), not copied.
+
+    `to_numpy` would load pandas first, a quarter of a second before a mistake is refused.
+    """
+    return np.from_dlpack(column)
+
+
+def row_numbers(rows: NDArray[np.int64]) -> pa.Array:
+    """Row numbers (n,) for Arrow's `take`, not copied; `pa.array` would load pandas too."""
+    rows = np.ascontiguousarray(rows, dtype=np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)])
 
 
 def parquet_source(uri: str) -> Any:

@@ -22,9 +22,11 @@ def sqlite_path(uri: str) -> Path | None:
     """The file of a sqlite store; None for every other."""
     if not uri.startswith("sqlite:///"):
         return None
-    from sqlalchemy.engine import make_url  # as MLflow reads it: %20 is a space
+    name = uri.removeprefix("sqlite:///").partition("?")[0]
+    if "%" in name:  # loaded for these alone: it takes a quarter of a second
+        from sqlalchemy.engine import make_url  # as MLflow reads it; its version decides on %20
 
-    name = make_url(uri).database
+        name = make_url(uri).database or ""
     return None if not name or name == ":memory:" else Path(name)
 
 

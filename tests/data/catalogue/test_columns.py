@@ -1,5 +1,7 @@
 """Columns that are read on demand."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 from apdist.data.catalogue.catalogue import (
@@ -16,6 +18,19 @@ def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
     assert part.labels.tolist() == [n // 5 for n in range(50, 100)]
     assert isinstance(part.columns, StoredColumns)
     assert set(part.columns._known) == {"label"}
+
+
+def test_no_data_frames_are_loaded_to_look_at_a_catalogue(tmp_path: Path) -> None:
+    # A quarter of a second, in which a mistake on the command line could have been refused.
+    root = write(tmp_path, rows(100, num_splits=2, mixed=True))
+    code = (
+        "import sys\n"
+        "from apdist.data.catalogue.catalogue import read_catalogue\n"
+        f"part = read_catalogue({root!r}).select('split 1')\n"
+        "assert part.labels[-1] == 19, part.labels\n"
+        "sys.exit('pandas' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_neighbours_are_selected_without_a_copy() -> None:

@@ -68,6 +68,14 @@ def test_a_file_is_where_sqlalchemy_takes_it_to_be(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["my flow.db"]
 
 
+@pytest.mark.parametrize("rest", ["a/m.db", "/a b/m#1.db", "m.db?timeout=3&x=a?b", "a+b", "?x", ""])
+def test_an_address_without_escapes_is_read_as_sqlalchemy_reads_it(rest: str) -> None:
+    from sqlalchemy.engine import make_url
+
+    name = make_url(f"sqlite:///{rest}").database
+    assert sqlite_path(f"sqlite:///{rest}") == (Path(name) if name else None)
+
+
 def test_a_folder_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "50%20").mkdir()
     with pytest.raises(ValueError, match="50  is no folder; a % in an address is written %25"):
