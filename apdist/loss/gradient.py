@@ -5,7 +5,8 @@
                   descriptors -> gradient
 
 No more than one tile of similarities exists at a time. The second pass computes it again, unless
-the first could keep one byte a pair: the interval between two bin centres that its score is in.
+the first could keep one byte a pair: the interval between two bin centres that its score is in. It
+begins with the tile that the first pass ended with, whose scores are still there.
 
 A GPU is given all its work before anything is read from it: one wait for a loss and its gradient.
 
@@ -118,9 +119,20 @@ def score_rows(
     """
     found = first_pass(batch, rows, sum_over_workers)
     slopes = gather_rows(found.slopes)  # (n, 2, M-1)
-    gradient = second_pass(batch, rows, slopes, found.codes)
+    gradient = second_pass(batch, rows, slopes, found.seen)
     loss, diagnostics = read_sums(batch, found.sums)
     return RowScores(loss, found.average_precision, gradient, diagnostics, listwise_loss=loss)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the first pass leaves of the scores, for the second."""
+
+    codes: Codes
+    """Intervals of the pairs, or nothing."""
+
+    buffer: Tensor
+    """Room for one tile, with the scores of the last one."""
 
 
 @dataclass(frozen=True)
@@ -136,15 +148,14 @@ class FirstPass:
     slopes: Tensor
     """(b, 2, M-1) derivative of the loss by the score of a negative, of a positive."""
 
-    codes: Codes
-    """Intervals of the pairs for the second pass, or nothing."""
+    seen: Seen
 
 
 def first_pass(
     batch: Batch, rows: slice, sum_over_workers: Callable[[Tensor], Tensor]
 ) -> FirstPass:
     """Sums over the global batch, and the slopes of the loss by the scores of the own ``rows``."""
-    histograms, codes = cumulative_histograms(batch, rows)
+    histograms, seen = cumulative_histograms(batch, rows)
     tables = kernels_of(batch.backend).tables_of(histograms, batch, rows)
     sums = sum_over_workers(tables.sums)
     # Weights of mean 1 divided by the number of queries: the same as by their sum. Without a query
@@ -152,11 +163,11 @@ def first_pass(
     scale = tables.counted / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
     slopes = batch.descriptors.new_empty(tables.slopes.shape)  # (b, 2, M-1)
     torch.mul(scale[:, None, None], tables.slopes, out=slopes)
-    return FirstPass(sums, tables.averages, slopes, codes)
+    return FirstPass(sums, tables.averages, slopes, seen)
 
 
-def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Codes]:
-    """Histograms of the scores of the own ``rows`` with all images, and the codes of the pairs."""
+def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Seen]:
+    """Histograms of the scores of the own ``rows`` with all images, and what is left of them."""
     descriptors, options = batch.descriptors, batch.options
     cut = cut_of(descriptors.shape, descriptors.device, batch.backend, options.tile_size)
     tiles = tiles_of(len(descriptors), rows, cut)
@@ -168,17 +179,17 @@ def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Codes]
         for tile, tile_codes in zip(tiles, codes, strict=True):
             scores = products.scores(tile, cut.view(buffer, tile))
             binning.add(scores, tile_codes, tile)
-    return binning.histograms(), codes
+    return binning.histograms(), Seen(codes, buffer)
 
 
-def second_pass(batch: Batch, rows: slice, slopes: Tensor, codes: Codes) -> Tensor:
+def second_pass(batch: Batch, rows: slice, slopes: Tensor, seen: Seen) -> Tensor:
     """(b, d) gradient by the descriptors of the own ``rows``, from the slopes of every row.
 
     Args:
         batch: of the first pass.
         rows: of the first pass.
         slopes: (n, 2, M-1) what the first pass of all workers found.
-        codes: what the own first pass found.
+        seen: of the own first pass; its buffer is written to.
     """
     descriptors, options = batch.descriptors, batch.options
     cut = cut_of(descriptors.shape, descriptors.device, batch.backend, options.tile_size)
@@ -186,11 +197,11 @@ def second_pass(batch: Batch, rows: slice, slopes: Tensor, codes: Codes) -> Tens
     kernels = kernels_of(batch.backend)
     sloping = kernels.Sloping(batch, rows, slopes)
     gradient = torch.zeros_like(descriptors[rows])
-    buffer = new_buffer(tiles, cut, descriptors.dtype, descriptors.device)
     with kernels.products_of(descriptors, options.precision) as products:
-        for tile, tile_codes in zip(tiles, codes, strict=True):
-            scores = cut.view(buffer, tile)
-            if tile_codes.numel() == 0:
+        pairs = list(zip(tiles, seen.codes, strict=True))
+        for number, (tile, tile_codes) in enumerate(pairs[-1:] + pairs[:-1]):
+            scores = cut.view(seen.buffer, tile)
+            if number > 0 and tile_codes.numel() == 0:
                 products.scores(tile, scores)
             change = sloping.derivative(scores, tile_codes, tile)
             products.add(change, tile.columns, gradient[within(tile.rows, rows)])

@@ -17,10 +17,10 @@ BLOCK = 128
 """Images on each side of a block of pairs; where Triton does the work, tiles consist of blocks."""
 
 # The CPU's cache holds the scores of a small tile, and the product of long descriptors is faster in
-# large ones; a GPU needs more work per launch. What a small square does not compute twice is worth
-# its own call where descriptors are long.
+# large ones; a GPU needs more work per launch.
 _CPU_TILE, _CPU_TILE_OF_LONG, _LONG = 1024, 2048, 1024
-_CPU_SQUARE, _CPU_SQUARE_OF_LONG = 512, 256
+# To count pairs twice costs more than calls, unless descriptors are long and the counting compiled.
+_CPU_SQUARE = 512
 _GPU_TILE, _GPU_SQUARE = 8192, 2048
 # So few images on a GPU are done before the next launch: better one product than three.
 _FEW_IMAGES = 4096
@@ -99,6 +99,10 @@ class Tile:
         """(r, c)."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
+    def num_pairs(self) -> int:
+        """Scores that it has."""
+        return self.shape[0] * self.shape[1]
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -111,7 +115,7 @@ class Cut:
     """Columns of a tile at most."""
 
     smallest_square: int
-    """A square on the diagonal is computed as a whole: larger ones are halved."""
+    """A square on the diagonal is one tile, that counts each pair twice: larger ones are halved."""
 
     multiple: int = 1
     """Tiles begin at multiples of it, counted from the first own row and the first image."""
@@ -145,7 +149,7 @@ def cut_of(
     is_long = num_numbers >= _LONG
     default = _CPU_TILE_OF_LONG if is_long else _CPU_TILE
     size = default if tile_size == "auto" else tile_size
-    return Cut(size, size, _CPU_SQUARE_OF_LONG if is_long else _CPU_SQUARE)
+    return Cut(size, size, size if is_long and backend == "numba" else _CPU_SQUARE)
 
 
 def tiles_of(num_images: int, rows: slice, cut: Cut) -> list[Tile]:
@@ -161,7 +165,9 @@ def tiles_of(num_images: int, rows: slice, cut: Cut) -> list[Tile]:
             columns = slice(left, min(left + width, num_images))
             tiles.append(Tile(own, columns, triangular))
     if cut.largest_first:
-        tiles.sort(key=lambda tile: tile.shape[0] * tile.shape[1], reverse=True)
+        tiles.sort(key=Tile.num_pairs, reverse=True)
+    else:  # The last one's scores are there twice: it is one that takes long to multiply.
+        tiles.sort(key=lambda tile: (tile.mirrored, tile.num_pairs()))
     return tiles
 
 

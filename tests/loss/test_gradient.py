@@ -12,8 +12,10 @@ from torch import Tensor
 
 from apdist.config.loss import LossOptions
 from apdist.loss.batch import checked_batch
-from apdist.loss.gradient import cumulative_histograms
-from apdist.loss.tiles import Codes, Histograms
+from apdist.loss.gradient import Seen, cumulative_histograms
+from apdist.loss.kernels.products import Exact
+from apdist.loss.listwise import AveragePrecisionLoss
+from apdist.loss.tiles import Histograms, Tile
 from tests.reference import bin_weights, unit_rows
 
 FAST = ["tiled", "numba"]
@@ -26,7 +28,7 @@ def histograms_of(
     *,
     ignore: Tensor | None = None,
     **options: Any,
-) -> tuple[Histograms, Codes]:
+) -> tuple[Histograms, Seen]:
     asked = LossOptions(check_norm=False, **options)
     batch = checked_batch(descriptors, labels, ignore, None, asked)
     return cumulative_histograms(batch, slice(0, len(labels)) if rows is None else rows)
@@ -105,8 +107,8 @@ def test_row_of_131072_scores_is_counted_without_loss(backend: str) -> None:
 def test_codes_name_the_interval_of_each_score(backend: str) -> None:
     descriptors, labels = unit_rows(30, 4, seed=6), torch.arange(30) // 3
     bins: dict[str, Any] = {"num_bins": 6, "min_score": -0.3, "max_score": 0.4}
-    _, codes = histograms_of(descriptors, labels, **bins, backend=backend, tile_size=30)
-    (found,) = codes
+    _, seen = histograms_of(descriptors, labels, **bins, backend=backend, tile_size=30)
+    (found,) = seen.codes
     scores = (descriptors @ descriptors.T).numpy()
     expected = np.digitize(-scores, -np.linspace(0.4, -0.3, 6))
     assert found.tolist() == expected.tolist()
@@ -120,7 +122,26 @@ def test_codes_are_kept_only_within_the_budget_and_a_byte(
 ) -> None:
     descriptors, labels = unit_rows(1025, 4, seed=7), torch.arange(1025) // 3
     options: dict[str, Any] = {"num_bins": num_bins, "cache_mib": cache_mib, "tile_size": 1024}
-    _, codes = histograms_of(descriptors[:1024], labels[:1024], slice(0, 1023), **options)
-    assert (codes[0].numel() > 0) == kept
-    _, codes = histograms_of(descriptors, labels, slice(0, 1024), **options)  # 1,024 bytes more
-    assert codes[0].numel() == 0
+    _, seen = histograms_of(descriptors[:1024], labels[:1024], slice(0, 1023), **options)
+    assert (seen.codes[0].numel() > 0) == kept
+    _, seen = histograms_of(descriptors, labels, slice(0, 1024), **options)  # 1,024 bytes more
+    assert seen.codes[0].numel() == 0
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize(("tile_size", "num_tiles"), [(40, 1), (20, 3)])
+def test_the_tile_that_was_seen_last_is_not_multiplied_again(
+    backend: str, tile_size: int, num_tiles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def counted(self: Exact, tile: Tile, out: Tensor) -> Tensor:
+        calls.append(tile)
+        return multiply(self, tile, out)
+
+    multiply = Exact.scores
+    monkeypatch.setattr(Exact, "scores", counted)
+    descriptors = unit_rows(40, 4, seed=8).requires_grad_()
+    loss = AveragePrecisionLoss(backend=backend, cache_mib=0, tile_size=tile_size)
+    loss(descriptors, torch.arange(40) // 3).backward()
+    assert calls == calls[:num_tiles] + calls[: num_tiles - 1]

@@ -27,3 +27,8 @@ def test_tiles_and_their_mirror_images_cover_the_own_rows_once(
     expected = np.zeros((n, n), int)
     expected[rows] = 1
     assert (covered == expected).all()
+
+
+def test_the_tile_seen_last_is_the_largest_that_is_multiplied_whole() -> None:
+    last = tiles_of(50, slice(0, 50), Cut(20, 20, 20))[-1]
+    assert (last.rows, last.columns, last.mirrored) == (slice(0, 20), slice(20, 40), True)

@@ -29,7 +29,7 @@ class Binning(Protocol):
     """First pass: takes tiles of similarities, gives histograms."""
 
     def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
-        """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
+        """Count a tile of ``scores`` (r, c), which stay; writes ``codes`` unless that is (0, 0)."""
 
     def histograms(self) -> Histograms:
         """What all tiles added up to."""

@@ -19,6 +19,8 @@ from apdist.loss.tiles import Tile
 _BF16_MULTIPLE = 8
 # Bounds the memory in which they are taken apart.
 _ROWS_AT_ONCE = 65_536
+# A CPU multiplies squares below this as fast whole, and copies bands of so many rows fastest.
+_SMALL_SQUARE, _BAND = 128, 64
 
 
 class Products(Protocol):
@@ -52,11 +54,37 @@ class Exact:
     def scores(self, tile: Tile, out: Tensor) -> Tensor:
         """Write the similarities of a tile to ``out`` (r, c)."""
         rows, columns = self.descriptors[tile.rows], self.descriptors[tile.columns]
+        if tile.rows == tile.columns and out.device.type == "cpu":
+            _write_upper_half(rows, out)
+            return _mirrored(out)
         return torch.mm(rows, columns.T, out=out)
 
     def add(self, change: Tensor, columns: slice, gradient: Tensor) -> None:
         """Add ``change`` (r, c) times the descriptors of ``columns`` to ``gradient`` (r, d)."""
         gradient.addmm_(change, self.descriptors[columns])
+
+
+def _write_upper_half(rows: Tensor, out: Tensor) -> None:
+    """Write the products of ``rows`` (r, d) with each other above the diagonal of ``out`` (r, r).
+
+    By halves: what is left is little, and large products are the fast ones.
+    """
+    size = len(rows)
+    if size <= _SMALL_SQUARE:
+        torch.mm(rows, rows.T, out=out)
+        return
+    half = -(-size // (2 * _BAND)) * _BAND
+    torch.mm(rows[:half], rows[half:].T, out=out[:half, half:])
+    _write_upper_half(rows[:half], out[:half, :half])
+    _write_upper_half(rows[half:], out[half:, half:])
+
+
+def _mirrored(square: Tensor) -> Tensor:
+    """``square`` (r, r) with what lies above the diagonal below it as well."""
+    for begin in range(0, len(square), _BAND):
+        end = begin + _BAND
+        square[end:, begin:end] = square[begin:end, end:].T
+    return square
 
 
 class Bf16x3:

@@ -8,10 +8,11 @@ import torch
 from apdist.config.loss import LossOptions
 from apdist.loss.batch import chosen_backend
 from apdist.loss.kernels.available import has_triton
-from apdist.loss.kernels.products import float32_products
+from apdist.loss.kernels.products import Exact, float32_products
 from apdist.loss.listwise import (
     AveragePrecisionLoss,
 )
+from apdist.loss.tiles import Tile
 
 pytestmark = pytest.mark.skipif(not has_triton(), reason="triton is not installed")
 
@@ -38,6 +39,17 @@ def test_products_are_float32_and_the_flag_is_put_back(pinned: str) -> None:
 def fail_within_products() -> None:
     with float32_products(torch.device("cuda")):
         raise KeyError(torch.backends.cuda.matmul.fp32_precision)
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 128, 129, 150, 191, 257, 700])
+def test_a_square_on_the_diagonal_has_all_products_and_is_symmetric(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    descriptors = torch.randn(size + 9, 5, generator=generator, dtype=torch.float64)
+    part = slice(4, 4 + size)
+    room = torch.full((size, size + 3), torch.nan, dtype=torch.float64)[:, :size]
+    found = Exact(descriptors).scores(Tile(part, part, False), room)
+    torch.testing.assert_close(found, descriptors[part] @ descriptors[part].T)
+    assert torch.equal(found, found.T)
 
 
 def test_bf16x3_is_refused_where_it_would_not_be_meant() -> None:
