@@ -13,15 +13,15 @@ import pytest
 from apdist.config import Config, flatten, override
 from apdist.training.events import Ended, Evaluated, StepDone
 from apdist.training.run_folder.runs import SWEEP, create_run, open_run
-from apdist.training.sweeps.driving import Driver, Plan
-from apdist.training.sweeps.ranking import Objective
+from apdist.training.sweeps.driving import Driver
 from apdist.training.sweeps.records import TrialRecord
 from apdist.training.sweeps.state import State, read_state
-from apdist_verbs.start.start import Start, start_of
+from apdist_verbs.start.start import start_of
 from apdist_verbs.sweep import main, read_options
-from apdist_verbs.sweeping.begun import Begun
 from apdist_verbs.sweeping.command import training_command
 from apdist_verbs.train import with_absolute_paths
+from tests.pipelines.sweeping.sweeps import begun_of
+from tests.training.sweeps.plans import plan_of
 
 SMALL = [
     *["--data.image-size", "24", "--data.group-size", "4", "--data.loader-threads", "1"],
@@ -132,20 +132,10 @@ def test_objectives_are_typed_one_by_one_or_with_commas() -> None:
 def test_a_resume_asks_for_no_fewer_settings_than_were_drawn(
     small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = override(small_config, {"run.name": "mine"})
-    plan = Plan(
-        name="mine",
-        searcher="random",
-        scheduler="asha",
-        settings=3,
-        repeats=1,
-        objectives=(Objective("map"),),
-        test_best=1,
-    )
-    start = Start("glyphs", config, ("glyphs",), "apdist sweep glyphs")
-    begun = Begun(create_run(config, SWEEP + "glyphs"), start, SPACE, plan)
+    plan = plan_of(3, searcher="random", scheduler="asha", test_best=1)
+    begun = begun_of(small_config, SPACE, plan)
     begun.save()
-    driver = Driver(plan, begun.dimensions(), config, State(begun.run.uri), lambda _: None)
+    driver = Driver(plan, begun.dimensions(), begun.config, State(begun.run.uri), lambda _: None)
     for _ in range(2):
         record = driver.next()
         assert record is not None
@@ -163,7 +153,7 @@ def test_a_resume_asks_for_no_fewer_settings_than_were_drawn(
     main(["--resume", begun.run.uri, "--trials", "2", "--test-best", "0"])
     assert asked == [(3, 1), (2, 0)]
     with pytest.raises(ValueError, match="the sweep .*mine exists; .*: apdist sweep --resume"):
-        create_run(config, "glyphs")
+        create_run(begun.config, "glyphs")
 
 
 def test_a_training_from_the_options_of_a_sweep_is_no_sweep(small_config: Config) -> None:

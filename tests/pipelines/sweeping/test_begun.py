@@ -6,31 +6,26 @@ from pathlib import Path
 import pytest
 
 from apdist.config import Config, override
-from apdist.training.run_folder.runs import SWEEP, create_run
-from apdist.training.sweeps.driving import Plan
-from apdist.training.sweeps.ranking import Objective
+from apdist.training.run_folder.runs import create_run
 from apdist.training.sweeps.space import parsed_space
-from apdist_verbs.presets import preset
-from apdist_verbs.start.start import Start
 from apdist_verbs.sweeping.begun import Begun, open_begun, starting_settings
+from tests.pipelines.sweeping.sweeps import begun_of
+from tests.training.sweeps.plans import MAP_AND_SIZE, plan_of
 
 SPACE = '["training.learning_rate"]\ndistribution = "uniform"\nlow = 1e-3\nhigh = 1e-2\n'
 
 
 @pytest.fixture
 def begun(small_config: Config) -> Begun:
-    start = Start("glyphs", preset("glyphs"), ("glyphs",), "apdist sweep glyphs")
-    plan = Plan(
-        name="mine",
+    plan = plan_of(
+        5,
         searcher="tpe",
         scheduler="asha",
-        settings=5,
         repeats=2,
-        objectives=(Objective("map"), Objective("model.dim", -1.0)),
+        objectives=MAP_AND_SIZE,
         starting=({"training.learning_rate": 0.005},),
     )
-    config = override(small_config, {"run.name": "mine"})
-    found = Begun(create_run(config, SWEEP + "glyphs"), start, SPACE, plan)
+    found = begun_of(small_config, SPACE, plan)
     found.save()
     return found
 

@@ -21,8 +21,7 @@ from apdist.training.events import (
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import SWEEP, create_run, open_run
 from apdist.training.sweeps.dimension import Dimension
-from apdist.training.sweeps.driving import Driver, Plan
-from apdist.training.sweeps.ranking import Objective
+from apdist.training.sweeps.driving import Driver
 from apdist.training.sweeps.records import TrialRecord
 from apdist.training.sweeps.state import State, read_state
 from apdist.training.tracking.following import Follower
@@ -30,6 +29,7 @@ from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.sweeping.board import LOST, Board
 from apdist_verbs.sweeping.trials import trial_config
 from apdist_verbs.terminal.sweep_screen import SweepScreen
+from tests.training.sweeps.plans import plan_of
 
 RATE = Dimension("training.learning_rate", "choice", values=(0.25, 0.5))
 END = Ended(step=6, model_id="m", weights="the last", time_ms=1)
@@ -43,14 +43,7 @@ def fits(config: Config) -> None:
 @pytest.fixture
 def board(small_config: Config) -> Board:
     run = create_run(small_config, SWEEP + "glyphs")
-    plan = Plan(
-        name="a",
-        searcher="grid",
-        scheduler="asha",
-        settings=2,
-        repeats=2,
-        objectives=(Objective("map"),),
-    )
+    plan = plan_of(2, scheduler="asha", repeats=2)
     driver = Driver(plan, [RATE], small_config, State(run.uri), fits)
     return Board(run, Tracker(small_config.tracking, "a"), driver, "test", SweepScreen(3, steps=6))
 

@@ -11,8 +11,7 @@ from apdist.training.events import Ended, Evaluated, FromTrial, PhaseBegan, Step
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import SWEEP, Run, create_run, open_run
 from apdist.training.sweeps.dimension import Dimension
-from apdist.training.sweeps.driving import Driver, Plan
-from apdist.training.sweeps.ranking import Objective
+from apdist.training.sweeps.driving import Driver
 from apdist.training.sweeps.records import TrialRecord
 from apdist.training.sweeps.state import State, read_state
 from apdist.training.tracking.tracker import Tracker
@@ -20,6 +19,7 @@ from apdist_verbs.sweeping.board import Board
 from apdist_verbs.sweeping.finals import Finals, finalists
 from apdist_verbs.sweeping.trials import trial_config
 from apdist_verbs.terminal.sweep_screen import SweepScreen
+from tests.training.sweeps.plans import plan_of
 
 RATE = Dimension("training.learning_rate", "choice", values=(0.1, 0.2, 0.3, 0.4))
 END = Ended(step=6, model_id="m", weights="the last", time_ms=7)
@@ -33,15 +33,7 @@ def board(small_config: Config) -> Board:
 def board_of(config: Config) -> Board:
     """Of a sweep with a trial of each rate, the best of which comes last."""
     run = create_run(config, SWEEP + "glyphs")
-    plan = Plan(
-        name="a",
-        searcher="grid",
-        scheduler="none",
-        settings=4,
-        repeats=1,
-        objectives=(Objective("map"),),
-    )
-    driver = Driver(plan, [RATE], run.config, State(run.uri), lambda _: None)
+    driver = Driver(plan_of(4), [RATE], run.config, State(run.uri), lambda _: None)
     while (record := driver.next()) is not None:
         own = trial_config(run.config, run.uri, record.name, record.params, record.seed)
         made = create_run(own, "glyphs")

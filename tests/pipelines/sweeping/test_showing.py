@@ -5,35 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from apdist.config import Config, override
+from apdist.config import Config
 from apdist.data import storage
 from apdist.training.run_folder.lease import held
-from apdist.training.run_folder.runs import SWEEP, create_run
-from apdist.training.sweeps.driving import Driver, Plan
-from apdist.training.sweeps.ranking import Objective
+from apdist.training.run_folder.runs import create_run
+from apdist.training.sweeps.driving import Driver
 from apdist.training.sweeps.state import State
 from apdist_verbs import report
-from apdist_verbs.start.start import Start
 from apdist_verbs.sweeping.begun import Begun
 from apdist_verbs.sweeping.showing import read_sweep, record_of, show
 from apdist_verbs.sweeping.trials import trial_config
+from tests.pipelines.sweeping.sweeps import begun_of
+from tests.training.sweeps.plans import MAP_AND_SIZE, plan_of
 
 SPACE = '["model.dim"]\ndistribution = "choice"\nvalues = [16, 8, 4]\n'
 
 
 @pytest.fixture
 def begun(small_config: Config) -> Begun:
-    config = override(small_config, {"run.name": "mine"})
-    start = Start("glyphs", config, ("glyphs",), "apdist sweep glyphs")
-    plan = Plan(
-        name="mine",
-        searcher="grid",
-        scheduler="none",
-        settings=3,
-        repeats=1,
-        objectives=(Objective("map"), Objective("model.dim", -1.0)),
-    )
-    return Begun(create_run(config, SWEEP + "glyphs"), start, SPACE, plan)
+    return begun_of(small_config, SPACE, plan_of(3, objectives=MAP_AND_SIZE))
 
 
 def driven(begun: Begun, values: tuple[float, ...]) -> Driver:

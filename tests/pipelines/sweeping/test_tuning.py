@@ -10,24 +10,16 @@ import pytest
 
 from apdist.config import Config
 from apdist.training.sweeps.dimension import Dimension
-from apdist.training.sweeps.driving import Driver, Plan
-from apdist.training.sweeps.ranking import Objective
+from apdist.training.sweeps.driving import Driver
 from apdist.training.sweeps.state import State
+from tests.training.sweeps.plans import plan_of
 
 pytest.importorskip("ray.tune")
 
 
 def driver_of(root: Path) -> Driver:
-    plan = Plan(
-        name="a",
-        searcher="grid",
-        scheduler="none",
-        settings=3,
-        repeats=1,
-        objectives=(Objective("map"),),
-    )
     dimension = Dimension("loss.num_bins", "choice", values=(10, 20, 30))
-    return Driver(plan, [dimension], Config(), State(str(root)), lambda _: None)
+    return Driver(plan_of(3), [dimension], Config(), State(str(root)), lambda _: None)
 
 
 def test_tune_gets_as_many_trials_as_there_is_room_for_and_an_end_when_none_is_left(

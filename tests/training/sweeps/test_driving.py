@@ -8,20 +8,14 @@ import pytest
 from apdist.config import Config, override
 from apdist.training.sweeps.dimension import Dimension
 from apdist.training.sweeps.driving import OVER, Driver, Plan
-from apdist.training.sweeps.ranking import Objective, standings
+from apdist.training.sweeps.ranking import standings
 from apdist.training.sweeps.records import TrialRecord
 from apdist.training.sweeps.state import State, read_state
+from tests.training.sweeps.plans import plan_of
 
 RATE = Dimension("training.learning_rate", "loguniform", 1e-4, 1e-1)
 CONFIG = override(Config(), {"training.steps": 160, "evaluation.every_steps": 20})
-PLAN = Plan(
-    name="mine",
-    searcher="random",
-    scheduler="none",
-    settings=6,
-    repeats=1,
-    objectives=(Objective("map"),),
-)
+PLAN = plan_of(6, searcher="random")
 
 
 def fits(config: Config) -> None:
