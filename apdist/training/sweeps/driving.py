@@ -142,7 +142,10 @@ class Driver:
         own = next(found for other, found in curves if other.number == record.number)
         others = [found for other, found in curves if other.number != record.number]
         steps, grace = self.config.training.steps, self.config.evaluation.every_steps
-        return verdict(self.plan.scheduler, own, others, min(grace, steps), steps)
+        reason = verdict(self.plan.scheduler, own, others, min(grace, steps), steps)
+        if reason and self.plan.repeats > 1:
+            return f"{reason}; of those of seed {record.seed}"
+        return reason
 
     def finished(self, name: str, seconds: float, chosen: dict[str, float]) -> TrialRecord:
         """A trial has come to its end, whatever was decided about it meanwhile."""

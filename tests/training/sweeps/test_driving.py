@@ -101,9 +101,11 @@ def test_asha_stops_known_bad_settings_and_what_is_left_of_them(tmp_path: Path) 
     finished = [record for record in driver.records if record.state == "finished"]
     assert len(stopped) > len(finished) > 0
     assert max(map(worth, driver.records)) == max(map(worth, finished))
-    assert all(record.reason for record in stopped)
+    begun = [record for record in stopped if record.curve]
     unbegun = [record for record in stopped if not record.curve]
+    assert begun
     assert unbegun
+    assert all(record.reason.endswith(f"; of those of seed {record.seed}") for record in begun)
     assert all("with the same setting, was stopped" in record.reason for record in unbegun)
 
 
