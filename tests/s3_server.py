@@ -54,6 +54,11 @@ class S3Server:
         """What it stores."""
         return self.folder / "data"
 
+    def surroundings(self) -> dict[str, str]:
+        """So that its logs end with its folder, and other tests have memory left."""
+        own = str(self.folder)
+        return {"HOME": own, "TMPDIR": own, "GOMEMLIMIT": "1GiB"}
+
     def start(self) -> None:
         """Start it, and return when its bucket is there.
 
@@ -65,7 +70,7 @@ class S3Server:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command(self.data, self.ports, self.bucket), *self.options],
-                env={**os.environ, **keys, "HOME": str(self.folder), "GOMEMLIMIT": "1GiB"},
+                env={**os.environ, **keys, **self.surroundings()},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -126,6 +131,9 @@ def s3_server(bucket: str = "apdist", options: tuple[str, ...] = ()) -> Iterator
         finally:
             if server.process is not None:
                 server.kill()  # nothing that it stores is kept
+            for port in server.ports:  # its sockets lie there, whatever it is told
+                for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    path.unlink()
 
 
 def command(data: Path, ports: list[int], bucket: str) -> list[str]:
