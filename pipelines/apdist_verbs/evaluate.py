@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ from apdist.figures import EVALUATION, Seen, measure
 from apdist.retrieval.protocols.choosing import Protocol, Wanted, choose
 from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.making import AS_THEY_ARE, PLAIN, SHARED, Expansion, Making
-from apdist_verbs.start.checks import check_evaluation_split, refuse_unwritable
+from apdist_verbs.start.checks import check_evaluation_split, refuse_unwritable_file
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
@@ -55,16 +54,21 @@ class Options:
     expansion: Annotated[Expansion, SHARED] = AS_THEY_ARE
 
     def __post_init__(self) -> None:
+        typed = " ".join(map(str, self.recall_at))
         if not self.recall_at or min(self.recall_at) < 1:
-            raise ValueError("--recall-at must be whole numbers of at least 1, as 1 10 100")
+            raise ValueError(
+                f"--recall-at must be whole numbers of at least 1, as 1 10 100, got {typed!r}"
+            )
+        if len(set(self.recall_at)) < len(self.recall_at):
+            raise ValueError(f"--recall-at names a number twice: {typed}; give each once")
 
 
 def main(argv: list[str]) -> int:
     """Parse and run."""
     options = parse(Options, argv, "apdist evaluate")
     target = options.json and storage.absolute(options.json)
-    if target and (path := storage.local_path(target)) is not None:
-        refuse_unwritable("--json", os.path.dirname(path))  # not after hours of describing
+    if target:  # not after hours of describing
+        refuse_unwritable_file("--json", options.json, "figures.json")
     with phase("loading"):
         from apdist_verbs.described import find_run
         from apdist_verbs.measure.results import show, write
@@ -74,7 +78,10 @@ def main(argv: list[str]) -> int:
     show(measured)
     write(measured, target or storage.join(run.uri, f"figures_{measured.protocol}.json"))
     shards = ["--shards", near(storage.absolute(options.shards))] if options.shards else []
-    say_next("find pictures", "index", "--run", near(run.uri), *shards)
+    if storage.list_files(storage.join(run.uri, "index")):  # it is not built twice
+        say_next("find pictures", "search", "PICTURE.jpg", "--run", near(run.uri))
+    else:
+        say_next("find pictures", "index", "--run", near(run.uri), *shards)
     return 0
 
 

@@ -20,6 +20,7 @@ from apdist.training.cluster.launch import (
 from apdist.training.cluster.room import uses_gpus
 from apdist_verbs.making import PLAIN, SHARED, Making, made, noted
 from apdist_verbs.start.checks import refuse_unwritable
+from apdist_verbs.terminal.bounds import at_least
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near
@@ -54,8 +55,7 @@ class Options:
     making: Annotated[Making, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.num_workers < 1:
-            raise ValueError("--batch-size and --num-workers must be at least 1")
+        at_least(1, batch_size=self.batch_size, num_workers=self.num_workers)
 
 
 def main(argv: list[str]) -> int:

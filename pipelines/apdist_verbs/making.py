@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from apdist_verbs.terminal.bounds import at_least
 from apdist_verbs.terminal.fields import Argument, shown_default
 
 if TYPE_CHECKING:
@@ -66,8 +67,11 @@ class Expansion:
     """They weigh as their similarity to this power; 0: all alike, as much as the query itself."""
 
     def __post_init__(self) -> None:
-        if self.query_expansion < 0 or self.database_augmentation < 0:
-            raise ValueError("--query-expansion and --database-augmentation must be at least 0")
+        at_least(
+            0,
+            query_expansion=self.query_expansion,
+            database_augmentation=self.database_augmentation,
+        )
         if not 0 <= self.expansion_alpha < float("inf"):
             raise ValueError(f"--expansion-alpha must be at least 0, got {self.expansion_alpha:g}")
         if self.expansion_alpha and not self.is_any:

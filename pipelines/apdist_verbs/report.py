@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
 from apdist.training.sweeps.state import SWEEP_NAME
-from apdist_verbs.start.checks import refuse_unwritable
+from apdist_verbs.start.checks import refuse_unwritable_file
+from apdist_verbs.terminal.bounds import at_least
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.next_step import near, say_next
@@ -64,8 +64,7 @@ class Options:
     """A .png file for a picture of ranked queries."""
 
     def __post_init__(self) -> None:
-        if self.queries < 1 or self.results < 1:
-            raise ValueError("--queries and --results must be at least 1")
+        at_least(1, queries=self.queries, results=self.results)
         if not 0 <= self.map_images <= MOST_ON_MAP:
             raise ValueError(f"--map-images must be 0 to {MOST_ON_MAP}, got {self.map_images}")
         if not 0 < self.max_mb < 1000:  # nor NaN
@@ -115,14 +114,7 @@ def _refuse_place(out: str) -> None:
     Raises:
         ValueError: it is a folder, or nothing can be written there.
     """
-    path = storage.local_path(storage.absolute(out))
-    if path is None:
-        return
-    if path.is_dir():
-        raise ValueError(
-            f"--out {out} is a folder; give a file, as {os.path.join(out, 'report.html')}"
-        )
-    refuse_unwritable("--out", path.parent)
+    refuse_unwritable_file("--out", out, "report.html")
 
 
 def make_report(run: Run, options: Options) -> str:

@@ -203,13 +203,9 @@ def refuse_targets(options: Options) -> None:
     Raises:
         ValueError: one cannot.
     """
-    from apdist_verbs.start.checks import refuse_unwritable
+    from apdist_verbs.start.checks import refuse_unwritable_file
 
     for name in ("csv", "json", "html"):
         target = getattr(options, name)
-        path = storage.local_path(target) if target and target != STDOUT else None
-        if path is None:
-            continue
-        if path.is_dir():
-            raise ValueError(f"--{name} {target} is a folder; give a file in it")
-        refuse_unwritable(f"--{name}", path.absolute().parent)
+        if target and target != STDOUT:
+            refuse_unwritable_file(f"--{name}", target, f"found.{name}")

@@ -55,6 +55,7 @@ from apdist_verbs.sweeping.checks import (
 )
 from apdist_verbs.sweeping.finals import finalists, measure_finals
 from apdist_verbs.sweeping.showing import show
+from apdist_verbs.terminal.bounds import at_least
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
@@ -68,13 +69,14 @@ from apdist_verbs.train import (
 )
 
 USUAL_TRIALS = 8
+UNSAID = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Go on with a sweep: finished trials stay, those that ran go on from their checkpoints."""
 
-    trials: Annotated[int, Argument(hint="default: 8, of a grid all")] = 0
+    trials: Annotated[int, Argument(hint="default: 8, of a grid all")] = UNSAID
     """Settings to try in all, each trained --repeats times."""
     max_hours: float = 0.0
     """Begin no other trial and stop those that run after so many hours; 0: no limit."""
@@ -85,11 +87,17 @@ class Limits:
     each trial once; 0: none."""
 
     def __post_init__(self) -> None:
-        least = min(self.trials, self.max_concurrent, self.test_best)
-        if least < 0 or not 0 <= self.max_hours < math.inf:
-            raise ValueError(
-                "--trials, --max-concurrent, --test-best and --max-hours must be at least 0"
-            )
+        if self.trials != UNSAID:
+            at_least(1, trials=self.trials)
+        at_least(0, max_concurrent=self.max_concurrent, test_best=self.test_best)
+        at_least(0, max_hours=self.max_hours)
+        if self.max_hours == math.inf:
+            raise ValueError("--max-hours must be a number, got inf; 0 is no limit")
+
+    @property
+    def settings(self) -> int:
+        """Settings that were asked for; 0: nobody said how many."""
+        return max(self.trials, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,10 +216,10 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     losses = losses_of(dimensions, config)
     refuse_unfit_metric_learning(losses, config.model.dim or 64)
     refuse_useless(argv, *losses)
-    settings = options.trials or USUAL_TRIALS
+    settings = options.settings or USUAL_TRIALS
     if options.searcher == "grid":
         every = sum(1 for _ in grid(dimensions))
-        settings = min(options.trials or every, every)
+        settings = min(options.settings or every, every)
     starting = starting_settings(options.warm_start, dimensions)
     check_new_run(config)
     refuse_unfit_space(dimensions, config)
@@ -250,7 +258,7 @@ def resume(argv: list[str]) -> int:
     plan = open_begun(uri, 0).plan
     kept = Limits(test_best=plan.test_best, max_concurrent=plan.max_concurrent)
     limits = parse(Limits, argv[1:], prog, default=kept)
-    begun, drawn = open_begun(uri, limits.trials), len(by_setting(read_state(uri).records))
+    begun, drawn = open_begun(uri, limits.settings), len(by_setting(read_state(uri).records))
     if begun.plan.settings < drawn:
         raise ValueError(
             f"--trials {limits.trials}: {drawn} settings were drawn already; ask for more, or "

@@ -138,6 +138,9 @@ def read_catalogue(root: str) -> Catalogue:
                 f"{storage.shown(uri)} does not exist; check the address, and that the catalogue "
                 "is served beside the shards"
             )
+        path = storage.local_path(root)
+        if path is not None and path.is_file():
+            raise ValueError(f"{root} is a file; shards lie in a folder: name that")
         refuse_cut_off(root)
         if storage.list_folders(root):
             raise ValueError(

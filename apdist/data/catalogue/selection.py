@@ -148,7 +148,7 @@ def _excluded(catalogue: Catalogue, split: Catalogue, data: DataConfig) -> NDArr
 
 def _text(uri: str) -> str:
     if not storage.exists(uri):
-        raise ValueError(f"data.exclude: {uri} does not exist; check the path")
+        raise ValueError(f"data.exclude: {uri} {storage.absence(uri)}; check the path")
     try:
         return decoded(storage.read_bytes(uri))
     except UnicodeDecodeError as error:

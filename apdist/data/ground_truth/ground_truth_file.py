@@ -44,7 +44,7 @@ def read_ground_truth(uri: str) -> GroundTruth:
     """
     if not storage.exists(uri):
         raise ValueError(
-            f"{storage.shown(uri)} does not exist; give a ground truth as .parquet or .csv"
+            f"{storage.shown(uri)} {storage.absence(uri)}; give a ground truth as .parquet or .csv"
         )
     data = storage.read_bytes(uri)
     try:

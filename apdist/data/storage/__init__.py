@@ -3,6 +3,7 @@
 from apdist.addresses import shown
 from apdist.data.storage.errors import MissingError, RangeError, StorageError
 from apdist.data.storage.files import (
+    absence,
     absolute,
     append_bytes,
     create,
@@ -34,6 +35,7 @@ __all__ = [
     "RetryPolicy",
     "StorageError",
     "Version",
+    "absence",
     "absolute",
     "append_bytes",
     "at_most",

@@ -71,6 +71,14 @@ def exists(uri: str) -> bool:
     return True
 
 
+def absence(uri: str) -> str:
+    """In what way no file `exists` at ``uri``, for a message."""
+    path = local_path(uri)
+    if path is not None and path.is_dir():
+        return "is a folder, where a file is expected"
+    return "does not exist"
+
+
 def version(uri: str) -> Version:
     """Size and ETag of the file; where there is no ETag, the time of its last change."""
     return store_of(uri).version(uri)

@@ -105,9 +105,9 @@ def ground_truth_beside(shards: str) -> str:
 def _told(wanted: Wanted, has_ground_truth: bool, splits: dict[str, int]) -> Protocol:
     if wanted.ground_truth or (has_ground_truth and not wanted.split):
         return "own"  # that of the file takes its place
-    is_divided = wanted.query_split in splits and (
-        bool(wanted.gallery_split) or any(name in splits for name in GALLERIES)
-    )
+    if not wanted.split and (wanted.gallery_split or wanted.query_split != Wanted.query_split):
+        return "query-gallery"  # somebody typed it: a split that is not there is refused
+    is_divided = wanted.query_split in splits and any(name in splits for name in GALLERIES)
     return "query-gallery" if is_divided and not wanted.split else "labelled"
 
 
@@ -147,6 +147,13 @@ def _refuse_unused(wanted: Wanted, protocol: str) -> None:
                 f"--{name.replace('_', '-')} {getattr(wanted, name)} is not used by the protocol "
                 f"{protocol}, which goes by labels; leave it out, or give a ground truth"
             )
+    if protocol == "labelled":
+        for name in ("query_split", "gallery_split"):
+            if getattr(wanted, name) != getattr(Wanted, name):
+                raise ValueError(
+                    f"--{name.replace('_', '-')} {getattr(wanted, name)} is for the protocol "
+                    "query-gallery; labelled has --split"
+                )
     if protocol == "query-gallery" and wanted.split:
         raise ValueError(
             f"--split {wanted.split} is for the labelled protocol; query-gallery has --query-split "

@@ -105,7 +105,8 @@ def check_boxes(ground_truth: GroundTruth, catalogue: Catalogue, rows: Sequence[
     """Refuse boxes of images of another size, as after they were made smaller.
 
     Raises:
-        ValueError: a tenth or more of a box lies outside of its image; the first one.
+        ValueError: a box holds no pixel, or a tenth or more of it lies outside of its image; the
+            first one.
     """
     sizes: Iterable[tuple[int, int]] = zip(
         *(catalogue.column(name).take(list(rows)).to_pylist() for name in ("width", "height")),
@@ -117,6 +118,11 @@ def check_boxes(ground_truth: GroundTruth, catalogue: Catalogue, rows: Sequence[
         left, top, right, bottom = query.box
         across = max(0.0, min(right, width) - max(left, 0))
         down = max(0.0, min(bottom, height) - max(top, 0))
+        if across < 1 or down < 1:
+            raise ValueError(
+                f"the box {query.box} of query {query.key!r} holds no pixel of its image of "
+                f"{width} x {height}; a box is left, top, right, bottom in pixels: correct it"
+            )
         if across * down < LEAST_INSIDE * (right - left) * (bottom - top):
             raise ValueError(
                 f"the box {query.box} of query {query.key!r} reaches out of its image of {width} x "

@@ -59,7 +59,12 @@ def read_space(path: Path, config: Config) -> list[Dimension]:
     """
     try:
         text = decoded(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(
+            f"--space {path} cannot be read ({reason}); give a TOML file with distributions"
+        ) from error
+    except ValueError as error:
         raise ValueError(f"--space {path} cannot be read: {error}") from error
     return parsed_space(text, config, f"--space {path}")
 

@@ -33,7 +33,7 @@ def measure_divided(
     Raises:
         ValueError: a split is missing, or no query has an image of its label in the gallery.
     """
-    num_images = len(split_of(source.run.config, source.shards, gallery_split))
+    num_images = refuse_unlike(source, query_split, gallery_split)
     source.expansion.refuse_too_many(num_images)
     queries, gallery = source.split(query_split), source.split(gallery_split)
     with phase("ranking"):
@@ -63,6 +63,22 @@ def measure_divided(
         },
         notes=notes,
     )
+
+
+def refuse_unlike(source: Source, query_split: str, gallery_split: str) -> int:
+    """Number of images of the gallery split, of which some have a label of the query split.
+
+    Raises:
+        ValueError: a split is missing, or they have no label in common.
+    """
+    names = query_split, gallery_split
+    queries, gallery = (split_of(source.run.config, source.shards, name).labels for name in names)
+    if not np.isin(queries, gallery).any():
+        raise ValueError(
+            f"no image of the split {query_split!r} has a label of the split {gallery_split!r}: "
+            "none of the queries could be answered; name splits that share classes"
+        )
+    return len(gallery)
 
 
 def notes_on_depth(recall_at: tuple[int, ...], num_images: int) -> list[str]:

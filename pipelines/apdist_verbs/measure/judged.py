@@ -49,6 +49,8 @@ def measure_judged(
         uri = distractors and storage.absolute(distractors)
         refuse_own_images(uri, catalogue)
         source.expansion.refuse_too_many(len(keys), 1 if uri else 0)
+        if uri:  # whether there are any, before hours of describing
+            open_tables(uri, model_id=source.model.model_id)
     queries = source.views(catalogue, "queries", views)
     tables = None
     if uri:

@@ -7,6 +7,7 @@ from typing import Annotated
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.preparing.checking import check_shards
+from apdist_verbs.terminal.bounds import at_least
 from apdist_verbs.terminal.console import counted, say, table, warn
 from apdist_verbs.terminal.fields import positional
 from apdist_verbs.terminal.progress import phase, progress_bar
@@ -26,8 +27,7 @@ class PrepareCheck:
     """Shards looked at together."""
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError("--threads must be at least 1")
+        at_least(1, threads=self.threads)
 
 
 def prepare_check(options: PrepareCheck) -> int:

@@ -13,6 +13,7 @@ from apdist.data.preparing.repeated import repeated
 from apdist.data.preparing.shards import Encoder, Item, RefusedError, write_shards
 from apdist.data.preparing.tally import Tally
 from apdist.data.text import printable
+from apdist_verbs.terminal.bounds import at_least
 from apdist_verbs.terminal.console import counted, say, table, warn
 from apdist_verbs.terminal.progress import progress_bar
 
@@ -40,8 +41,8 @@ class Writing:
     def __post_init__(self) -> None:
         if not self.out:
             raise ValueError("--out is empty; give a folder or an s3:// prefix for the shards")
-        if self.shard_mib < 1 or self.seed < 0:
-            raise ValueError("--shard-mib must be at least 1, --seed at least 0")
+        at_least(1, shard_mib=self.shard_mib)
+        at_least(0, seed=self.seed)
         check_processes(self.processes)
 
 

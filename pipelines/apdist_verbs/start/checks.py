@@ -298,6 +298,26 @@ def refuse_unwritable(name: str, folder: str | Path) -> None:
         ) from error
 
 
+def refuse_unwritable_file(name: str, target: str, example: str = "") -> None:
+    """Refuse a local ``target`` that is a folder, or that could not be made.
+
+    Args:
+        name: of the option.
+        target: as a person typed it.
+        example: a file's name for the remedy.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    path = storage.local_path(storage.absolute(target))
+    if path is None:
+        return
+    if path.is_dir():
+        remedy = f"give a file, as {os.path.join(target, example)}" if example else "give a file"
+        raise ValueError(f"{name} {target} is a folder; {remedy}")
+    refuse_unwritable(name, path.parent)
+
+
 def _above(path: Path) -> Iterable[Path]:
     whole = Path(os.path.abspath(path))
     return (whole, *whole.parents)

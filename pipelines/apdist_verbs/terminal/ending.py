@@ -115,6 +115,8 @@ def _leave(code: int) -> NoReturn:
 
 def _told(error: ValueError | OSError) -> str:
     """Its message; an error of the file system itself gets path and remedy."""
+    if isinstance(error, IsADirectoryError) and error.filename:
+        return f"{error.filename} is a folder, where a file is expected; check the path"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror.lower()}; check the path and who may write there"
     return str(error)

@@ -65,6 +65,8 @@ def test_an_entry_that_is_not_in_the_catalogue_is_refused(
 
 
 def test_a_list_that_is_missing_or_no_text_is_refused(catalogue: Catalogue, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="data.exclude: .* is a folder, where a file is expected"):
+        training_images(catalogue, DataConfig(exclude=str(tmp_path)), 0)
     with pytest.raises(ValueError, match="data.exclude: .*list.txt does not exist"):
         training_images(catalogue, DataConfig(exclude=str(tmp_path / "list.txt")), 0)
     data = write_list(tmp_path, "")

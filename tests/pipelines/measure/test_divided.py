@@ -61,3 +61,20 @@ def test_a_set_with_queries_and_a_gallery_is_measured_by_its_labels(
     }
     assert num_in_both(queries, gallery) == 1
     assert num_in_both(images.select("train"), gallery) == 0
+
+
+def test_splits_without_a_class_in_common_are_refused_before_anything_is_described(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = [
+        Item(f"{label}.png", label, str(label), "gallery" if label else "query", content=(label, 0))
+        for label in range(3)
+    ]
+    write_shards(items, encode_picture, str(tmp_path / "set"), shard_bytes=10**6, on_refused=refuse)
+    run = untrained_run(tmp_path / "runs", tmp_path / "set")
+    assert main(["evaluate", "--run", run.uri]) == 2
+    said = capsys.readouterr()
+    assert "no image of the split 'query' has a label of the split 'gallery'" in said.err
+    assert "describing" not in said.out
+    assert main(["evaluate", "--run", run.uri, "--query-split", "typo"]) == 2
+    assert "split 'typo' is not in" in capsys.readouterr().err

@@ -134,6 +134,11 @@ def test_distractors_of_the_model_push_positives_back_and_others_are_refused(
     assert all(crowded[key] <= alone[key] for key in alone)
     assert crowded["medium", "map_trapezoid"] < alone["medium", "map_trapezoid"]
     assert "25 of the images are distractors" in capsys.readouterr().out
+    nowhere = str(replica.root / "nowhere")
+    assert main(["evaluate", "--run", replica.run.uri, "--distractors", nowhere]) == 2
+    said = capsys.readouterr()
+    assert "holds no .parquet file" in said.err
+    assert "describing" not in said.out
     said = refused(replica, capsys, "--distractors", str(tables), "--database-augmentation", "1")
     assert "--database-augmentation would need the neighbours of every distractor" in said
     contents = tables / CONTENTS
@@ -153,6 +158,7 @@ def test_a_ground_truth_of_other_images_is_refused_before_anything_is_described(
     for change, message in (
         ({"key": "nobody"}, "asks with 1 image, 1 of them not in the shards: 'nobody'"),
         ({"easy": ("x", "easy00")}, "judges 8 images, 1 of them not in the database: 'x'; "),
+        ({"box": (9.0, 9.0, 9.5, 20.0)}, "holds no pixel of its image of 73 x 64"),
         ({"box": (0.0, 0.0, 800.0, 64.0)}, "reaches out of its image of 73 x 64 pixels"),
     ):
         changed = GroundTruth(protocol="revisited", queries=(dataclasses.replace(first, **change),))

@@ -32,6 +32,8 @@ def test_without_a_ground_truth_labels_are_measured(tmp_path: Path) -> None:
     assert chosen(tmp_path, SPLITS | SET, split="test") == Chosen(protocol="labelled")
     divided = Chosen(protocol="query-gallery", gallery_split="gallery")
     assert chosen(tmp_path, SPLITS | {"query": 1, "gallery": 2}) == divided
+    typed = chosen(tmp_path, SPLITS | {"gallery": 2}, query_split="typo")  # and refused later on
+    assert (typed.protocol, typed.gallery_split) == ("query-gallery", "gallery")
     named = {"query_split": "test", "gallery_split": "train"}
     assert chosen(tmp_path, SPLITS, **named) == Chosen(
         protocol="query-gallery", gallery_split="train"
@@ -72,6 +74,9 @@ def test_a_persons_own_file_may_be_scored_by_any_protocol_that_it_fits(tmp_path:
         ({"ground_truth": "HOLIDAYS"}, SPLITS, "no split database or gallery to search"),
         ({"ground_truth": "HOLIDAYS", "gallery_split": "x"}, SET, "no split x to search in"),
         ({"ground_truth": "HOLIDAYS", "split": "x"}, SET, "--split x is for images with labels"),
+        ({"protocol": "labelled", "query_split": "x"}, SPLITS, "--query-split x is for the proto"),
+        ({"gallery_split": "x", "split": "test"}, SPLITS, "--gallery-split x is for the protocol"),
+        ({"gallery_split": "nope"}, SPLITS, "no split nope to search in"),
         ({"protocol": "labelled", "distractors": "d"}, SET, "--distractors d is not used"),
         ({"protocol": "query-gallery", "split": "x"}, SET, "--split x is for the labelled"),
         ({"protocol": "query-gallery"}, SPLITS, r"has train \(5 images\), test .*--gallery-sp"),
