@@ -8,6 +8,7 @@ Shapes: n images, h x w pixels, k descriptor size.
 from __future__ import annotations
 
 import io
+from contextlib import redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from apdist.export.tracing import quiet
 from apdist.training.tracking.artifacts import MODEL
 from apdist.training.tracking.registering import model_parts
 
@@ -36,7 +36,8 @@ class MlflowModel:
     """The folder's model, loaded as MLflow does it."""
 
     def __init__(self, folder: Path) -> None:
-        with quiet():  # MLflow advises types, of which it would make a schema of its own
+        # MLflow advises types, of which it would make a schema; its own filter overrides ours.
+        with redirect_stderr(io.StringIO()):
             from apdist.training.tracking.served import Describer
 
         self._model: Any = Describer()

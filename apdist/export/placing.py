@@ -16,7 +16,9 @@ def refuse_occupied(out: str) -> None:
         ValueError: something does.
     """
     path = storage.local_path(out)
-    if (path is not None and path.is_file()) or not storage.is_empty(out):
+    if path is not None and path.is_file():
+        raise ValueError(f"{out} is a file; expected a new or empty folder; give another --out")
+    if not storage.is_empty(out):
         raise ValueError(f"{out} is not empty; choose another --out, or remove it first")
 
 

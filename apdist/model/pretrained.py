@@ -109,11 +109,9 @@ def read_weights(uri: str) -> dict[str, Tensor]:
         else:
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle or zip raises whatever its bytes lead to
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"{storage.shown(uri)} is no safetensors file and no torch file of plain tensors "
-            f"({reason}); give "
-            "another --model.weights"
+            f"{storage.shown(uri)} holds no weights: expected a state dict, as .safetensors or as "
+            ".pth of plain tensors, found no such content; give another --model.weights"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from apdist.retrieval.querying.results import told_score
 from apdist.serving.answers import Result, plain
 from apdist.serving.decoding import DecodingRoom
 from apdist.serving.limits import Admission, Limits
@@ -62,7 +63,7 @@ def result_of(snapshot: Snapshot, found: dict[str, Any]) -> Result:
     label = found.get(snapshot.label_column)
     return Result(
         rank=found["rank"],
-        score=found["score"],
+        score=told_score(found["score"]),
         key=str(found.get("key", "")),
         label="" if label is None else str(label),
         entry={

@@ -26,10 +26,17 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine").write_text("2")
-    (tmp_path / "file").write_text("3")
-    for occupied in (out, tmp_path / "file"):
-        with pytest.raises(ValueError, match="is not empty; choose another --out"):
-            refuse_occupied(str(occupied))
+    with pytest.raises(ValueError, match="is not empty; choose another --out"):
+        refuse_occupied(str(out))
     with pytest.raises(ValueError, match="is not empty"):
         place(made(tmp_path / "made"), str(out))
     assert [path.name for path in out.iterdir()] == ["mine"]
+
+
+def test_a_file_in_place_of_the_folder_is_not_to_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("3")
+    with pytest.raises(
+        ValueError, match="file is a file; expected a new or empty folder"
+    ) as refused:
+        refuse_occupied(str(tmp_path / "file"))
+    assert "remove" not in str(refused.value)

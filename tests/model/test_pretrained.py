@@ -105,7 +105,7 @@ def test_pixels_are_normalised_as_the_options_say(option: str) -> None:
 
 def test_a_pickle_that_is_more_than_tensors_is_not_loaded(tmp_path: Path) -> None:
     torch.save({"w": nn.Linear(2, 2)}, tmp_path / "model.pth")
-    with pytest.raises(ValueError, match="no torch file of plain tensors"):
+    with pytest.raises(ValueError, match="expected a state dict, as .safetensors or as .pth of"):
         read_weights(str(tmp_path / "model.pth"))
 
 
@@ -133,5 +133,6 @@ def test_a_file_that_holds_no_weights_is_refused_in_one_line(
 ) -> None:
     for name in ("a.pth", "a.safetensors"):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name} (is no safetensors file|holds a)"):
+        with pytest.raises(ValueError, match=f"{name} holds (no weights|a )") as refused:
             read_weights(str(tmp_path / name))
+        assert "weights_only" not in str(refused.value)

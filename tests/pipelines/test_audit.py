@@ -3,17 +3,22 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from apdist.config import Config, override
+from apdist.data.catalogue.catalogue import read_catalogue
+from apdist.data.catalogue.selection import training_images
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import save_model
 from apdist.training.events import Ended
+from apdist.training.run_folder.checkpoint import Marker, save_checkpoint
 from apdist.training.run_folder.runs import create_run
 from apdist_verbs.__main__ import main
+from apdist_verbs.auditing.subject import has_learned_from
 from tests.audit.faults import Shot, photo, png, rows_of, write_shots
 from tests.pictures import encoded
 from tests.report.pages import HOSTILE, Page
@@ -86,11 +91,25 @@ def test_a_run_is_audited_with_its_model_beside_it(
     assert "Suspicious labels" in page.words
 
 
+def test_labels_of_other_shards_are_not_said_to_be_learned(data: Path, tmp_path: Path) -> None:
+    options = {"data.shards": str(data), "run.output": str(tmp_path), "run.name": "it"}
+    run = create_run(override(Config(), options), "glyphs")
+    shutil.copytree(data, tmp_path / "copy")
+    write_shots(tmp_path / "others", [png(n, f"{n}.png", "a") for n in range(20, 24)])
+    own, copy, others = (
+        read_catalogue(str(place)) for place in (data, tmp_path / "copy", tmp_path / "others")
+    )
+    assert has_learned_from(run, own)
+    assert not has_learned_from(run, others)
+    trained_on = training_images(own, run.config.data, run.config.training.seed).fingerprint()
+    save_checkpoint(run.uri, {}, Marker(step=1, config_hash="", data_hash=trained_on))
+    assert has_learned_from(run, copy)
+    assert not has_learned_from(run, others)
+
+
 def test_damaged_images_are_named_and_the_rest_is_audited(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from apdist.data.catalogue.catalogue import read_catalogue
-
     catalogue = read_catalogue(str(data))
     row = rows_of(catalogue)["4 é'.png"]
     file = data / str(catalogue.column("shard")[row].as_py())

@@ -89,10 +89,18 @@ def test_other_kinds_of_files_are_not_opened(data: bytes) -> None:
 
 
 def test_a_box_beside_the_picture_is_refused() -> None:
-    check_box((-5, -5, 1, 1), (10, 20))
     for box in ((10, 0, 20, 20), (0, 0, 0.4, 5), (5, 5, 5, 5), (-9, 0, -1, 5)):
         with pytest.raises(RefusedError, match="10 x 20"):
             check_box(box, (10, 20))
+
+
+def test_a_box_of_a_larger_picture_is_refused_as_evaluate_does() -> None:
+    for box in ((0, 0, 10, 20), (-0.4, 0, 10, 20), (0, 0, 10, 22)):
+        check_box(box, (10, 20))
+    for box in ((0, 0, 500, 500), (-5, -5, 1, 1), (0, 0, 10, 23)):
+        with pytest.raises(RefusedError, match="10 x 20, and 90% of the box inside") as refused:
+            check_box(box, (10, 20))
+        assert refused.value.status == 422
 
 
 def test_hostile_uploads_are_answered_and_the_server_goes_on(served: Served) -> None:

@@ -21,6 +21,13 @@ OWN_COLUMNS = ("number", "query", "rank", "score")
 
 A column of the entries with one of these names is called `image_` and that."""
 
+_DIGITS = 6
+
+
+def told_score(score: float) -> float:
+    """A score as programs are told it; rounding may have made a cosine a little over 1."""
+    return round(score, _DIGITS)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SearchResults:

@@ -27,6 +27,7 @@ from apdist.retrieval.stored.folder import (
     DESCRIPTORS,
     ENTRIES,
     FAISS,
+    SETTINGS,
     address,
     fingerprint,
     read_settings,
@@ -120,10 +121,19 @@ def _checked(uri: str, expected: dict[str, int] | None, check_all: bool) -> Iter
             found = {"bytes": size} if is_large else fingerprint(path)
             wanted = expected or {}
             if found != {name: wanted.get(name) for name in found}:
-                raise ValueError(f"{uri} is damaged: expected {wanted}, got {found}; {BUILD_AGAIN}")
+                raise ValueError(f"{uri} is damaged: {_unlike(wanted, found)}; {BUILD_AGAIN}")
             yield path
     except (storage.MissingError, FileNotFoundError) as error:
         raise ValueError(f"{uri} is missing; {BUILD_AGAIN}") from error
+
+
+def _unlike(wanted: dict[str, int], found: dict[str, int]) -> str:
+    """What of a file is not as it was, in words."""
+    if not wanted:
+        return f"{SETTINGS} does not tell of it"
+    if found["bytes"] != wanted.get("bytes"):
+        return f"expected {wanted.get('bytes')} bytes, got {found['bytes']}"
+    return f"expected the checksum {wanted.get('crc32')}, got {found['crc32']}"
 
 
 @contextmanager

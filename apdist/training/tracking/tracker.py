@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from apdist.addresses import without_any, without_secrets
@@ -259,4 +260,12 @@ class Tracker:
 
 
 def _gist(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    """Why a connection failed, as the system says it, or what an error says first."""
+    cause: BaseException | None = error
+    reason = ""
+    while cause is not None:
+        if isinstance(cause, OSError) and not cause.filename:
+            reason = cause.strerror or reason
+        cause = cause.__cause__ or cause.__context__
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return reason or shorten(first, 300, placeholder=" ...")

@@ -9,9 +9,11 @@ from apdist.config import ModelConfig
 from apdist.config.values import suggestion
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import CATALOGUE_NAME, Catalogue, read_catalogue
+from apdist.data.catalogue.selection import training_images
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import TrainedModel
-from apdist.training.run_folder.runs import CONFIG_NAME
+from apdist.training.run_folder.checkpoint import newest_sound
+from apdist.training.run_folder.runs import CONFIG_NAME, Run
 from apdist_verbs.described import find_run, shards_of, trained_model
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.next_step import near
@@ -78,7 +80,7 @@ def what_to_audit(options: Options) -> Audited:
     if not len(catalogue):
         raise ValueError(f"the catalogue under {shards} holds no image; prepare some")
     split = checked_split(options.train_split, train_split, catalogue)
-    model, by, notices = describer(options, uri if is_run else "")
+    model, by, notices = describer(options, uri if is_run else "", catalogue)
     return Audited(catalogue, model, by, split, out, notices, uri if is_run else "")
 
 
@@ -128,7 +130,9 @@ def checked_split(given: str, usual: str, catalogue: Catalogue) -> str:
     return given or (next(iter(there)) if len(there) == 1 else usual)
 
 
-def describer(options: Options, run: str) -> tuple[TrainedModel | None, str, tuple[str, ...]]:
+def describer(
+    options: Options, run: str, catalogue: Catalogue
+) -> tuple[TrainedModel | None, str, tuple[str, ...]]:
     """The network that describes, what it is in words, and what should be known of it.
 
     Raises:
@@ -137,13 +141,28 @@ def describer(options: Options, run: str) -> tuple[TrainedModel | None, str, tup
     if options.descriptors == "none":
         return None, "thumbnails alone", (WITHOUT_LABELS.format("--descriptors none"),)
     if run and options.descriptors == "auto":
-        return trained_model(find_run(run)), f"the model of {near(run)}", (LEARNED,)
+        opened = find_run(run)
+        notices = (LEARNED,) if has_learned_from(opened, catalogue) else ()
+        return trained_model(opened), f"the model of {near(run)}", notices
     try:
         return imagenet_model(), "EfficientNet-lite0 with ImageNet weights", ()
     except ValueError as error:
         if options.descriptors == "imagenet":
             raise ValueError(f"--descriptors imagenet: {error}") from error
         return None, "thumbnails alone", (WITHOUT_LABELS.format(str(error)),)
+
+
+def has_learned_from(run: Run, catalogue: Catalogue) -> bool:
+    """Whether ``run`` was trained on these shards, where they lie or as a copy of them."""
+    own = storage.absolute(run.config.data.shards)
+    if storage.shown(catalogue.root) == storage.shown(own):
+        return True
+    try:
+        images = training_images(catalogue, run.config.data, run.config.training.seed)
+        found = newest_sound(run.uri, with_state=False)
+    except ValueError:  # no such split or images; or no checkpoint tells of those of the run
+        return False
+    return found is not None and found.marker.data_hash == images.fingerprint()
 
 
 def imagenet_model() -> TrainedModel:

@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from typing import IO, Any, Protocol
 
 from apdist.data import storage
-from apdist.retrieval.querying.results import SearchResults
+from apdist.retrieval.querying.results import SearchResults, told_score
 
 OUTPUT = "-"
 """In place of a file: the standard output."""
 _BYTES = {"shard", "offset", "size", "number"}
 """Columns that tell where an image's bytes lie, and the place of a query: of no use to a person."""
-_DIGITS = 6
 
 
 class Taker(Protocol):
@@ -92,10 +91,10 @@ def opened_target(uri: str) -> Iterator[IO[str]]:
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """Scores without the digits that rounding makes; what is no number is nothing."""
+    """Scores as programs are told them; what is no number is nothing."""
     for name, value in row.items():
         if isinstance(value, float):
-            row[name] = round(value, _DIGITS) if name == "score" else value
+            row[name] = told_score(value) if name == "score" else value
             if not math.isfinite(value):
                 row[name] = None
     return row

@@ -1,7 +1,7 @@
 import pyarrow as pa
 import torch
 
-from apdist.retrieval.querying.results import joined, results_of
+from apdist.retrieval.querying.results import joined, results_of, told_score
 
 ENTRIES = pa.table({"key": list("abcd"), "score": [5, 6, 7, 8]})
 
@@ -25,3 +25,8 @@ def test_what_is_left_out_makes_room_for_the_next() -> None:
     assert [(query, len(rows)) for query, rows in both.by_query()] == [("p", 2), ("q", 2), ("s", 2)]
     assert both.to_pandas()["number"].tolist() == [4, 4, 6, 6, 7, 7]
     assert repr(both) == "<SearchResults: 3 queries, k=2, 6 results, 1 more could not be read>"
+
+
+def test_no_score_is_told_as_a_cosine_over_one() -> None:
+    assert told_score(1.0000001192092896) == 1.0
+    assert told_score(-0.12345678) == -0.123457

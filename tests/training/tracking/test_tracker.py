@@ -8,7 +8,7 @@ import pytest
 
 from apdist.config import TrackingConfig
 from apdist.training.tracking.mlflow_run import MlflowRun
-from apdist.training.tracking.tracker import Tracker
+from apdist.training.tracking.tracker import Tracker, _gist
 from tests.s3_server import free_ports
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
@@ -170,7 +170,13 @@ def test_a_server_that_is_away_does_not_keep_a_training_from_its_start(
     tracker.log_metrics({"loss": 1.0}, 0, 0)
     assert not tracker.close()
     assert tracker.run_id == ""
-    assert caplog.text.count("does not answer") == 1
+    assert caplog.text.count("does not answer (Connection refused); the training goes on") == 1
+
+
+def test_a_long_reason_of_an_outage_ends_with_a_whole_word() -> None:
+    text = _gist(RuntimeError("wait " * 100))
+    assert len(text) <= 300
+    assert text.endswith("wait ...")
 
 
 def test_a_store_that_cannot_be_opened_is_refused_but_for_a_resume(tmp_path: Path) -> None:
