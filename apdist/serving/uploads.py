@@ -19,7 +19,7 @@ from apdist.config import suggestion
 from apdist.config.json_text import read_json
 from apdist.data.images import Box, ImageError, image_size
 from apdist.data.preparing.kinds import SNIFFED
-from apdist.retrieval.protocols.queries import LEAST_INSIDE
+from apdist.retrieval.protocols.queries import LEAST_INSIDE, part_inside, reaches_out
 from apdist.serving.limits import Held, Limits, RefusedError
 
 DEFAULT_K = 10
@@ -171,12 +171,9 @@ def check_box(box: Box, size: tuple[int, int]) -> None:
     Raises:
         RefusedError: nothing is, or more than a tenth of the box lies outside.
     """
-    left, top, right, bottom = box
-    across = min(right, size[0]) - max(left, 0)
-    down = min(bottom, size[1]) - max(top, 0)
-    is_outside = across * down < LEAST_INSIDE * (right - left) * (bottom - top)
     left, top, right, bottom = map(round, box)
-    if max(left, 0) >= min(right, size[0]) or max(top, 0) >= min(bottom, size[1]) or is_outside:
+    is_empty = 0 in part_inside((left, top, right, bottom), *size)
+    if is_empty or reaches_out(box, *size):
         raise _invalid(
             f"box: expected left, top, right, bottom in pixels of the upright picture, which has "
             f"{size[0]} x {size[1]}, and {LEAST_INSIDE:.0%} of the box inside, got "

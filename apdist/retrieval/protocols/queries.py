@@ -101,6 +101,22 @@ def _some(column: pa.ChunkedArray) -> dict[str, int]:
     return dict.fromkeys(column.to_pylist(), 0)
 
 
+def part_inside(box: Box, width: int, height: int) -> tuple[float, float]:
+    """Width and height of what of a box lies in an image, pixels."""
+    left, top, right, bottom = box
+    return (
+        max(0.0, min(right, width) - max(left, 0)),
+        max(0.0, min(bottom, height) - max(top, 0)),
+    )
+
+
+def reaches_out(box: Box, width: int, height: int) -> bool:
+    """Whether less than `LEAST_INSIDE` of a box lies in an image of so many pixels."""
+    left, top, right, bottom = box
+    across, down = part_inside(box, width, height)
+    return across * down < LEAST_INSIDE * (right - left) * (bottom - top)
+
+
 def check_boxes(ground_truth: GroundTruth, catalogue: Catalogue, rows: Sequence[int]) -> None:
     """Refuse boxes of images of another size, as after they were made smaller.
 
@@ -115,15 +131,13 @@ def check_boxes(ground_truth: GroundTruth, catalogue: Catalogue, rows: Sequence[
     for query, (width, height) in zip(ground_truth.queries, sizes, strict=True):
         if query.box is None:
             continue
-        left, top, right, bottom = query.box
-        across = max(0.0, min(right, width) - max(left, 0))
-        down = max(0.0, min(bottom, height) - max(top, 0))
+        across, down = part_inside(query.box, width, height)
         if across < 1 or down < 1:
             raise ValueError(
                 f"the box {query.box} of query {query.key!r} holds no pixel of its image of "
                 f"{width} x {height}; a box is left, top, right, bottom in pixels: correct it"
             )
-        if across * down < LEAST_INSIDE * (right - left) * (bottom - top):
+        if reaches_out(query.box, width, height):
             raise ValueError(
                 f"the box {query.box} of query {query.key!r} reaches out of its image of {width} x "
                 f"{height} pixels; boxes are in pixels of the image as it is in the shards: "
