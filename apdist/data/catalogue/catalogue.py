@@ -117,10 +117,19 @@ class Catalogue:
 
 
 def codes_and_names(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
-    """A column of few names as codes (n,) and the names they stand for."""
+    """A column of few names as codes (n,) and the names they stand for.
+
+    Raises:
+        ValueError: an image has none.
+    """
     whole = column.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):  # no chunk at all
         return np.empty(0, dtype=np.int32), []
+    if whole.null_count:
+        raise ValueError(
+            f"{whole.null_count} images of the catalogue lack a name of their class, split or "
+            "shard; prepare or index it again"
+        )
     return numbers(whole.indices), whole.dictionary.to_pylist()
 
 

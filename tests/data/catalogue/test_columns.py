@@ -4,8 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pytest
+
 from apdist.data.catalogue.catalogue import (
     Catalogue,
+    codes_and_names,
     read_catalogue,
 )
 from apdist.data.catalogue.columns import StoredColumns
@@ -31,6 +35,12 @@ def test_no_data_frames_are_loaded_to_look_at_a_catalogue(tmp_path: Path) -> Non
         "sys.exit('pandas' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_image_without_a_name_is_refused_in_words() -> None:
+    column = pa.chunked_array([pa.array(["a", None, "b"]).dictionary_encode()])
+    with pytest.raises(ValueError, match="1 images of the catalogue lack a name"):
+        codes_and_names(column)
 
 
 def test_neighbours_are_selected_without_a_copy() -> None:
