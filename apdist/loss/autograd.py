@@ -54,10 +54,11 @@ class _TiledLoss(torch.autograd.Function):
             with torch.no_grad(), torch.autocast(descriptors.device.type, enabled=False):
                 gradient = _scored(dataclasses.replace(ctx.batch, descriptors=descriptors)).gradient
         gradient.mul_(grad_output.detach())
-        # With create_graph=True this node makes a second derivative fail instead of being wrong.
-        gradient = _Undifferentiable.apply(  # type: ignore[no-untyped-call]
-            gradient, descriptors, grad_output
-        )
+        if torch.is_grad_enabled():
+            # With create_graph=True: a second derivative fails instead of being wrong.
+            gradient = _Undifferentiable.apply(  # type: ignore[no-untyped-call]
+                gradient, descriptors, grad_output
+            )
         return gradient, None, None
 
 

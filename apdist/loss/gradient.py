@@ -28,7 +28,17 @@ from apdist.loss.batch_loss import BatchLoss, score_whole_batch
 from apdist.loss.kernels.backends import kernels_of
 from apdist.loss.precision import NUM_SCALARS
 from apdist.loss.results import Diagnostics, RowScores, warn_of_no_positives
-from apdist.loss.tiles import Codes, Histograms, cut_of, new_buffer, new_codes, tiles_of, within
+from apdist.loss.tiles import (
+    Codes,
+    Cut,
+    Histograms,
+    Tile,
+    cut_of,
+    new_buffer,
+    new_codes,
+    tiles_of,
+    within,
+)
 from apdist.loss.weighted import WeightedSum
 
 
@@ -119,7 +129,13 @@ def score_rows(
     """
     found = first_pass(batch, rows, sum_over_workers)
     slopes = gather_rows(found.slopes)  # (n, 2, M-1)
-    gradient = second_pass(batch, rows, slopes, found.seen)
+    # Weights of mean 1 divided by the number of queries: the same as by their sum. Without a query
+    # that counts, all are 0.
+    total = found.sums[1].clamp(min=torch.finfo(found.sums.dtype).tiny)
+    # Codes 0 and M, outside the centres, have slope 0.
+    by_code = slopes.new_zeros(2, batch.options.num_bins + 1, len(slopes))
+    torch.div(slopes.permute(1, 2, 0), total, out=by_code[:, 1:-1])
+    gradient = second_pass(batch, rows, by_code, found.seen)
     loss, diagnostics = read_sums(batch, found.sums)
     return RowScores(loss, found.average_precision, gradient, diagnostics, listwise_loss=loss)
 
@@ -127,6 +143,12 @@ def score_rows(
 @dataclass(frozen=True)
 class Seen:
     """What the first pass leaves of the scores, for the second."""
+
+    cut: Cut
+    """How they were cut."""
+
+    tiles: list[Tile]
+    """Into what."""
 
     codes: Codes
     """Intervals of the pairs, or nothing."""
@@ -146,7 +168,7 @@ class FirstPass:
     """(b,) float64, NaN where undefined."""
 
     slopes: Tensor
-    """(b, 2, M-1) derivative of the loss by the score of a negative, of a positive."""
+    """(b, 2, M-1) of `Tables`: the loss's, times the sum of all weights."""
 
     seen: Seen
 
@@ -154,16 +176,10 @@ class FirstPass:
 def first_pass(
     batch: Batch, rows: slice, sum_over_workers: Callable[[Tensor], Tensor]
 ) -> FirstPass:
-    """Sums over the global batch, and the slopes of the loss by the scores of the own ``rows``."""
+    """Sums over the global batch, and the slopes by the scores of the own ``rows``."""
     histograms, seen = cumulative_histograms(batch, rows)
     tables = kernels_of(batch.backend).tables_of(histograms, batch, rows)
-    sums = sum_over_workers(tables.sums)
-    # Weights of mean 1 divided by the number of queries: the same as by their sum. Without a query
-    # that counts, all are 0.
-    scale = tables.counted / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
-    slopes = batch.descriptors.new_empty(tables.slopes.shape)  # (b, 2, M-1)
-    torch.mul(scale[:, None, None], tables.slopes, out=slopes)
-    return FirstPass(sums, tables.averages, slopes, seen)
+    return FirstPass(sum_over_workers(tables.sums), tables.averages, tables.slopes, seen)
 
 
 def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Seen]:
@@ -179,7 +195,7 @@ def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Seen]:
         for tile, tile_codes in zip(tiles, codes, strict=True):
             scores = products.scores(tile, cut.view(buffer, tile))
             binning.add(scores, tile_codes, tile)
-    return binning.histograms(), Seen(codes, buffer)
+    return binning.histograms(), Seen(cut, tiles, codes, buffer)
 
 
 def second_pass(batch: Batch, rows: slice, slopes: Tensor, seen: Seen) -> Tensor:
@@ -188,19 +204,18 @@ def second_pass(batch: Batch, rows: slice, slopes: Tensor, seen: Seen) -> Tensor
     Args:
         batch: of the first pass.
         rows: of the first pass.
-        slopes: (n, 2, M-1) what the first pass of all workers found.
+        slopes: (2, M+1, n) derivative of the loss by the score of a negative, of a positive of each
+            query, by code.
         seen: of the own first pass; its buffer is written to.
     """
-    descriptors, options = batch.descriptors, batch.options
-    cut = cut_of(descriptors.shape, descriptors.device, batch.backend, options.tile_size)
-    tiles = tiles_of(len(descriptors), rows, cut)
+    descriptors = batch.descriptors
     kernels = kernels_of(batch.backend)
     sloping = kernels.Sloping(batch, rows, slopes)
     gradient = torch.zeros_like(descriptors[rows])
-    with kernels.products_of(descriptors, options.precision) as products:
-        pairs = list(zip(tiles, seen.codes, strict=True))
+    with kernels.products_of(descriptors, batch.options.precision) as products:
+        pairs = list(zip(seen.tiles, seen.codes, strict=True))
         for number, (tile, tile_codes) in enumerate(pairs[-1:] + pairs[:-1]):
-            scores = cut.view(seen.buffer, tile)
+            scores = seen.cut.view(seen.buffer, tile)
             if number > 0 and tile_codes.numel() == 0:
                 products.scores(tile, scores)
             change = sloping.derivative(scores, tile_codes, tile)

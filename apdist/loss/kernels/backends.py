@@ -57,7 +57,7 @@ class Kernels(Protocol):
         """First pass over the own ``rows``."""
 
     def Sloping(self, batch: Batch, rows: slice, slopes: Tensor) -> Sloping:  # noqa: N802
-        """Second pass over the own ``rows``, given the ``slopes`` (n, 2, M-1) of every row."""
+        """Second pass over the own ``rows``, given the ``slopes`` (2, M+1, n) of every row."""
 
     def tables_of(self, histograms: Histograms, batch: Batch, rows: slice) -> Tables:
         """From the histograms of the own ``rows`` to average precision and slopes."""

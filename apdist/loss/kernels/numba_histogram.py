@@ -84,13 +84,11 @@ class Binning:
 
 
 class Sloping:
-    """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
+    """Derivatives by the similarities, from the ``slopes`` (2, M+1, n) of every row."""
 
     def __init__(self, batch: Batch, rows: slice, slopes: Tensor) -> None:  # noqa: ARG002
         self.groups, self.axis = groups_of(batch.pairs), _axis(batch)
-        # Codes 0 and M, outside the centres, have slope 0.
-        padded = torch.nn.functional.pad(slopes.to(batch.descriptors.dtype), (1, 1))  # (n, 2, M+1)
-        negatives, positives = padded.permute(1, 2, 0).contiguous().numpy()
+        negatives, positives = slopes.numpy()
         self.slopes = Slopes(negatives, positives)
 
     def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:

@@ -81,14 +81,11 @@ class Binning:
 
 
 class Sloping:
-    """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
+    """Derivatives by the similarities, from the ``slopes`` (2, M+1, n) of every row."""
 
     def __init__(self, batch: Batch, rows: slice, slopes: Tensor) -> None:  # noqa: ARG002
         self.pairs, self.bins = batch.pairs, batch.options
-        # Codes 0 and M, outside the centres, have slope 0.
-        self.slopes = torch.nn.functional.pad(
-            slopes.to(batch.descriptors.dtype), (1, 1)
-        )  # (n, 2, M+1)
+        self.slopes = slopes.permute(2, 0, 1)  # (n, 2, M+1)
 
     def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
         """(r, c) dL/ds_ij + dL/ds_ji; reads ``codes`` instead of ``scores`` if they are kept."""

@@ -66,7 +66,8 @@ class Binning:
         room = self.batch.pairs.labels.new_zeros((3, size, num_bins))  # int64
         positives, everything = room[:2].view(torch.float64)
         counts = room[2].view(-1)[: size * (num_bins - 1)].view(size, num_bins - 1)
-        return Histograms(positives, everything, counts, everything.new_empty(size).float())
+        squares = everything.new_empty(size, dtype=torch.float32)
+        return Histograms(positives, everything, counts, squares)
 
     def add(self, scores: Tensor, codes: Tensor, tile: Tile) -> None:
         """Count a tile of ``scores`` (r, c); writes ``codes`` unless that is (0, 0)."""
@@ -114,16 +115,13 @@ class Binning:
 
 
 class Sloping:
-    """Derivatives by the similarities, from the ``slopes`` (n, 2, M-1) of every row."""
+    """Derivatives by the similarities, from the ``slopes`` (2, M+1, n) of every row."""
 
     def __init__(self, batch: Batch, rows: slice, slopes: Tensor) -> None:
         self.bins, self.related = batch.options, Related.of(batch.pairs, rows)
         self.halves = batch.options.precision == "bf16x3"
-        self.room = slopes.new_empty(0, dtype=torch.bfloat16)
-        # Codes 0 and M, outside the centres, have slope 0.
-        num_images, _, num_intervals = slopes.shape
-        self.slopes = slopes.new_zeros(2, num_intervals + 2, num_images)
-        self.slopes[:, 1:-1] = slopes.permute(1, 2, 0)
+        self.room: Tensor | None = None
+        self.slopes = slopes
 
     def derivative(self, scores: Tensor, codes: Tensor, tile: Tile) -> Tensor:
         """(r, c) dL/ds_ij + dL/ds_ji in place of the ``scores``; or (2, r, c) as halves."""
@@ -151,8 +149,8 @@ class Sloping:
         """(2, r, c) bfloat16, each half laid out like the ``scores``."""
         num_rows, num_columns = scores.shape
         size = num_rows * scores.stride(0)
-        if self.room.numel() < 2 * size:
-            self.room = self.room.new_empty(2 * size)
+        if self.room is None or self.room.numel() < 2 * size:
+            self.room = scores.new_empty(2 * size, dtype=torch.bfloat16)
         return self.room.as_strided((2, num_rows, num_columns), (size, scores.stride(0), 1))
 
 
