@@ -6,9 +6,10 @@ import ast
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
+
+from apdist.config.values import suggestion
 
 PACKAGE = "pytorch_metric_learning"
 CLASSES = "num_classes"
@@ -45,7 +46,7 @@ def refuse_unknown_name(name: str) -> None:
     known = sorted(name for name in _imports(_folder() / "losses") if name.endswith("Loss"))
     if name not in known:
         raise ValueError(
-            f"pytorch-metric-learning has no loss {name!r}{_hint(name, known)}; "
+            f"pytorch-metric-learning has no loss {name!r}{suggestion(name, known)}; "
             f"it has {', '.join(known)}"
         )
 
@@ -64,8 +65,9 @@ def refuse_arguments(name: str, arguments: Mapping[str, object]) -> None:
                 "leave it out"
             )
         if argument not in known:
+            meant = suggestion(argument, known)
             raise ValueError(
-                f"loss.arguments: pml:{name} has no argument {argument!r}{_hint(argument, known)}; "
+                f"loss.arguments: pml:{name} has no argument {argument!r}{meant}; "
                 f"it is {signature_of(name)}"
             )
         if isinstance(value, str) and known[argument].is_number:
@@ -101,11 +103,6 @@ def _constructors(name: str) -> Iterator[tuple[Parameter, ...]]:
     for base in _stand_in(_folder() / "losses", name).__mro__:
         if parameters := vars(base).get("parameters"):
             yield parameters
-
-
-def _hint(wrong: str, known: Iterable[str]) -> str:
-    close = get_close_matches(wrong, known, 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _folder() -> Path:

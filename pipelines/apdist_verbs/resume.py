@@ -122,7 +122,8 @@ def changes(run: Run, config: Config) -> dict[str, str]:
     refused = [name for name in changed if is_decisive(name, config) or name.startswith("run.")]
     if "training.steps" in changed and config.training.steps < run.steps_done:
         raise ValueError(
-            f"training.steps {config.training.steps}: the run has done {run.steps_done} already"
+            f"training.steps {config.training.steps}: the run has done {run.steps_done} already; "
+            "give more steps than that, or leave it out"
         )
     if refused:
         named = ", ".join(f"{name} {changed[name]}" for name in refused)

@@ -9,6 +9,7 @@ from apdist.data import storage
 from apdist.training.events import Ended, Evaluated
 from apdist.training.run_folder.lease import holder_of
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
+from apdist.training.sweeps.state import read_head, read_state
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import positional
 from apdist_verbs.terminal.next_step import near, say_next
@@ -52,7 +53,7 @@ def row_of(uri: str) -> list[str]:
         run = open_run(uri)
     except ValueError as error:
         if " is a sweep;" in str(error):
-            return [name, "sweep", "", "", "", f"its trials: apdist runs {shlex.quote(uri)}"]
+            return sweep_row(uri)
         return [name, "damaged", "", "", "", str(error)]
     state, hint = state_of(run)
     return [
@@ -62,6 +63,30 @@ def row_of(uri: str) -> list[str]:
         score_of(run),
         age_of(run),
         hint,
+    ]
+
+
+def sweep_row(uri: str) -> list[str]:
+    """A sweep in words, its trials in place of steps."""
+    name, quoted = uri.rsplit("/", 1)[-1], shlex.quote(uri)
+    try:
+        head, records = read_head(uri), read_state(uri).records
+        total = int(head["settings"]) * int(head["repeats"])
+    except (ValueError, KeyError, TypeError) as error:
+        return [name, "damaged", "", "", "", str(error)]
+    ended = sum(record.state not in ("waiting", "running") for record in records)
+    trials, hint = f"{ended}/{total} trials", f"{name}: its trials: apdist runs {quoted}"
+    if holder_of(uri) is not None:
+        return [name, "sweep, searching", trials, "", "", hint]
+    if ended >= total:
+        return [name, "sweep, finished", trials, "", "", hint]
+    return [
+        name,
+        "sweep, stopped",
+        trials,
+        "",
+        "",
+        f"{hint}; go on: apdist sweep --resume {quoted}",
     ]
 
 

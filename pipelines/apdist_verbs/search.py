@@ -100,7 +100,9 @@ def main(argv: list[str]) -> int:
         trained_model(run)
         search(run, pictures, options)
         if not options.has_output:
-            say_next("see rankings as pictures", "report", "--run", near(run.uri))
+            places = [word for place in options.index for word in ("--index", place)]
+            own = [near(run.uri)] if options.run or not places else []
+            say_next("search in a browser", "serve", *own, *places)
     return 0
 
 

@@ -4,6 +4,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from torch import Tensor
 
 from apdist.loss.keywords import function_of, module_of
@@ -35,3 +36,15 @@ def test_a_module_shows_the_fields_and_is_made_with_them() -> None:
 
     assert list(inspect.signature(Loss).parameters) == ["num_bins", "variant"]
     assert Loss(variant="x").options == Options(variant="x")
+
+
+def test_a_misspelled_keyword_is_told_of_what_was_called_with_what_may_be_meant() -> None:
+    class Loss:
+        @module_of(Options)
+        def __init__(self, **options: Any) -> None:
+            self.options = Options(**options)
+
+    with pytest.raises(TypeError, match=r"^Loss\(\) has no argument 'bins'; did you mean 'num_"):
+        Loss(bins=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"'x'; it takes num_bins, variant$"):
+        Loss(x=3)  # type: ignore[call-arg]

@@ -8,10 +8,14 @@ import pytest
 from apdist.config import Config, override
 from apdist.training.events import Ended, Evaluated
 from apdist.training.run_folder.lease import held
-from apdist.training.run_folder.runs import create_run
+from apdist.training.run_folder.runs import SWEEP, create_run
+from apdist.training.sweeps.state import State
 from apdist_verbs import runs
 from apdist_verbs.train import train_run
+from tests.pipelines.sweeping.sweeps import begun_of
 from tests.pipelines.test_resume import stopped
+from tests.report.sweeps.records import trial
+from tests.training.sweeps.plans import plan_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
 
@@ -24,7 +28,6 @@ def test_runs_are_listed_with_what_to_do_next(
     finished = create_run(override(small_config, {"run.name": "b", "training.steps": 1}), "glyphs")
     assert train_run(finished) == 0
     new = create_run(override(small_config, {"run.name": "new"}), "glyphs")
-    create_run(override(small_config, {"run.name": "search"}), "sweep of glyphs")
     broken = create_run(override(small_config, {"run.name": "old"}), "glyphs")
     Path(broken.uri, "run.json").write_text(json.dumps({"preset": "glyphs"}))
     capsys.readouterr()
@@ -39,7 +42,35 @@ def test_runs_are_listed_with_what_to_do_next(
     assert "finished" in said
     assert f"apdist train --resume {run.uri}" in joined
     assert "has format 1 of an older apdist" in said.replace("\n", " ")
-    assert f"apdist runs {Path(run.uri).parent}/search" in joined
+
+
+def test_sweeps_are_listed_with_their_trials_and_how_to_go_on(
+    small_config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uris = {}
+    for name, num_ended in (("search", 1), ("half", 3), ("whole", 4)):
+        begun = begun_of(small_config, "", plan_of(2, name=name, repeats=2))
+        begun.save()
+        uris[name] = begun.run.uri
+        for number in range(4):
+            State(begun.run.uri, [trial(n) for n in range(number)]).save(
+                trial(number, state="stopped" if number < num_ended else "running")
+            )
+    Path(create_run(small_config, SWEEP + "glyphs").uri, "sweep.json").write_text("{}")
+    with held(uris["search"], print):
+        assert runs.main([str(Path(uris["half"]).parent)]) == 0
+    said = capsys.readouterr().out
+    rows = [line.replace("│", " ").split() for line in said.splitlines() if " sweep, " in line]
+    assert sorted(rows) == [
+        ["half", "sweep,", "stopped", "3/4", "trials"],
+        ["search", "sweep,", "searching", "1/4", "trials"],
+        ["whole", "sweep,", "finished", "4/4", "trials"],
+    ]
+    joined = said.replace("\n", "")
+    assert joined.count("apdist sweep --resume") == 1
+    assert f"apdist sweep --resume {uris['half']}" in joined
+    assert all(f"apdist runs {uri}" in joined for uri in uris.values())
+    assert "damaged" in said
 
 
 def test_the_figure_of_a_run_says_of_which_split_it_is_unless_of_the_reported_one(

@@ -85,6 +85,9 @@ def test_keys_filters_thresholds_and_several_indexes(
     assert [row["key"] for row in rows] == [keys[6]]
     rows = found("my queries/ä 1.png", "--index", own, "--index", f"{own}/", "-k", "2")
     assert [row["index"] for row in rows] == [own, f"{own}/"]
+    assert main(["search", "--index", own, "my queries/ä 1.png"]) == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    assert said.endswith(f"next, search in a browser: apdist serve --index {own}")
 
 
 def test_commands_of_the_manual_are_understood() -> None:

@@ -63,7 +63,7 @@ class Shown:
             return
         name, reason = self.unread[0]
         if len(self.unread) == 1:
-            raise ValueError(f"the query image {name} {reason}")
+            raise ValueError(f"the query image {name} {reason}; give another, or mend this one")
         raise ValueError(
             f"none of the {len(self.unread)} query images could be read; the first: {name} {reason}"
         )
