@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import unicodedata
 
 MARKS = {
@@ -46,6 +47,14 @@ def composed(text: str) -> str:
 def shown_name(name: str) -> str:
     r"""A name from the file system as text; bytes that are no UTF-8 are written as \xe9."""
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def real_name(shown: str) -> str:
+    r"""The name in the file system that `shown_name` shows, with its \xe9 as bytes again."""
+    raw = re.sub(
+        rb"\\x([89a-f][0-9a-f])", lambda found: bytes.fromhex(found[1].decode()), shown.encode()
+    )
+    return os.fsdecode(raw)
 
 
 def printable(text: str) -> str:

@@ -102,7 +102,7 @@ def run_and_options(argv: list[str]) -> tuple[str, list[str]]:
     Raises:
         ValueError: no run is named.
     """
-    if not argv or argv[0].startswith("-"):
+    if not argv or not argv[0] or argv[0].startswith("-"):
         raise ValueError("expected `apdist train --resume RUN [OPTIONS]`, RUN a folder under runs/")
     return argv[0], [word for word in argv[1:] if word != FORK]
 

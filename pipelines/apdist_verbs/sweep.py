@@ -250,7 +250,7 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
 
 def resume(argv: list[str]) -> int:
     """Go on with the sweep ``argv[0]``."""
-    if not argv or argv[0].startswith("-"):
+    if not argv or not argv[0] or argv[0].startswith("-"):
         raise ValueError("expected `apdist sweep --resume SWEEP`, SWEEP a folder under runs/")
     uri, prog = storage.absolute(argv[0]), f"apdist sweep --resume {shlex.quote(argv[0])}"
     if {"-h", "--help", "--help-all"} & set(argv):

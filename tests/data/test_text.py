@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from apdist.data.text import composed, decoded, printable, shown_name
+from apdist.data.text import composed, decoded, printable, real_name, shown_name
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -26,4 +26,6 @@ def test_text_in_no_known_encoding_is_an_error() -> None:
 def test_names_are_shown_as_text_on_one_line() -> None:
     assert composed("e\u0301") == "\u00e9"
     assert shown_name(os.fsdecode(b"caf\xe9/\xc3\xa9")) == r"caf\xe9/" + "é"
+    assert real_name(r"caf\xe9/" + "é") == os.fsdecode(b"caf\xe9/\xc3\xa9")
+    assert real_name(r"plain\x41 \xéa") == r"plain\x41 \xéa"
     assert printable("a\nb\x1b[1m é") == r"a\nb\x1b[1m é"

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from apdist.data import storage
+from apdist.data.storage.errors import MissingError
+from apdist.data.text import real_name
 
 
 def place_of(entry: Mapping[str, Any]) -> str:
@@ -23,4 +25,10 @@ def image_of(entry: Mapping[str, Any]) -> bytes:
     """
     if entry.get("shard"):
         return bytes(storage.read_range(entry["shard"], entry["offset"], entry["size"]))
-    return storage.read_bytes(str(entry.get("source") or ""))
+    source = str(entry.get("source") or "")
+    try:
+        return storage.read_bytes(source)
+    except MissingError:
+        if (real := real_name(source)) == source:
+            raise
+        return storage.read_bytes(real)

@@ -1,6 +1,7 @@
 """Command lines to dataclasses: help on request, every error in one line that says the remedy."""
 
 import re
+import shlex
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import MISSING
@@ -137,7 +138,9 @@ def _positional(texts: list[str], options: list[Option]) -> Given:
     for option in options:
         if option.is_positional and texts:
             size = len(texts) if option.takes_many else 1
+            if "" in texts[:size]:
+                raise ValueError(f"{option.name} is empty; was a variable meant that is not set?")
             given[option.path], texts = option.read(texts[:size]), texts[size:]
     if texts:
-        raise ValueError(f"unexpected argument: {' '.join(texts)}")
+        raise ValueError(f"unexpected argument: {shlex.join(texts)}")
     return given

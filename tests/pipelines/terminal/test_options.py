@@ -52,6 +52,7 @@ def test_a_command_line_may_be_spelt_in_several_ways(argv: list[str], expected: 
     ("argv", "message"),
     [
         ([], "`nested` needs FIRST (`nested --help` lists all options)"),
+        ([""], "FIRST is empty; was a variable meant that is not set?"),
         (["x", "--FIRST", "y"], "unknown option '--FIRST'"),
         (["x", "--no-share"], "unknown option '--no-share'; did you mean '--share'?"),
         (["x", "--hepl"], "did you mean '--help'?"),

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -16,5 +17,7 @@ def test_the_image_of_an_entry_is_read_from_its_shard_or_file(
     (tmp_path / "a.png").write_bytes(b"some")
     alone = {"source": str(tmp_path / "a.png"), "shard": None}
     assert (image_of(alone), place_of(alone)) == (b"some", str(tmp_path / "a.png"))
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"other")
+    assert image_of({"source": f"{tmp_path}/caf\\xe9.png"}) == b"other"
     with pytest.raises(StorageError):
         image_of({"source": ""})
