@@ -23,12 +23,16 @@ def image_of(entry: Mapping[str, Any]) -> bytes:
     Raises:
         StorageError: it cannot be read, or is not there any more.
     """
-    if entry.get("shard"):
-        return bytes(storage.read_range(entry["shard"], entry["offset"], entry["size"]))
-    source = str(entry.get("source") or "")
+    place = str(entry.get("shard") or entry.get("source") or "")
     try:
-        return storage.read_bytes(source)
+        return _read(place, entry)
     except MissingError:
-        if (real := real_name(source)) == source:
+        if (real := real_name(place)) == place:
             raise
-        return storage.read_bytes(real)
+        return _read(real, entry)
+
+
+def _read(place: str, entry: Mapping[str, Any]) -> bytes:
+    if entry.get("shard"):
+        return bytes(storage.read_range(place, entry["offset"], entry["size"]))
+    return storage.read_bytes(place)

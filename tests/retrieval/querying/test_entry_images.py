@@ -18,6 +18,8 @@ def test_the_image_of_an_entry_is_read_from_its_shard_or_file(
     alone = {"source": str(tmp_path / "a.png"), "shard": None}
     assert (image_of(alone), place_of(alone)) == (b"some", str(tmp_path / "a.png"))
     (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"other")
-    assert image_of({"source": f"{tmp_path}/caf\\xe9.png"}) == b"other"
+    shown = f"{tmp_path}/caf\\xe9.png"
+    assert image_of({"source": shown}) == b"other"
+    assert image_of({"shard": shown, "offset": 1, "size": 3}) == b"the"
     with pytest.raises(StorageError):
         image_of({"source": ""})
