@@ -68,7 +68,6 @@ WITHOUT_TESTS = {
     "apdist/training/learning/learner.py": DATA,
     "apdist/retrieval/positives.py": "a data class and a product: test_rank_kernels, test_ranks",
     "apdist/retrieval/torch_counting.py": "test_rank_counting compares it with the compiled loops",
-    "apdist/training/cluster/remote.py": "test_launch and tests/pipelines/test_cluster.py run it",
     **{f"pipelines/apdist_verbs/{name}.py": VERBS for name in ("__main__", "evaluate", "report")},
     "pipelines/apdist_verbs/demo*.py": "types the other verbs; tests/test_wheel.py runs it",
     "pipelines/apdist_verbs/pages/content.py": "tests/pipelines/pages/test_comparing.py, test_cli",
@@ -81,7 +80,8 @@ WITHOUT_TESTS = {
 }
 """Modules that need no test file of their name, and where they are tested."""
 RAY = {
-    *("training.cluster.launch", "training.cluster.remote", "training.cluster.elastic"),
+    *("training.cluster.joining", "training.cluster.trainer"),
+    *("training.cluster.remote", "training.cluster.elastic"),
     *("training.cluster.own_ray", "training.cluster.noise", "training.cluster.metrics"),
     *("training.cluster.rendezvous", "training.cluster.credentials"),
 }

@@ -11,12 +11,8 @@ from apdist.config import RayConfig
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.inside import is_whole, refuse_outside
-from apdist.training.cluster.launch import (
-    arrival,
-    loss_explained,
-    ray_cluster,
-    resources_of_nodes,
-)
+from apdist.training.cluster.ends import loss_explained
+from apdist.training.cluster.joining import arrival, ray_cluster, resources_of_nodes
 from apdist.training.cluster.room import uses_gpus
 from apdist_verbs.making import PLAIN, SHARED, Making, made, noted
 from apdist_verbs.start.checks import refuse_unwritable

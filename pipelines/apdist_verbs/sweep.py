@@ -13,13 +13,8 @@ from apdist.config import override
 from apdist.data import storage
 from apdist.data.text import decoded
 from apdist.training.cluster.credentials import credentials_kept
-from apdist.training.cluster.launch import (
-    Interrupted,
-    arrival,
-    loss_explained,
-    ray_cluster,
-    told_as_stop,
-)
+from apdist.training.cluster.ends import Interrupted, loss_explained, told_as_stop
+from apdist.training.cluster.joining import arrival, ray_cluster
 from apdist.training.cluster.noise import FILE
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.run_folder.lease import held, refuse_if_held

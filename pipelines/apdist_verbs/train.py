@@ -306,7 +306,8 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
         run: new, or with what has happened so far.
         resumed: how it ended the last time, where it is gone on with; its options may be new.
     """
-    from apdist.training.cluster.launch import Interrupted, run_training
+    from apdist.training.cluster.ends import Interrupted
+    from apdist.training.cluster.launch import run_training
     from apdist.training.cluster.metrics import RayMetrics
     from apdist.training.cluster.noise import FILE
     from apdist.training.loop import Job

@@ -15,7 +15,8 @@ from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.loss.building import build_loss
 from apdist.training import loop
 from apdist.training.cluster import launch
-from apdist.training.cluster.launch import TrainingError, run_training
+from apdist.training.cluster.ends import TrainingError
+from apdist.training.cluster.launch import run_training
 from apdist.training.events import Ended, Evaluated, Event, StepDone
 from apdist.training.loop import Job
 from apdist.training.run_folder.checkpoint import newest_sound

@@ -19,7 +19,7 @@ from apdist.data.plan.batch_sampler import Plan
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.pretrained import build_model
 from apdist.training import loop
-from apdist.training.cluster.launch import Interrupted
+from apdist.training.cluster.ends import Interrupted
 from apdist.training.events import (
     CheckpointWritten,
     Ended,

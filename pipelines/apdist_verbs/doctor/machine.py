@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from apdist.data import storage
-from apdist.training.cluster.launch import LONGEST_FOLDER
+from apdist.training.cluster.joining import LONGEST_FOLDER
 from apdist_verbs.doctor.finding import State
 from apdist_verbs.start.checks import machine_bytes
 

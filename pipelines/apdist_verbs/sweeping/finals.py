@@ -10,9 +10,10 @@ from itertools import islice
 
 from apdist.data import storage
 from apdist.training.cluster.background import Background
-from apdist.training.cluster.launch import Interrupted, build_trainer, gist
+from apdist.training.cluster.ends import Interrupted, gist
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
+from apdist.training.cluster.trainer import build_trainer
 from apdist.training.cluster.watch import watch
 from apdist.training.events import (
     Ended,

@@ -7,8 +7,9 @@ from typing import Any
 from apdist.config import Config, override
 from apdist.data import storage
 from apdist.data.storage.locks import this_machine
-from apdist.training.cluster.launch import build_trainer, gist
+from apdist.training.cluster.ends import gist
 from apdist.training.cluster.remote import RemoteLink
+from apdist.training.cluster.trainer import build_trainer
 from apdist.training.events import (
     Event,
     FromTrial,

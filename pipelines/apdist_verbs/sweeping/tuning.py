@@ -16,7 +16,8 @@ from ray.tune.search import Searcher
 from apdist.config import Config
 from apdist.data import storage
 from apdist.training.cluster.background import Background
-from apdist.training.cluster.launch import Interrupted, resources_of_nodes
+from apdist.training.cluster.ends import Interrupted
+from apdist.training.cluster.joining import resources_of_nodes
 from apdist.training.cluster.remote import Inbox, remote_mailbox
 from apdist.training.cluster.room import uses_gpus
 from apdist.training.cluster.signals import counted_signals

@@ -123,7 +123,7 @@ class Heard:
 
 @pytest.mark.parametrize("cause", ["time", "person"])
 def test_when_a_sweep_closes_each_trial_is_asked_to_stop_once(tmp_path: Path, cause: str) -> None:
-    from apdist.training.cluster.launch import Interrupted
+    from apdist.training.cluster.ends import Interrupted
     from apdist_verbs.sweeping.tuning import Feeder, Listener
 
     driver = driver_of(tmp_path)

@@ -15,7 +15,7 @@ import ray
 import ray.util.metrics
 
 from apdist.config import RayConfig
-from apdist.training.cluster.launch import ray_cluster
+from apdist.training.cluster.joining import ray_cluster
 from apdist.training.cluster.metrics import RayMetrics
 from apdist.training.events import Evaluated, Restarted, StepDone, Stopping
 

@@ -1,0 +1,147 @@
+"""Start a Ray on this machine, or join a cluster; leave it again."""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from apdist.config import RayConfig
+from apdist.training.cluster.address import refuse_if_unreachable
+from apdist.training.cluster.ends import ClusterError, Interrupted, first_line
+from apdist.training.cluster.noise import NoiseFile, kept_noise
+from apdist.training.cluster.own_ray import (
+    heard_here_only,
+    out_of_our_group,
+    session_folder,
+    session_removed,
+)
+from apdist.training.cluster.quiet import without_core_lines
+from apdist.training.cluster.room import address_of, refuse_at_once, refuse_if_too_small
+from apdist.training.cluster.signals import handlers_kept
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = {
+    # A report waits for the next health check; two seconds would be felt at each evaluation.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # A worker answers from a thread that does not train, so no long step is taken for a hang; a
+    # link that is down for 20 s, and TCP's waits after it, are over by then.
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "45",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    # A notice of some seconds must reach the workers in time for a checkpoint.
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Its core writes errors that end nothing to the terminal; what ends a run is told by us.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # A thread that outlives the cluster must not start another one.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    # The older output of Tune can be silenced; ours tells the same and more.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+LONGEST_FOLDER = 36
+"""Characters: the path of a socket has 107 at most, of which Ray's session takes 71."""
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads when it is imported, unless the user has set it."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def ray_cluster(config: RayConfig, log: str = "") -> Iterator[None]:
+    """Join or start Ray; leave it, and end what was started, when the block ends.
+
+    Args:
+        config: where it is, and what is wanted of it.
+        log: a file for what it and its workers write, see `NoiseFile`.
+
+    Raises:
+        ValueError: no cluster answers at ``ray.address``, or it is too small for the workers.
+    """
+    prepare_environment()
+    import ray
+
+    if ray.is_initialized():  # a caller, a test for example, has its own
+        refuse_if_too_small(config, resources_of_nodes())
+        yield
+        return
+    address = address_of(config)
+    refuse_at_once(config)
+    if address != "local":
+        refuse_if_unreachable(address)
+    noise = NoiseFile(log)
+    with kept_noise(noise):
+        try:
+            _start(address, noise)
+        except ClusterError:
+            if log:
+                logger.warning("Ray's own output is in %s", log)
+            raise
+        session = session_folder() if address == "local" else None
+        with session_removed(session, ValueError, Interrupted):
+            try:
+                refuse_if_too_small(config, resources_of_nodes())
+                yield
+            finally:
+                ray.shutdown()
+
+
+def _start(address: str, noise: NoiseFile) -> None:
+    """`ray.init`, with an error that says what to do."""
+    import ray
+
+    noise.write(f"{time.strftime('%F')} driver {os.getpid()}: Ray {ray.__version__} at {address}")
+    try:
+        with handlers_kept(), without_core_lines(noise.write), ExitStack() as own:
+            if address == "local":
+                own.enter_context(heard_here_only())
+                own.enter_context(out_of_our_group())
+            ray.init(
+                address=address,
+                log_to_driver=bool(noise.uri),
+                logging_level=logging.WARNING,
+                include_dashboard=False if address == "local" else None,
+            )
+    except ray.exceptions.AuthenticationError as error:
+        raise ValueError(
+            f"the Ray cluster at {address!r} wants another token "
+            f"({error.message.splitlines()[0]}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH "
+            "(or RAY_AUTH_TOKEN) to the cluster's"
+        ) from error
+    except Exception as error:  # Ray raises bare ones, too
+        if address == "local":
+            folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+            if len(folder) > LONGEST_FOLDER:
+                raise ClusterError(
+                    f"Ray did not start on this machine ({first_line(error)}): the path of its "
+                    f"temporary folder has {len(folder)} characters, too many for its sockets; set "
+                    "RAY_TMPDIR to a short one, such as /tmp"
+                ) from error
+            raise ClusterError(
+                f"Ray did not start on this machine ({first_line(error)}); it is overloaded, or "
+                "memory or shared memory is short: try again with fewer --ray.num-workers, or "
+                "without Ray: --ray.num-workers 0"
+            ) from error
+        raise ClusterError(
+            f"no Ray cluster at ray.address {address!r} ({first_line(error)}); "
+            "start one with `ray start --head`, use --ray.address local, or, where the cluster "
+            "wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the cluster's"
+        ) from error
+
+
+def arrival(config: RayConfig) -> str:
+    """What `ray_cluster` does first, as the name of a phase."""
+    return "starting Ray" if address_of(config) == "local" else "joining the cluster"
+
+
+def resources_of_nodes() -> list[dict[str, float]]:
+    """What each living node of the cluster has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
