@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from apdist.arrays import Array, count_of, descriptors_of, shape_of
-from apdist.retrieval.faiss_index import FaissIndex
+from apdist.retrieval.approximate.faiss_index import FaissIndex
 from apdist.retrieval.filters import Filter
 from apdist.retrieval.ranking import nearest_rows
 

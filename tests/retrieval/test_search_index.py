@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from apdist.retrieval import faiss_index, search_index
+from apdist.retrieval import search_index
+from apdist.retrieval.approximate import faiss_index
 from apdist.retrieval.filters import parse_filter
 from apdist.retrieval.index import build_index
 from apdist.retrieval.search_index import measure_recall

@@ -21,7 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apdist.retrieval.faiss_index import FaissIndex, add_to_faiss, build_faiss, import_faiss
+from apdist.retrieval.approximate.building import add_to_faiss, build_faiss
+from apdist.retrieval.approximate.faiss_index import FaissIndex
+from apdist.retrieval.approximate.library import import_faiss
 from apdist.retrieval.filters import Filter
 from apdist.retrieval.index import complete
 from apdist.retrieval.search_index import SearchIndex, mask_of

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from apdist.data import storage
-from apdist.retrieval.faiss_index import has_faiss, read_faiss
+from apdist.retrieval.approximate.faiss_index import read_faiss
+from apdist.retrieval.approximate.library import has_faiss
 from apdist.retrieval.search_index import SearchIndex
 from apdist.retrieval.stored.folder import (
     ABOUT_FILES,

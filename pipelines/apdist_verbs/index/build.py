@@ -64,7 +64,7 @@ def say_search(run: Run | None, index: str) -> None:
 
 def make_index(run: Run | None, options: Options) -> str:
     """Build and save an index; returns its folder."""
-    from apdist.retrieval.faiss_index import refuse_kind
+    from apdist.retrieval.approximate.building import refuse_kind
     from apdist.retrieval.index import fill
     from apdist.retrieval.stored.folder import claimed
 

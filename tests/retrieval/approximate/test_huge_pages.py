@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apdist.retrieval.huge_pages import into_huge_pages
+from apdist.retrieval.approximate.huge_pages import into_huge_pages
 
 MADE = 32 << 20
 

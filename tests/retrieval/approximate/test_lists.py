@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import normalize
 
+from apdist.retrieval.approximate.lists import learned_centres, lists_of
 from apdist.retrieval.index import build_index
-from apdist.retrieval.lists import learned_centres, lists_of
 from apdist.retrieval.ranking import nearest_rows
 from tests.retrieval.indexes import clustered, entries, needs_faiss
 
