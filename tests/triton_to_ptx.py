@@ -146,7 +146,7 @@ def main() -> None:
     padded = bins | {"padded_bins": histogram.power_of_two(20)}
     found = compiled(binning.bin_related, {}, **padded, include_self=False, **histogram.RELATED)
     report("bin_related bins=20", found, 1)
-    types = dict.fromkeys(("weights", "averages", "sums"), "*fp64")
+    types = dict.fromkeys(("weights", "averages", "counted", "sums"), "*fp64")
     types |= dict.fromkeys(("bins_a_score", "least_square", "largest_square"), "fp32")
     rows = {"num_scalars": 7, "rows_at_once": tables.rows_of_programs(padded["padded_bins"])}
     found = compiled(tables.fill_tables, types, 4, **padded, **rows, has_weights=False)

@@ -89,6 +89,9 @@ def checked_batch(
     if query_weights is not None:
         check_query_weights(query_weights, descriptors)
         weights = query_weights.detach().double()
+        # Their scale says nothing, and their sum might overflow.
+        if len(weights) > 0:
+            weights = weights / weights.max().clamp(min=torch.finfo(weights.dtype).tiny)
     pairs = Pairs(labels.long(), ignore.long(), options.include_self, has_junk)
     return Batch(descriptors, pairs, weights, options, backend, tolerance, not is_late)
 

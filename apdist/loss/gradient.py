@@ -128,13 +128,11 @@ def score_rows(
         ValueError: a descriptor is not finite or not of unit length.
     """
     found = first_pass(batch, rows, sum_over_workers)
-    slopes = gather_rows(found.slopes)  # (n, 2, M-1)
-    # Weights of mean 1 divided by the number of queries: the same as by their sum. Without a query
-    # that counts, all are 0.
-    total = found.sums[1].clamp(min=torch.finfo(found.sums.dtype).tiny)
-    # Codes 0 and M, outside the centres, have slope 0.
-    by_code = slopes.new_zeros(2, batch.options.num_bins + 1, len(slopes))
-    torch.div(slopes.permute(1, 2, 0), total, out=by_code[:, 1:-1])
+    slopes = gather_rows(inside(found.by_code))  # (n, 2, M-1)
+    by_code = found.by_code
+    if len(slopes) > by_code.shape[2]:  # of others, too
+        by_code = new_by_code(batch, len(slopes))
+        inside(by_code).copy_(slopes)
     gradient = second_pass(batch, rows, by_code, found.seen)
     loss, diagnostics = read_sums(batch, found.sums)
     return RowScores(loss, found.average_precision, gradient, diagnostics, listwise_loss=loss)
@@ -167,8 +165,8 @@ class FirstPass:
     average_precision: Tensor
     """(b,) float64, NaN where undefined."""
 
-    slopes: Tensor
-    """(b, 2, M-1) of `Tables`: the loss's, times the sum of all weights."""
+    by_code: Tensor
+    """(2, M+1, b) derivative of the loss by the score of a negative, of a positive, by code."""
 
     seen: Seen
 
@@ -176,10 +174,26 @@ class FirstPass:
 def first_pass(
     batch: Batch, rows: slice, sum_over_workers: Callable[[Tensor], Tensor]
 ) -> FirstPass:
-    """Sums over the global batch, and the slopes by the scores of the own ``rows``."""
+    """Sums over the global batch, and the slopes of the loss by the scores of the own ``rows``."""
     histograms, seen = cumulative_histograms(batch, rows)
     tables = kernels_of(batch.backend).tables_of(histograms, batch, rows)
-    return FirstPass(sum_over_workers(tables.sums), tables.averages, tables.slopes, seen)
+    sums = sum_over_workers(tables.sums)
+    # Weights of mean 1 divided by the number of queries: the same as by their sum. Without a query
+    # that counts, all are 0. In float64: weights may be of any size.
+    scale = tables.counted / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
+    by_code = new_by_code(batch, len(scale))
+    torch.mul(scale[:, None, None], tables.slopes, out=inside(by_code))
+    return FirstPass(sums, tables.averages, by_code, seen)
+
+
+def new_by_code(batch: Batch, num_rows: int) -> Tensor:
+    """(2, M+1, r) zeros: codes 0 and M, outside the centres, have slope 0."""
+    return batch.descriptors.new_zeros(2, batch.options.num_bins + 1, num_rows)
+
+
+def inside(by_code: Tensor) -> Tensor:
+    """(r, 2, M-1) the slopes of the intervals between two centres, of ``by_code`` (2, M+1, r)."""
+    return by_code[:, 1:-1].permute(2, 0, 1)
 
 
 def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Seen]:

@@ -74,10 +74,11 @@ class Tables:
     averages: Tensor
     """(b,) float64 AP; NaN without positives."""
 
+    counted: Tensor
+    """(b,) float64 weights of the queries, 0 without positives."""
+
     slopes: Tensor
-    """(b, 2, M-1) derivative of 1 - AP by the score of a negative, of a positive, times the query's
-    weight, in the dtype of the descriptors; by interval.
-    """
+    """(b, 2, M-1) derivative of 1 - AP by the score of a negative, of a positive; by interval."""
 
     sums: Tensor
     """(NUM_SCALARS + 2M,) float64: weighted AP, weights, queries with positives, queries without,
@@ -110,9 +111,7 @@ def tables_of(histograms: Histograms, batch: Batch, rows: slice) -> Tables:
     ]
     negative = _mass(histograms.everything) - positive
     sums = torch.cat((torch.stack([value.double() for value in scalars]), positive, negative))
-    weighted = batch.descriptors.new_empty(slopes.shape)
-    torch.mul(slopes, -counted[:, None, None], out=weighted)
-    return Tables(averages, weighted, sums)
+    return Tables(averages, counted, -slopes, sums)
 
 
 def squares_of_length(tolerance: float) -> tuple[float, float]:

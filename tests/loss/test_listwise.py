@@ -262,6 +262,20 @@ def test_order_and_rotation_of_the_batch_change_nothing(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", EVERY)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_scale_of_query_weights_says_nothing(backend: str, dtype: torch.dtype) -> None:
+    rows, labels = unit_rows(12, 4, seed=5, dtype=dtype), torch.arange(12) // 4
+    weights = torch.linspace(0, 3, 12, dtype=torch.float64)
+    expected = loss_and_gradient(rows, labels, query_weights=weights, backend=backend)
+    for scale in (1e-300, 1e-46, 1e38, 5e307):
+        loss, gradient = loss_and_gradient(
+            rows, labels, query_weights=weights * scale, backend=backend
+        )
+        assert loss == pytest.approx(expected[0], abs=1e-12)
+        torch.testing.assert_close(gradient, expected[1], rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", EVERY)
 def test_query_weights_are_normalised_over_the_queries_that_count(backend: str) -> None:
     descriptors, labels = (
         unit_rows(12, 4, seed=5),
@@ -288,12 +302,20 @@ def test_lone_query_is_undefined_and_left_out_of_the_mean(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", EVERY)
-def test_batch_without_a_positive_has_loss_0_gradient_0_and_one_warning(
-    backend: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("labels", "weights"), [(torch.arange(6), None), (torch.arange(6) // 2, torch.zeros(6))]
+)
+def test_batch_without_a_positive_that_counts_has_loss_0_gradient_0_and_one_warning(
+    backend: str,
+    dtype: torch.dtype,
+    labels: Tensor,
+    weights: Tensor | None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    rows = unit_rows(6, 4, seed=7)
+    rows = unit_rows(6, 4, seed=7, dtype=dtype)
     with caplog.at_level(logging.WARNING):
-        loss, gradient = loss_and_gradient(rows, torch.arange(6), backend=backend)
+        loss, gradient = loss_and_gradient(rows, labels, backend=backend, query_weights=weights)
     assert loss == 0
     assert gradient.tolist() == torch.zeros(6, 4).tolist()
     assert len(caplog.records) == 1
@@ -396,8 +418,10 @@ def test_workers_exchange_2_times_m_minus_1_numbers_a_row() -> None:
         assert given.dtype == torch.float32
 
 
-def test_workers_without_a_positive_have_loss_0_and_gradient_0() -> None:
-    scores = Workers([5]).score(AveragePrecisionLoss(), unit_rows(12, 4, seed=9), torch.arange(12))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_workers_without_a_positive_have_loss_0_and_gradient_0(dtype: torch.dtype) -> None:
+    rows = unit_rows(12, 4, seed=9, dtype=dtype)
+    scores = Workers([5]).score(AveragePrecisionLoss(), rows, torch.arange(12))
     for score in scores:
         assert score.loss == 0
         assert not score.gradient.any()

@@ -28,7 +28,7 @@ def tables_of_ap(histograms: Histograms, batch: Batch, rows: slice) -> Tables:
     padded_bins = 1 << (num_bins - 1).bit_length()
     rows_at_once = rows_of_programs(padded_bins)
     num_programs = -(-num_rows // rows_at_once)
-    averages = positives.new_empty(num_rows)
+    averages, counted = positives.new_empty(2, num_rows)
     # In the order in which the second pass reads them.
     slopes = positives.new_empty((2, num_bins - 1, num_rows), dtype=torch.float32)
     sums = positives.new_empty((num_programs, NUM_SCALARS + 2 * num_bins))
@@ -37,7 +37,7 @@ def tables_of_ap(histograms: Histograms, batch: Batch, rows: slice) -> Tables:
             fill_tables[(num_programs,)](
                 *(positives, histograms.everything, histograms.positive_counts),
                 *(histograms.squares, positives if weights is None else weights[rows]),
-                *(averages, slopes, sums),
+                *(averages, counted, slopes, sums),
                 *(num_rows, 1 / bin_width(batch.options), low, high),
                 num_bins=num_bins,
                 padded_bins=padded_bins,
@@ -45,7 +45,7 @@ def tables_of_ap(histograms: Histograms, batch: Batch, rows: slice) -> Tables:
                 rows_at_once=rows_at_once,
                 has_weights=weights is not None,
             )
-    return Tables(averages, slopes.permute(2, 0, 1), sums.sum(dim=0))
+    return Tables(averages, counted, slopes.permute(2, 0, 1), sums.sum(dim=0))
 
 
 def rows_of_programs(padded_bins: int) -> int:
@@ -68,6 +68,7 @@ def fill_tables(
     squares: tl.tensor,
     weights: tl.tensor,
     averages: tl.tensor,
+    counted: tl.tensor,
     slopes: tl.tensor,
     sums: tl.tensor,
     num_rows: tl.tensor,
@@ -89,8 +90,9 @@ def fill_tables(
         squares: (b,) float32 of the descriptors' lengths.
         weights: (b,) float64 of the queries, looked at with ``has_weights``.
         averages: (b,) float64, written; NaN without positives.
+        counted: (b,) float64, written: the weights, 0 without positives.
         slopes: (2, M-1, b) float32, written: derivative of 1 - AP by the score of a negative, of
-            a positive, times the weight of the query.
+            a positive.
         sums: (blocks, num_scalars + 2 M) float64, written, in the order of precision.Tables.
         num_rows: b.
         bins_a_score: one over the width of a bin.
@@ -126,14 +128,15 @@ def fill_tables(
     weight = defined.to(tl.float64)
     if has_weights:
         weight = tl.where(defined, tl.load(weights + rows, mask=known, other=0.0), 0.0)
+    tl.store(counted + rows, weight, mask=known)
 
     scale = tl.where(last > 0, bins_a_score / divisor, 0.0)[:, None]
     negative = share * precision * scale
     positive = negative - (share + precision - next_precision) * scale
     slope_at = slopes + bins[None, :].to(tl.int64) * num_rows + rows[:, None]
-    tl.store(slope_at, (negative * weight[:, None]).to(tl.float32), mask=after)
+    tl.store(slope_at, negative.to(tl.float32), mask=after)
     positive_at = slope_at + (num_bins - 1) * num_rows.to(tl.int64)
-    tl.store(positive_at, (positive * weight[:, None]).to(tl.float32), mask=after)
+    tl.store(positive_at, positive.to(tl.float32), mask=after)
 
     number_at = rows[:, None].to(tl.int64) * (num_bins - 1) + bins[None, :]
     numbers = tl.load(counts + number_at, mask=after, other=0).to(tl.float64)

@@ -463,8 +463,8 @@ def test_4096_images_take_few_launches(cache_mib: Any, monkeypatch: pytest.Monke
     with launches:
         # Without kernels there are no positives; the second pass goes its way all the same.
         average_precision_loss(leaf, labels, **options).backward()
-    # 2 products, 5 kernels of ours, 3 for zeros, 1 for sums, 2 to scale, 3 of autograd's.
-    assert 2 + 5 < launches.count <= 16
+    # 2 products, 5 kernels of ours, 3 for zeros, 1 for sums, 3 to scale, 3 of autograd's.
+    assert 2 + 5 < launches.count <= 17
 
 
 # Precision of products
