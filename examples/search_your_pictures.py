@@ -53,6 +53,8 @@ root = Path(sys.argv[1]) if len(sys.argv) > 1 else work / "characters"
 if len(sys.argv) == 1:
     draw_characters(root)
 paths = sorted(path for path in root.glob("*/*") if path.is_file())
+if not paths:
+    raise SystemExit(f"no pictures in {root}; expected a folder for each class with pictures in it")
 names = sorted({path.parent.name for path in paths})
 images = torch.stack([pixels(path) for path in paths])  # (n, 3, SIDE, SIDE)
 labels = torch.tensor([names.index(path.parent.name) for path in paths])

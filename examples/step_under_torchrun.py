@@ -2,8 +2,9 @@
 
     torchrun --nproc-per-node 2 examples/step_under_torchrun.py
 
-Each process has its own part of the batch; the loss, its gradient and the weights are those of one
-process with the whole batch, whatever the number of processes and the size of a chunk.
+Each process has its own part of the batch; the loss and its gradient are those of one process with
+the whole batch, whatever the number of processes and the size of a chunk, but for the rounding of
+sums, which a training amplifies from step to step.
 """
 
 import torch

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_type_hints
 
-from apdist.config.values import at_least, checked
+from apdist.config.values import at_least, checked, of_python
 
 Variant = Literal["ap", "tie_aware", "tie_aware_simplified"]
 Precision = Literal["float32", "bf16x3"]
@@ -30,7 +30,8 @@ class Bins:
     def __post_init__(self) -> None:
         options: Any = type(self)  # mypy takes a class of objects with a hash for unhashable
         for name, kind in _kinds(options).items():
-            checked(self.section + name, getattr(self, name), kind)
+            value = checked(self.section + name, of_python(getattr(self, name)), kind)
+            object.__setattr__(self, name, value)
         at_least(self.section + "num_bins", self.num_bins, 2)
         if not -math.inf < self.min_score < self.max_score < math.inf:
             raise ValueError(

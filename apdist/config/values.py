@@ -47,6 +47,12 @@ def checked(name: str, value: Any, kind: Any) -> Any:
     return fits_64_bits(name, value) if kind is int else value
 
 
+def of_python(value: Any) -> Any:
+    """A number of numpy's as one of Python's; anything else as it is."""
+    is_number = type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0
+    return value.item() if is_number else value
+
+
 def shown(value: Any) -> str:
     """A value as a person writes it on the command line, without secrets; ``none`` for no."""
     words = map(str, value) if isinstance(value, list | tuple) else [str(value)]

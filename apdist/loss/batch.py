@@ -24,7 +24,10 @@ from apdist.loss.tiles import Pairs
 
 logger = logging.getLogger(__name__)
 
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_INTEGERS = (
+    *(torch.int64, torch.int32, torch.int16, torch.int8),
+    *(torch.uint64, torch.uint32, torch.uint16, torch.uint8),
+)
 _NORM_TOLERANCE = 1e-3
 
 

@@ -53,7 +53,14 @@ class DescriptorNet(nn.Module):
         """Describe ``images`` (b, 3, h, w), uint8 or in [0, 1], as (b, d), float32 or wider.
 
         ``before_linear``: what the linear layer would get instead, (b, c').
+
+        Raises:
+            ValueError: it is another number of dimensions.
         """
+        if images.dim() != 4:
+            raise ValueError(
+                f"images must be (b, 3, h, w), got {tuple(images.shape)}; one is images[None]"
+            )
         pixels = images.to(self.mean.dtype, memory_format=torch.channels_last)
         if not images.is_floating_point():
             pixels = pixels / 255

@@ -84,16 +84,16 @@ class Filter:
 
 
 def parse_filter(texts: Sequence[str]) -> Filter:
-    """The filter of conditions as people type them; all of them have to hold.
+    """The filter of conditions as people type them, of one or several; all of them have to hold.
 
     Raises:
         ValueError: a text is no condition.
     """
-    return Filter(tuple(map(_condition, texts)))
+    return Filter(tuple(map(_condition, [texts] if isinstance(texts, str) else texts)))
 
 
 def _condition(text: str) -> Condition:
-    found = _CONDITION.fullmatch(text)
+    found = _CONDITION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         raise ValueError(f"{text!r} is no condition; expected {_FORMS}")
     sign = (found["sign"] or "in").replace("==", "=")

@@ -5,6 +5,7 @@ Shapes: q queries, n images, d descriptor size, k results.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from apdist.arrays import Array, count_of, descriptors_of, shape_of
 from apdist.retrieval.approximate.faiss_index import FaissIndex
-from apdist.retrieval.filters import Filter
+from apdist.retrieval.filters import Filter, parse_filter
 from apdist.retrieval.ranking import nearest_rows
 
 _RECALL_SAMPLE = 200
@@ -80,14 +81,15 @@ class SearchIndex:
             )
 
     def search(
-        self, queries: Array, k: int, where: Filter | Tensor | None = None
+        self, queries: Array, k: int, where: Filter | Sequence[str] | Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Cosine scores (q, k), falling, and rows (q, k) of the images nearest to each query.
 
         Args:
             queries: (q, d) of unit length.
             k: results per query; where there are fewer images, all of them.
-            where: the images that may be found: a filter of their entries, or (n,) bool. None: all.
+            where: the images that may be found: a filter of their entries, or its conditions as
+                text, or (n,) bool. None: all.
 
         Raises:
             ValueError: the queries are no unit descriptors of the index's dimension, k < 1, or the
@@ -131,12 +133,14 @@ class SearchIndex:
         return scores, rows
 
 
-def mask_of(where: Filter | Tensor, entries: pa.Table) -> Tensor:
+def mask_of(where: Filter | Sequence[str] | Tensor, entries: pa.Table) -> Tensor:
     """(n,) bool: the images that ``where`` lets through.
 
     Raises:
-        ValueError: a column is not there, or the mask is no (n,) bool.
+        ValueError: a text is no condition, a column is not there, or the mask is no (n,) bool.
     """
+    if not isinstance(where, Filter | Tensor):
+        where = parse_filter(where)
     if isinstance(where, Filter):
         return where.rows(entries)
     if where.dtype != torch.bool or where.shape != (entries.num_rows,):

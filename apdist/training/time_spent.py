@@ -1,9 +1,10 @@
 """Where the time of a run went, from its history, and one sentence of advice."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from apdist.training.events import Evaluated, SetMeasured, StepDone
+from apdist.training.events import Evaluated, SetMeasured, Started, StepDone
 from apdist.training.run_folder.history import Kept
 
 _PARTS = {
@@ -24,8 +25,11 @@ _MUCH = {
     "evaluation": (0.3, "evaluations take much of the time: a larger --evaluation.every-steps"),
     "checkpoints": (0.1, "the loop waits for checkpoints: a larger --checkpoint.every-steps"),
     "exchange": (0.3, "workers wait for each other or the network between them: larger batches"),
-    "loss": (0.3, "the loss is much of a step: --loss.precision bf16x3 on a GPU, or a smaller d"),
+    "loss": (0.3, "the loss is much of a step: a smaller --model.dim"),
 }
+_FASTER_ON_GPU = ", or --loss.precision bf16x3"
+_FEWEST = 3
+"""Steps that tell what one usually takes."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +61,52 @@ class TimeSpent:
         """What would save most."""
         much = [part for part, (share, _) in _MUCH.items() if self.share(part) >= share]
         if much:
-            return _MUCH[max(much, key=self.share)][1]
+            most = max(much, key=self.share)
+            is_on_gpu = _NAMES["device_peak_mib"] in self.peak_mib
+            return _MUCH[most][1] + (_FASTER_ON_GPU if most == "loss" and is_on_gpu else "")
         return "most of the time is the network's, as it should be"
 
 
 def time_spent(history: Sequence[Kept]) -> TimeSpent:
     """Where the time of the steps and evaluations in ``history`` went."""
     steps = [event.figures for event in history if isinstance(event, StepDone)]
-    seconds = {
-        part: sum(f.get(key, 0.0) for f in steps for key in keys) for part, keys in _PARTS.items()
-    }
+    firsts = _first_steps(history)
+    seconds, began = {}, 0.0
+    for part, keys in _PARTS.items():
+        took = [sum(f.get(key, 0.0) for key in keys) for f in steps]
+        more = _more_than_usual(took, firsts)
+        seconds[part], began = sum(took) - more, began + more
+    if began:
+        seconds["the beginning"] = began
     measured = [e for e in history if isinstance(e, Evaluated | SetMeasured)]
     seconds["evaluation"] = sum(event.seconds for event in measured)
     whole = sum(f.get("seconds", 0.0) + f.get("stalled_s", 0.0) for f in steps)
-    inside = sum(seconds[part] for part in _PARTS)
+    inside = sum(seconds[part] for part in _PARTS) + began
     seconds["the rest of the steps"] = max(0.0, whole - inside)
     peaks = {name: max((f.get(key, 0.0) for f in steps), default=0) for key, name in _NAMES.items()}
     return TimeSpent(
         dict(sorted(seconds.items(), key=lambda item: -item[1])),
         {name: mib for name, mib in peaks.items() if mib},
     )
+
+
+def _first_steps(history: Sequence[Kept]) -> set[int]:
+    """Places among the steps of those that workers began with: kernels are compiled in them."""
+    found, num_steps, has_begun = set(), 0, False
+    for event in history:
+        if isinstance(event, Started):
+            has_begun = True
+        elif isinstance(event, StepDone):
+            if has_begun:
+                found.add(num_steps)
+            num_steps, has_begun = num_steps + 1, False
+    return found
+
+
+def _more_than_usual(took: Sequence[float], firsts: set[int]) -> float:
+    """Seconds by which the ``firsts`` took longer than the other steps usually do."""
+    others = [seconds for place, seconds in enumerate(took) if place not in firsts]
+    if len(others) < _FEWEST:
+        return 0.0
+    usual = statistics.median(others)
+    return sum(max(0.0, took[place] - usual) for place in firsts)

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,3 +53,11 @@ def test_a_misspelt_option_is_refused_by_python_and_type_checkers() -> None:
 def test_options_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         LossOptions().num_bins = 3  # type: ignore[misc]
+
+
+def test_numbers_of_numpy_are_taken_and_kept_as_those_of_python() -> None:
+    options = LossOptions(num_bins=np.int64(8), max_score=np.float32(0.5))  # type: ignore[arg-type]
+    assert type(options.num_bins) is int
+    assert options == LossOptions(num_bins=8, max_score=0.5)
+    with pytest.raises(ValueError, match="num_bins must be of type int, got True"):
+        LossOptions(num_bins=np.bool_(True))  # type: ignore[arg-type]

@@ -2,9 +2,18 @@
 
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
-from apdist.config.values import at_least, checked, in_range, pattern_factors, shown, suggestion
+from apdist.config.values import (
+    at_least,
+    checked,
+    in_range,
+    of_python,
+    pattern_factors,
+    shown,
+    suggestion,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +79,12 @@ def test_a_factor_stands_after_the_last_equals_sign_of_a_pattern() -> None:
     for text in ("a.*", "=1", "a=", "a=nan", "a=-1", "a=inf"):
         with pytest.raises(ValueError, match="x must be patterns of names with positive factors"):
             pattern_factors("x", (text,))
+
+
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    found = [of_python(value) for value in (np.int64(3), np.float32(0.5), np.bool_(True), "a")]
+    assert [(type(value), value) for value in found] == [
+        *((int, 3), (float, 0.5), (bool, True), (str, "a"))
+    ]
+    several = np.arange(2)
+    assert of_python(several) is several

@@ -110,3 +110,10 @@ def test_arguments_of_another_type_are_refused_in_words(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         average_precision_loss(descriptors, labels, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.int8])
+def test_labels_may_be_of_any_integers(dtype: torch.dtype) -> None:
+    rows, labels = torch.eye(4), torch.tensor([3, 3, 1, 1])
+    found = average_precision_loss(rows, labels.to(dtype))
+    assert found == average_precision_loss(rows, labels)

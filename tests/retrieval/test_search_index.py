@@ -204,6 +204,10 @@ def test_filtered_rows_are_searched_in_parts_as_in_one(monkeypatch: pytest.Monke
 def test_filters_read_the_entries_and_odd_masks_are_refused() -> None:
     index, queries = small_index(), clustered(40, 8)[:2]
     _, rows = index.search(queries, 5, where=parse_filter(["label>35"]))
+    for told in ("label>35", ["label>35"]):
+        assert torch.equal(index.search(queries, 5, where=told)[1], rows)
+    with pytest.raises(ValueError, match="5 is no condition"):
+        index.search(queries, 5, where=[5])  # type: ignore[list-item]
     assert sorted(rows[0].tolist()) == [36, 37, 38, 39]
     for mask in (torch.ones(40), torch.ones(39, dtype=torch.bool)):
         with pytest.raises(ValueError, match=r"where: expected a filter or \(40,\) bool"):

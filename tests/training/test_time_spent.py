@@ -1,11 +1,13 @@
 """Where the time of a run went, and what is advised."""
 
+import re
 from typing import Any
 
 import pytest
 
 from apdist.training.events import Evaluated, SetMeasured, StepDone
 from apdist.training.time_spent import time_spent
+from tests.training.run_folder.test_runs import started
 
 SET: dict[str, Any] = {"name": "a", "protocol": "labelled", "data": "x", "num_queries": 1}
 SET |= {"figures": {}}
@@ -51,19 +53,39 @@ def test_the_time_of_steps_and_evaluations_is_told_by_its_parts_the_largest_firs
         ({"describe_s": 7.0, "waited_s": 2.0}, 1.0, "--data.loader-processes"),
         ({"describe_s": 6.0, "waited_s": 2.0}, 4.0, "--evaluation.every-steps"),
         ({"describe_s": 6.0, "exchange_s": 4.0}, 0.0, "larger batches"),
-        ({"describe_s": 5.0, "score_s": 4.0, "waited_s": 2.0}, 0.0, "--loss.precision bf16x3"),
+        ({"describe_s": 5.0, "score_s": 4.0, "waited_s": 2.0}, 0.0, "a smaller --model.dim$"),
+        (
+            {"describe_s": 5.0, "score_s": 4.0, "device_peak_mib": 9.0},
+            0.0,
+            "or --loss.precision bf",
+        ),
         ({"describe_s": 8.0, "stalled_s": 1.0}, 0.0, "--checkpoint.every-steps"),
     ],
 )
 def test_one_change_is_advised_where_something_else_than_the_network_takes_long(
     figures: dict[str, float], evaluated_s: float, advice: str
 ) -> None:
-    seconds = sum(figures.values()) - figures.get("stalled_s", 0.0)
+    seconds = sum(s for name, s in figures.items() if name.endswith("_s") and name != "stalled_s")
     history = [
         step(seconds=seconds, **figures),
         Evaluated(step=1, split="test", figures={}, seconds=evaluated_s),
     ]
-    assert advice in time_spent(history).advice()
+    assert re.search(advice, time_spent(history).advice())
+
+
+def test_what_only_the_first_steps_of_workers_took_is_no_share_of_the_others() -> None:
+    def usual() -> StepDone:
+        return step(seconds=1.0, describe_s=0.75, score_s=0.25)
+
+    compiling = step(seconds=17.0, describe_s=0.75, score_s=16.25)
+    history = [started(0), compiling, usual(), usual(), started(3), compiling, usual()]
+    spent = time_spent(history)
+    assert spent.seconds["loss"] == 5 * 0.25
+    assert spent.seconds["network"] == 5 * 0.75
+    assert spent.seconds["the beginning"] == 2 * 16
+    assert spent.total_s == 37
+    assert "as it should be" in spent.advice()
+    assert "the beginning" not in time_spent(history[:4]).seconds  # of so few nobody can tell
 
 
 def test_of_nothing_nothing_is_told() -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from apdist.config import DataConfig
+from apdist.data import storage
 from apdist.data.loading.decoding import TaskResult
 
 _STEPS_LOOKED_AT = 10
@@ -90,7 +91,8 @@ class Waiting:
         if any(figures.num_retries for figures, _ in self.recent):
             return "reads fail and are tried again; look at the network and the server"
         if decode_s < _BUSY_SHARE * time_s:
-            cache = "" if config.cache_dir else ", or keep shards on disk with --data.cache-dir"
+            is_near = config.cache_dir or storage.local_path(config.shards) is not None
+            cache = "" if is_near else ", or keep shards on disk with --data.cache-dir"
             return (
                 f"loaders wait for bytes; try --data.loader-reads {2 * config.loader_reads}{cache}"
             )

@@ -23,7 +23,14 @@ from apdist.data.plan.group_sampler import (
     steps_per_epoch,
 )
 from apdist.data.plan.group_sampler import limited_blocks as limited
-from apdist.data.plan.groups import UNIT, Blocks, classes_of, covering_blocks, drawn_blocks
+from apdist.data.plan.groups import (
+    CLASS_WEIGHTS,
+    UNIT,
+    Blocks,
+    classes_of,
+    covering_blocks,
+    drawn_blocks,
+)
 
 _EPOCH, _BATCH = 1, 2
 """Independent random streams of one seed."""
@@ -73,7 +80,8 @@ class Plan:
             comes.
 
     Raises:
-        ValueError: one epoch cannot fill a batch; the message says what can be filled.
+        ValueError: an argument is not as described, or one epoch cannot fill a batch; the message
+            says what can be filled.
     """
 
     def __init__(
@@ -87,6 +95,17 @@ class Plan:
         classes_per_batch: int = 0,
         max_groups_per_class: int = 0,
     ) -> None:
+        _refuse_sizes(batch_size, group_size, classes_per_batch, max_groups_per_class)
+        if class_weights not in CLASS_WEIGHTS:
+            raise ValueError(
+                f"class_weights must be one of {', '.join(CLASS_WEIGHTS)}, got {class_weights!r}"
+            )
+        labels = np.asarray(labels)
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"labels must be (n,) whole numbers, got {labels.dtype} of shape {labels.shape}; "
+                "number the classes"
+            )
         self.seed = seed
         self.demand = Demand(batch_size, classes_per_batch, max_groups_per_class)
         self.classes = classes_of(labels)
@@ -140,6 +159,18 @@ class Plan:
 
     def _random(self, *stream: int) -> np.random.PCG64:
         return np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=stream))
+
+
+def _refuse_sizes(batch_size: object, group_size: object, *limits: object) -> None:
+    for name, size, step in (("batch_size", batch_size, 2), ("group_size", group_size, 1)):
+        if not isinstance(size, int | np.integer) or size < 2 or size % step:
+            even = "an even number" if step == 2 else "a whole number"
+            raise ValueError(f"{name} must be {even} of at least 2, got {size!r}")
+    if not all(isinstance(limit, int | np.integer) and limit >= 0 for limit in limits):
+        raise ValueError(
+            "classes_per_batch and max_groups_per_class must be whole numbers of at least 0, got "
+            f"{' and '.join(map(repr, limits))}; 0 is no limit"
+        )
 
 
 def build_plan(labels: NDArray[np.int64], config: Config) -> Plan:

@@ -88,6 +88,10 @@ def covering_blocks(sizes: NDArray[np.int64], group_size: int) -> Blocks:
     return _arranged(blocks)
 
 
+CLASS_WEIGHTS = ("images", "classes", "sqrt")
+"""See `drawn_blocks`."""
+
+
 def drawn_blocks(sizes: NDArray[np.int64], group_size: int, class_weights: str) -> Blocks:
     """Groups of exactly K images (all of a smaller class), each class as often as its weight says.
 

@@ -51,14 +51,25 @@ class Chunk:
 
 
 def own_rows(batch_size: int, chunk_size: int, rank: int, num_workers: int) -> slice:
-    """The rows of a global batch whose chunks a worker computes: whole chunks, in order."""
+    """The rows of a global batch whose chunks a worker computes: whole chunks, in order.
+
+    Raises:
+        ValueError: no chunk can have that size, or no worker that rank.
+    """
+    whole = all(type(number) is int for number in (batch_size, chunk_size, rank, num_workers))
+    if not whole or batch_size < 0 or chunk_size < 1 or not 0 <= rank < num_workers:
+        raise ValueError(
+            "expected whole numbers, chunk_size of at least 1 and rank below num_workers, got "
+            f"batch_size {batch_size!r}, chunk_size {chunk_size!r}, rank {rank!r}, num_workers "
+            f"{num_workers!r}"
+        )
     num_chunks = -(-batch_size // chunk_size)
     first, last = (num_chunks * r // num_workers for r in (rank, rank + 1))
     return slice(min(first * chunk_size, batch_size), min(last * chunk_size, batch_size))
 
 
 def sizes_of_workers(batch_size: int, chunk_size: int, num_workers: int) -> tuple[int, ...]:
-    """Lengths of the `own_rows` of every worker."""
+    """Lengths of the `own_rows` of every worker, of which there is one at least."""
     rows = [own_rows(batch_size, chunk_size, rank, num_workers) for rank in range(num_workers)]
     return tuple(part.stop - part.start for part in rows)
 

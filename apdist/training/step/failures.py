@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from apdist.training.step.options import StepOptions
+
 
 class BatchError(ValueError):
     """A batch or an option that a worker cannot use; to try it again would not help."""
@@ -51,6 +53,24 @@ def shortage_advice(chunk_size: int, activations: str) -> str:
     smaller = f"try {max(1, chunk_size // 4)}"
     other = "" if activations == "recompute" else " or activations=recompute"
     return f"chunk_size {chunk_size} does not fit: {smaller}{other}"
+
+
+def check_kinds(model: object, images: object, labels: object, options: object) -> None:
+    """Refuse what has no part of what the step asks of it; the same on every worker.
+
+    Raises:
+        ValueError: no module, no tensor, no options.
+    """
+    for name, value, kind, remedy in (
+        ("model", model, nn.Module, "pass the network itself"),
+        ("images", images, Tensor, "use torch.as_tensor"),
+        ("labels", labels, Tensor, "use torch.as_tensor"),
+        ("options", options, StepOptions, "use StepOptions(loss=..., chunk_size=...)"),
+    ):
+        if not isinstance(value, kind):
+            raise ValueError(
+                f"{name} must be a {kind.__name__}, got {type(value).__name__}; {remedy}"
+            )
 
 
 def check_arguments(

@@ -38,7 +38,20 @@ class StepOptions:
                 f"activations must be one of {', '.join(modes)}, got {self.activations!r}; "
                 "what auto means is chosen by apdist.training.step.memory.Trials.choose_activations"
             )
-        if not isinstance(self.chunk_size, int) or self.chunk_size < 1:
+        if isinstance(self.loss, type):
+            name = self.loss.__name__
+            raise ValueError(f"loss is the class {name}; make one of it: {name}()")
+        if not callable(self.loss):
+            raise ValueError(
+                f"loss must be a function of (descriptors, labels), got {self.loss!r}; "
+                "use AveragePrecisionLoss()"
+            )
+        if not all(type(size) is int and size >= 0 for size in self.worker_sizes):
+            raise ValueError(
+                f"worker_sizes must hold the images of each worker, got {self.worker_sizes!r}; "
+                "use sizes_of_workers, or leave it out"
+            )
+        if type(self.chunk_size) is not int or self.chunk_size < 1:
             raise ValueError(
                 f"chunk_size must be a whole number of at least 1, got {self.chunk_size!r}"
             )

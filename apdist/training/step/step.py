@@ -21,7 +21,13 @@ from apdist.training.step.batch_norm import ChunkStatistics
 from apdist.training.step.chunks import chunk_counts, numbered_chunks, padded
 from apdist.training.step.collectives import Workers
 from apdist.training.step.descriptors import BatchDescriptors
-from apdist.training.step.failures import check_arguments, check_plans, check_sizes, shortage_advice
+from apdist.training.step.failures import (
+    check_arguments,
+    check_kinds,
+    check_plans,
+    check_sizes,
+    shortage_advice,
+)
 from apdist.training.step.gradients import (
     add_gradients,
     add_to_loss,
@@ -60,9 +66,11 @@ def global_step(
         ignore: (b,) ids of junk, see `average_precision_loss`; on all workers or on none.
 
     Raises:
+        ValueError: an argument is of another kind; nobody has been waited for yet.
         BatchError: bad input or too little memory on one worker; raised on all.
         WorkerError: any other failure on one worker; raised on all.
     """
+    check_kinds(model, images, labels, options)
     workers, device = Workers(options.group), next(model.parameters(), images).device
     watch, advice = Stopwatch(device), shortage_advice(options.chunk_size, options.activations)
     guard = Guard(workers, device, f"of step {step}", advice)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.data import storage
 from apdist_verbs.terminal.console import say
+from apdist_verbs.terminal.ending import UnreadError
 from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.progress import phase
 
@@ -146,8 +147,11 @@ class JobLog:
         seen = 0
         async for text in self.client.tail_job_logs(self.job):
             self.deadline = math.inf
-            sys.stdout.write(text[max(0, self.num_printed - seen) :])
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(text[max(0, self.num_printed - seen) :])
+                sys.stdout.flush()
+            except BrokenPipeError:  # not of the connection, which would be opened again
+                raise UnreadError from None
             seen += len(text)
             self.num_printed = max(self.num_printed, seen)
 

@@ -1,5 +1,6 @@
 """What a person sees: one console, lines, tables."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,8 +10,23 @@ from rich.table import Table
 
 from apdist.addresses import without_secrets
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+if not os.environ.get("COLUMNS", "").strip("0"):
+    os.environ.pop("COLUMNS", None)  # said by what does not know its width; Rich would show nothing
+
+
+class Lasting(Console):
+    """Where the reader leaves, as `head` does, nothing more is shown, and the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Write what follows to nowhere."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
+
+console = Lasting(highlight=False, soft_wrap=True)
+errors = Lasting(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:

@@ -4,6 +4,7 @@ import atexit
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -24,6 +25,13 @@ LONGEST_LINE = 1200
 
 class HelpShown(SystemExit):
     """A help was all that was asked for."""
+
+
+class UnreadError(SystemExit):
+    """Nobody reads what is written, and to write was all that was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGPIPE)
 
 
 def end_with(work: Callable[[], int]) -> NoReturn:
@@ -69,7 +77,7 @@ def exit_code_of(work: Callable[[], int]) -> int:
         return fail(str(error), 1)
     except KeyboardInterrupt as stop:
         return fail(str(stop) or "stopped", 130)
-    except HelpShown:
+    except (HelpShown, UnreadError):
         raise
     except SystemExit:  # a library's own answer to a signal: it says nothing, and 1 means failed
         return fail("stopped", 130)

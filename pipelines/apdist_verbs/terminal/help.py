@@ -8,12 +8,13 @@ from dataclasses import MISSING
 from itertools import groupby, pairwise
 
 from rich.box import ROUNDED
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from apdist_verbs.terminal.console import Lasting
 from apdist_verbs.terminal.fields import Option
 
 WIDEST = 100
@@ -30,7 +31,7 @@ def show_help(
     named = [option for option in options if not option.is_positional]
     names = [_place(option) for option in positional]
     usage = " ".join(["usage:", prog, "[OPTIONS]" if named else "[-h]", *names])
-    console = Console(highlight=False)
+    console = Lasting(highlight=False)
     console.width = min(console.width, WIDEST)
     console.print(f"{usage}\n\n{inspect.cleandoc(description)}\n", markup=False)
     if positional:

@@ -33,9 +33,10 @@ def waiting_figures(**changes: float) -> StreamFigures:
     [
         (
             {"read_s": 3, "decode_s": 1},
-            {},
+            {"shards": "s3://bucket/shards"},
             "loaders wait for bytes; try --data.loader-reads 16, or",
         ),
+        ({"read_s": 3, "decode_s": 1}, {"shards": "/here"}, "--data.loader-reads 16$"),
         ({"read_s": 3, "decode_s": 1}, {"cache_dir": "/x"}, "--data.loader-reads 16$"),
         ({"num_retries": 1, "read_s": 3}, {}, "look at the network"),
         ({"decode_s": 3}, {"loader_processes": 1}, "try --data.loader-processes 2"),

@@ -217,3 +217,23 @@ def test_data_without_any_pair_is_refused(labels: NDArray[np.int64]) -> None:
     for class_weights in ("images", "classes", "sqrt"):
         with pytest.raises(ValueError, match="no class has two images"):
             Plan(labels, batch_size=4, group_size=2, seed=0, class_weights=class_weights)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 7}, "batch_size must be an even number of at least 2, got 7"),
+        ({"batch_size": 0}, "batch_size must be an even number"),
+        ({"batch_size": 4.0}, "batch_size must be an even number"),
+        ({"group_size": 1}, "group_size must be a whole number of at least 2, got 1"),
+        ({"class_weights": "x"}, "class_weights must be one of images, classes, sqrt, got 'x'"),
+        ({"max_groups_per_class": -1}, "whole numbers of at least 0, got 0 and -1"),
+        ({"labels": [[1, 1], [2, 2]]}, r"labels must be \(n,\) whole numbers, got int64 of shape"),
+        ({"labels": ["a", "a"]}, "labels must be .* number the classes"),
+    ],
+)
+def test_what_is_not_as_described_is_refused(changes: dict[str, Any], message: str) -> None:
+    plain = {"labels": [0, 0, 1, 1, 2, 2], "batch_size": 4, "group_size": 2, "seed": 0}
+    assert Plan(**plain).summary.num_classes == 3  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message):
+        Plan(**{**plain, **changes})

@@ -34,7 +34,7 @@ def test_ctrl_c_ends_the_following_only(
     [
         ("missing", "no job 'missing'; it has raysubmit_new, raysubmit_old: see `apdist jobs`"),
         ("raysubmit", "'raysubmit' is part of 2 jobs: raysubmit_new, raysubmit_old; give one"),
-        ("", "no job ''"),
+        ("", "JOB is empty"),
     ],
 )
 def test_a_job_that_is_not_there_is_refused(

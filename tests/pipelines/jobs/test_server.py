@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from apdist_verbs.jobs.server import JobLog, exit_code
+from apdist_verbs.jobs.server import JobLog, exit_code, follow
+from apdist_verbs.terminal.ending import UnreadError
 
 
 class Client:
@@ -31,6 +32,18 @@ def test_of_a_log_that_breaks_nothing_is_printed_twice(capsys: pytest.CaptureFix
             asyncio.run(log.show())
     asyncio.run(log.show())
     assert capsys.readouterr().out == "abcdef"
+
+
+def test_a_log_that_nobody_reads_ends_and_is_not_taken_for_a_broken_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def left(_text: str) -> None:
+        raise BrokenPipeError
+
+    client: Any = Client(["ab"], ["cd"])
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(write=left))
+    with pytest.raises(UnreadError):
+        follow(client, "job")
 
 
 @pytest.mark.parametrize(

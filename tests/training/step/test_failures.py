@@ -163,3 +163,20 @@ def test_odd_batches_end_alike_on_all_workers() -> None:
     assert first == pytest.approx(second)
     assert first[2:4] == [0, 0]
     assert min(first[0], first[4]) > 0
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, len, "model must be a Module, got builtin_function_or_method; pass the network"),
+        (1, [0.5], "images must be a Tensor, got list; use torch.as_tensor"),
+        (2, [1], "labels must be a Tensor, got list; use torch.as_tensor"),
+        (3, {}, r"options must be a StepOptions, got dict; use StepOptions\(loss="),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_at_once(place: int, value: Any, message: str) -> None:
+    options = StepOptions(loss=Contrastive(), chunk_size=1)
+    given: list[Any] = [torch.nn.Linear(1, 1), torch.zeros(1, 1), torch.zeros(1).long(), options]
+    given[place] = value
+    with pytest.raises(ValueError, match=message):
+        global_step(*given, step=0)
