@@ -97,7 +97,10 @@ def score_own_rows(
     with torch.no_grad(), torch.autocast(device_of(descriptors), enabled=False):
         batch = checked_batch(descriptors, labels, ignore, query_weights, options)
         rows = checked_rows(rows, len(descriptors))
-        return score_rows(batch, rows, sum_over_workers, gather_rows)
+        # Collectives want their numbers side by side.
+        return score_rows(
+            batch, rows, sum_over_workers, lambda slopes: gather_rows(slopes.contiguous())
+        )
 
 
 def checked_rows(rows: slice, num_images: int) -> slice:

@@ -416,6 +416,7 @@ def test_workers_exchange_2_times_m_minus_1_numbers_a_row() -> None:
         (given,) = workers.given[worker, "gather"]
         assert given.numel() == num_rows * 2 * 19
         assert given.dtype == torch.float32
+        assert given.is_contiguous()  # as collectives want it
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
