@@ -4,10 +4,9 @@ import importlib
 import sys
 from typing import Any
 
-from apdist.config import Config, suggestion
+from apdist.config import suggestion
 from apdist.data.preparing.published.description import PublishedSet
 from apdist.data.preparing.published.sets import SETS
-from apdist_verbs.presets import preset
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 
@@ -39,28 +38,12 @@ def main(argv: list[str]) -> int:
     if code == 0 and which and "train" not in which.counts:
         verb = ("evaluate",) if which.num_queries else ("extract", "--out", "distractors")
         say_next("measure a run on them", *verb, "--shards", near(options.out))
-    elif code == 0:
-        name = "glyphs" if argv[0] == "glyphs" else "folder"
+    elif code == 0 and argv[0] != "stats":  # which says it itself, of the batch that it counts in
+        from apdist_verbs.prepare.trainable import say_training
+
         shards = getattr(options, "out", "") or folder_of(options.uri)
-        words = ("--data.shards", near(shards), *fitting(shards, preset(name)))
-        say_next("train on them", "train", name, *words)
+        say_training(shards, "glyphs" if argv[0] == "glyphs" else "folder")
     return code
-
-
-def fitting(shards: str, start: Config) -> tuple[str, ...]:
-    """The options without which a set would be refused: the largest batch there is, no split."""
-    from apdist.data.catalogue.catalogue import read_catalogue
-    from apdist.data.preparing.statistics import split_statistics
-
-    catalogue = read_catalogue(shards)
-    if start.data.train_split not in catalogue.splits():
-        return ()
-    sizes = split_statistics(catalogue.select(start.data.train_split)).class_sizes
-    measured = () if start.data.eval_split in catalogue.splits() else ("--data.eval-split=",)
-    usable = int(sizes[sizes > 1].sum()) // 2 * 2
-    if not start.data.group_size <= usable < start.training.batch_size:
-        return measured
-    return *measured, "--training.batch-size", str(usable)
 
 
 def read_options(argv: list[str]) -> Any:

@@ -14,6 +14,7 @@ from apdist.data.preparing.statistics import (
     images_per_epoch,
     split_statistics,
 )
+from apdist_verbs.prepare.trainable import BATCH_SIZE, say_training
 from apdist_verbs.presets import preset
 from apdist_verbs.terminal.console import say, table
 from apdist_verbs.terminal.fields import positional, shown_default
@@ -59,8 +60,16 @@ def prepare_stats(options: PrepareStats) -> int:
         say(f"{split}: classes by their number of images")
         for line in bars(histogram(figures[split].class_sizes)):
             say(f"  {line}")
+    no_epoch = set()
     for split in splits:
-        say(f"{split}: {epoch(parts[split].labels, options)}")
+        try:
+            say(f"{split}: {epoch(parts[split].labels, options)}")
+        except ValueError as error:
+            say(f"{split}: no epoch: {error}")
+            no_epoch.add(split)
+    if preset(options.preset).data.train_split not in no_epoch:
+        wanted = {"data.group_size": options.group_size, BATCH_SIZE: options.batch_size}
+        say_training(options.uri, options.preset, wanted)
     return 0
 
 
@@ -81,11 +90,12 @@ def row(figures: SplitStatistics) -> list[str]:
 
 
 def epoch(labels: NDArray[np.int64], options: PrepareStats) -> str:
-    """What an epoch of training would use."""
-    try:
-        steps, used = images_per_epoch(labels, options.batch_size, options.group_size)
-    except ValueError as error:
-        return f"no epoch: {error}"
+    """What an epoch of training would use.
+
+    Raises:
+        ValueError: it cannot fill a batch.
+    """
+    steps, used = images_per_epoch(labels, options.batch_size, options.group_size)
     return (
         f"an epoch is {steps} batches of {options.batch_size} in groups of up to "
         f"{options.group_size}: {used} of {len(labels)} images"
