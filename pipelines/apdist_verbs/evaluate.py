@@ -9,7 +9,7 @@ from apdist.data import storage
 from apdist.figures import EVALUATION, Seen, measure
 from apdist.retrieval.protocols.choosing import Protocol, Wanted, choose
 from apdist.training.run_folder.runs import Run, evaluation_name
-from apdist_verbs.making import AS_THEY_ARE, PLAIN, SHARED, Expansion, Making
+from apdist_verbs.making import AS_THEY_ARE, PLAIN, SHARED, Expansion, Making, typed
 from apdist_verbs.start.checks import check_evaluation_split, refuse_unwritable_file
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next
@@ -81,7 +81,8 @@ def main(argv: list[str]) -> int:
     if storage.list_files(storage.join(run.uri, "index")):  # it is not built twice
         say_next("find pictures", "search", "PICTURE.jpg", "--run", near(run.uri))
     else:
-        say_next("find pictures", "index", "--run", near(run.uri), *shards)
+        making = typed(options.making)  # as it was measured
+        say_next("find pictures", "index", "--run", near(run.uri), *shards, *making)
     return 0
 
 

@@ -148,6 +148,16 @@ def noted(making: Making) -> dict[str, Any]:
     return dataclasses.asdict(making)
 
 
+def typed(making: Making) -> list[str]:
+    """The options as a person types them; none where images are described as the run measures."""
+    words: list[str] = []
+    for name, value in noted(making).items():
+        if value != noted(PLAIN)[name]:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name.replace('_', '-')}", *(str(v).removesuffix(".0") for v in values)]
+    return words
+
+
 def as_noted(values: Any) -> Making:
     """The options that `noted` wrote.
 

@@ -3,12 +3,15 @@
 import dataclasses
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from apdist.addresses import is_withheld, without_any
 from apdist.config import Config, flatten, is_decisive, override
 from apdist.config.values import shown
 from apdist.data import storage
 from apdist.data.decoders import resolved, with_versions
+from apdist.data.loading.decoding import REPLACE
 from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.run_folder.lease import refuse_if_held
 from apdist.training.run_folder.runs import Run, open_run
@@ -69,7 +72,31 @@ def resume(argv: list[str]) -> int:
         check_data(config)
         check_model(config)
         run.config = config  # kept in its folder once the workers have begun
-    return told_next(run, train_run(run, how_it_ended(run, changed)))
+    with told_of_fork(run):
+        return told_next(run, train_run(run, how_it_ended(run, changed)))
+
+
+@contextmanager
+def told_of_fork(run: Run) -> Iterator[None]:
+    """Damaged images end a run that goes on with a way out that it has: to replace is decisive."""
+    try:
+        yield
+    except ValueError as error:
+        if REPLACE not in str(error) or not can_be_forked(run):
+            raise
+        again = f"apdist train --resume {shlex.quote(run.uri)} {FORK} --data.on-corrupt replace"
+        way = f"begin another run at this one's checkpoint: {again}"
+        raise ValueError(str(error).replace(REPLACE, way)) from error
+
+
+def can_be_forked(run: Run) -> bool:
+    """Whether there is a checkpoint to begin at."""
+    from apdist.training.run_folder.checkpoint import newest_sound
+
+    try:
+        return newest_sound(run.uri, with_state=False) is not None
+    except ValueError:
+        return False
 
 
 def warn_of_fork(parent: Run, config: Config) -> None:

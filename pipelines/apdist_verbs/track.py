@@ -9,7 +9,7 @@ from apdist.data import storage
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, open_run
 from apdist_verbs.terminal.console import say
-from apdist_verbs.terminal.fields import positional, shown_default
+from apdist_verbs.terminal.fields import Argument, positional
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase
@@ -21,7 +21,7 @@ class Options:
 
     run: Annotated[str, positional("RUN")]
     """Folder of the run."""
-    register: Annotated[str, shown_default("none")] = ""
+    register: Annotated[str, Argument(hint="default: none", is_never_empty=True)] = ""
     """Name in MLflow's registry: the run's model becomes its next version, which takes pictures and
     gives descriptors."""
 

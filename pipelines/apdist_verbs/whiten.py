@@ -40,7 +40,7 @@ class Options:
     pairs: Annotated[str, shown_default("all pairs of a class")] = ""
     """CSV file of the pairs that `supervised` learns from, two images a line, by source or key."""
     power: float = 0.25
-    """Of the variances that pca divides by: 0.5 whitens fully, 0 only rotates."""
+    """Of the variances that `pca` divides by: 0.5 whitens fully, 0 only rotates."""
     num_components: int = 0
     """Axes to keep, those of largest variance; 0: all."""
     name: Annotated[str, shown_default("the folder of the shards and the split")] = ""
@@ -54,6 +54,8 @@ class Options:
             raise ValueError("--whiten names a whitening, and here one is learned; leave it out")
         if self.pairs and self.kind != "supervised":
             raise ValueError(f"--pairs belongs to --kind supervised, got --kind {self.kind}")
+        if self.power != Options.power and self.kind != "pca":
+            raise ValueError(f"--power belongs to --kind pca, got --kind {self.kind}")
 
 
 def main(argv: list[str]) -> int:

@@ -24,7 +24,7 @@ from apdist.training.run_folder.runs import Run
 from apdist_verbs.__main__ import main
 from apdist_verbs.described import describe, trained_model
 from apdist_verbs.extract import CONTENTS, Describer, Options
-from apdist_verbs.making import Making, noted
+from apdist_verbs.making import Making, noted, typed
 from tests.pictures import write_small_set
 from tests.pipelines.measure.scenes import untrained_run
 from tests.places import ROOT
@@ -98,6 +98,14 @@ def refused(place: Place, capsys: pytest.CaptureFixture[str], *words: str) -> st
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     return lines[0]
+
+
+def test_the_index_that_is_next_is_described_as_was_measured(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(Making()) == []
+    place.evaluate("--split", "test", *WORDS)
+    assert f"apdist index --run {place.run.uri} {' '.join(WORDS)}" in capsys.readouterr().out
 
 
 def test_evaluation_describes_as_it_is_told(place: Place) -> None:

@@ -22,7 +22,16 @@ from tests.places import ROOT
         (["csv", "list.csv", "--out", "x", "--split-file", "empty.csv"], "columns path and split"),
         (["csv", "list.csv", "--out", "x"], "all pictures are of one class, 'a'"),
         (["csv", "bad.csv", "--out", "x"], "bad.csv line 3: z.png does not exist; check the path"),
-        (["parquet", "list.csv", "--out", "x"], "list.csv cannot be read"),
+        (["parquet", "list.csv", "--out", "x"], "no Parquet file; use `apdist prepare csv`"),
+        (["csv", "s3://b/list.csv", "--out", "x"], "this machine, no address, got s3://b/list.csv;"),
+        (
+            ["csv", "list.csv", "--out", "x", "--split-file", "f", "--split-by-class", "0.5"],
+            "--split-file f and --split-by-class 0.5 are two ways",
+        ),
+        (
+            ["csv", "split.csv", "--out", "x", "--split-by-class", "0.5"],
+            "--split-by-class 0.5 has no effect: the splits are in the column 'split'; leave it",
+        ),
         (["index"], "`apdist prepare index` needs URI"),
         (["index", "nowhere"], "no .tar file lies under nowhere; check the path"),
         (["index", "https://host/data"], "--out is needed"),
@@ -55,6 +64,7 @@ def test_bad_input_is_refused_and_nothing_is_written(
     (tmp_path / "0.png").write_bytes(encoded(picture(0, 0)))
     (tmp_path / "empty.csv").write_text("path,label\n")
     (tmp_path / "list.csv").write_text("path,label\n0.png,a\n")
+    (tmp_path / "split.csv").write_text("path,label,split\n0.png,a,train\n")
     (tmp_path / "bad.csv").write_text("path,label\n0.png,a\nz.png,a\n")
     before = sorted(tmp_path.rglob("*"))
     assert message in refused(["prepare", *command], capsys)

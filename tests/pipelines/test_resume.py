@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from apdist.config import Config, from_json, override, to_json
+from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.decoders import resolved
 from apdist.training import measuring
 from apdist.training.events import Ended, Evaluated, Event, Restarted, StepDone
@@ -75,6 +78,35 @@ def test_what_changes_the_learning_is_refused_by_name_with_the_way_out(
     with pytest.raises(ValueError, match=r"training.steps 9 \(was 6\)"):
         resume([run.uri, "--training.steps", "9"])  # the schedule is a function of the steps
     assert Path(run.uri, "config.json").read_text() == before
+
+
+def damage_one_of_each_class(catalogue: Catalogue) -> None:
+    """One byte of an image of each class is another."""
+    sources = catalogue.select("train").table.select(["label", "shard", "offset"]).to_pylist()
+    for row in {row["label"]: row for row in sources}.values():
+        shard = Path(catalogue.root, row["shard"])
+        data = bytearray(shard.read_bytes())
+        data[row["offset"] + 40] ^= 1
+        shard.write_bytes(data)
+
+
+def test_damaged_images_end_a_run_that_goes_on_with_a_way_out_that_it_has(
+    small_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = tmp_path / "copy"
+    shutil.copytree(small_config.data.shards, shards)
+    run = stopped(small_config, monkeypatch, 2, data__shards=str(shards))
+    damage_one_of_each_class(read_catalogue(str(shards)))
+    with pytest.raises(ValueError, match="differs from its checksum") as told:
+        resume([run.uri])
+    (words,) = re.findall(r"apdist train --resume (.*)$", str(told.value))
+    assert "or train with" not in str(told.value)
+    assert resume([*shlex.split(words), "--run.name", "b"]) == 0
+    whole = create_run(override(run.config, {"run.name": "c"}), "glyphs")
+    with pytest.raises(ValueError, match="or train with --data.on-corrupt replace$"):
+        train_run(whole)
+    with pytest.raises(ValueError, match="or train with --data.on-corrupt replace$"):
+        resume([whole.uri])  # it has no checkpoint
 
 
 def test_a_run_goes_on_with_its_own_decoder_only(

@@ -75,6 +75,7 @@ def test_whitenings_are_kept_by_name_with_what_they_were_learned_from(run: str) 
         (["--whiten", "x"], "--whiten names a whitening, and here one is learned"),
         (["--power", "2"], "--power must lie in"),
         (["--pairs", "x.csv"], "--pairs belongs to --kind supervised, got --kind pca"),
+        (["--kind", "supervised", "--power", "0.5"], "--power belongs to --kind pca, got"),
         (["--kind", "supervised", "--pairs", "x.csv"], "x.csv"),
         (["--split", "trian"], "trian"),
     ],

@@ -77,6 +77,10 @@ def decode_into(
     return result
 
 
+REPLACE = "train with --data.on-corrupt replace"
+"""A way out for who begins a training; a run that goes on has decided otherwise."""
+
+
 def explain(where: str, error: object) -> str:
     """One line about a corrupt image and what can be done."""
-    return f"{where} {error}; prepare the data again, or train with --data.on-corrupt replace"
+    return f"{where} {error}; prepare the data again, or {REPLACE}"

@@ -36,6 +36,10 @@ _MOST_GROWTH = 2
 """An index that is this many times what faiss learned from learns anew."""
 
 
+class NothingError(ValueError):
+    """No image came that could be added."""
+
+
 @dataclass(frozen=True)
 class Changed:
     """What a change did."""
@@ -62,7 +66,8 @@ def add_to_index(folder: str | Path, parts: Iterable[Part], *, model_id: str) ->
 
     Raises:
         ValueError: a key is there already, or comes twice; the model, the width or the kind of a
-            column is another; nothing is to be added.
+            column is another.
+        NothingError: nothing is to be added.
     """
     with claimed(folder, "change") as generation:
         old = _old(generation, folder, model_id)
@@ -171,7 +176,7 @@ def _peeked(parts: Iterable[Part]) -> tuple[pa.Table, Iterator[Part]]:
     left = iter(parts)
     first = next(left, None)
     if first is None:
-        raise ValueError("nothing is to be added: expected one image or more")
+        raise NothingError("nothing is to be added: expected one image or more")
     return first[1], chain([first], left)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
+from shlex import join
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from apdist.data import storage
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.index.build import described_index, say_search
 from apdist_verbs.index.sources import OF_THE_RUN, Images, Source, find_source, followed_by
-from apdist_verbs.making import PLAIN, SHARED, as_noted, noted
+from apdist_verbs.making import PLAIN, SHARED, as_noted, noted, typed
 from apdist_verbs.terminal.console import counted, say, table, warn
 from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.progress import phase
@@ -76,7 +76,7 @@ class Check(Place):
 
 def index_add(options: AddTo) -> int:
     """Add images, after a look at the keys that are there."""
-    from apdist.retrieval.stored.changing import add_to_index
+    from apdist.retrieval.stored.changing import NothingError, add_to_index
 
     run, folder, index, source = _found(options)
     is_there = _are_there(source, index)
@@ -90,8 +90,15 @@ def index_add(options: AddTo) -> int:
     if is_there.all():
         say(f"{folder}: nothing is new, all {len(source)} images are there")
         return 0
-    with followed_by(source.parts(~is_there), "adding") as parts:
-        changed = add_to_index(folder, parts, model_id=source.model_id)
+    try:
+        with followed_by(source.parts(~is_there), "adding") as parts:
+            changed = add_to_index(folder, parts, model_id=source.model_id)
+    except NothingError:
+        if not options.only_new:
+            raise
+        there = counted(int(is_there.sum()), "image is", "images are")
+        say(f"{folder}: nothing is new that can be read, {there} there")
+        return 0
     _tell(folder, changed)
     say_search(run, storage.absolute(options.index) if options.index else "")
     return 0
@@ -137,7 +144,7 @@ def index_check(options: Check) -> int:
     with phase("reading the index"):
         index = open_index(folder, check_all=True)
     settings = {name: value for name, value in index.settings.items() if name != "making"}
-    settings |= {"made": _words(index.settings.get("making"))}
+    settings |= {"made": _words(index.settings.get("making")) or "as the run measures"}
     columns = [f"{field.name} ({_kind(field.type)})" for field in index.entries.schema]
     rows = [[name, str(value)] for name, value in settings.items()]
     table(
@@ -248,7 +255,4 @@ def _kind(kind: Any) -> str:
 
 def _words(making: Any) -> str:
     """How images were described, as options."""
-    made = as_noted(making) if making else PLAIN
-    changed = {name: value for name, value in noted(made).items() if value != noted(PLAIN)[name]}
-    options = [f"--{name.replace('_', '-')} {quote(str(value))}" for name, value in changed.items()]
-    return " ".join(options) or "as the run measures"
+    return join(typed(as_noted(making))) if making else ""

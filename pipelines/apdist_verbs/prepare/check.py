@@ -52,7 +52,10 @@ def prepare_check(options: PrepareCheck) -> int:
     shards = {d.shard for d in found}
     differences, total = counted(len(found), "difference"), counted(len(catalogue.shards), "shard")
     say(f"{differences} in {len(shards)} of {total} ({what} compared)")
-    say("bring the shards back, or index them again: apdist prepare index")
+    say(
+        "bring the shards back, or prepare them again; shards of others are indexed again by the "
+        "`apdist prepare index ...` that they were indexed by, with --overwrite"
+    )
     return 1
 
 

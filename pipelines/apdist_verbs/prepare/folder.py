@@ -29,6 +29,11 @@ class Choices:
         if self.max_side < 0:
             raise ValueError(f"--max-side must be 0 or more pixels, got {self.max_side}")
         in_range("--split-by-class", self.split_by_class, 0, 1)
+        if self.split_file != Path() and self.split_by_class != Choices.split_by_class:
+            raise ValueError(
+                f"--split-file {self.split_file} and --split-by-class {self.split_by_class:g} are "
+                "two ways to split; give one of them"
+            )
 
     @property
     def is_strict(self) -> bool:
@@ -65,12 +70,25 @@ def prepare_folder(options: PrepareFolder) -> int:
     if found.splits and options.split_file == Path():
         splits = found.splits
         names = ", ".join(sorted(set(splits.values())))
+        refuse_share(options, f"{root} holds folders of splits ({names}) above the classes")
         say(f"{root} holds folders of splits ({names}) above the classes: used as they are")
     else:
         splits = splits_of(folder.folder_classes(found), options)
     items = folder.folder_items(found, splits, options.max_side)
     write(items, folder.encode_file, options, is_strict=options.is_strict, tally=found.tally)
     return 0
+
+
+def refuse_share(options: Choices, why: str) -> None:
+    """Refuse a share of the classes where splits are given otherwise.
+
+    Raises:
+        ValueError: it is not the usual one.
+    """
+    if options.split_by_class != Choices.split_by_class:
+        raise ValueError(
+            f"--split-by-class {options.split_by_class:g} has no effect: {why}; leave it out"
+        )
 
 
 def refuse_inside(out: str, root: Path) -> None:

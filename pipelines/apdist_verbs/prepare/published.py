@@ -55,6 +55,12 @@ def prepare_published(which: PublishedSet, options: PreparePublished) -> int:
             which, options.root, is_subset=options.subset, max_side=options.max_side
         )
 
+    if options.subset:
+        warn(
+            f"--subset: what is there is not compared with the counts of {which.name}, and figures "
+            "on it are none that were published"
+        )
+
     def beside(catalogue: Catalogue) -> None:
         write_judged(which, found, catalogue)
 

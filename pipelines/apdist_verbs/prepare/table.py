@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from apdist.data.preparing.tally import Tally
-from apdist_verbs.prepare.folder import Pictures, splits_of
+from apdist_verbs.prepare.folder import Pictures, refuse_share, splits_of
 from apdist_verbs.prepare.write import write
+from apdist_verbs.terminal.console import counted, warn
 from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.progress import phase
 
@@ -94,6 +95,11 @@ def prepare_parquet(options: PrepareParquet) -> int:
                 for row in read_parquet(table, columns, spool.file)
             ]
             spool.flush()
+        if options.root != Path() and all(row.stored.path == spool.name for row in rows):
+            raise ValueError(
+                f"--root {options.root} is where paths start, and the images are in the tables "
+                f"(column {options.image_column!r}); leave it out"
+            )
         write_rows(rows, options, tally)
     return 0
 
@@ -120,9 +126,15 @@ def write_rows(rows: list["Row"], options: Listed, tally: Tally) -> None:
 
     if not rows:
         raise ValueError(f"{options.tables[0]} has no row; expected one for each image")
-    if all(row.split for row in rows) and options.split_file == Path():
+    has_splits, column = [bool(row.split) for row in rows], options.split_column
+    if all(has_splits) and options.split_file == Path():
+        refuse_share(options, f"the splits are in the column {column!r}")
         splits = {row.source: row.split for row in rows}
     else:
+        if any(has_splits):
+            way = "--split-file" if options.split_file != Path() else "--split-by-class"
+            number = f"{sum(has_splits)} of {counted(len(rows), 'row')}"
+            warn(f"the column {column!r}, of {number}, is not used: {way} splits them all")
         splits = splits_of(table_classes(rows), options)
     items = table_items(rows, splits)
     write(items, encode_file, options, is_strict=options.is_strict, tally=tally)

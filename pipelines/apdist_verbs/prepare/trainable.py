@@ -13,6 +13,8 @@ from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.next_step import near, say_next
 
 BATCH_SIZE = "training.batch_size"
+FEWEST_IMAGES = 4
+"""Of a batch."""
 
 
 def say_training(shards: str, name: str, wanted: Mapping[str, int] | None = None) -> None:
@@ -51,6 +53,11 @@ def fitting(catalogue: Catalogue, config: Config) -> Config:
     check_training_split(images, config.data.train_split)
     sizes = np.unique(images.labels, return_counts=True)[1]
     usable = int(sizes[sizes > 1].sum()) // 2 * 2
+    if 0 < usable < FEWEST_IMAGES:
+        raise ValueError(
+            f"the training images that have another of their class are {int(sizes[sizes > 1].sum())}"
+            f", and a batch takes {FEWEST_IMAGES} or more; add images"
+        )
     if 0 < usable < config.training.batch_size:
         config = override(config, {BATCH_SIZE: usable})
     build_plan(images.labels, config)

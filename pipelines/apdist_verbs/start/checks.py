@@ -104,7 +104,11 @@ def check_surroundings(config: Config) -> None:
         try:
             storage.version(config.model.weights)
         except MissingError as error:
-            raise ValueError(f"model.weights: {error}") from error
+            from apdist.model.pretrained import WEIGHTS_NAME
+
+            inside = storage.join(config.model.weights, WEIGHTS_NAME)
+            hint = f"; did you mean {inside}?" if storage.exists(inside) else ""
+            raise ValueError(f"model.weights: {error}{hint}") from error
     check_cache(config)
     check_memory(config)
     refuse_at_once(config.ray)

@@ -48,6 +48,7 @@ def _check_start(verb: str, argv: list[str]) -> None:
         _, options = run_and_options(argv[1:])
         check(Config, options, f"apdist {verb} --resume RUN")
     elif start.file_in(argv):
+        start.refuse_resuming(argv, verb)
         if not argv[0].startswith("-"):
             preset(argv[0])
             argv = argv[1:]

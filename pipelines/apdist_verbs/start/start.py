@@ -96,6 +96,7 @@ def start_of(argv: list[str], verb: str, usage: str) -> tuple[Start, list[str]]:
     Raises:
         ValueError: neither a preset nor a file, or an option in the file is wrong.
     """
+    refuse_resuming(argv, verb)
     first = "" if argv[0].startswith("-") else argv[0]
     given = argv[1:] if first else argv
     if first not in PRESETS and os.path.exists(first):
@@ -112,6 +113,22 @@ def start_of(argv: list[str], verb: str, usage: str) -> tuple[Start, list[str]]:
         )
     words = (*([first] if first else []), *([FLAG, file] if file else []))
     return Start(name, config, words, f"apdist {verb} {first}".strip()), given
+
+
+def refuse_resuming(argv: list[str], verb: str) -> None:
+    """Refuse what goes on with a run among the options that begin one.
+
+    Raises:
+        ValueError: --resume or --fork is there.
+    """
+    names = {word.partition("=")[0] for word in argv}
+    if "--resume" in names:
+        raise ValueError(
+            f"--resume comes first, and its run brings the options: apdist {verb} --resume RUN "
+            "[OPTIONS]"
+        )
+    if "--fork" in names:
+        raise ValueError("--fork belongs to --resume: apdist train --resume RUN --fork [OPTIONS]")
 
 
 def read_file(uri: str, start: Config) -> Config:

@@ -11,10 +11,13 @@ A field becomes
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from apdist.addresses import shown
 from apdist.config.values import fits_64_bits
 
 NUMBERS = {int: "an integer", float: "a number"}
@@ -34,6 +37,8 @@ class Argument:
     """A second name, as ``-k``."""
     is_repeated: bool = False
     """One value each time, and all of them count: no value takes what follows it for another."""
+    is_never_empty: bool = False
+    """A text that is a name: an empty one is a variable that is not set."""
 
 
 def positional(name: str) -> Argument:
@@ -69,6 +74,7 @@ class Option:
     hint: str
     short: str
     is_repeated: bool
+    is_never_empty: bool
 
     @property
     def takes_many(self) -> bool:
@@ -102,6 +108,8 @@ class Option:
         Raises:
             ValueError: a text is none of its kind.
         """
+        if self.is_never_empty and not texts[0]:
+            raise ValueError(f"{self.name} is empty; was a variable meant that is not set?")
         if self._holds_many:
             texts = [] if texts == [""] else texts  # as a shell has no other way to say none
             return tuple(_read(self.name, text, get_args(self.kind)[0]) for text in texts)
@@ -127,6 +135,7 @@ def options_of(kind: type, start: Any, *, prefix: str = "--") -> Iterator[Option
             hint=argument.hint,
             short=argument.short,
             is_repeated=argument.is_repeated,
+            is_never_empty=argument.is_never_empty,
         )
 
 
@@ -179,6 +188,12 @@ def _read(name: str, text: str, kind: Any) -> Any:
         return fits_64_bits(name, value) if isinstance(value, int) else value
     if str in get_args(kind):
         return text
+    if kind is Path and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        # A path would lose one of the slashes, and nobody the way to the file.
+        raise ValueError(
+            f"{name} must be a path on this machine, no address, got {shown(text)}; copy what lies "
+            "there first"
+        )
     if not numbers and not words:
         return kind(text)
     expected = [NUMBERS[number] for number in numbers]

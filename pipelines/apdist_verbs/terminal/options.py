@@ -1,5 +1,6 @@
 """Command lines to dataclasses: help on request, every error in one line that says the remedy."""
 
+import os
 import re
 import shlex
 from collections import deque
@@ -142,5 +143,15 @@ def _positional(texts: list[str], options: list[Option]) -> Given:
                 raise ValueError(f"{option.name} is empty; was a variable meant that is not set?")
             given[option.path], texts = option.read(texts[:size]), texts[size:]
     if texts:
-        raise ValueError(f"unexpected argument: {shlex.join(texts)}")
+        raise ValueError(f"unexpected argument: {shlex.join(texts)}{_run_meant(texts[0], options)}")
     return given
+
+
+def _run_meant(text: str, options: list[Option]) -> str:
+    """The option that a run's folder is given by, where ``text`` is one."""
+    from apdist.training.run_folder.runs import RUN_NAME
+
+    is_taken = any(option.name == "--run" for option in options)
+    if not is_taken or not os.path.isfile(os.path.join(text, RUN_NAME)):
+        return ""
+    return f"; did you mean --run {shlex.quote(text)}?"

@@ -28,6 +28,10 @@ def test_what_has_come_into_a_folder_is_added(place: Place) -> None:
     assert "1 added; now an exact index of 11 images" in place(*words, "--only-new")
     assert "nothing is new, all 5 images are there" in place(*words, "--only-new")
     assert place.keys(folder)[10] == "new.png"
+    Path("p/bad.png").write_bytes(encoded(picture(5, 1))[:99])
+    said = place(*words, "--only-new")
+    assert "nothing is new that can be read, 5 images are there" in said
+    assert "bad.png" in said
 
 
 def test_images_of_shards_and_tables_are_added(place: Place) -> None:

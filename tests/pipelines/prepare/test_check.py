@@ -1,5 +1,6 @@
 """`apdist prepare check`: what changed since shards were catalogued."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,36 @@ import pytest
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.reader import ImageReader
 from tests.foreign import samples, write_tar
-from tests.pictures import write_small_set
+from tests.pictures import write_folder, write_small_set
 from tests.pipelines.test_cli import run
 from tests.s3_server import s3_server
+
+
+def test_what_differs_is_brought_back_or_prepared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    write_folder(Path("images"), dict.fromkeys("abcd", 3))
+    write_tar(tmp_path / "others" / "a.tar", samples(4))
+    again = ["prepare", "folder", "images", "--out", "ours", "--split-by-class", "0.5"]
+    for command in (again, index := ["prepare", "index", "others", "--split", "test"]):
+        assert run(command, capsys)[0] == 0
+        folder = Path(command[1] == "index" and "others" or "ours")
+        table = read_catalogue(str(folder)).table
+        shard, offset = (table[name][0].as_py() for name in ("shard", "offset"))
+        data = bytearray((folder / shard).read_bytes())
+        data[offset + 9] ^= 1
+        (folder / shard).write_bytes(data)
+        code, said, _ = run(["prepare", "check", str(folder), "--deep"], capsys)
+        assert code == 1
+        assert "bring the shards back, or prepare them again" in said
+        assert "with --overwrite" in said
+    shutil.rmtree("ours")
+    run(again, capsys)
+    run([*index, "--overwrite", "--on-corrupt", "skip"], capsys)
+    for name in ("ours", "others"):
+        assert run(["prepare", "check", name, "--deep"], capsys)[0] == 0
 
 
 @pytest.mark.s3

@@ -40,7 +40,8 @@ def test_a_set_is_written_with_its_official_splits(
         labels = set(catalogue.select(split).labels.tolist())
         assert len(labels) == (count.classes or count.images)
     assert ("class" in said) == all(count.classes for count in which.counts.values())
-    assert ("apdist train" in said) == ("train" in which.counts)
+    told = "train on them: apdist train" in said or "no training on them" in said
+    assert told == ("train" in which.counts)
     assert (Path(out) / "ground_truth.parquet").exists() == bool(which.num_queries)
     if which.num_queries:
         keys = set(catalogue.column("key").to_pylist())
@@ -202,6 +203,7 @@ def test_a_subset_is_taken_where_it_is_said_to_be_one(
     assert (query.easy, query.hard) == (("jpg/all_souls_000001",), ("jpg/all_souls_000004",))
     assert "ground_truth.parquet lacks 2 images that roxford5k judges" in said + err
     assert "picture that no list names: left out" in said
+    assert "--subset: what is there is not compared with the counts of roxford5k, and fig" in err
 
 
 def test_a_damaged_picture_that_is_skipped_is_left_out_of_the_ground_truth(

@@ -63,3 +63,39 @@ def test_parquet_tables_of_one_name_are_two(
     assert code == 0, err
     found = read_catalogue("out").table["source"].to_pylist()
     assert sorted(found) == [f"{name}/part-0/{row}" for name in "ab" for row in (1, 2)]
+
+
+def test_a_split_column_that_is_not_used_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path, {"a": 2, "b": 2})
+    paths = [f"{c}/{n}.png" for c in "ab" for n in range(2)]
+    lines = "".join(f"{path},{path[0]},train\n" for path in paths)
+    Path("list.csv").write_text(f"path,label,split\n{lines}")
+    Path("plain.csv").write_text("path,label\n0.png,c\n")
+    Path("0.png").write_bytes(encoded(picture(3, 0)))
+    Path("splits.csv").write_text("path,split\n" + "".join(f"{path},test\n" for path in paths))
+    command = ["prepare", "csv", "list.csv", "--out", "x", "--split-file", "splits.csv"]
+    code, _, warned = run(command, capsys)
+    assert code == 0
+    assert "the column 'split', of 4 of 4 rows, is not used: --split-file splits" in warned
+    assert read_catalogue("x").splits() == {"test": 4}
+    code, _, warned = run(["prepare", "csv", "list.csv", "plain.csv", "--out", "y"], capsys)
+    assert "of 4 of 5 rows, is not used: --split-by-class" in warned
+
+
+def test_a_root_of_images_that_are_in_the_table_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = [encoded(picture(label, 0)) for label in range(4)]
+    labels = ["a", "a", "b", "b"]
+    pq.write_table(pa.table({"image": images, "label": labels}), "in.parquet")
+    command = ["prepare", "parquet", "in.parquet", "--out", "x", "--split-by-class", "0.5"]
+    assert "--root /x is where paths start" in refused([*command, "--root", "/x"], capsys)
+    Path("0.png").write_bytes(images[0])
+    mixed = {"image": [None, *images[1:]], "path": ["0.png", "", "", ""], "label": labels}
+    pq.write_table(pa.table(mixed), "in.parquet")
+    root = ["--root", str(tmp_path)]
+    assert run([*command, *root], capsys)[0] == 0

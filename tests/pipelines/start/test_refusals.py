@@ -32,6 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (here / "circle").symlink_to("circle")
     taken = {"data.shards": f"{here}/shards", "run.output": f"{here}/runs", "run.name": "taken"}
     create_run(override(Config(), taken), "glyphs")
+    (here / "runs" / "taken" / "model.safetensors").write_bytes(b"x")
     (here / "space.toml").write_text('"model.dim" = { distribution = "choice", values = [8] }')
     monkeypatch.chdir(here)
     return here
@@ -43,6 +44,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"train glyphs {SMALL} --run.name taken", "runs/taken exists; choose another"),
         (f"train glyphs {SMALL} --run.output file/runs", "run.output .* is no folder"),
         (f"train glyphs {SMALL} --model.weights no.pth", "model.weights: .*no.pth does not exist"),
+        (
+            f"train glyphs {SMALL} --model.weights runs/taken",
+            r"model.weights: .*did you mean .*runs/taken/model.safetensors\?",
+        ),
+        ("evaluate runs/taken", r"unexpected argument: runs/taken; did you mean --run runs/taken\?"),
+        ("evaluate empty", r"unexpected argument: empty \(`apdist"),
+        ("track runs/taken --register ''", "--register is empty; was a variable meant that"),
+        ("track runs/taken --register=", "--register is empty"),
         (f"train glyphs {SMALL} --data.cache-dir file", "data.cache_dir file is a file"),
         (f"train glyphs {SMALL} --data.image-size 32768", "data.image_size 32768: .* GiB"),
         (f"train glyphs {SMALL} --data.eval-split val", "split 'val' is not in"),

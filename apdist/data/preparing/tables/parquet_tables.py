@@ -39,6 +39,9 @@ def read_parquet(table: Table, columns: Columns, spool: IO[bytes]) -> list[Row]:
         if table.path.is_dir() or not table.path.exists():
             state = "is a folder" if table.path.is_dir() else "does not exist"
             raise ValueError(f"{table.path} {state}; give a .parquet file") from error
+        if table.path.suffix.lower() in (".csv", ".tsv"):
+            verb = "`apdist prepare csv`"
+            raise ValueError(f"{table.path} is no Parquet file; use {verb}") from error
         raise ValueError(f"{table.path} cannot be read: {error}") from error
 
 
@@ -62,6 +65,8 @@ def _parquet_rows(
                 said = row[columns.split]
                 split = table.split(number, "" if said is None else str(said))
             source, data = _path_and_bytes(row, columns)
+            if data is None and not source and columns.image in wanted:
+                raise ValueError(f"{table.where(number)}: the image is empty")
             if data is None:
                 stored = table.file(number, source)
             elif isinstance(data, bytes):

@@ -26,5 +26,5 @@ def test_a_list_that_was_cut_does_not_keep_the_promise_of_its_first_line(tmp_pat
     place = Place(drawn("inshop", tmp_path), tmp_path)
     path = tmp_path / "Eval" / "list_eval_partition.txt"
     path.write_text("\n".join(path.read_text().splitlines()[:-2]))
-    with pytest.raises(ValueError, match="promises 6 images in its first line and lists 4"):
+    with pytest.raises(ValueError, match="promises 8 images in its first line and lists 6"):
         inshop.read(place)

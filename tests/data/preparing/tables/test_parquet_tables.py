@@ -92,7 +92,7 @@ def test_a_parquet_file_may_list_paths(tmp_path: Path) -> None:
         ),
         (pa.table({"image": IMAGES[:1], "label": [0.5]}), "row 1: label 0.5 is neither"),
         (pa.table({"image": IMAGES[:1], "label": [True]}), "row 1: label True is neither"),
-        (pa.table({"image": pa.array([None], pa.binary()), "label": ["a"]}), "row 1: the path is"),
+        (pa.table({"image": pa.array([None], pa.binary()), "label": ["a"]}), "row 1: the image is"),
         (pa.table({"image": IMAGES[:1], "label": ["a"], "split": ["a b"]}), "no plain word"),
         (pa.table({"path": ["no.png"], "label": ["a"]}), "row 1: .*no.png does not exist"),
         (pa.table({"image": [5], "label": ["a"]}), "row 1: the image is of type int, not"),
@@ -109,3 +109,9 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_text("no")
     with tempfile.NamedTemporaryFile() as spool, pytest.raises(ValueError, match="cannot be read"):
         read_parquet(Table(tmp_path / "t.parquet", tmp_path), Columns(), spool.file)
+
+
+def test_an_empty_image_is_called_so(tmp_path: Path) -> None:
+    for image in ([IMAGES[0], None], [{"bytes": IMAGES[0], "path": ""}, None]):
+        with pytest.raises(ValueError, match=r"t.parquet row 2: the image is empty$"):
+            parquet_rows(tmp_path, pa.table({"image": image, "label": ["a", "b"]}))
