@@ -23,7 +23,10 @@ from tests.places import ROOT
         (["csv", "list.csv", "--out", "x"], "all pictures are of one class, 'a'"),
         (["csv", "bad.csv", "--out", "x"], "bad.csv line 3: z.png does not exist; check the path"),
         (["parquet", "list.csv", "--out", "x"], "no Parquet file; use `apdist prepare csv`"),
-        (["csv", "s3://b/list.csv", "--out", "x"], "this machine, no address, got s3://b/list.csv;"),
+        (
+            ["csv", "s3://b/list.csv", "--out", "x"],
+            "this machine, no address, got s3://b/list.csv;",
+        ),
         (
             ["csv", "list.csv", "--out", "x", "--split-file", "f", "--split-by-class", "0.5"],
             "--split-file f and --split-by-class 0.5 are two ways",

@@ -52,11 +52,12 @@ def fitting(catalogue: Catalogue, config: Config) -> Config:
     images = training_images(catalogue, config.data, config.training.seed)
     check_training_split(images, config.data.train_split)
     sizes = np.unique(images.labels, return_counts=True)[1]
-    usable = int(sizes[sizes > 1].sum()) // 2 * 2
+    num_images = int(sizes[sizes > 1].sum())
+    usable = num_images // 2 * 2
     if 0 < usable < FEWEST_IMAGES:
         raise ValueError(
-            f"the training images that have another of their class are {int(sizes[sizes > 1].sum())}"
-            f", and a batch takes {FEWEST_IMAGES} or more; add images"
+            f"the training images that have another of their class are {num_images}, and a batch "
+            f"takes {FEWEST_IMAGES} or more; add images"
         )
     if 0 < usable < config.training.batch_size:
         config = override(config, {BATCH_SIZE: usable})
@@ -76,8 +77,8 @@ def is_measurable(catalogue: Catalogue, config: Config) -> bool:
         check_evaluation_split(images, split)
     except ValueError as error:
         warn(
-            f"{error}; where --split-by-class chose it, a smaller share or another --seed may do: "
-            "the command that is next measures nothing"
+            f"{error} (where --split-by-class chose it, a smaller share); the command that is next "
+            "measures nothing"
         )
         return False
     return True

@@ -22,9 +22,9 @@ def test_what_differs_is_brought_back_or_prepared_again(
     write_folder(Path("images"), dict.fromkeys("abcd", 3))
     write_tar(tmp_path / "others" / "a.tar", samples(4))
     again = ["prepare", "folder", "images", "--out", "ours", "--split-by-class", "0.5"]
-    for command in (again, index := ["prepare", "index", "others", "--split", "test"]):
+    index = ["prepare", "index", "others", "--split", "test"]
+    for command, folder in ((again, Path("ours")), (index, Path("others"))):
         assert run(command, capsys)[0] == 0
-        folder = Path(command[1] == "index" and "others" or "ours")
         table = read_catalogue(str(folder)).table
         shard, offset = (table[name][0].as_py() for name in ("shard", "offset"))
         data = bytearray((folder / shard).read_bytes())

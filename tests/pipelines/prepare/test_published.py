@@ -123,7 +123,7 @@ SOULS = "gt_files/souls_1"
         ("cars", cut("cars_annos.mat", 300), "cars_annos.mat is damaged or cut ("),
         ("cars", cut("cars_annos.mat", 10**6), "is no MATLAB file of version 5 to 7.2"),
         ("cars", lambda root: (root / "car_ims").rename(root / "x"), "holds no folder car_ims"),
-        ("inshop", shorter("Eval/list_eval_partition.txt"), "promises 6 images in its first line"),
+        ("inshop", shorter("Eval/list_eval_partition.txt"), "promises 8 images in its first line"),
         ("inshop", text("Eval/list_eval_partition.txt", " query", " qu"), "'qu' is none of train,"),
         ("inshop", text("Eval/list_eval_partition.txt", "  id_", "  if_"), "none like id_00000002"),
         ("oxford5k", cut(f"{SOULS}_good.txt", 17), "has no good image in the file beside it"),

@@ -48,7 +48,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             f"train glyphs {SMALL} --model.weights runs/taken",
             r"model.weights: .*did you mean .*runs/taken/model.safetensors\?",
         ),
-        ("evaluate runs/taken", r"unexpected argument: runs/taken; did you mean --run runs/taken\?"),
+        ("evaluate runs/taken", r"argument: runs/taken; did you mean --run runs/taken\?"),
         ("evaluate empty", r"unexpected argument: empty \(`apdist"),
         ("track runs/taken --register ''", "--register is empty; was a variable meant that"),
         ("track runs/taken --register=", "--register is empty"),

@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_used_is_named(
             r"give pictures \(.\) or --data.shards x, not both",
         ),
         (["/tmp"], "a preset comes first: apdist train folder /tmp"),
-        (["--config", "x.json", "--resume", "runs/a"], "--resume comes first, .* apdist train --re"),
+        (["--config", "x.json", "--resume", "runs/a"], "--resume comes first, .* train --resume"),
         (["glyphs", "--resume=runs/a"], "--resume comes first"),
         (["glyphs", "--fork"], "--fork belongs to --resume: apdist train --resume RUN --fork"),
         (["glyphs", "--training.seed", "9" * 30], "--training.seed must fit 64 bits"),

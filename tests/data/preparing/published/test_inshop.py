@@ -15,7 +15,8 @@ def test_train_query_and_gallery_are_the_splits(tmp_path: Path, folder: str) -> 
         (tmp_path / "Img").mkdir()
         (tmp_path / "img").rename(tmp_path / "Img" / "img")
     found = read_published(which, tmp_path)
-    assert [item.split for item in found.items] == ["train"] * 2 + ["query", "gallery"] * 2
+    splits = ["train"] * 2 + ["query", "gallery"] * 2 + ["train"] * 2
+    assert [item.split for item in found.items] == splits
     assert len({item.label for item in found.items if item.split == "query"}) == 2
     assert found.items[2].label == found.items[3].label
     start = f"{folder}/img" if folder else "img"
