@@ -101,7 +101,7 @@ def test_a_change_describes_as_the_index_was_made(place: Place) -> None:
     pictures = ["--run", place.run.uri, "--images", str(place.root / "pictures")]
     place(*pictures, "--out", "i", "--size", "20", "--scales", "1", "0.5", "--kind", "exact")
     before = place.load("i")
-    assert "--size 20" in place("check", "--index", "i")
+    assert "--size 20 --scales 1 0.5" in place("check", "--index", "i")
     place("update", *pictures, "--index", "i")
     after = place.load("i")
     order = [place.keys("i").index(key) for key in before.entries["key"].to_pylist()]

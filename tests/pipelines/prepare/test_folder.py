@@ -86,6 +86,8 @@ def test_folders_of_splits_are_used_and_said(
     code, said, _ = run([*command, "mine"], capsys)
     assert code == 0
     assert "images holds folders of splits (train, val) above the classes" in said
+    share = ["other", "--split-by-class", "0.5"]
+    assert "--split-by-class 0.5 has no effect: images holds" in refused([*command, *share], capsys)
     catalogue = read_catalogue("mine")
     assert catalogue.splits() == {"train": 4, "val": 4}
     assert set(catalogue.labels.tolist()) == {0, 1}

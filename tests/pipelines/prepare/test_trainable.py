@@ -62,6 +62,16 @@ def test_no_training_is_next_where_every_class_is_alone(
     assert "no training on them: no class has two images" in said
 
 
+def test_no_training_is_next_of_fewer_images_than_any_batch_has(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_folder(Path("images"), {"a": 3, "b": 1, "c": 1})
+    command = ["prepare", "folder", "images", "--out", "x", "--split-by-class", "1"]
+    _, said, _ = run(command, capsys)
+    assert "next" not in said
+    assert "no training on them: the training images that have another of their class are 3" in said
+
+
 def test_no_training_is_next_of_shards_that_are_not_for_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
