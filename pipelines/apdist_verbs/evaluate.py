@@ -153,7 +153,7 @@ def measure_labelled(source: Source, options: Options) -> Measured:
 
     run = source.run
     after = score_split(source, options)
-    before = scores_before(run) if is_own(options) else None
+    before = scores_before(run) if is_own(options, source.making) else None
     return Measured(
         protocol="labelled",
         title=f"{run.name}: {after.num_queries} queries, each against the rest",
@@ -165,9 +165,9 @@ def measure_labelled(source: Source, options: Options) -> Measured:
     )
 
 
-def is_own(options: Options) -> bool:
-    """Whether it is the run's own split, described as the run measures."""
-    return not options.shards and not options.split and options.making == PLAIN
+def is_own(options: Options, making: Making) -> bool:
+    """Whether it is the run's own split, and ``making`` is as the run measures."""
+    return not options.shards and not options.split and making == PLAIN
 
 
 def evaluate(run: Run) -> RetrievalScores:
@@ -190,7 +190,7 @@ def score_split(source: Source, options: Options) -> RetrievalScores:
         scores = score_labelled(
             found.descriptors, torch.tensor(found.catalogue.labels), recall_at=options.recall_at
         )
-    if is_own(options) and not source.tables:
+    if is_own(options, source.making) and not source.tables:
         write_scores(scores, storage.join(run.uri, "evaluation.json"))
     return scores
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from apdist.data import storage
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.sequential import shard_names
 from apdist.model.kept_whitenings import keep_whitening
@@ -20,7 +21,8 @@ from apdist.model.pretrained import load_model
 from apdist.model.whitening import learn_pca_whitening
 from apdist.retrieval.expansion import augment_database, expand_queries
 from apdist.retrieval.metrics import score_labelled, score_queries
-from apdist.training.run_folder.runs import Run
+from apdist.retrieval.scores_file import write_scores
+from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.__main__ import main
 from apdist_verbs.described import describe, trained_model
 from apdist_verbs.extract import CONTENTS, Describer, Options
@@ -130,6 +132,19 @@ def test_what_was_extracted_once_is_measured_as_it_was_made(
     assert "is no folder of `apdist extract" in refused(
         place, capsys, "evaluate", "--descriptors", place.shards
     )
+
+
+def test_figures_before_training_stand_beside_what_was_made_alike_alone(
+    place: Place, tables: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = score_labelled(*place.descriptors("test", Making()))
+    kept = storage.join(place.run.uri, evaluation_name("test", 0))
+    write_scores(plain, kept)
+    place.evaluate()
+    assert "before training" in capsys.readouterr().out
+    place.evaluate("--descriptors", tables)
+    assert "before training" not in capsys.readouterr().out
+    storage.remove(kept)
 
 
 def test_tables_that_lack_images_or_are_of_others_are_refused(
