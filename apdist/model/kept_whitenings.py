@@ -17,12 +17,26 @@ def keep_whitening(whitening: Whitening, run: str, name: str) -> str:
     return uri
 
 
+def refuse_other_model(whitening: Whitening, model_id: str) -> None:
+    """Return where ``whitening`` was learned with the model, or nobody knows with which.
+
+    Raises:
+        ValueError: it was learned with another one, whose axes mean something else.
+    """
+    if whitening.model not in ("", model_id):
+        raise ValueError(
+            f"the whitening {whitening.learned_on!r} was learned with model {whitening.model}, and "
+            f"this one is {model_id}: its axes mean something else; learn one with this model: "
+            "apdist whiten --run RUN"
+        )
+
+
 def refuse_own_images(whitening: Whitening, images: str, what: str) -> None:
     """Return where ``whitening`` was not learned from the images that are measured.
 
     Args:
         whitening: to be applied to their descriptors.
-        images: `Catalogue.fingerprint` of what is measured.
+        images: `Catalogue.fingerprint` of what is measured, or of what shares images with that.
         what: these images, for the message.
 
     Raises:
@@ -31,7 +45,7 @@ def refuse_own_images(whitening: Whitening, images: str, what: str) -> None:
     if whitening.images and whitening.images == images:
         raise ValueError(
             f"the whitening was learned from {what} ({whitening.learned_on}): figures on these "
-            "images would flatter; learn it from others: apdist whiten --split train"
+            "images would flatter; learn it from others: apdist whiten --split SPLIT, or --shards"
         )
 
 

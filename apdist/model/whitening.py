@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,17 @@ from apdist.data import storage
 from apdist.model.moments import Moments
 
 _FORMAT = "apdist.whitening"
+
+
+class TooFewSamplesError(ValueError):
+    """``count`` samples vary along ``rank`` of ``dim`` dimensions, of which ``kept`` are wanted."""
+
+    def __init__(self, count: int, rank: int, dim: int, kept: int) -> None:
+        super().__init__(
+            f"{count} samples vary along {rank} of {dim} dimensions, too few for {kept} whitened "
+            f"ones; use more samples or num_components from 1 to {rank}"
+        )
+        self.rank = rank
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +45,14 @@ class Whitening:
     """The images that it was learned from, by name: figures on these would flatter."""
     images: str = ""
     """`Catalogue.fingerprint` of these images; empty where it is not known."""
+    model: str = ""
+    """Id of the model that described them; empty where it is not known, as of published ones."""
+    size: int = 0
+    """Longer side of the images in pixels; 0: as the model is measured."""
+    scales: tuple[float, ...] = ()
+    """At which they were described; empty where neither size nor scales are known."""
+    scale_power: float = 1.0
+    """Exponent of the power mean over them."""
 
     def __post_init__(self) -> None:
         if self.projection.dim() != 2 or self.mean.shape != self.projection.shape[1:]:
@@ -182,6 +202,11 @@ def save_whitening(whitening: Whitening, path: Path | str) -> None:
     }
     about = {"format": _FORMAT, "version": "1"}
     about |= {"learned_on": whitening.learned_on, "images": whitening.images}
+    about |= {"model": whitening.model, "size": str(whitening.size)}
+    about |= {
+        "scales": " ".join(map(repr, whitening.scales)),
+        "scale_power": repr(whitening.scale_power),
+    }
     storage.write_bytes(str(path), save(tensors, metadata=about))
 
 
@@ -202,8 +227,23 @@ def load_whitening(path: Path | str) -> Whitening:
             f"{path} is no whitening (its metadata: {json.dumps(about)}); "
             "expected a file that save_whitening wrote"
         )
-    learned_on, images = about.get("learned_on", ""), about.get("images", "")
-    return Whitening(**tensors, learned_on=learned_on, images=images)
+    try:
+        mean, projection = tensors["mean"], tensors["projection"]
+        return Whitening(mean=mean, projection=projection, **_learned_with(about))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); learn it again") from error
+
+
+def _learned_with(about: dict[str, str]) -> dict[str, Any]:
+    """What the metadata say of how it was learned; older files say less."""
+    return {
+        "learned_on": about.get("learned_on", ""),
+        "images": about.get("images", ""),
+        "model": about.get("model", ""),
+        "size": int(about.get("size", "0")),
+        "scales": tuple(map(float, about.get("scales", "").split())),
+        "scale_power": float(about.get("scale_power", "1")),
+    }
 
 
 def _metadata(data: bytes) -> dict[str, str]:
@@ -226,10 +266,7 @@ def _check_rank(variance: Tensor, kept: int, count: int) -> int:
     """The number of a variance (d,), falling, that are not zero but for rounding; at least kept."""
     rank = int((variance > variance[0].clamp(min=1e-300) * 1e-10).sum())
     if not 0 < kept <= rank:
-        raise ValueError(
-            f"{count} samples vary along {rank} of {len(variance)} dimensions, too few for {kept} "
-            f"whitened ones; use more samples or num_components from 1 to {rank}"
-        )
+        raise TooFewSamplesError(count, rank, len(variance), kept)
     return rank
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from apdist.arrays import number_of
 from apdist.data.images import Fit
 from apdist.model.descriptor import DescriptorNet
-from apdist.model.kept_whitenings import find_whitening
+from apdist.model.kept_whitenings import find_whitening, refuse_other_model
 from apdist.model.pretrained import TrainedModel
 from apdist.model.whitening import Whitening
 from apdist.retrieval.expansion import pool_scales
@@ -79,6 +79,28 @@ class Recipe:
         resize = "longest" if fit.resize == "crop" else fit.resize
         return dataclasses.replace(fit, side=self.size, resize=resize)
 
+    def learned_otherwise(self, fit: Fit) -> str:
+        """How the images differed that the whitening was learned from, or an empty text.
+
+        Args:
+            fit: how images are brought to the network by itself.
+        """
+        learned = self.whitening
+        if learned is None or not learned.scales:  # nobody knows
+            return ""
+        own = Recipe(size=learned.size, scales=learned.scales, scale_power=learned.scale_power)
+        differ = {
+            "size": own.fit(fit) != self.fit(fit),
+            "scales": own.scales != self.scales,
+            "scale_power": own.scales == self.scales != (1.0,)
+            and own.scale_power != self.scale_power,
+        }
+        return ", ".join(
+            f"{name} {_shown(getattr(own, name))} (here {_shown(getattr(self, name))})"
+            for name, is_other in differ.items()
+            if is_other
+        )
+
     def of(self, network: DescriptorNet) -> nn.Module:
         """What describes with ``network``: images (b, 3, h, w) to (b, k).
 
@@ -116,10 +138,16 @@ def recipe_of(making: Mapping[str, Any], run: str, dim: int) -> Recipe:
 
 
 def prepared(model: TrainedModel, recipe: Recipe) -> TrainedModel:
-    """The ``model`` with a recipe, and an id of its own where that does anything."""
+    """The ``model`` with a recipe, and an id of its own where that does anything.
+
+    Raises:
+        ValueError: the whitening was learned with another model.
+    """
     if recipe.is_plain:
         return model
     assert isinstance(model.network, DescriptorNet)
+    if recipe.whitening is not None:
+        refuse_other_model(recipe.whitening, model.model_id)
     facts = json.dumps(recipe.facts(), sort_keys=True).encode()
     return dataclasses.replace(
         model,
@@ -164,6 +192,11 @@ def at_scale(images: Tensor, scale: float, multiple: int = 1) -> Tensor:
         return F.interpolate(pixels, scale_factor=scale, **options)
     size = [max(1, round(side * scale / multiple)) * multiple for side in images.shape[2:]]
     return F.interpolate(pixels, size=size, **options)
+
+
+def _shown(value: float | tuple[float, ...]) -> str:
+    values = value if isinstance(value, tuple) else (value,)
+    return " ".join(f"{v:g}" for v in values) if value else "as the run measures"
 
 
 def _digest(whitening: Whitening) -> str:

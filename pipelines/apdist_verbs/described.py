@@ -16,7 +16,7 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split, describe_views
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
-from apdist_verbs.making import PLAIN, Making, made
+from apdist_verbs.making import PLAIN, Making, made, warn_if_learned_otherwise
 from apdist_verbs.terminal.devices import best_device
 from apdist_verbs.terminal.progress import phase, progress_bar
 from apdist_verbs.track import settle_if_behind
@@ -75,7 +75,10 @@ def trained_model(run: Run, making: Making = PLAIN) -> TrainedModel:
             f"{run.uri} has done {run.steps_done} of {run.config.training.steps} steps and has no "
             f"model yet; go on with: apdist train --resume {shlex.quote(run.uri)}"
         )
-    return made(load_model(run.uri), making, run.uri)
+    model = load_model(run.uri)
+    whole = made(model, making, run.uri)
+    warn_if_learned_otherwise(model, whole)
+    return whole
 
 
 def shards_of(run: Run, given: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from apdist.config.values import at_least
 from apdist.data import storage
-from apdist_verbs.making import PLAIN, SHARED, Making, made
+from apdist_verbs.making import PLAIN, SHARED, Making, made, warn_if_learned_otherwise
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.fields import positional, shown_default
@@ -115,6 +115,7 @@ def write(run: Run, model: TrainedModel, options: Options, folder: Path) -> tupl
     assert isinstance(network, DescriptorNet)
     recipe = options.making.recipe(run.uri, network.dim)
     whole = made(model, options.making, run.uri)
+    warn_if_learned_otherwise(model, whole)
     files, which = images_to_compare(run, options, whole.fit.side)
     export = Export(
         model_id=whole.model_id,

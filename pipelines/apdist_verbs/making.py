@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from apdist_verbs.terminal.bounds import at_least
+from apdist_verbs.terminal.console import warn
 from apdist_verbs.terminal.fields import Argument, shown_default
 
 if TYPE_CHECKING:
@@ -174,10 +175,26 @@ def made(model: TrainedModel, making: Making, run: str) -> TrainedModel:
     """The ``model`` of a ``run`` with its recipe, and an id of its own where it has one.
 
     Raises:
-        ValueError: an option is out of range, or there is no such whitening.
+        ValueError: an option is out of range, there is no such whitening, or it was learned with
+            another model.
     """
     from apdist.model.descriptor import DescriptorNet
     from apdist.retrieval.recipe import prepared
 
     assert isinstance(model.network, DescriptorNet)
     return prepared(model, making.recipe(run, model.network.dim))
+
+
+def warn_if_learned_otherwise(model: TrainedModel, whole: TrainedModel) -> None:
+    """Warn of a whitening of images that were described in another way than these are.
+
+    Args:
+        model: the run's own.
+        whole: what `made` has made of it.
+    """
+    recipe = getattr(whole.network, "recipe", None)
+    if recipe is not None and (how := recipe.learned_otherwise(model.fit)):
+        warn(
+            f"the whitening {recipe.whitening.learned_on!r} was learned with {how}; it suits "
+            "descriptors that are made in the same way best"
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from apdist.config.values import at_least, in_range
 from apdist.data import storage
 from apdist_verbs.making import PLAIN, SHARED, Making, made
-from apdist_verbs.terminal.console import counted, say
+from apdist_verbs.terminal.console import counted, say, warn
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near
 from apdist_verbs.terminal.options import parse
@@ -69,6 +69,7 @@ def main(argv: list[str]) -> int:
     shards, split = shards_of(run, options.shards), options.split or run.config.data.train_split
     name = options.name or f"{shards.rstrip('/').rpartition('/')[2]} {split}"
     refuse(run, shards, split, name)
+    warn_of_holdout(run, shards, split)
     catalogue = split_of(run.config, shards, split)
     found = dataclasses.replace(
         learn(run, catalogue, options), learned_on=name, images=catalogue.fingerprint()
@@ -99,6 +100,22 @@ def refuse(run: Run, shards: str, split: str, name: str) -> None:
         raise ValueError(f"{run.uri} has a whitening {name!r} already; give another --name")
 
 
+def warn_of_holdout(run: Run, shards: str, split: str) -> None:
+    """Warn where the images that the run is measured on are some of those to learn from."""
+    from apdist.data.catalogue.catalogue import read_catalogue
+    from apdist.data.catalogue.selection import sharing_images
+
+    own = run.config.data
+    if shards != storage.absolute(own.shards):
+        return
+    shared = sharing_images(split, read_catalogue(shards), own, run.config.training.seed)
+    if own.eval_split in shared:
+        warn(
+            f"{run.uri} is measured on the split {own.eval_split!r}, which shares images with "
+            f"{split!r}: `apdist evaluate` refuses this whitening there"
+        )
+
+
 def learn(run: Run, catalogue: Catalogue, options: Options) -> Whitening:
     """What the options ask for, on the CPU.
 
@@ -107,6 +124,7 @@ def learn(run: Run, catalogue: Catalogue, options: Options) -> Whitening:
     """
     from apdist.data.catalogue.pairs import read_pairs
     from apdist.model.descriptor import DescriptorNet
+    from apdist.model.whitening import TooFewSamplesError
     from apdist.retrieval.learning import learn_whitening
     from apdist_verbs.described import trained_model
     from apdist_verbs.terminal.devices import best_device
@@ -122,15 +140,30 @@ def learn(run: Run, catalogue: Catalogue, options: Options) -> Whitening:
     pairs: NDArray[np.int64] | Literal["labels", "none"] = "none"
     if options.kind == "supervised":
         pairs = read_pairs(options.pairs, catalogue) if options.pairs else "labels"
-    with progress_bar("describing", len(catalogue)) as update:
-        found = learn_whitening(
-            model.network.to(best_device()),
-            catalogue,
-            dim=dim,
-            fit=model.fit,
-            pairs=pairs,
-            num_components=options.num_components,
-            power=options.power,
-            progress=update,
-        )
-    return dataclasses.replace(found, mean=found.mean.cpu(), projection=found.projection.cpu())
+    try:
+        with progress_bar("describing", len(catalogue)) as update:
+            found = learn_whitening(
+                model.network.to(best_device()),
+                catalogue,
+                dim=dim,
+                fit=model.fit,
+                pairs=pairs,
+                num_components=options.num_components,
+                power=options.power,
+                progress=update,
+            )
+    except TooFewSamplesError as error:
+        fewer = f", or keep fewer: --num-components {error.rank} or less" if error.rank else ""
+        raise ValueError(
+            f"the descriptors of {counted(len(catalogue), 'image')} vary along {error.rank} of "
+            f"{dim} dimensions; learn from more images{fewer}"
+        ) from error
+    return dataclasses.replace(
+        found,
+        mean=found.mean.cpu(),
+        projection=found.projection.cpu(),
+        model=plain.model_id,
+        size=options.making.size,
+        scales=options.making.scales,
+        scale_power=options.making.scale_power,
+    )

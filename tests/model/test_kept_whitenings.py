@@ -9,6 +9,7 @@ import torch
 from apdist.model.kept_whitenings import (
     find_whitening,
     keep_whitening,
+    refuse_other_model,
     refuse_own_images,
     whitening_names,
 )
@@ -56,3 +57,10 @@ def test_a_whitening_is_refused_on_the_images_that_it_was_learned_from(tmp_path:
         refuse_own_images(found, "0123", "the split 'test'")
     refuse_own_images(found, "4567", "the split 'test'")
     refuse_own_images(WHITENING, "", "the split 'test'")
+
+
+def test_a_whitening_of_another_model_is_refused_where_that_is_known() -> None:
+    refuse_other_model(WHITENING, "0123")  # of a published file
+    refuse_other_model(replace(WHITENING, model="0123"), "0123")
+    with pytest.raises(ValueError, match="'a set' was learned with model 4567, and this one is 01"):
+        refuse_other_model(replace(WHITENING, model="4567"), "0123")

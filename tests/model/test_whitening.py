@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from apdist.model.whitening import (
@@ -168,8 +170,6 @@ def test_a_saved_whitening_loads_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_whitening_is_refused_by_name(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     broken, other = tmp_path / "broken.safetensors", tmp_path / "other.safetensors"
     broken.write_bytes(b"not safetensors")
     save_file({"mean": torch.ones(2)}, other)
@@ -179,6 +179,23 @@ def test_a_file_that_is_no_whitening_is_refused_by_name(tmp_path: Path) -> None:
         load_whitening(other)
     with pytest.raises(ValueError, match=r"absent.safetensors cannot be read"):
         load_whitening(tmp_path / "absent.safetensors")
+
+
+def test_what_it_was_learned_with_is_kept_and_older_files_know_nothing(tmp_path: Path) -> None:
+    plain = Whitening(mean=torch.ones(2), projection=torch.eye(2))
+    known = replace(plain, model="m", size=64, scales=(1.0, 2**-0.5), scale_power=3.0)
+    save_whitening(known, tmp_path / "known.safetensors")
+    found = load_whitening(tmp_path / "known.safetensors")
+    for name in ("model", "size", "scales", "scale_power"):
+        assert getattr(found, name) == getattr(known, name)
+    tensors, about = {"mean": plain.mean, "projection": plain.projection}, {"version": "1"}
+    about["format"] = "apdist.whitening"
+    save_file(tensors, tmp_path / "older.safetensors", about)
+    older = load_whitening(tmp_path / "older.safetensors")
+    assert (older.model, older.size, older.scales) == ("", 0, ())
+    save_file(tensors, tmp_path / "odd.safetensors", about | {"scales": "one"})
+    with pytest.raises(ValueError, match=r"odd.safetensors is damaged \(.*'one'\); learn it again"):
+        load_whitening(tmp_path / "odd.safetensors")
 
 
 def test_axes_without_variance_are_refused() -> None:

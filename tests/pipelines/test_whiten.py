@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from apdist.config import Config, override
+from apdist.config import Config, from_json, override, to_json
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.kept_whitenings import find_whitening, whitening_names
@@ -63,6 +63,9 @@ def test_whitenings_are_kept_by_name_with_what_they_were_learned_from(run: str) 
     )
     torch.testing.assert_close(found.projection, expected.projection)
     assert (found.learned_on, found.images) == ("pictures train", catalogue.fingerprint())
+    assert (found.model, found.size, found.scales) == (model.model_id, 0, (1.0,))
+    scales = find_whitening(run, "scales", 6)
+    assert (scales.model, scales.size, scales.scales) == (model.model_id, 32, (1.0, 0.5))
     others = [find_whitening(run, name, 6).projection for name in ("classes", "pairs")]
     assert not torch.allclose(others[0], others[1])
 
@@ -104,3 +107,69 @@ def test_a_whitening_measures_other_images_and_is_refused_on_its_own(
     assert main(["evaluate", "--run", run, "--whiten", "mine", "--split", "train"]) == 2
     message = r"the whitening was learned from the split 'train' of .*pictures \(mine\): figures"
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_whitening_is_refused_on_the_held_out_images_that_it_was_learned_with(
+    run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(run, "config.json")
+    path.write_text(to_json(override(from_json(path.read_text()), {"data.holdout_share": 0.3})))
+    for split, other in (("train", "holdout"), ("holdout", "train")):
+        words = ["--name", split, "--num-components", "3"]
+        assert main(["whiten", "--run", run, "--split", split, *words]) == 0
+        assert main(["evaluate", "--run", run, "--whiten", split]) == 0
+        assert "warning" not in capsys.readouterr().err
+        assert main(["evaluate", "--run", run, "--whiten", split, "--split", other]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert f"learned from the split {split!r} of " in line
+        assert f"which shares images with {other!r} ({split}): figures on" in line
+
+
+def test_whoever_learns_from_what_a_run_is_measured_on_in_part_is_told(
+    run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(run, "config.json")
+    held_out = {"data.holdout_share": 0.3, "data.eval_split": "holdout"}
+    path.write_text(to_json(override(from_json(path.read_text()), held_out)))
+    assert main(["whiten", "--run", run, "--num-components", "3"]) == 0
+    assert "'holdout', which shares images with 'train': `apdist evaluate` refuses" in (
+        capsys.readouterr().err
+    )
+
+
+def test_too_few_images_are_told_with_the_option_that_keeps_fewer_axes(
+    run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_set(Path(run).parent / "few", num_classes=5, images_per_class=2)
+    assert main(["whiten", "--run", run, "--shards", str(Path(run).parent / "few")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    said = r"of \d images vary along (\d) of 6 dimensions; .* fewer: --num-components (\d) or less"
+    found = re.search(said, line)
+    assert found
+    assert found[1] == found[2]
+
+
+def test_a_whitening_of_another_model_is_refused_and_another_way_is_told(
+    run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--name", "mine", "--scales", "1", "0.5"]
+    assert main(["whiten", "--run", run, *words]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--run", run, "--whiten", "mine", "--scales", "1", "0.5"]) == 0
+    assert not capsys.readouterr().err
+    assert main(["evaluate", "--run", run, "--whiten", "mine", "--size", "32"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "'mine' was learned with size as the run measures (here 32), scales 1 0.5 (here 1)" in line
+    )
+    network = DescriptorNet(load_model(run).network.config)
+    save_model(network, network.state_dict(), network.fit(24, "crop"), run)
+    other = str(Path(run, "whitening/mine.safetensors"))
+    for verb in (["evaluate"], ["index"], ["extract", "--out", str(Path(run, "tables"))]):
+        assert main([*verb, "--run", run, "--whiten", other]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.search(
+            r"'mine' was learned with model \w+, and this one is .*apdist whiten", line
+        )
+    assert main(["export", run, "--to", "torch", "--whiten", other]) == 2
+    assert "was learned with model" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Descriptors of several scales, whitened."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,3 +110,27 @@ def test_a_whitening_of_another_width_is_refused(network: DescriptorNet) -> None
     whitening = Whitening(mean=torch.zeros(3), projection=torch.eye(3))
     with pytest.raises(ValueError, match=r"of 3 numbers and this network gives 6"):
         Recipe(whitening=whitening).of(network)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, ""),
+        ({"scale_power": 2.0}, "scale_power 3 (here 2)"),
+        ({"scales": (1.0, 0.25)}, "scales 1 0.5 (here 1 0.25)"),
+        ({"scales": (1.0,), "scale_power": 1.0}, "scales 1 0.5 (here 1)"),
+        ({"size": 128}, ""),  # the network's own
+        ({"size": 96}, "size as the run measures (here 96)"),
+    ],
+)
+def test_what_a_whitening_was_learned_with_otherwise_is_told(
+    changes: dict[str, Any], told: str
+) -> None:
+    fit = Fit(side=128, resize="longest")
+    whitening = Whitening(
+        mean=torch.zeros(6), projection=torch.eye(6), scales=(1.0, 0.5), scale_power=3.0
+    )
+    same: dict[str, Any] = {"scales": (1.0, 0.5), "scale_power": 3.0, "whitening": whitening}
+    assert Recipe(**{**same, **changes}).learned_otherwise(fit) == told
+    unknown = replace(whitening, scales=())
+    assert not Recipe(size=96, whitening=unknown).learned_otherwise(fit)

@@ -78,6 +78,22 @@ def images_of(split: str, catalogue: Catalogue, data: DataConfig, seed: int) -> 
     return held_out
 
 
+def sharing_images(
+    split: str, catalogue: Catalogue, data: DataConfig, seed: int
+) -> dict[str, Catalogue]:
+    """Other splits by name that have images of ``split``: what is held out was of the training's.
+
+    Raises:
+        ValueError: a split is missing.
+    """
+    if split not in (HOLDOUT, data.train_split) or HOLDOUT in catalogue.splits():
+        return {}
+    if split == HOLDOUT:
+        return {data.train_split: catalogue.select(data.train_split)}
+    held_out = _divided(catalogue, data, seed)[1]
+    return {HOLDOUT: held_out} if len(held_out) else {}
+
+
 def _divided(catalogue: Catalogue, data: DataConfig, seed: int) -> tuple[Catalogue, Catalogue]:
     """Images to train on, and images held out."""
     split = catalogue.select(data.train_split)

@@ -58,12 +58,18 @@ class Source:
             return Described(catalogue, tables.rows_of(keys).to(best_device()))
 
     def _refuse_learned_from(self, catalogue: Catalogue, split: str) -> None:
+        from apdist.data.catalogue.selection import sharing_images
         from apdist.model.kept_whitenings import refuse_own_images
 
         recipe = getattr(self.model.network, "recipe", None)
-        if recipe is not None and recipe.whitening is not None:
-            what = f"the split {split!r} of {self.shards}"
-            refuse_own_images(recipe.whitening, catalogue.fingerprint(), what)
+        if recipe is None or recipe.whitening is None:
+            return
+        what = f"the split {split!r} of {self.shards}"
+        refuse_own_images(recipe.whitening, catalogue.fingerprint(), what)
+        config, whole = self.run.config, read_catalogue(self.shards)
+        for name, other in sharing_images(split, whole, config.data, config.training.seed).items():
+            shared = f"the split {name!r} of {self.shards}, which shares images with {split!r}"
+            refuse_own_images(recipe.whitening, other.fingerprint(), shared)
 
     def views(
         self, catalogue: Catalogue, what: str, views: Sequence[tuple[int, Box | None]]

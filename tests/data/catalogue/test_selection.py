@@ -13,6 +13,7 @@ from apdist.data.catalogue.selection import (
     evaluation_images,
     held_out_images,
     images_of,
+    sharing_images,
     training_images,
     validation_images,
 )
@@ -83,6 +84,19 @@ def test_held_out_classes_are_evaluated_and_not_trained_on(catalogue: Catalogue)
     assert keys(trained) | keys(held_out) == keys(catalogue.select("train"))
     others = evaluation_images(catalogue, data, 1)
     assert keys(others) != keys(held_out)
+
+
+def test_the_training_split_shares_images_with_what_is_held_out_of_it(
+    catalogue: Catalogue,
+) -> None:
+    data = DataConfig(holdout_share=0.25)
+    held_out = images_of("holdout", catalogue, data, 0)
+    (found,) = sharing_images("train", catalogue, data, 0).items()
+    assert (found[0], keys(found[1])) == ("holdout", keys(held_out))
+    (found,) = sharing_images("holdout", catalogue, data, 0).items()
+    assert (found[0], keys(found[1])) == ("train", keys(catalogue.select("train")))
+    assert not sharing_images("test", catalogue, data, 0)
+    assert not sharing_images("train", catalogue, DataConfig(holdout_share=0), 0)
 
 
 def test_held_out_images_are_of_classes_that_are_trained_on(catalogue: Catalogue) -> None:
