@@ -63,6 +63,7 @@ def resume(argv: list[str]) -> int:
         done, steps = run.steps_done, run.config.training.steps
         early = f"ended early, after {done} of" if done < steps else "has done all"
         say(f"{run.uri} {early} its {steps} steps")
+        warn_of_tracking(run, config, changed)
         settle_if_behind(run)
         return 0
     resolved(config.data.decoder)  # refused here, before Ray starts
@@ -97,6 +98,22 @@ def can_be_forked(run: Run) -> bool:
         return newest_sound(run.uri, with_state=False) is not None
     except ValueError:
         return False
+
+
+def warn_of_tracking(run: Run, config: Config, changed: dict[str, str]) -> None:
+    """Warn that another store, of a run that is not trained any more, gets nothing by this."""
+    names = [name for name in changed if name.startswith("tracking.")]
+    if not names:
+        return
+    told = f"{', '.join(f'{name} {changed[name]}' for name in names)}: not applied, for nothing is"
+    told += " trained any more"
+    tracking = config.tracking
+    if tracking.enabled and {"tracking.enabled", "tracking.uri", "tracking.experiment"} & {*names}:
+        words = ["apdist", "track", run.uri, "--tracking.uri", tracking.uri]
+        if "tracking.experiment" in names:
+            words += ["--tracking.experiment", tracking.experiment]
+        told += f"; send it there: {shlex.join(words)}"
+    warn(told)
 
 
 def warn_of_fork(parent: Run, config: Config) -> None:

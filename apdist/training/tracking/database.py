@@ -30,7 +30,7 @@ def sqlite_path(uri: str) -> Path | None:
     return None if not name or name == ":memory:" else Path(name)
 
 
-def refuse_unusable(uri: str) -> None:
+def refuse_unusable(uri: str, remedy: str = "correct it, or use --tracking.no-enabled") -> None:
     """Return unless ``uri`` is a sqlite store that cannot be one, by a look at its file.
 
     Raises:
@@ -39,7 +39,6 @@ def refuse_unusable(uri: str) -> None:
     path = sqlite_path(uri)
     if path is None:
         return
-    remedy = "correct it, or use --tracking.no-enabled"
     if not path.parent.is_dir():
         raise ValueError(f"tracking.uri {uri}: {_no_folder(path)}; {remedy}")
     if path.is_dir() or (_is_made(path) and not _is_sqlite(path)):

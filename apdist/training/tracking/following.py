@@ -49,12 +49,15 @@ class Follower:
         run: open, and this process's own.
         parent_id: MLflow's run of the sweep that it is a trial of, or empty.
         must_answer: see `Tracker`.
+        by_hand: likewise.
 
     Raises:
         ValueError: the tracking store of a new run cannot be opened.
     """
 
-    def __init__(self, run: Run, parent_id: str = "", must_answer: bool = True) -> None:
+    def __init__(
+        self, run: Run, parent_id: str = "", must_answer: bool = True, by_hand: bool = False
+    ) -> None:
         self.run, config, self.num_hosts = run, run.config, 1
         store = without_secrets(f"{config.tracking.uri} {config.tracking.experiment}")
         if run.info.get("tracking_store") != store:  # also of a run that changes its store
@@ -73,6 +76,7 @@ class Follower:
             identity=str(run.info["tracking_identity"]),
             must_answer=must_answer,
             may_send=run.lease.is_fresh if run.lease else lambda: True,
+            by_hand=by_hand,
         )
         if run_id:
             self.tracker.reopen()
@@ -202,10 +206,14 @@ def is_unsettled(run: Run) -> bool:
     return holder_of(run.uri) is None
 
 
-def settle(run: Run) -> bool:
-    """Send MLflow what it lacks of a run that nobody trains, and how it ended; whether it could."""
+def settle(run: Run, by_hand: bool = False) -> bool:
+    """Send MLflow what it lacks of a run that nobody trains, and how it ended; whether it could.
+
+    Raises:
+        GoneError: a person asks for this alone, and the run was taken away there.
+    """
     how = "FINISHED" if run.of_kind(Ended) else str(run.info.get("ended") or "KILLED")
-    follower = Follower(run)
+    follower = Follower(run, by_hand=by_hand)
     follower.track(run.history)
     # It has lasted until then, not until somebody sent the rest.
     return follower.close(how, run.history[-1].time_ms if run.history else 0)

@@ -28,6 +28,14 @@ SMALL_BYTES = 1 << 20
 """Files under this size are sent again rather than compared."""
 
 
+class GoneError(ValueError):
+    """A person has taken away there what is to be written; waiting does not bring it back."""
+
+
+class RunGoneError(GoneError):
+    """Of a run that was sent before, and can be sent anew."""
+
+
 @dataclass(frozen=True)
 class About:
     """What is known of a run when it begins."""
@@ -64,6 +72,7 @@ class MlflowRun:
         tags: of a run that is made.
 
     Raises:
+        GoneError: the run was taken away there, or the experiment.
         Exception: whatever MLflow throws where the store does not answer.
     """
 
@@ -73,14 +82,41 @@ class MlflowRun:
         self._steps: dict[str, set[int]] = {}
         self.experiment_id = ""
         """Known once the run is begun."""
+        if run_id and (path := sqlite_path(config.uri)) is not None and not path.exists():
+            raise RunGoneError(
+                f"there is no {path} any more, which had the run {run_id}; restore it"
+            )
         while True:
             make_database(config.uri, _client)
             file = identity(config.uri)
             self.client = patient(lambda: _client(config.uri))
             self.run_id = run_id or patient(lambda: self._found_or_made(config, name, tags))
             if identity(config.uri) == file:
-                return
+                break
             # A refused run has taken the database away that it had made.
+        if run_id:
+            patient(self.refuse_gone)
+
+    def refuse_gone(self) -> None:
+        """Return where the run is there.
+
+        Raises:
+            GoneError: it was deleted, or the store does not know it.
+        """
+        try:
+            there = self.client.get_run(self.run_id).info
+        except Exception as error:
+            if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+                raise RunGoneError(f"it has no run {self.run_id}; restore it there") from error
+            raise
+        if there.lifecycle_stage == "deleted":
+            experiment = self.client.get_experiment(there.experiment_id)
+            if experiment.lifecycle_stage == "deleted":  # and all runs with it
+                raise _deleted_experiment(experiment)
+            raise RunGoneError(
+                f"the run {self.run_id} was deleted there; restore it: mlflow runs restore "
+                f"--run-id {self.run_id}"
+            )
 
     def begin(self, about: About) -> None:
         """Log what is missing of ``about``: a driver that was killed may have sent a part."""
@@ -171,11 +207,7 @@ class MlflowRun:
         """The id of the experiment, which is made if it is not there."""
         if found := self.client.get_experiment_by_name(config.experiment):
             if found.lifecycle_stage == "deleted":  # MLflow keeps its name
-                raise ValueError(
-                    f"the experiment {config.experiment!r} was deleted there; restore it: mlflow "
-                    f"experiments restore -x {found.experiment_id}, or use another "
-                    "--tracking.experiment"
-                )
+                raise _deleted_experiment(found)
             if KIND not in found.tags:  # what a person has chosen there stays
                 self.client.set_experiment_tag(found.experiment_id, KIND, OF_MODELS)
             return str(found.experiment_id)
@@ -227,6 +259,13 @@ def _client(uri: str) -> Any:
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return MlflowClient(uri)
+
+
+def _deleted_experiment(experiment: Any) -> GoneError:
+    return GoneError(
+        f"the experiment {experiment.name!r} was deleted there; restore it: mlflow experiments "
+        f"restore -x {experiment.experiment_id}, or use another --tracking.experiment"
+    )
 
 
 def _artifacts(uri: str) -> str | None:

@@ -16,7 +16,15 @@ from typing import Any
 
 from apdist.addresses import without_any, without_secrets
 from apdist.config import TrackingConfig
-from apdist.training.tracking.mlflow_run import IDENTITY, About, MlflowRun, Point, is_server
+from apdist.training.tracking.mlflow_run import (
+    IDENTITY,
+    About,
+    GoneError,
+    MlflowRun,
+    Point,
+    RunGoneError,
+    is_server,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +36,9 @@ FILES_TIMEOUT_S = 300.0
 
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `mlflow ui` answers."""
+
+_OF_WHAT_IS_GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
+"""What MLflow calls an error where a run, or its experiment, is deleted or unknown."""
 
 Entry = Point | Callable[[MlflowRun], None]
 
@@ -44,9 +55,11 @@ class Tracker:
         must_answer: raise where a new run's store cannot be opened at all; a server that is only
             away is waited for in the background whatever this says.
         may_send: whether this process may write the run now; what it may not send waits.
+        by_hand: a person asks for this alone, no training: what was taken away there is refused.
 
     Raises:
         ValueError: the store cannot be opened; a wrong one should not wait for the end.
+        GoneError: the run was taken away there, and a person asks for it.
     """
 
     def __init__(
@@ -59,9 +72,10 @@ class Tracker:
         identity: str = "",
         must_answer: bool = True,
         may_send: Callable[[], bool] = lambda: True,
+        by_hand: bool = False,
     ) -> None:
         self.config, self.name, self.run_id = config, name, run_id
-        self.may_send = may_send
+        self.may_send, self.by_hand = may_send, by_hand
         self._tags = {IDENTITY: identity or uuid.uuid4().hex}
         if parent_id:
             self._tags["mlflow.parentRunId"] = parent_id
@@ -185,7 +199,7 @@ class Tracker:
             while self._entries and self._run is not None and self._may_send_now():
                 self._send_next(self._run)
         except Exception as error:
-            self._warn(error)
+            self._warn(self._reason(error))
             return False
         self._warned = self._warned and self._run is None
         return self._run is not None
@@ -239,24 +253,37 @@ class Tracker:
             self._run = MlflowRun(self.config, self.name, self.run_id, self._tags)
             self.run_id = self._run.run_id
         except Exception as error:
+            if self.by_hand and isinstance(error, GoneError):
+                raise
             if refuse:
+                without = "" if self.by_hand else ", or use --tracking.no-enabled"
                 raise ValueError(
                     f"tracking.uri {without_secrets(self.config.uri)} cannot be opened "
-                    f"({without_secrets(_gist(error))}); correct "
-                    "it, name another file if it is of another version or was made only in part, "
-                    "or use --tracking.no-enabled"
+                    f"({without_secrets(_gist(error))}); correct it, name another file if it is of "
+                    f"another version or was made only in part{without}"
                 ) from error
             self._warn(error)
 
+    def _reason(self, error: Exception) -> Exception:
+        """What a person has taken away, where it is that why the store takes nothing."""
+        if self._run is not None and getattr(error, "error_code", "") in _OF_WHAT_IS_GONE:
+            try:
+                self._run.refuse_gone()
+            except Exception as found:
+                return found
+        return error
+
     def _warn(self, error: Exception) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "MLflow at %s does not answer (%s); the training goes on, and what is missing "
-                "there is sent when it answers",
-                without_secrets(self.config.uri),
-                without_secrets(_gist(error)),
-            )
+        if self._warned:
+            return
+        self._warned = True
+        told = "MLflow at %s does not answer (%s); the training goes on, and what is missing there "
+        told += "is sent when it answers"
+        if isinstance(error, GoneError):
+            told = "MLflow at %s takes nothing of this run, and the training goes on: %s"
+            if isinstance(error, RunGoneError):
+                told += ", or send it anew when it has ended: apdist track RUN --anew"
+        logger.warning(told, without_secrets(self.config.uri), without_secrets(_gist(error)))
 
 
 def _gist(error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apdist.config import TrackingConfig
-from apdist.training.tracking.mlflow_run import MlflowRun
+from apdist.training.tracking.mlflow_run import MlflowRun, RunGoneError
 from apdist.training.tracking.tracker import Tracker, _gist
 from tests.s3_server import free_ports
 
@@ -104,6 +104,28 @@ def test_a_deleted_experiment_is_refused_with_how_to_restore_it(config: Tracking
     gone = TrackingConfig(uri=config.uri, experiment="gone")
     with pytest.raises(ValueError, match=f"'gone' was deleted .* restore -x {number}, or use anot"):
         Tracker(gone, "one")
+
+
+def test_a_run_that_is_deleted_while_it_is_sent_is_told_in_one_warning(
+    config: TrackingConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Tracker(config, "deleted")
+    client(config).delete_run(first.run_id)
+    first.log_metrics({"loss": 0.5}, 1, 1000)
+    assert not first.close()
+    for by_hand in (False, True):
+        if by_hand:
+            with pytest.raises(RunGoneError, match="was deleted there; restore it: mlflow runs"):
+                Tracker(config, "deleted", run_id=first.run_id, by_hand=True)
+        else:
+            assert not Tracker(config, "deleted", run_id=first.run_id).close()
+    told = [record.getMessage() for record in caplog.records if record.name.endswith("tracker")]
+    assert len(told) == 2  # of the first, and of the one that went on
+    for line in told:
+        assert "takes nothing of this run, and the training goes on: the run" in line
+        assert f"mlflow runs restore --run-id {first.run_id}, or send it anew when it has" in line
+    client(config).restore_run(first.run_id)
+    assert Tracker(config, "deleted", run_id=first.run_id, by_hand=True).close()
 
 
 def test_an_address_is_told_without_its_password() -> None:
