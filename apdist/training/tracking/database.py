@@ -40,7 +40,7 @@ def refuse_unusable(uri: str, remedy: str = "correct it, or use --tracking.no-en
     if path is None:
         return
     if not path.parent.is_dir():
-        raise ValueError(f"tracking.uri {uri}: {_no_folder(path)}; {remedy}")
+        raise ValueError(f"tracking.uri {uri}: {_no_folder(path, uri)}; {remedy}")
     if path.is_dir() or (_is_made(path) and not _is_sqlite(path)):
         raise ValueError(f"tracking.uri {uri}: {path} is no sqlite database; {remedy}")
 
@@ -60,7 +60,7 @@ def make_database(uri: str, client: Callable[[str], Any]) -> None:
     if path is None or _is_made(path):
         return
     if not path.parent.is_dir():  # MLflow would try for minutes
-        raise ValueError(_no_folder(path))
+        raise ValueError(_no_folder(path, uri))
     with locked(path.with_name(f".{path.name}.lock")):
         if _is_made(path):
             return
@@ -125,8 +125,9 @@ def _is_sqlite(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def _no_folder(path: Path) -> str:
-    return f"{path.parent} is no folder; a % in an address is written %25"
+def _no_folder(path: Path, uri: str) -> str:
+    hint = "; a % in an address is written %25" if "%" in uri else ""
+    return f"{path.parent} is no folder{hint}"
 
 
 def _remove(part: Path) -> None:

@@ -80,6 +80,8 @@ def test_a_folder_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "50%20").mkdir()
     with pytest.raises(ValueError, match="50  is no folder; a % in an address is written %25"):
         make_database(f"sqlite:///{tmp_path}/50%20/m.db", lambda _: pytest.fail("too late"))
+    with pytest.raises(ValueError, match="none is no folder$"):
+        make_database(f"sqlite:///{tmp_path}/none/m.db", lambda _: pytest.fail("too late"))
 
 
 @pytest.mark.parametrize("uri", ["http://host:5000", "sqlite:///:memory:", "sqlite://"])
