@@ -277,10 +277,10 @@ class Tracker:
         if self._warned:
             return
         self._warned = True
-        told = "MLflow at %s does not answer (%s); the training goes on, and what is missing there "
+        told = "MLflow at %s does not answer (%s); nothing waits for it, and what is missing there "
         told += "is sent when it answers"
         if isinstance(error, GoneError):
-            told = "MLflow at %s takes nothing of this run, and the training goes on: %s"
+            told = "MLflow at %s takes nothing of this run, and nothing waits for it: %s"
             if isinstance(error, RunGoneError):
                 told += ", or send it anew when it has ended: apdist track RUN --anew"
         logger.warning(told, without_secrets(self.config.uri), without_secrets(_gist(error)))

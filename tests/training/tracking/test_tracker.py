@@ -122,7 +122,7 @@ def test_a_run_that_is_deleted_while_it_is_sent_is_told_in_one_warning(
     told = [record.getMessage() for record in caplog.records if record.name.endswith("tracker")]
     assert len(told) == 2  # of the first, and of the one that went on
     for line in told:
-        assert "takes nothing of this run, and the training goes on: the run" in line
+        assert "takes nothing of this run, and nothing waits for it: the run" in line
         assert f"mlflow runs restore --run-id {first.run_id}, or send it anew when it has" in line
     client(config).restore_run(first.run_id)
     assert Tracker(config, "deleted", run_id=first.run_id, by_hand=True).close()
@@ -192,7 +192,7 @@ def test_a_server_that_is_away_does_not_keep_a_training_from_its_start(
     tracker.log_metrics({"loss": 1.0}, 0, 0)
     assert not tracker.close()
     assert tracker.run_id == ""
-    assert caplog.text.count("does not answer (Connection refused); the training goes on") == 1
+    assert caplog.text.count("does not answer (Connection refused); nothing waits for it") == 1
 
 
 def test_a_long_reason_of_an_outage_ends_with_a_whole_word() -> None:
