@@ -88,7 +88,7 @@ def descriptors(arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
 
 def limit_faiss(threads: int) -> None:
     """Let faiss use as many threads as torch does."""
-    from apdist.retrieval.approximate.library import has_faiss, import_faiss
+    from apdist.retrieval.approximate.importing import has_faiss, import_faiss
 
     if has_faiss():
         import_faiss().omp_set_num_threads(threads)

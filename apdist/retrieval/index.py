@@ -17,7 +17,7 @@ from torch import Tensor
 from apdist.data import storage
 from apdist.retrieval.approximate.building import build_faiss
 from apdist.retrieval.approximate.faiss_index import FaissIndex, write_faiss
-from apdist.retrieval.approximate.library import has_gpu
+from apdist.retrieval.approximate.importing import has_gpu
 from apdist.retrieval.search_index import SearchIndex, measure_recall, unit_descriptors
 from apdist.retrieval.stored.folder import DESCRIPTORS, FAISS, Generation, claimed
 from apdist.retrieval.stored.reading import mapped, open_index

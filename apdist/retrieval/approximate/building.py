@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from apdist.retrieval.approximate.faiss_index import FaissIndex, array_of, centres_of
-from apdist.retrieval.approximate.library import first_line, import_faiss
+from apdist.retrieval.approximate.importing import first_line, import_faiss
 from apdist.retrieval.approximate.lists import learned_centres, lists_of
 from apdist.retrieval.ranking import nearest_rows
 

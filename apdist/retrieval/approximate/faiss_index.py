@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.retrieval.approximate.huge_pages import into_huge_pages
-from apdist.retrieval.approximate.library import first_line, import_faiss, num_gpus
+from apdist.retrieval.approximate.importing import first_line, import_faiss, num_gpus
 from apdist.retrieval.ranking import nearest_rows, ranking_keys
 from apdist.retrieval.ranks import exact_scores
 

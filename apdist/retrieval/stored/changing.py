@@ -23,7 +23,7 @@ from torch import Tensor
 
 from apdist.retrieval.approximate.building import add_to_faiss, build_faiss
 from apdist.retrieval.approximate.faiss_index import FaissIndex
-from apdist.retrieval.approximate.library import import_faiss
+from apdist.retrieval.approximate.importing import import_faiss
 from apdist.retrieval.filters import Filter
 from apdist.retrieval.index import complete
 from apdist.retrieval.search_index import SearchIndex, mask_of

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from apdist.data import storage
 from apdist.retrieval.approximate.faiss_index import read_faiss
-from apdist.retrieval.approximate.library import has_faiss
+from apdist.retrieval.approximate.importing import has_faiss
 from apdist.retrieval.search_index import SearchIndex
 from apdist.retrieval.stored.folder import (
     ABOUT_FILES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apdist.retrieval.approximate import library
+from apdist.retrieval.approximate import importing
 from tests.retrieval.approximate.played import FaissOfGpus, hide_faiss
 from tests.retrieval.indexes import small_index
 
@@ -13,11 +13,11 @@ def test_auto_is_flat_where_faiss_has_a_gpu_and_exact_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert small_index("auto").settings["kind"] == "exact"
-    monkeypatch.setattr(library, "import_faiss", lambda: FaissOfGpus)
-    assert library.has_gpu()
+    monkeypatch.setattr(importing, "import_faiss", lambda: FaissOfGpus)
+    assert importing.has_gpu()
     monkeypatch.undo()
     hide_faiss(monkeypatch)
-    assert not library.has_gpu()
+    assert not importing.has_gpu()
     assert small_index("auto").settings["kind"] == "exact"
 
 
