@@ -313,6 +313,16 @@ def test_keeping_intervals_changes_no_bit_of_the_gradient() -> None:
     assert torch.equal(kept[1], recomputed[1])
 
 
+@pytest.mark.parametrize("is_lone", [False, True])
+def test_where_no_query_counts_the_gradient_is_0(is_lone: bool) -> None:
+    descriptors, labels, _ = batch(30, 8, seed=4)
+    lone = torch.arange(30, device=DEVICE)
+    options: dict[str, Any] = {} if is_lone else {"query_weights": torch.zeros(30, device=DEVICE)}
+    found = loss_and_gradient(descriptors, lone if is_lone else labels, backend="triton", **options)
+    assert found[0] == 0
+    assert not found[1].any()
+
+
 def test_labels_with_strides_are_read_as_they_are() -> None:
     descriptors, labels, ignore = batch(30, 8, seed=4)
     strided = torch.stack((labels, ignore), dim=1)
