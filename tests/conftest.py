@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import importlib
 import os
 import signal
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ def pytest_configure() -> None:
     # Lines wrap at the width of a terminal, which readline leaves to the processes of xdist.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
+    # The console keeps a width that it is told at its first import, in whichever test that is.
+    importlib.import_module("apdist_verbs.terminal.console")
     # Ray gives way to every other process, until deadlines are missed on busy cores.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its own spelling
 
