@@ -1,6 +1,5 @@
 """Fixtures shared by all tests."""
 
-import importlib
 import os
 import signal
 from collections.abc import Iterator
@@ -28,6 +27,11 @@ from tests.s3_server import S3Server, s3_server
 FIRST = ["test_cluster", "test_resuming", "test_step", "test_stream_faults"]
 FIRST += ["test_triton_histogram", "test_errors", "test_loop", "test_encoding"]
 
+# Lines wrap at the width of a terminal, which readline leaves to the processes of xdist. Here: the
+# console keeps what it finds when it is first imported, as by another conftest.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+
 if not torch.cuda.is_available():
     # Triton's interpreter stands in for a GPU; it is chosen when anything first imports triton.
     os.environ["TRITON_INTERPRET"] = "1"
@@ -37,11 +41,6 @@ def pytest_configure() -> None:
     """Let results not depend on where the tests are started."""
     # A shell starts its background jobs without Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Lines wrap at the width of a terminal, which readline leaves to the processes of xdist.
-    for name in ("COLUMNS", "LINES"):
-        os.environ.pop(name, None)
-    # The console keeps a width that it is told at its first import, in whichever test that is.
-    importlib.import_module("apdist_verbs.terminal.console")
     # Ray gives way to every other process, until deadlines are missed on busy cores.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its own spelling
 
