@@ -28,6 +28,8 @@ def test_runs_are_listed_with_what_to_do_next(
     finished = create_run(override(small_config, {"run.name": "b", "training.steps": 1}), "glyphs")
     assert train_run(finished) == 0
     new = create_run(override(small_config, {"run.name": "new"}), "glyphs")
+    measured = Evaluated(step=0, split="holdout", figures={"map": 0.25}, seconds=1)
+    new.record(measured)
     broken = create_run(override(small_config, {"run.name": "old"}), "glyphs")
     Path(broken.uri, "run.json").write_text(json.dumps({"preset": "glyphs"}))
     capsys.readouterr()
@@ -37,11 +39,30 @@ def test_runs_are_listed_with_what_to_do_next(
     words = [line.replace("│", " ").split() for line in said.splitlines() if "/6" in line]
     rows = {row[0]: row[1:] for row in words}
     assert rows["a"][:2] == ["stopped", f"{done}/6"]
-    assert rows["new"][:2] == ["training", "0/6"]
+    assert rows["new"][:4] == ["training", "0/6", "0.2500", "holdout"]
     joined = said.replace("\n", "")
     assert "finished" in said
     assert f"apdist train --resume {run.uri}" in joined
     assert "has format 1 of an older apdist" in said.replace("\n", " ")
+
+    with held(new.uri, print):
+        assert runs.main([str(Path(run.uri).parent), "--json"]) == 0
+    told = {Path(row["uri"]).name: row for row in json.loads(capsys.readouterr().out)}
+    assert told["new"] == {
+        "uri": new.uri,
+        "kind": "run",
+        "state": "training",
+        "done": 0,
+        "total": 6,
+        "unit": "steps",
+        "map": 0.25,
+        "split": "holdout",
+        "last_event_ms": new.history[-1].time_ms,
+        "hint": told["new"]["hint"],
+    }
+    assert (told["b"]["state"], told["b"]["hint"]) == ("finished", None)
+    assert told["a"]["hint"].endswith(f"apdist train --resume {run.uri}")
+    assert (told["old"]["state"], told["old"]["total"]) == ("damaged", None)
 
 
 def test_sweeps_are_listed_with_their_trials_and_how_to_go_on(
@@ -77,15 +98,15 @@ def test_the_figure_of_a_run_says_of_which_split_it_is_unless_of_the_reported_on
     small_config: Config,
 ) -> None:
     run = create_run(small_config, "glyphs")
-    assert runs.score_of(run) == "-"
+    assert runs.score_of(run) == (None, "")
 
     def measured(split: str, step: int, value: float) -> Evaluated:
         return Evaluated(step=step, split=split, figures={"map": value}, seconds=1)
 
     run.history = [measured("holdout", 0, 0.1), measured("test", 0, 0.2)]
-    assert runs.score_of(run) == "0.2000"
+    assert runs.score_of(run) == (0.2, "test")
     run.history.append(measured("holdout", 3, 0.3))
-    assert runs.score_of(run) == "0.3000 holdout"
+    assert runs.score_of(run) == (0.3, "holdout")
     run.history += [measured("test", 6, 0.4), measured("holdout", 6, 0.5)]
     run.history.append(Ended(step=6, model_id="m", weights="the last"))
-    assert runs.score_of(run) == "0.4000"
+    assert runs.score_of(run) == (0.4, "test")

@@ -41,7 +41,9 @@ def views_of_queries(
     """
     ground_truth = by_keys(ground_truth, catalogue)
     rows = query_rows(ground_truth, catalogue, splits)
-    check_boxes(ground_truth, catalogue, rows)
+    misfit, remedy = first_misfit(ground_truth, catalogue, rows)
+    if misfit:
+        raise ValueError(f"{misfit}; {remedy}")
     refuse_unanswerable(ground_truth, rows_of_keys(ground_truth, database))
     boxes = [query.box for query in ground_truth.queries]
     return ground_truth, list(zip(rows, boxes, strict=True))
@@ -117,12 +119,17 @@ def reaches_out(box: Box, width: int, height: int) -> bool:
     return across * down < LEAST_INSIDE * (right - left) * (bottom - top)
 
 
-def check_boxes(ground_truth: GroundTruth, catalogue: Catalogue, rows: Sequence[int]) -> None:
-    """Refuse boxes of images of another size, as after they were made smaller.
+def first_misfit(
+    ground_truth: GroundTruth, catalogue: Catalogue, rows: Sequence[int]
+) -> tuple[str, str]:
+    """What is wrong with the first box that does not fit its image, and what may help; or nothing.
 
-    Raises:
-        ValueError: a box holds no pixel, or a tenth or more of it lies outside of its image; the
-            first one.
+    A box does not fit that holds no pixel, or of which a tenth or more lies outside.
+
+    Args:
+        ground_truth: of q queries.
+        catalogue: has their images.
+        rows: (q,) where.
     """
     sizes: Iterable[tuple[int, int]] = zip(
         *(catalogue.column(name).take(list(rows)).to_pylist() for name in ("width", "height")),
@@ -132,14 +139,16 @@ def check_boxes(ground_truth: GroundTruth, catalogue: Catalogue, rows: Sequence[
         if query.box is None:
             continue
         across, down = part_inside(query.box, width, height)
+        box = f"the box {query.box} of query {query.key!r}"
         if across < 1 or down < 1:
-            raise ValueError(
-                f"the box {query.box} of query {query.key!r} holds no pixel of its image of "
-                f"{width} x {height}; a box is left, top, right, bottom in pixels: correct it"
+            return (
+                f"{box} holds no pixel of its image of {width} x {height}",
+                "a box is left, top, right, bottom in pixels: correct it",
             )
-        if reaches_out(query.box, width, height):
-            raise ValueError(
-                f"the box {query.box} of query {query.key!r} reaches out of its image of {width} x "
-                f"{height} pixels; boxes are in pixels of the image as it is in the shards: "
-                "prepare the images in their own size"
+        if reaches_out(query.box, width, height):  # as of images that were made smaller
+            return (
+                f"{box} reaches out of its image of {width} x {height} pixels",
+                "boxes are in pixels of the image as it is in the shards: prepare the images in "
+                "their own size",
             )
+    return "", ""

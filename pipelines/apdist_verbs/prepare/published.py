@@ -87,7 +87,7 @@ def write_judged(which: PublishedSet, found: "Found", catalogue: Catalogue) -> N
     for name, queries in found.judged.items():
         left, lost = keyed(queries, keys)
         if left:
-            truths[name] = _truth(which, left)
+            truths[name] = _truth(which, left, catalogue)
         if lost:
             warn(
                 f"{judged_file(name)} lacks {counted(lost, 'image')} that {which.name} judges; "
@@ -98,13 +98,23 @@ def write_judged(which: PublishedSet, found: "Found", catalogue: Catalogue) -> N
         say(f"{judged_file(name)}: {counted(len(truth.queries), 'query', 'queries')}")
 
 
-def _truth(which: PublishedSet, queries: "tuple[JudgedQuery, ...]") -> "GroundTruth":
+def _truth(
+    which: PublishedSet, queries: "tuple[JudgedQuery, ...]", catalogue: Catalogue
+) -> "GroundTruth":
     from apdist.data.ground_truth.ground_truth import GroundTruth
+    from apdist.retrieval.protocols.queries import first_misfit, query_rows
 
     try:
-        return GroundTruth(protocol=which.protocol, queries=queries)
+        truth = GroundTruth(protocol=which.protocol, queries=queries)
     except ValueError as error:
         raise ValueError(f"the ground truth of {which.name} cannot be used: {error}") from None
+    misfit, _ = first_misfit(truth, catalogue, query_rows(truth, catalogue, splits=()))
+    if misfit:
+        raise ValueError(
+            f"{misfit}; ground truth and images do not go together: download both from "
+            f"{which.address}"
+        )
+    return truth
 
 
 def judged_file(name: str) -> str:

@@ -150,6 +150,7 @@ SOULS = "gt_files/souls_1"
         ("oxford5k", gone(f"{SOULS}_ok.txt"), "souls_1_ok.txt is missing beside souls_1_query.txt"),
         ("oxford5k", cut(f"{SOULS}_query.txt", 6), "line 1: expected image left top right bottom"),
         ("oxford5k", text(f"{SOULS}_query.txt", "20.0", "2.0"), "left < right, top < bottom"),
+        ("oxford5k", text(f"{SOULS}_query.txt", "20.0", "99.0"), "reaches out of its image of"),
         ("oxford5k", text(f"{SOULS}_ok.txt", "souls", "soul"), "judges 2 images (all_soul_000000"),
         ("holidays", gone("jpg/100000.jpg"), "4 database images, not 5; 1 judged queries, not 2"),
         ("holidays", more("jpg/party.jpg"), "holds 1 picture (jpg/party.jpg) that holidays does"),
