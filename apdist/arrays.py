@@ -9,7 +9,7 @@ Shapes: n rows, d descriptor size.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -81,6 +81,19 @@ def descriptors_of(name: str, value: Array, *, unit: bool = False, least: int = 
         wrong = ((lengths - 1).abs() > UNIT_TOLERANCE).nonzero()[:, 0]
         _refuse_rows(name, wrong, len(found), "are not of unit length; L2-normalise them")
     return found
+
+
+def parts_of(name: str, parts: Array | Iterable[Array]) -> Iterable[Array]:
+    """Descriptors part by part; a matrix of all is one part.
+
+    Raises:
+        ValueError: there is nothing that has parts.
+    """
+    if isinstance(parts, Tensor | np.ndarray) and parts.ndim == 2:
+        return [parts]
+    if isinstance(parts, str | bytes) or not hasattr(parts, "__iter__"):
+        raise ValueError(f"{name} must be descriptors part by part, got {shown(parts)}")
+    return parts
 
 
 def same_width(names: tuple[str, str], first: Tensor, second: Tensor) -> None:

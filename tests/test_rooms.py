@@ -12,7 +12,7 @@ from tests.places import ROOT
 
 FLOORS = [
     {"addresses"},
-    {"config", "arrays", "threads"},
+    {"config", "arrays", "given", "threads"},
     {"data.storage"},
     {
         "data.images",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from apdist.config.loss import Bins, LossOptions, Variant
+from apdist.given import of_kind
 from apdist.loss.autograd import tiled_loss
 from apdist.loss.batch import check_lengths, checked_batch, device_of
 from apdist.loss.dense import (
@@ -111,6 +112,10 @@ def average_precision_from_scores(
         ValueError: shapes or dtypes differ from these, or a score is not finite.
     """
     asked = _ScoreOptions(**options)
+    given = {"scores": scores, "positive": positive, "ignore": ignore}
+    for name, tensor in given.items():
+        if name != "ignore" or tensor is not None:
+            of_kind(name, tensor, Tensor, f"use torch.as_tensor({name})")
     if ignore is None:
         ignore = torch.zeros_like(positive, dtype=torch.bool)
     check_scores(scores, positive, ignore)

@@ -19,6 +19,7 @@ from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.given_images import Given
 from apdist.data.images import Fit
+from apdist.given import Place, of_kind, place_of
 from apdist.model.describing import describe_given
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.hub import HubBackbone
@@ -58,6 +59,7 @@ def build_model(config: ModelConfig) -> DescriptorNet:
     Raises:
         ValueError: a package, a model or a file is missing, or options do not fit the backbone.
     """
+    of_kind("config", config, ModelConfig, 'use ModelConfig(backbone="resnet50")')
     network = DescriptorNet(config)
     width = getattr(network.linear, "in_features", config.dim)
     if config.init != "random" and config.dim > width:
@@ -160,12 +162,13 @@ def save_model(
     return model_id
 
 
-def load_model(folder: str) -> TrainedModel:
+def load_model(folder: Place) -> TrainedModel:
     """Read what `save_model` wrote, ready to describe images.
 
     Raises:
         ValueError: there is no model in ``folder``, or its files are damaged.
     """
+    folder = place_of("folder", folder)
     uri = storage.join(folder, DESCRIPTION_NAME)
     if not storage.exists(uri):
         raise ValueError(f"{folder} holds no trained model ({DESCRIPTION_NAME} is missing)")

@@ -89,10 +89,11 @@ def parse_filter(texts: Sequence[str]) -> Filter:
     Raises:
         ValueError: a text is no condition.
     """
-    return Filter(tuple(map(_condition, [texts] if isinstance(texts, str) else texts)))
+    is_several = hasattr(texts, "__iter__") and not isinstance(texts, str)
+    return Filter(tuple(map(_condition, texts if is_several else [texts])))
 
 
-def _condition(text: str) -> Condition:
+def _condition(text: Any) -> Condition:
     found = _CONDITION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         raise ValueError(f"{text!r} is no condition; expected {_FORMS}")

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -15,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.data import storage
+from apdist.given import Place, of_kind, place_of
 from apdist.retrieval.approximate.building import build_faiss
 from apdist.retrieval.approximate.faiss_index import FaissIndex, write_faiss
 from apdist.retrieval.approximate.importing import has_gpu
 from apdist.retrieval.search_index import SearchIndex, measure_recall, unit_descriptors
 from apdist.retrieval.stored.folder import DESCRIPTORS, FAISS, Generation, claimed
 from apdist.retrieval.stored.reading import mapped, open_index
-from apdist.retrieval.stored.writing import Part, PartsWriter, refuse_others
+from apdist.retrieval.stored.writing import Part, PartsWriter, check_entries, parts_of
 
 __all__ = ["SearchIndex", "build_index", "load_index", "save_index", "write_index"]
 
@@ -48,18 +48,15 @@ def build_index(
             of another model, an unknown kind, or a kind whose faiss is not installed.
     """
     vectors = unit_descriptors(descriptors, "descriptors")
-    if entries.num_rows != len(vectors) or not len(vectors):
-        raise ValueError(
-            f"expected one entry per descriptor and at least one, "
-            f"got {entries.num_rows} entries and {len(vectors)} descriptors"
-        )
-    refuse_others(entries, model_id)
+    check_entries(entries, len(vectors), model_id)
+    if not len(vectors):
+        raise ValueError("expected at least one descriptor, got none")
     return _measured(vectors, entries, *_making(kind), {"model_id": model_id})
 
 
 def write_index(
     parts: Iterable[Part],
-    folder: str | Path,
+    folder: Place,
     *,
     kind: str = "auto",
     model_id: str,
@@ -95,7 +92,7 @@ def fill(
     """`write_index` into a generation that is claimed."""
     kind, make_faiss = _making(kind)
     with PartsWriter(generation.path) as writer:
-        for descriptors, entries in parts:
+        for descriptors, entries in parts_of(parts):
             writer.add(descriptors, entries, model_id=model_id)
         writer.finish()
     return complete(generation, kind, make_faiss, {"model_id": model_id, **(about or {})})
@@ -113,12 +110,13 @@ def complete(
     return index.settings
 
 
-def save_index(index: SearchIndex, folder: str | Path, *, overwrite: bool = False) -> None:
+def save_index(index: SearchIndex, folder: Place, *, overwrite: bool = False) -> None:
     """Write ``index`` to ``folder``, local or s3://, whole or not at all.
 
     Raises:
         ValueError: something lies there; an index may, with ``overwrite``: it is replaced.
     """
+    of_kind("index", index, SearchIndex, "make one with build_index")
     with claimed(folder, "overwrite" if overwrite else "new") as generation:
         with PartsWriter(generation.path) as writer:
             for start in range(0, len(index), _ROWS_AT_ONCE):
@@ -130,7 +128,7 @@ def save_index(index: SearchIndex, folder: str | Path, *, overwrite: bool = Fals
         generation.commit(index.settings)
 
 
-def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
+def load_index(folder: Place, *, model_id: str | None) -> SearchIndex:
     """Read the index that `save_index` or `write_index` wrote.
 
     On a disk descriptors are mapped into memory and read where they are searched. Where faiss is
@@ -143,7 +141,7 @@ def load_index(folder: str | Path, *, model_id: str | None) -> SearchIndex:
     Raises:
         ValueError: built with another model, or a file is missing, damaged or of another format.
     """
-    index = open_index(storage.absolute(str(folder)))
+    index = open_index(storage.absolute(place_of("folder", folder)))
     if model_id is not None:
         index.refuse_model(model_id, folder)
     return index

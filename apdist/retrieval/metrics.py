@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apdist.arrays import Array, count_of, counts_of, descriptors_of, labels_of, same_width
+from apdist.arrays import (
+    Array,
+    count_of,
+    counts_of,
+    descriptors_of,
+    labels_of,
+    same_width,
+    tensor_of,
+)
 from apdist.retrieval.ranks import ranks_of_positives
 
 NUM_RECALL_LEVELS = 101
@@ -113,7 +121,8 @@ def score_labelled(
         ValueError: shapes do not match, a descriptor is not finite, a k is below 1, or no query
             has a positive.
     """
-    rows = slice(0, len(labels))
+    labels = tensor_of("labels", labels)
+    rows = slice(0, labels.numel())
     return score_rows(
         descriptors, labels, rows, recall_at=recall_at, map_at=map_at, tile_size=tile_size
     ).summary()

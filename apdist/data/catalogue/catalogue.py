@@ -19,6 +19,7 @@ from apdist.data import storage
 from apdist.data.catalogue.checks import check_rows
 from apdist.data.catalogue.columns import StoredColumns, numbers
 from apdist.data.storage.inside import is_whole, refuse_stray
+from apdist.given import Place, place_of
 
 CATALOGUE_NAME = "index.parquet"
 FORMAT_VERSION = 1
@@ -133,13 +134,14 @@ def codes_and_names(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[st
     return numbers(whole.indices), whole.dictionary.to_pylist()
 
 
-def read_catalogue(root: str) -> Catalogue:
+def read_catalogue(root: Place) -> Catalogue:
     """The catalogue under ``root``, with all rows checked; columns are read when they are needed.
 
     Raises:
         ValueError: there is none, it is damaged, another version of apdist wrote it, or a row of
             it is impossible.
     """
+    root = place_of("root", root)
     uri = storage.join(root, CATALOGUE_NAME)
     if not storage.exists(uri):
         if storage.is_read_only(root):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from apdist.data.images import Box
+from apdist.given import keys_of, of_kind
 
 Protocol: TypeAlias = Literal["revisited", "classic", "holidays", "landmarks", "ilias", "own"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
@@ -36,16 +37,26 @@ class JudgedQuery:
     """Images that are neither right nor wrong: removed before ranks are counted."""
 
     def __post_init__(self) -> None:
+        for name in JUDGEMENTS:
+            given = keys_of(f"query {self.key!r}: {name}", getattr(self, name))
+            object.__setattr__(self, name, tuple(given))
         if self.box is not None:
-            left, top, right, bottom = self.box
-            if not (all(map(math.isfinite, self.box)) and left < right and top < bottom):
-                raise ValueError(
-                    f"query {self.key!r}: box must be left < right, top < bottom; got {self.box}"
-                )
+            self._check_box(self.box)
         twice = [key for key, times in Counter(self.judged()).items() if times > 1]
         if twice:
             raise ValueError(
                 f"query {self.key!r}: image {twice[0]!r} is judged twice; name it once, in one list"
+            )
+
+    def _check_box(self, box: Box) -> None:
+        try:
+            left, top, right, bottom = map(float, () if isinstance(box, str) else box)
+        except (TypeError, ValueError):
+            left = top = right = bottom = math.nan
+        is_finite = all(map(math.isfinite, (left, top, right, bottom)))
+        if not (is_finite and left < right and top < bottom):
+            raise ValueError(
+                f"query {self.key!r}: box must be left < right, top < bottom; got {box!r:.60}"
             )
 
     def judged(self) -> Iterator[str]:
@@ -64,6 +75,10 @@ class GroundTruth:
     """In the order of the file."""
 
     def __post_init__(self) -> None:
+        given = self.queries if isinstance(self.queries, list | tuple) else [self.queries]
+        how = "give several JudgedQuery(key=..., positives=...)"
+        queries = tuple(of_kind("a query", query, JudgedQuery, how) for query in given)
+        object.__setattr__(self, "queries", queries)
         if self.protocol not in PROTOCOLS:
             raise ValueError(
                 f"protocol must be one of {', '.join(PROTOCOLS)}, got {self.protocol!r}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth, JudgedQuery
+from apdist.given import of_kind
 
 _SHOWN = 3
 
@@ -43,6 +44,9 @@ def rows_of_keys(ground_truth: GroundTruth, database: Sequence[str]) -> list[Jud
     Raises:
         ValueError: a key is not in the database, or several images there have it.
     """
+    of_kind(
+        "ground_truth", ground_truth, GroundTruth, "make one of JudgedQuery, or read_ground_truth"
+    )
     rows = {key: row for row, key in enumerate(database)}
     judged = dict.fromkeys(key for query in ground_truth.queries for key in query.judged())
     refuse_missing(list(judged), rows, "judges", "the database")

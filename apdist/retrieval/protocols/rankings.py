@@ -13,6 +13,7 @@ from torch import Tensor
 
 from apdist.arrays import counts_of, rows_of, shown
 from apdist.data.ground_truth.ground_truth import GroundTruth
+from apdist.given import keys_of
 from apdist.retrieval.protocols.judging import rows_of_keys
 from apdist.retrieval.protocols.rules import Ranks
 from apdist.retrieval.protocols.scores import FIGURES, JudgedScores, score_parts
@@ -41,13 +42,14 @@ def score_rankings(
             or one that does not exist, images judged that are not in the database, or a part in
             which no query has a positive.
     """
+    database = keys_of("database", database)
+    judged = rows_of_keys(ground_truth, database)
     if not queries_are_cropped and any(query.box for query in ground_truth.queries):
         raise ValueError(
             "the queries were described from whole images, which inflates the results; "
             "crop each query to its box (JudgedQuery.box) and describe it again"
         )
     depths = counts_of("precision_at", precision_at)
-    judged = rows_of_keys(ground_truth, database)
     lists = _lists(rankings, len(judged), len(database))
 
     def ranks_of(number: int, positives: tuple[int, ...], junk: tuple[int, ...]) -> Ranks:

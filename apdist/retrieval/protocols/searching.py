@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apdist.arrays import LONGEST, Array, descriptors_of, same_width, tensor_of
+from apdist.arrays import LONGEST, Array, descriptors_of, parts_of, same_width, tensor_of
 from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth
+from apdist.given import keys_of
 from apdist.retrieval.positives import Positives, best_first
 from apdist.retrieval.protocols.judging import JudgedRows, rows_of_keys
 from apdist.retrieval.protocols.rules import Ranks
@@ -50,6 +51,7 @@ def score_judged(
         ValueError: shapes do not match, a descriptor is not finite, images are judged that are not
             in the database, or no query of a part has a positive.
     """
+    keys = keys_of("keys", keys)
     judged = rows_of_keys(ground_truth, keys)
     found = descriptors_of("database", database, least=1).float().contiguous()
     asked = descriptors_of("queries", queries, least=1).float().to(found.device).contiguous()
@@ -70,7 +72,7 @@ def score_judged(
 
 def _more(distractors: Iterable[Array], database: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Parts (c, d) of the distractors."""
-    for part in distractors:
+    for part in parts_of("distractors", distractors):
         rows = tensor_of("distractors", part)
         # One length for all is cheap; where it is usual, so is every row.
         if rows.dtype != torch.float32 or not float(torch.linalg.vector_norm(rows)) <= LONGEST:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
 from apdist.data import storage
+from apdist.given import Place, place_of
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.index import load_index
@@ -17,8 +17,6 @@ from apdist.retrieval.recipe import prepared, recipe_of
 from apdist.retrieval.search_index import SearchIndex
 from apdist.retrieval.several import SeveralIndexes
 from apdist.retrieval.stored.folder import SETTINGS, read_settings
-
-Place: TypeAlias = "str | os.PathLike[str]"
 
 
 def open_index(
@@ -36,12 +34,14 @@ def open_index(
     Raises:
         ValueError: there is no such index or model, they do not fit, or are damaged.
     """
-    places = [place] if isinstance(place, str | os.PathLike) else list(place)
+    several = place if isinstance(place, Iterable) and not isinstance(place, str) else [place]
+    places = [place_of("place", one) for one in several]
+    run = place_of("run", run)
     if not places:
         raise ValueError("expected the folder of a run or of an index, got none")
-    folders = {os.fspath(one): index_at(storage.absolute(os.fspath(one))) for one in places}
+    folders = {one: index_at(storage.absolute(one)) for one in places}
     first = next(iter(folders.values()))
-    its_run = storage.absolute(os.fspath(run)) if run else run_of(*folders.values())
+    its_run = storage.absolute(run) if run else run_of(*folders.values())
     loaded = {name: load_index(folder, model_id=None) for name, folder in folders.items()}
     index = SeveralIndexes(loaded) if len(loaded) > 1 else next(iter(loaded.values()))
     model = model_of(index, its_run)

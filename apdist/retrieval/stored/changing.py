@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from apdist.given import Place, keys_of, of_kind
 from apdist.retrieval.approximate.building import add_to_faiss, build_faiss
 from apdist.retrieval.approximate.faiss_index import FaissIndex
 from apdist.retrieval.approximate.importing import import_faiss
@@ -29,7 +29,7 @@ from apdist.retrieval.index import complete
 from apdist.retrieval.search_index import SearchIndex, mask_of
 from apdist.retrieval.stored.folder import Generation, claimed
 from apdist.retrieval.stored.reading import open_index
-from apdist.retrieval.stored.writing import KEY, Part, PartsWriter, RepeatedError
+from apdist.retrieval.stored.writing import KEY, Part, PartsWriter, RepeatedError, parts_of
 
 _ROWS_AT_ONCE = 1 << 16
 _MOST_GROWTH = 2
@@ -53,7 +53,7 @@ class Changed:
     """Keys that were to be removed and are not there."""
 
 
-def add_to_index(folder: str | Path, parts: Iterable[Part], *, model_id: str) -> Changed:
+def add_to_index(folder: Place, parts: Iterable[Part], *, model_id: str) -> Changed:
     """Add images to the index in ``folder``, behind those that it holds.
 
     Columns that the index does not have are added, empty for the images before; a missing one is
@@ -86,7 +86,7 @@ def add_to_index(folder: str | Path, parts: Iterable[Part], *, model_id: str) ->
     return Changed(settings, num_added=writer.count - len(old))
 
 
-def update_index(folder: str | Path, parts: Iterable[Part], *, model_id: str) -> Changed:
+def update_index(folder: Place, parts: Iterable[Part], *, model_id: str) -> Changed:
     """Replace the images of the index in ``folder`` whose keys come again, and add the others.
 
     What comes is first in the index then, before what stays.
@@ -116,18 +116,24 @@ def update_index(folder: str | Path, parts: Iterable[Part], *, model_id: str) ->
 
 
 def remove_from_index(
-    folder: str | Path, keys: Sequence[str] = (), *, where: Filter | None = None
+    folder: Place,
+    keys: Sequence[str] = (),
+    *,
+    where: Filter | Sequence[str] | None = None,
 ) -> Changed:
     """Remove images from the index in ``folder``; where none is found nothing is written.
 
     Args:
         folder: as in `add_to_index`.
         keys: of the images; those that are not there are told.
-        where: images of these entries are removed, too.
+        where: images of these entries are removed, too: a filter or conditions as text.
 
     Raises:
         ValueError: no image would be left, or the filter names a column that is not there.
     """
+    keys = [keys] if isinstance(keys, str) else keys_of("keys", keys)
+    for key in keys:
+        of_kind("a key", key, str, "keys are text")
     with claimed(folder, "change") as generation:
         old = _old(generation, folder, None)
         wanted = pa.chunked_array([pa.array(keys, pa.string())])
@@ -149,7 +155,7 @@ def remove_from_index(
     return Changed(settings, num_removed=int(removed.sum()), missing=missing)
 
 
-def _old(generation: Generation, folder: str | Path, model_id: str | None) -> SearchIndex:
+def _old(generation: Generation, folder: Place, model_id: str | None) -> SearchIndex:
     """The index as it is, whole, of images that have keys."""
     old = open_index(generation.root, check_all=True)
     if model_id is not None and old.settings["model_id"] != model_id:
@@ -173,7 +179,7 @@ def _keys(entries: pa.Table, name: str) -> pa.ChunkedArray:
 
 def _peeked(parts: Iterable[Part]) -> tuple[pa.Table, Iterator[Part]]:
     """The entries of the first part, and all parts."""
-    left = iter(parts)
+    left = parts_of(parts)
     first = next(left, None)
     if first is None:
         raise NothingError("nothing is to be added: expected one image or more")

@@ -30,6 +30,7 @@ from apdist.data import storage
 from apdist.data.preparing.claim import CLAIM, claimed_as_it_is
 from apdist.data.storage.local import missing_folders
 from apdist.data.storage.locks import lock
+from apdist.given import Place, place_of
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Generation:
 
 
 @contextmanager
-def claimed(folder: str | Path, purpose: Purpose = "new") -> Iterator[Generation]:
+def claimed(folder: Place, purpose: Purpose = "new") -> Iterator[Generation]:
     """A new generation of an index, which nobody else writes meanwhile.
 
     The folder is made if it is not there. It stays in its place: it may be a link, a mount, or
@@ -95,7 +96,7 @@ def claimed(folder: str | Path, purpose: Purpose = "new") -> Iterator[Generation
         ValueError: what lies there does not suit the purpose, another process writes there, or
             nobody may.
     """
-    root = storage.absolute(str(folder))
+    root = storage.absolute(place_of("folder", folder))
     path = storage.local_path(root)
     with _held(path, folder) if path is not None else claimed_as_it_is(root):
         there = _refuse_unfit(root, folder, purpose)
@@ -125,7 +126,7 @@ def _made(root: str, path: Path | None) -> Iterator[Generation]:
 
 
 @contextmanager
-def _held(path: Path, folder: str | Path) -> Iterator[None]:
+def _held(path: Path, folder: Place) -> Iterator[None]:
     """Hold a folder on a disk, made if it is not there."""
     made = missing_folders(path)
     with _explained(folder):
@@ -143,7 +144,7 @@ def _held(path: Path, folder: str | Path) -> Iterator[None]:
         os.close(file)
 
 
-def _lock(file: int, folder: str | Path) -> None:
+def _lock(file: int, folder: Place) -> None:
     try:
         lock(file, wait=False)
     except BlockingIOError as error:
@@ -152,7 +153,7 @@ def _lock(file: int, folder: str | Path) -> None:
         ) from error
 
 
-def _refuse_unfit(root: str, folder: str | Path, purpose: Purpose) -> str:
+def _refuse_unfit(root: str, folder: Place, purpose: Purpose) -> str:
     """The generation that is there, or an empty text; refused where it does not suit."""
     files = {name for name in storage.list_files(root) if not _UNFINISHED.fullmatch(name)}
     if SETTINGS in files:
@@ -249,7 +250,7 @@ def _remove(root: str, generation: str) -> None:
 
 
 @contextmanager
-def _explained(folder: str | Path) -> Iterator[None]:
+def _explained(folder: Place) -> Iterator[None]:
     try:
         yield
     except OSError as error:

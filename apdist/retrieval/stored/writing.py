@@ -6,6 +6,7 @@ Shapes: n images, b of a part, d descriptor size.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apdist.arrays import Array
+from apdist.given import of_kind, shown
 from apdist.retrieval.search_index import unit_descriptors
 from apdist.retrieval.stored.folder import DESCRIPTORS, ENTRIES
 
@@ -26,6 +28,7 @@ MODEL_COLUMN = "model"
 """Column of entries, where they have it, with the id of the model that described the image."""
 Part: TypeAlias = tuple[Array, pa.Table]
 """Descriptors (b, d) and their entries (b)."""
+_TABLES = "use pa.table(...) of pyarrow, of a DataFrame pa.Table.from_pandas(...)"
 _HEADER_BYTES = 256
 _ROWS_PER_GROUP = 1 << 16
 
@@ -82,12 +85,7 @@ class PartsWriter:
                 entries, or they are of other columns or of another model than ``model_id``.
         """
         vectors = unit_descriptors(descriptors, "descriptors")
-        if entries.num_rows != len(vectors):
-            raise ValueError(
-                f"expected one entry per descriptor, got {entries.num_rows} entries and "
-                f"{len(vectors)} descriptors"
-            )
-        refuse_others(entries, model_id)
+        check_entries(entries, len(vectors), model_id)
         self.add_as_is(vectors, entries)
 
     def add_as_is(self, vectors: Tensor, entries: pa.Table) -> None:
@@ -156,8 +154,32 @@ class PartsWriter:
             raise RepeatedError(again)
 
 
-def refuse_others(entries: pa.Table, model_id: str) -> None:
-    """Refuse entries that say they were described with another model."""
+def parts_of(parts: Iterable[Part]) -> Iterator[Part]:
+    """Each part; one alone need not be in a list.
+
+    Raises:
+        ValueError: there is something else.
+    """
+    if isinstance(parts, tuple) and len(parts) == 2 and isinstance(parts[1], pa.Table):
+        parts = [parts]
+    if not hasattr(parts, "__iter__"):
+        raise ValueError(f"parts must be pairs of descriptors and entries, got {shown(parts)}")
+    for part in parts:
+        if not isinstance(part, tuple | list) or len(part) != 2:
+            raise ValueError(f"a part is a pair of descriptors and entries, got {shown(part)}")
+        descriptors, entries = part
+        yield descriptors, of_kind("entries", entries, pa.Table, _TABLES)
+
+
+def check_entries(entries: pa.Table, count: int, model_id: str) -> None:
+    """Refuse entries of another number, or that say they were described with another model."""
+    of_kind("entries", entries, pa.Table, _TABLES)
+    of_kind("model_id", model_id, str, "it names the model, as TrainedModel.model_id does")
+    if entries.num_rows != count:
+        raise ValueError(
+            f"expected one entry per descriptor, got {entries.num_rows} entries and "
+            f"{count} descriptors"
+        )
     there = (
         entries[MODEL_COLUMN].unique().to_pylist() if MODEL_COLUMN in entries.schema.names else []
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from apdist.config.values import of_python
 from apdist.training.step.randomness import chunk_seed, seeded
 
 # Batch norm wants more than one image.
@@ -56,7 +57,9 @@ def own_rows(batch_size: int, chunk_size: int, rank: int, num_workers: int) -> s
     Raises:
         ValueError: no chunk can have that size, or no worker that rank.
     """
-    whole = all(type(number) is int for number in (batch_size, chunk_size, rank, num_workers))
+    numbers = [of_python(number) for number in (batch_size, chunk_size, rank, num_workers)]
+    batch_size, chunk_size, rank, num_workers = numbers
+    whole = all(type(number) is int for number in numbers)
     if not whole or batch_size < 0 or chunk_size < 1 or not 0 <= rank < num_workers:
         raise ValueError(
             "expected whole numbers, chunk_size of at least 1 and rank below num_workers, got "

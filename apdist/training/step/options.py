@@ -5,6 +5,7 @@ from typing import get_args
 
 import torch.distributed as dist
 
+from apdist.config.values import of_python
 from apdist.loss.batch_loss import BatchLoss
 from apdist.training.step.activations import Activations
 
@@ -46,11 +47,14 @@ class StepOptions:
                 f"loss must be a function of (descriptors, labels), got {self.loss!r}; "
                 "use AveragePrecisionLoss()"
             )
-        if not all(type(size) is int and size >= 0 for size in self.worker_sizes):
+        object.__setattr__(self, "chunk_size", of_python(self.chunk_size))
+        sizes = tuple(map(of_python, self.worker_sizes))
+        if not all(type(size) is int and size >= 0 for size in sizes):
             raise ValueError(
                 f"worker_sizes must hold the images of each worker, got {self.worker_sizes!r}; "
                 "use sizes_of_workers, or leave it out"
             )
+        object.__setattr__(self, "worker_sizes", sizes)
         if type(self.chunk_size) is not int or self.chunk_size < 1:
             raise ValueError(
                 f"chunk_size must be a whole number of at least 1, got {self.chunk_size!r}"
