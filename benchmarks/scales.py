@@ -23,6 +23,7 @@ from apdist.config import ModelConfig
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.loading.sequential import evaluation_batches, shard_names
 from apdist.data.preparing.shards import Encoded, Item, write_shards
+from apdist.model.pieces import in_pieces
 from apdist.model.pretrained import build_model
 from apdist.retrieval.describe import describe_split
 from apdist.retrieval.recipe import Recipe, at_scale
@@ -53,7 +54,7 @@ def main() -> None:
             with torch.no_grad():
                 for images in prepared:
                     for scale in recipe.scales:
-                        network(at_scale(images, scale))
+                        in_pieces(network, at_scale(images, scale))
 
         def whole() -> None:
             describe_split(describes, catalogue, fit=fit, progress=lambda _: None)

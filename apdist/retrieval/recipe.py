@@ -21,6 +21,7 @@ from apdist.arrays import number_of
 from apdist.data.images import Fit
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.kept_whitenings import find_whitening, refuse_other_model
+from apdist.model.pieces import in_pieces
 from apdist.model.pretrained import TrainedModel
 from apdist.model.whitening import Whitening
 from apdist.retrieval.expansion import pool_scales
@@ -167,7 +168,9 @@ class _Prepared(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Describe ``images`` (b, 3, h, w), uint8 or in [0, 1], as (b, k)."""
         recipe, multiple = self.recipe, self.network.traits.stride or 1
-        found = [self.network(at_scale(images, scale, multiple)) for scale in recipe.scales]
+        found = [
+            in_pieces(self.network, at_scale(images, scale, multiple)) for scale in recipe.scales
+        ]
         pooled = found[0]
         if len(found) > 1:
             pooled = pool_scales(torch.stack(found), p=recipe.scale_power)

@@ -50,6 +50,19 @@ def test_scales_are_pooled_by_their_power_mean_and_whitened_then(network: Descri
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # float32 pixels when scaled
 
 
+def test_images_of_a_large_scale_go_through_a_cpu_in_fewer_at_once(
+    network: DescriptorNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apdist.model.pieces._PIXELS", images()[:, 0].numel())
+    seen: list[tuple[int, ...]] = []
+    noting = network.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    with torch.no_grad():
+        Recipe(scales=(1.0, math.sqrt(0.5), 2.0)).of(network)(images())
+    noting.remove()
+    sizes = [(count, height) for count, _, height, _ in seen]
+    assert sizes == [(2, 40), (2, 28), (1, 80), (1, 80)]
+
+
 def test_the_networks_own_way_is_the_network(network: DescriptorNet) -> None:
     assert Recipe().of(network) is network
     assert Recipe().is_plain
