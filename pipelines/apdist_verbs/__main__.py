@@ -4,6 +4,7 @@ import importlib
 import sys
 
 from apdist_verbs.terminal.ending import end_with, exit_code_of, fail
+from apdist_verbs.terminal.overview import two_columns
 
 VERBS = {
     "demo": "all of it once, on characters drawn for it: a few minutes on a laptop",
@@ -43,14 +44,13 @@ def module_of(verb: str) -> str:
 
 def usage() -> str:
     """Help for the command itself."""
-    lines = [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
     return "\n".join(
         [
             "usage: apdist VERB ...        (apdist VERB --help tells more)",
             "",
             "Train image-retrieval embeddings by optimising mean average precision itself.",
             "",
-            *lines,
+            two_columns(VERBS, 10),
             "",
             "  --version prints the version",
         ]

@@ -11,6 +11,7 @@ from apdist.config import (
     RayConfig,
     TrainingConfig,
 )
+from apdist_verbs.terminal.overview import two_columns
 
 PRESETS: dict[str, tuple[str, Config]] = {
     "glyphs": (
@@ -133,5 +134,5 @@ def preset(name: str) -> Config:
 
 
 def preset_help() -> str:
-    """One line per preset."""
-    return "\n".join(f"  {name:<22}{text}" for name, (text, _) in PRESETS.items())
+    """Every preset, and what it is."""
+    return two_columns({name: text for name, (text, _) in PRESETS.items()}, 22)

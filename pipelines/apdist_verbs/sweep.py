@@ -157,12 +157,12 @@ def usage() -> str:
     return (
         "usage: apdist sweep PRESET --space SPACE.toml [--trials N] [OPTIONS]\n"
         "       apdist sweep --config FILE --space SPACE.toml [--trials N] [OPTIONS]\n"
-        "                                         from the options of a run's config.json,\n"
-        "                                         or the same in TOML\n"
+        "                                 from the options of a run's config.json,\n"
+        "                                 or the same in TOML\n"
         "       apdist sweep --resume SWEEP [--trials N]\n"
-        "                                         go on with a sweep, perhaps to more trials\n\n"
+        "                                 go on with a sweep, perhaps to more trials\n\n"
         f"presets:\n{preset_help()}\n\n"
-        "apdist sweep PRESET --help shows the options that people change, --help-all the rest\n"
+        "apdist sweep PRESET --help shows what people change, --help-all the rest\n"
     )
 
 

@@ -53,17 +53,17 @@ def usage() -> str:
     """Help before the options."""
     return (
         "usage: apdist train PRESET [IMAGES] [OPTIONS]\n"
-        "                                         train anew, on IMAGES/<class>/<image> or on\n"
-        "                                         shards that are prepared (--data.shards)\n"
+        "                                 train anew, on IMAGES/<class>/<image> or on\n"
+        "                                 shards that are prepared (--data.shards)\n"
         "       apdist train --config FILE [IMAGES] [OPTIONS]\n"
-        "                                         train anew with the options of a run's\n"
-        "                                         config.json, or the same in TOML\n"
+        "                                 train anew with the options of a run's\n"
+        "                                 config.json, or the same in TOML\n"
         "       apdist train --resume RUN [OPTIONS]\n"
-        "                                         go on from the run's last checkpoint\n"
+        "                                 go on from the run's last checkpoint\n"
         "       apdist train --resume RUN --fork [OPTIONS]\n"
-        "                                         begin another run at that checkpoint\n\n"
+        "                                 begin another run at that checkpoint\n\n"
         f"presets:\n{preset_help()}\n\n"
-        "apdist train PRESET --help shows the options that people change, --help-all the rest\n"
+        "apdist train PRESET --help shows what people change, --help-all the rest\n"
     )
 
 

@@ -9,6 +9,7 @@ from apdist.data.preparing.published.description import PublishedSet
 from apdist.data.preparing.published.sets import SETS
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
+from apdist_verbs.terminal.overview import two_columns
 
 VERBS = {
     "folder": ("folder", "PrepareFolder", "your own pictures, IMAGES/<class>/<image>"),
@@ -88,17 +89,15 @@ def folder_of(uri: str) -> str:
 
 def usage() -> str:
     """Help before the options."""
-    lines = [f"  {verb:<17}{text}" for verb, (_, _, text) in VERBS.items()]
-    sets = [f"  {name:<17}{which.title}" for name, which in SETS.items()]
     return "\n".join(
         [
             "usage: apdist prepare VERB [OPTIONS]",
             "",
-            *lines,
+            two_columns({verb: text for verb, (_, _, text) in VERBS.items()}, 17),
             "",
             "published data sets, unpacked: apdist prepare NAME ROOT --out OUT",
             "",
-            *sets,
+            two_columns({name: which.title for name, which in SETS.items()}, 17),
             "",
             "apdist prepare VERB --help lists every option",
             "",

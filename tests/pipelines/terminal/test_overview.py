@@ -1,0 +1,25 @@
+"""Two columns within a terminal."""
+
+import pytest
+
+from apdist_verbs.terminal.overview import two_columns
+
+ROWS = {"folder": "your own pictures, one folder a class", "csv": "a file-list"}
+
+
+def test_a_second_column_that_is_too_wide_goes_on_below_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "45")
+    assert two_columns(ROWS, 9).splitlines() == [
+        "  folder   your own pictures, one folder a",
+        "           class",
+        "  csv      a file-list",
+    ]
+
+
+def test_a_terminal_that_is_narrower_than_the_columns_folds_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "3")
+    assert max(map(len, two_columns(ROWS, 9).splitlines())) == 39
