@@ -60,7 +60,7 @@ def test_precision_divides_by_the_place_of_the_last_positive_when_that_is_below_
 def slow(hits: list[bool], num_positives: int, k: int) -> dict[str, float]:
     """Each figure as its definition reads, along a list of right and wrong answers."""
     found, total, area, at_k, at_r = 0, 0.0, 0.0, 0.0, 0.0
-    precision_before, first = 1.0, 0
+    precision_before, first, last = 1.0, 0, 0
     for place, hit in enumerate(hits, start=1):
         found += hit
         precision = found / place
@@ -68,10 +68,11 @@ def slow(hits: list[bool], num_positives: int, k: int) -> dict[str, float]:
             total += precision
             at_k += precision if place <= k else 0
             at_r += precision if place <= num_positives else 0
-            first = first or place
+            first, last = first or place, place
         # The loop of compute_ap.cpp: recall grows by a step where there is a hit.
         area += hit / num_positives * (precision_before + precision) / 2
         precision_before = precision
+    depth = min(k, last)
     return {
         "map": total / num_positives,
         "map_trapezoid": area,
@@ -80,6 +81,7 @@ def slow(hits: list[bool], num_positives: int, k: int) -> dict[str, float]:
         "r_precision": sum(hits[:num_positives]) / num_positives,
         "mean_reciprocal_rank": 1 / first if first else 0.0,
         f"recall_at_{k}": float(any(hits[:k])),
+        f"precision_at_{k}": sum(hits[:depth]) / depth if depth else 0.0,
     }
 
 

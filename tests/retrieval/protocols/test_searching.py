@@ -60,9 +60,8 @@ def check(
                     | slow(hits, number, 1)
                 )
         for key, value in scores.figures.items():
-            if not key.startswith("precision"):
-                mean = sum(row[key] for row in rows) / len(rows)
-                assert value == pytest.approx(mean, abs=1e-6), (scores.part, key)
+            mean = sum(row[key] for row in rows) / len(rows)
+            assert value == pytest.approx(mean, abs=1e-6), (scores.part, key)
         assert scores.num_queries_without_positive == len(truth.queries) - len(rows)
 
 
