@@ -154,6 +154,12 @@ def test_impossible_requests_are_refused() -> None:
     unit = torch.eye(3, dtype=torch.float64)
     with pytest.raises(ValueError, match="queries have 3 dimensions, the database 4"):
         expand_queries(unit, database, k=1, alpha=1)
+    with pytest.raises(ValueError, match="database: .* not of unit length"):
+        expand_queries(queries, 2 * database, k=1, alpha=1)
+    with pytest.raises(ValueError, match="more: .* not of unit length"):
+        expand_queries(queries, database, k=1, alpha=1, more=[2 * database])
+    with pytest.raises(ValueError, match="queries have 4 dimensions, more 3"):
+        expand_queries(queries, database, k=1, alpha=1, more=[unit])
     with pytest.raises(ValueError, match=r"\(s, n, d\), s >= 1"):
         pool_scales(database)
     with pytest.raises(ValueError, match="p must be from 0.01 to 100, got 0"):
