@@ -99,6 +99,13 @@ def test_no_results_of_no_queries(way: str) -> None:
     assert nearest_rows(torch.ones(4, 2), torch.ones(5, 2), 0)[1].shape == (4, 0)
 
 
+def test_what_has_no_nearest_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="queries have 3 dimensions, the database 2"):
+        nearest_rows(torch.ones(1, 3), torch.ones(5, 2), 1)
+    with pytest.raises(ValueError, match="k must be from 0 to 5, got 6"):
+        nearest_rows(torch.ones(1, 2), torch.ones(5, 2), 6)
+
+
 @pytest.mark.parametrize("tile_size", [1, 3, 64])
 def test_the_tile_size_does_not_change_the_ranking(tile_size: int) -> None:
     descriptors, labels = published_example()

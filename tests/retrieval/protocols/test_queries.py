@@ -9,7 +9,14 @@ import pytest
 
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
-from apdist.retrieval.protocols.queries import by_keys, query_rows, views_of_queries
+from apdist.data.images import Box
+from apdist.retrieval.protocols.queries import (
+    by_keys,
+    first_misfit,
+    part_inside,
+    query_rows,
+    views_of_queries,
+)
 from tests.pipelines.measure.scenes import write_scenes
 
 Scenes: TypeAlias = tuple[Catalogue, GroundTruth]
@@ -71,3 +78,39 @@ def test_images_may_be_named_as_the_person_knows_them(scenes: Scenes) -> None:
     assert by_keys(asking("q0"), images) == asking("q0")
     unclear = renamed(images, "source", {"hard00": "my/first.jpg"})
     assert by_keys(asking("q0", "my/first.jpg"), unclear) == asking("q0", "my/first.jpg")
+
+
+def test_a_query_that_is_in_no_split_is_refused(scenes: Scenes) -> None:
+    with pytest.raises(ValueError, match="asks with 1 image, 1 of them not in the shards: 'q99'"):
+        query_rows(asking("q99"), scenes[0], ("query",))
+
+
+def test_what_of_a_box_lies_in_its_image_is_measured_in_pixels() -> None:
+    assert part_inside((0.0, 0.0, 73.0, 64.0), 73, 64) == (73.0, 64.0)
+    assert part_inside((-5.0, -2.5, 10.0, 70.0), 73, 64) == (10.0, 64.0)
+    assert part_inside((80.0, 1.5, 90.0, 4.0), 73, 64) == (0.0, 2.5)
+    assert part_inside((1.0, 65.0, 2.0, 66.0), 73, 64) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((0.0, 0.0, 73.0, 64.0), ""),
+        ((3.0, 5.0, 4.0, 6.0), ""),  # one pixel
+        ((0.0, 0.0, 80.0, 64.0), ""),  # an eleventh lies outside
+        ((0.0, 0.0, 82.0, 64.0), "reaches out of its image of 73 x 64 pixels"),
+        ((3.0, 5.0, 3.5, 9.0), "holds no pixel of its image of 73 x 64"),
+        ((3.0, 5.0, 9.0, 5.5), "holds no pixel of its image of 73 x 64"),
+    ],
+)
+def test_boxes_fit_their_images(scenes: Scenes, box: Box, message: str) -> None:
+    queries = (JudgedQuery(key="q0", positives=("easy01",)),)
+    queries += (JudgedQuery(key="q1", box=box, positives=("easy01",)),)
+    truth = GroundTruth(protocol="holidays", queries=queries)
+    catalogue = scenes[0]
+    misfit, remedy = first_misfit(truth, catalogue, query_rows(truth, catalogue, ("query",)))
+    assert misfit == (f"the box {box} of query 'q1' {message}" if message else "")
+    assert bool(remedy) == bool(message)
+    if message:
+        with pytest.raises(ValueError, match=message):
+            views_of_queries(truth, catalogue, ["easy01"], ("query",))

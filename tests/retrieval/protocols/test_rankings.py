@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -93,9 +94,12 @@ def test_a_list_without_any_positive_scores_nothing_where_published_code_fails()
 
 
 def test_uncropped_queries_are_refused_where_there_are_boxes() -> None:
-    truth = ground_truth(JUDGED)
-    with pytest.raises(ValueError, match="crop each query to its box"):
-        score_rankings(np.array(RANKS).T, DATABASE, truth, queries_are_cropped=False)
+    truth = dataclasses.replace(ground_truth(JUDGED), protocol="own")
+    whole, boxed = dataclasses.replace(truth.queries[0], box=None), truth.queries[1]
+    for queries in (truth.queries, (whole, boxed)):
+        some = dataclasses.replace(truth, queries=queries)
+        with pytest.raises(ValueError, match="crop each query to its box"):
+            score_rankings(np.array(RANKS).T, DATABASE, some, queries_are_cropped=False)
 
 
 @pytest.mark.parametrize(
