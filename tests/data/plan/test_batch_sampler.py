@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from apdist.data.plan.batch_sampler import Plan
+from apdist.config import Config, DataConfig, TrainingConfig
+from apdist.data.plan.batch_sampler import Plan, build_plan
 from tests.data.plan.plans import batches_of_epoch, stored_in_runs
 
 class_sizes = st.lists(st.integers(1, 20), min_size=1, max_size=40)
@@ -180,6 +181,34 @@ def test_classes_with_one_image_are_left_out_and_counted() -> None:
         "steps_per_epoch": 1,
     }
     assert not {0, 5} & set(np.concatenate([plan.rows(step) for step in range(50)]).tolist())
+
+
+@pytest.mark.parametrize("options", [{"classes_per_batch": 2}, {"max_groups_per_class": 1}])
+def test_classes_that_come_up_less_often_than_their_weight_says_are_counted(
+    options: dict[str, Any],
+) -> None:
+    # Four small classes with a group each: four batches, and in them four of the six groups.
+    labels = stored_in_runs([24, 4, 4, 4, 4])
+    plan = Plan(labels, batch_size=8, group_size=4, seed=0, **options)
+    assert (plan.summary.steps_per_epoch, plan.summary.num_capped_classes) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"group_size": 3},
+        {"class_weights": "sqrt"},
+        {"classes_per_batch": 2},
+        {"max_groups_per_class": 1},
+    ],
+)
+def test_the_plan_of_a_run_is_that_of_its_options(options: dict[str, Any]) -> None:
+    labels = stored_in_runs([9, 8, 7, 6, 5, 4])
+    data = DataConfig(**{"group_size": 4, **options})
+    config = Config(data=data, training=TrainingConfig(batch_size=8, seed=3))
+    expected = Plan(labels, **{"batch_size": 8, "group_size": 4, "seed": 3, **options})
+    assert np.array_equal(build_plan(labels, config).rows(7), expected.rows(7))
 
 
 @pytest.mark.parametrize(
