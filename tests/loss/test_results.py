@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from apdist.config.loss import Bins
 from apdist.loss.listwise import (
     AveragePrecisionLoss,
     average_precision_from_scores,
@@ -26,6 +27,10 @@ def test_diagnostics_count_pairs_by_bin_and_positives_pushed_apart() -> None:
     positive = (labels[:, None] == labels) & ~torch.eye(80, dtype=torch.bool)
     near = (1 - (scores - 1 + 2 / 29).abs() / (2 / 29)).clamp(min=0)
     assert found.positive_histogram[1].item() == pytest.approx(near[positive].sum().item())
+    # A score between two centres counts for both, by its distance: means come out exact.
+    for kind, pairs in (("positive", positive), ("negative", labels[:, None] != labels)):
+        mean = found.mean_score(kind, Bins(num_bins=30))  # type: ignore[arg-type]
+        assert mean == pytest.approx(scores[pairs].mean().item(), abs=1e-12)
     # The derivative by each score, from the definition.
     scores.requires_grad_()
     ignore = torch.eye(80, dtype=torch.bool)

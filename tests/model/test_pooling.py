@@ -9,6 +9,7 @@ from apdist.config import ModelConfig
 from apdist.model.backbones import BasicBlock, ResNet
 from apdist.model.pooling import (
     GeM,
+    Regional,
     build_pooling,
     choose_pooling,
     regions_of,
@@ -224,3 +225,18 @@ def test_regions_are_pooled_by_what_pools_a_map(pooling: str) -> None:
         ValueError, match=f"regional pools regions by gem, .* {pooling} is {pooling}"
     ):
         choose_pooling(config, WITH_CLS)
+
+
+def test_regions_and_the_whole_map_are_pooled_whitened_and_summed() -> None:
+    config = ModelConfig(pooling="mean", regional=True)
+    pooling, width = build_pooling("mean", config, 3)
+    assert width == 3
+    maps = torch.rand(2, 3, 9, 14, generator=torch.Generator().manual_seed(0))
+    # R-MAC's regions of three sizes; whoever trained with them has them in the weights.
+    parts = [maps, *(maps[..., y : y + n, x : x + n] for y, x, n in regions_of(9, 14, 3))]
+    assert isinstance(pooling, Regional)
+    expected = torch.zeros(2, 3)
+    for part in parts:
+        unit = F.normalize(part.mean(dim=(2, 3)), dim=1)
+        expected += F.normalize(pooling.linear(unit), dim=1)
+    torch.testing.assert_close(pooling(Features(maps)), F.normalize(expected, dim=1))

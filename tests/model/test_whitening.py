@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from apdist.model.moments import Moments
 from apdist.model.whitening import (
     Whitening,
     learn_pca_whitening,
     learn_supervised_whitening,
     load_whitening,
     pca_whitening,
+    pca_whitening_of,
     save_whitening,
 )
 
@@ -112,6 +114,17 @@ def test_full_pca_whitening_makes_the_covariance_the_identity() -> None:
     )
 
 
+def test_whitening_is_full_unless_a_power_is_named() -> None:
+    data = correlated(50, 4)
+    moments = Moments(4, data.device)
+    moments.add(data)
+    expected = learn_pca_whitening(data, power=0.5).projection
+    assert torch.equal(learn_pca_whitening(data).projection, expected)
+    assert torch.equal(pca_whitening_of(moments).projection, expected)
+    plain = pca_whitening(torch.zeros(2), torch.eye(2), torch.tensor([4.0, 1.0]))
+    assert plain.projection.tolist() == [[0.5, 0.0], [0.0, 1.0]]
+
+
 def test_power_zero_keeps_lengths_and_orders_axes_by_variance() -> None:
     data = correlated(400, 6)
     rotated = before_l2(learn_pca_whitening(data, power=0.0), data)
@@ -184,15 +197,17 @@ def test_a_file_that_is_no_whitening_is_refused_by_name(tmp_path: Path) -> None:
 def test_what_it_was_learned_with_is_kept_and_older_files_know_nothing(tmp_path: Path) -> None:
     plain = Whitening(mean=torch.ones(2), projection=torch.eye(2))
     known = replace(plain, model="m", size=64, scales=(1.0, 2**-0.5), scale_power=3.0)
+    known = replace(known, learned_on="a set", images="ab12")
     save_whitening(known, tmp_path / "known.safetensors")
     found = load_whitening(tmp_path / "known.safetensors")
-    for name in ("model", "size", "scales", "scale_power"):
+    for name in ("model", "size", "scales", "scale_power", "learned_on", "images"):
         assert getattr(found, name) == getattr(known, name)
     tensors, about = {"mean": plain.mean, "projection": plain.projection}, {"version": "1"}
     about["format"] = "apdist.whitening"
     save_file(tensors, tmp_path / "older.safetensors", about)
     older = load_whitening(tmp_path / "older.safetensors")
-    assert (older.model, older.size, older.scales) == ("", 0, ())
+    assert (older.model, older.size, older.scales, older.scale_power) == ("", 0, (), 1.0)
+    assert (older.learned_on, older.images) == ("", "")
     save_file(tensors, tmp_path / "odd.safetensors", about | {"scales": "one"})
     with pytest.raises(ValueError, match=r"odd.safetensors is damaged \(.*'one'\); learn it again"):
         load_whitening(tmp_path / "odd.safetensors")
