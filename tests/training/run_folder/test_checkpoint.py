@@ -2,6 +2,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,30 @@ def test_training_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
         m(torch.ones(4, 3)).pow(2).sum().backward()
         o.step()
     assert torch.equal(model.weight, other.weight)  # type: ignore[arg-type]
+
+
+class Counter:
+    """Something else that a training goes on from."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state.get("count", -1)
+
+
+def test_what_is_kept_beside_the_model_comes_back_and_hears_where_there_is_nothing(
+    tmp_path: Path,
+) -> None:
+    model, optimizer = trained()
+    state = whole_state(model, optimizer, {"mean": Counter(3), "centres": Counter(5)})
+    save_checkpoint(str(tmp_path), state, Marker(step=7, **ORIGIN))
+    parts = {"mean": Counter(0), "centres": Counter(0), "new": Counter(0)}
+    load_state(newest(tmp_path), model, optimizer, **ORIGIN, parts=parts)
+    assert [part.count for part in parts.values()] == [3, 5, -1]
 
 
 def test_groups_are_those_of_the_options_and_the_state_of_each_parameter_its_own(

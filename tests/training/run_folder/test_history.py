@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from apdist.training.events import Evaluated, Restarted, SetMeasured, StepDone
+from apdist.training.events import Evaluated, Noticed, Restarted, SetMeasured, StepDone
 from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
 from tests.training.test_events import OLD_LINES, SAMPLES
 
@@ -79,6 +79,23 @@ def test_sets_come_once_a_step_each_and_again_with_other_images() -> None:
         if follows(history, event):
             history.append(event)
     assert history == [measured("a", "x"), measured("b", "x"), measured("a", "y")]
+
+
+def test_what_differs_in_topic_split_or_kind_is_kept_beside_the_other() -> None:
+    def noticed(topic: str) -> Kept:
+        return Noticed(step=2, topic=topic, text="x")
+
+    def evaluated(split: str) -> Kept:
+        return Evaluated(step=2, split=split, figures={}, seconds=1)
+
+    about: Any = {"protocol": "labelled", "num_queries": 1, "figures": {}, "seconds": 1}
+    measured = SetMeasured(step=2, name="a", data="x", **about)
+    different = [noticed("flat"), noticed("small"), evaluated("val"), measured, evaluated("test")]
+    history: list[Kept] = []
+    for event in [*different, *different]:
+        if follows(history, event):
+            history.append(event)
+    assert history == different
 
 
 def test_a_history_may_begin_at_any_step() -> None:
