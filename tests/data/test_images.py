@@ -237,6 +237,21 @@ def test_the_longer_side_is_as_asked_and_both_are_multiples(
     assert np.unique(found).tolist() == [9, 99, 199]
 
 
+@pytest.mark.parametrize(("side", "least"), [(224, 32), (64, 32), (20, 10)])
+def test_a_thin_image_keeps_some_pixels_but_never_more_than_half(side: int, least: int) -> None:
+    assert Fit(side=side, resize="longest").size(10_000, 3) == (side, least)
+    assert Fit(side=side, resize="longest").size(3, 10_000) == (least, side)
+
+
+@pytest.mark.parametrize("size", [(48, 32), (32, 48)])
+def test_a_square_is_cut_from_the_middle(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    found = evaluation_image(encoded(Image.fromarray(pixels)), Fit(side=32))
+    left, top = (size[0] - 32) // 2, (size[1] - 32) // 2
+    middle = pixels[top : top + 32, left : left + 32]
+    np.testing.assert_array_equal(found, middle.transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize(
     ("size", "expected"), [((400, 300), (64, 48)), ((50, 40), (50, 40)), ((50, 3), (50, 32))]
 )

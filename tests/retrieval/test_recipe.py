@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from apdist.config import ModelConfig
 from apdist.data.images import Fit
 from apdist.model.descriptor import DescriptorNet
+from apdist.model.pretrained import TrainedModel
 from apdist.model.whitening import Whitening
-from apdist.retrieval.recipe import Recipe, at_scale
+from apdist.retrieval.recipe import Recipe, at_scale, prepared, recipe_of
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,7 @@ def test_sides_stay_multiples_of_a_patch() -> None:
     assert at_scale(images(), 0.5, 16).shape == (2, 3, 16, 32)
     assert at_scale(images(), 0.7071).shape == (2, 3, 28, 39)
     assert at_scale(images(), 0.01).shape == (2, 3, 1, 1)
+    assert at_scale(images(), 0.02).shape == (2, 3, 1, 1)  # one side would have no pixel
     assert at_scale(images(), 1.0).dtype == torch.uint8
     assert at_scale(images(), 2.0).max() <= 1
 
@@ -147,3 +149,34 @@ def test_what_a_whitening_was_learned_with_otherwise_is_told(
     assert Recipe(**{**same, **changes}).learned_otherwise(fit) == told
     unknown = replace(whitening, scales=())
     assert not Recipe(size=96, whitening=unknown).learned_otherwise(fit)
+
+
+def test_a_whitening_learned_at_another_size_is_told() -> None:
+    whitening = Whitening(mean=torch.zeros(6), projection=torch.eye(6), size=96, scales=(1.0,))
+    fit = Fit(side=128, resize="longest")
+    assert Recipe(size=96, whitening=whitening).learned_otherwise(fit) == ""
+    told = Recipe(size=64, whitening=whitening).learned_otherwise(fit)
+    assert told == "size 96 (here 64)"
+
+
+def test_a_noted_recipe_is_read_whole() -> None:
+    making = {"size": 96, "scales": [1.0, 0.5], "scale_power": 3.0, "whiten": ""}
+    expected = Recipe(size=96, scales=(1.0, 0.5), scale_power=3.0)
+    assert recipe_of(making, "no run", 6) == expected
+    with pytest.raises(ValueError, match="how descriptors were made is damaged"):
+        recipe_of({**making, "scales": None}, "no run", 6)
+
+
+def test_what_a_recipe_changes_has_an_id_of_its_own(network: DescriptorNet) -> None:
+    model = TrainedModel(network, Fit(side=32), "m1")
+    assert prepared(model, Recipe()) is model
+    larger = prepared(model, Recipe(size=64))
+    assert larger.fit == Fit(side=64, resize="longest")
+    twice = prepared(model, Recipe(scales=(1.0, 0.5)))
+    assert torch.equal(twice.network(images()), Recipe(scales=(1.0, 0.5)).of(network)(images()))
+    ids = {"m1", larger.model_id, twice.model_id}
+    assert len(ids) == 3
+    assert all(name.startswith("m1") for name in ids)
+    other = Whitening(mean=torch.zeros(6), projection=torch.eye(6), model="m2")
+    with pytest.raises(ValueError, match="m2"):
+        prepared(model, Recipe(whitening=other))

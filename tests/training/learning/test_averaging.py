@@ -67,6 +67,28 @@ def test_a_parameter_that_is_frozen_until_later_has_its_weight_as_its_mean() -> 
     torch.testing.assert_close(found[0]["bias"], network().bias.detach() + 1 - keep)
 
 
+def test_a_mean_goes_on_from_its_state_and_leaves_the_weights_alone() -> None:
+    net, other = network(), network()
+    mean, again = RunningMean(net, 0.5), RunningMean(other, 0.5)
+    for done in (1, 2):
+        move(net, 0.1 * done)
+        mean.after_step(done)
+    other.load_state_dict(net.state_dict())
+    weights = copies(other)
+    again.load_state_dict(mean.state_dict())
+    same(copies(other), weights)
+    found = []
+    for trained, averaged in ((net, mean), (other, again)):
+        move(trained, 0.3)
+        averaged.after_step(3)
+        with averaged.shown():
+            found.append(copies(trained))
+    same(found[1], found[0])
+    without = RunningMean(other, 0)
+    without.load_state_dict(mean.state_dict())
+    assert without.state_dict() == {}
+
+
 def test_without_a_share_there_is_no_mean() -> None:
     net = network()
     mean, weights = RunningMean(net, 0), copies(net)
