@@ -76,6 +76,12 @@ def test_a_list_that_is_missing_or_no_text_is_refused(catalogue: Catalogue, tmp_
         training_images(catalogue, data, 0)
 
 
+def test_a_list_of_all_that_is_trained_on_is_refused(catalogue: Catalogue, tmp_path: Path) -> None:
+    data = write_list(tmp_path, "\n".join(keys(catalogue.select("train"))))
+    with pytest.raises(ValueError, match="list.txt excludes all training images"):
+        training_images(catalogue, data, 0)
+
+
 def test_held_out_classes_are_evaluated_and_not_trained_on(catalogue: Catalogue) -> None:
     data = DataConfig(holdout_share=0.25, eval_split="holdout")
     trained, held_out = training_images(catalogue, data, 0), evaluation_images(catalogue, data, 0)
@@ -139,6 +145,11 @@ def test_a_tenth_of_the_classes_is_held_out_where_it_is_enough_to_choose_by(tmp_
     assert keys(trained) | keys(held_out) == keys(catalogue)
     assert not set(trained.labels) & set(held_out.labels)
     assert keys(images_of("holdout", catalogue, DataConfig(), 0)) == keys(held_out)
+    # What is chosen by comes from elsewhere: nothing is taken from the training.
+    own = DataConfig(validation_split="val")
+    assert keys(training_images(catalogue, own, 0)) == keys(catalogue)
+    # Of single images of many classes none has another to be found by.
+    assert validation_images(catalogue, DataConfig(holdout_by="image"), 0) is None
     fewer = catalogue.subset(np.flatnonzero(catalogue.labels < wanted - 6))
     assert validation_images(fewer, DataConfig(), 0) is None
     assert keys(training_images(fewer, DataConfig(), 0)) == keys(fewer)
@@ -183,3 +194,19 @@ def test_a_larger_share_holds_out_more_and_never_others(
         assert len({label for label, out in zip(labels, few, strict=True) if out}) == round(
             share * len(set(labels))
         )
+
+
+def test_what_is_held_out_is_this_on_every_machine() -> None:
+    # Figures of a run: another machine or version must train on the same images.
+    labels = np.repeat(np.arange(20), 2)
+    assert np.flatnonzero(held_out_images(labels, 0.2, "class", 5)).tolist() == [
+        20,
+        21,
+        24,
+        25,
+        28,
+        29,
+        36,
+        37,
+    ]
+    assert np.flatnonzero(held_out_images(labels, 0.1, "image", 5)).tolist() == [12, 18, 20, 26]
