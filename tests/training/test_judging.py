@@ -202,6 +202,8 @@ def test_a_flat_loss_is_told_only_where_nothing_is_learnt() -> None:
     assert topics(history(flat, {0: 0.1, 100: 0.2, 240: 0.2})) == []
     slow = [1 - 0.0002 * step for step in range(240)]
     assert topics(history(slow)) == []
+    rising = [0.5 + 0.0002 * step for step in range(240)]
+    assert topics(history(rising)) == []
     converged = [0.1 + 0.9 * 0.9**step for step in range(240)]
     assert topics(history(converged)) == []
 
