@@ -1,6 +1,7 @@
 """Batches of a plan: the same for any threads, part or start, in memory that is bounded."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,23 @@ def test_a_resumed_stream_goes_on_with_the_same_images(shards: Path) -> None:
     whole, rest = all_batches(stream_of(catalogue)), all_batches(stream_of(catalogue), start=3)
     assert torch.equal(whole[3].images, rest[0].images)
     assert torch.equal(whole[4].images, rest[1].images)
+
+
+def test_each_image_is_changed_as_seed_epoch_and_key_say(shards: Path) -> None:
+    catalogue = read_catalogue(str(shards)).select("train")
+    stream, reader = stream_of(catalogue), ImageReader(catalogue)
+    began = time.perf_counter()
+    batches = all_batches(stream, stop=stream.plan.summary.steps_per_epoch + 2)
+    passed = time.perf_counter() - began
+    assert 0 <= sum(batch.figures.waited_s for batch in batches) <= passed
+    for batch in batches:
+        expected = np.empty(batch.images.shape, np.uint8)
+        epoch = stream.plan.epoch_of(batch.step)[0]
+        for place, row in enumerate(stream.plan.rows(batch.step)):
+            request, out = reader.request(np.array([row])), expected[place : place + 1]
+            task = Task(request, stream.plan.seed, epoch)
+            decode_into(task, read_images(request), out, AugmentConfig(), stream.settings.decoder)
+        np.testing.assert_array_equal(batch.images.numpy(), expected)
 
 
 def test_augmentation_changes_from_epoch_to_epoch(shards: Path) -> None:
