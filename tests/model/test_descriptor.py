@@ -26,6 +26,18 @@ def test_bytes_and_floats_are_described_alike() -> None:
     torch.testing.assert_close(network(images), network(images.float() / 255))
 
 
+def test_the_backbone_gets_pixels_less_their_mean_over_their_deviation() -> None:
+    network = DescriptorNet(ModelConfig(backbone="resnet18", dim=8)).eval()
+    seen: list[torch.Tensor] = []
+    network.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    network(images)
+    # Of ImageNet, as whoever trained the backbones of torchvision has them.
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    torch.testing.assert_close(seen[0].contiguous(), (images / 255 - mean) / std)
+
+
 def test_descriptors_leave_autocast_as_float32() -> None:
     network = DescriptorNet(ModelConfig(dim=8))
     with torch.autocast("cpu", torch.bfloat16):

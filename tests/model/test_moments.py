@@ -78,6 +78,21 @@ def test_classes_of_several_sizes_weigh_as_many_as_their_pairs() -> None:
     torch.testing.assert_close(moments.spread, differences.T @ differences / len(pairs))
 
 
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_pairs_across_blocks_count_where_the_sizes_of_classes_are_known(size: int) -> None:
+    labels = torch.tensor([2, 0, 1, 2, 2, 0, 2])
+    rows = data()[:7] - 1e3
+    moments = Moments(5, sizes=labels.bincount())
+    for start in range(0, 7, size):
+        moments.add(rows[start : start + size], labels[start : start + size])
+    pairs = [(a, b) for a in range(7) for b in range(7) if a != b and labels[a] == labels[b]]
+    first, second = (rows[list(side)] for side in zip(*pairs, strict=True))
+    assert moments.num_pairs == len(pairs)
+    torch.testing.assert_close(moments.mean_of_pairs, first.mean(dim=0))
+    differences = first - second
+    torch.testing.assert_close(moments.spread, differences.T @ differences / len(pairs))
+
+
 def test_descriptors_behind_a_layer_norm_are_whitened_in_their_plane() -> None:
     rows = torch.nn.functional.layer_norm((data() - 1e3).float(), (5,))
     moments = Moments(5)

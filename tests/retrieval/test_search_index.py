@@ -167,7 +167,12 @@ def test_entries_of_another_model_are_refused_by_name() -> None:
     table = entries(40).append_column("model", [["m"] * 39 + ["other"]])
     with pytest.raises(ValueError, match="entries of model other in an index of model m; describe"):
         build_index(clustered(40, 8), table, kind="exact", model_id="m")
-    build_index(clustered(40, 8), table.set_column(2, "model", [["m"] * 40]), model_id="m")
+    index = build_index(clustered(40, 8), table.set_column(2, "model", [["m"] * 40]), model_id="m")
+    index.refuse_model("m", "mine")
+    with pytest.raises(
+        ValueError, match="mine was built with model m, the queries come from model x"
+    ):
+        index.refuse_model("x", "mine")
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

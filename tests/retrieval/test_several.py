@@ -59,6 +59,13 @@ def test_entries_name_the_index_and_have_the_columns_of_all() -> None:
     assert found.take([0, 31])["key"].to_pylist() == ["bild 0 ü"] * 2
 
 
+def test_a_column_of_that_name_gives_way_to_the_name_of_the_index() -> None:
+    table = entries(30).append_column("index", pa.array(["own"] * 30))
+    one = build_index(copies()[:30], table, kind="exact", model_id="m")
+    found = SeveralIndexes({"a": one, "b": divided()["b"]}).entries
+    assert found["index"].to_pylist() == ["a"] * 30 + ["b"]
+
+
 def test_filters_see_the_columns_of_any_index_and_the_name_of_the_index() -> None:
     several, queries = SeveralIndexes(divided()), copies()[:3]
     all_scores = queries @ copies().T

@@ -28,6 +28,16 @@ def test_no_class_is_in_two_splits(tmp_path: Path) -> None:
     assert not train & test
 
 
+def test_classes_are_drawn_by_the_seed_and_are_these_on_every_machine() -> None:
+    classes = {str(number): [f"{number}/a.png"] for number in range(10)}
+    first, second = (
+        {source for source, split in split_by_class(classes, 0.8, seed).items() if split == "test"}
+        for seed in (0, 1)
+    )
+    assert first == {"6/a.png", "9/a.png"}
+    assert second == {"1/a.png", "2/a.png"}
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.99, 1.5, -1.0])
 def test_a_share_that_empties_a_split_is_refused(tmp_path: Path, share: float) -> None:
     write_folder(tmp_path, {"a": 2, "b": 2})
@@ -38,7 +48,7 @@ def test_a_share_that_empties_a_split_is_refused(tmp_path: Path, share: float) -
 def test_a_split_file_decides_and_leaves_out_what_it_does_not_name(tmp_path: Path) -> None:
     write_folder(tmp_path / "images", {"a": 2, "b": 2})
     table = tmp_path / "splits.tsv"
-    table.write_text("path\tkind\tsplit\na/0.png\tx\ttrain\nb/1.png\tx\tquery\n")
+    table.write_text("path\tkind\tsplit\n a/0.png \tx\ttrain\nb/1.png\tx\tquery\n")
     folder = scan_folder(tmp_path / "images")
     splits = read_split_file(table, known_in(tmp_path / "images"))
     items = folder_items(folder, splits, 0)
