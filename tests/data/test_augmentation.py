@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,3 +65,59 @@ def test_a_crop_shows_the_same_place_at_any_decoded_size() -> None:
         png = training_image(whole, 48, augment, seed).astype(float)
         jpeg = training_image(data, 48, augment, seed).astype(float)
         assert np.abs(png - jpeg).mean() < 2
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, -math.pi / 2])
+@pytest.mark.parametrize("size", [(80, 60), (60, 80), (800, 600)])
+def test_a_crop_is_a_turned_square_about_its_centre(size: tuple[int, int], angle: float) -> None:
+    drawn = augmentation.Drawn(0.5, (0.25, -0.5), angle, False, None)
+    shrinking, right, down = drawn.place(size, 32)
+    assert shrinking == (9 if size[0] == 800 else 1)  # a side of 300 pixels for 32
+    length = min(size) / shrinking / 2
+    room = [whole / shrinking - length for whole in size]
+    centre = [
+        whole / shrinking / 2 + share * free / 2
+        for whole, share, free in zip(size, (0.25, -0.5), room, strict=True)
+    ]
+    for x, y in ((16, 16), (0, 0), (32, 0), (5, 20)):
+        dx, dy = (x - 16) * length / 32, (y - 16) * length / 32
+        turned = (
+            math.cos(angle) * dx + math.sin(angle) * dy,
+            -math.sin(angle) * dx + math.cos(angle) * dy,
+        )
+        found = [a * x + b * y + c for a, b, c in (right, down)]
+        assert found == pytest.approx([centre[0] + turned[0], centre[1] + turned[1]])
+
+
+def test_colours_change_in_brightness_contrast_and_saturation() -> None:
+    brightness, contrast, saturation = 1 + 0.4 * np.random.default_rng(7).uniform(-1, 1, 3)
+    found = augmentation._draw_colours(0.4, np.random.default_rng(7))
+    assert found is not None
+    for red, green, blue in ((255, 0, 0), (10, 200, 90), (128, 128, 128)):
+        grey = 0.299 * red + 0.587 * green + 0.114 * blue
+        mixed = [saturation * c + (1 - saturation) * grey for c in (red, green, blue)]
+        expected = [128 + contrast * (brightness * c) - 128 * contrast for c in mixed]
+        assert found @ (red, green, blue, 1) == pytest.approx(expected)
+    assert augmentation._draw_colours(0, np.random.default_rng(7)) is None
+
+
+def test_what_is_drawn_fills_the_ranges_that_were_asked_for() -> None:
+    augment = AugmentConfig(min_scale=0.2, max_scale=0.9, rotation_degrees=30)
+    drawn = [augmentation.draw(augment, seed) for seed in range(300)]
+    turn = math.radians(30)
+    for values, low, high in (
+        ([one.scale for one in drawn], 0.2, 0.9),
+        ([one.shift[0] for one in drawn], -1, 1),
+        ([one.shift[1] for one in drawn], -1, 1),
+        ([one.angle for one in drawn], -turn, turn),
+    ):
+        margin = (high - low) / 20
+        assert low <= min(values) < low + margin
+        assert high - margin < max(values) <= high
+
+
+def test_beyond_the_image_is_the_mean_of_its_corners() -> None:
+    image = Image.new("RGB", (5, 4), (1, 1, 1))
+    for place, level in (((0, 0), 40), ((4, 0), 80), ((0, 3), 120), ((4, 3), 160)):
+        image.putpixel(place, (level, 0, level // 2))
+    assert augmentation._edge_colour(image) == (100, 0, 50)
