@@ -44,6 +44,7 @@ def test_a_text_is_read_with_both_separators_and_empty_cells(tmp_path: Path) -> 
     [
         ("query,positive\nq,a\n", "no column is called 'positive'; did you mean 'positives'"),
         ("query,label\nq,a\n", "no column is called 'label'; there are query, box"),
+        ("query,positives,positives\nq,a,b\n", "it has two columns 'positives'; keep one"),
         ("query,easy\nq,a\n", "expected the columns query and positives"),
         ("query,positives\n,a\n", "line 2 names no query"),
         ("query,positives,box\nq,a,1 2 x 4\n", "line 2: box must be four numbers, got '1 2 x 4'"),
