@@ -17,7 +17,9 @@ from apdist.retrieval.describe import describe_split, describe_views
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
 from apdist_verbs.making import PLAIN, Making, made, warn_if_learned_otherwise
+from apdist_verbs.terminal.console import warn
 from apdist_verbs.terminal.devices import best_device
+from apdist_verbs.terminal.ending import told
 from apdist_verbs.terminal.progress import phase, progress_bar
 from apdist_verbs.track import settle_if_behind
 
@@ -60,7 +62,17 @@ def newest_run(root: str) -> str:
 
 
 def _has_model(uri: str) -> bool:
-    return storage.exists(storage.join(uri, DESCRIPTION_NAME))
+    try:
+        return storage.exists(storage.join(uri, DESCRIPTION_NAME))
+    except OSError as error:  # one of another person
+        warn(f"passed over: {told(error)}")
+        return False
+
+
+@functools.cache  # one line a run
+def warn_of_unkept(run_uri: str, remedy: str) -> None:
+    """Say that the run's folder keeps no figures, as that of another person."""
+    warn(f"nothing can be written to {run_uri}, which keeps no figures of this; {remedy}")
 
 
 @phase("loading weights")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from apdist_verbs.measure.source import Source
 
 
+UNKEPT = "`apdist evaluate --json FILE` writes them elsewhere"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Measure a trained model, by the protocol that the images are made for."""
@@ -70,13 +73,18 @@ def main(argv: list[str]) -> int:
     if target:  # not after hours of describing
         refuse_unwritable_file("--json", options.json, "figures.json")
     with phase("loading"):
-        from apdist_verbs.described import find_run
+        from apdist_verbs.described import find_run, warn_of_unkept
         from apdist_verbs.measure.results import show, write
 
     run = find_run(options.run)
     measured = evaluate_by_protocol(run, options)
     show(measured)
-    write(measured, target or storage.join(run.uri, f"figures_{measured.protocol}.json"))
+    try:
+        write(measured, target or storage.join(run.uri, f"figures_{measured.protocol}.json"))
+    except OSError:
+        if target:
+            raise
+        warn_of_unkept(run.uri, UNKEPT)
     shards = ["--shards", near(storage.absolute(options.shards))] if options.shards else []
     if storage.list_files(storage.join(run.uri, "index")):  # it is not built twice
         say_next("find pictures", "search", "PICTURE.jpg", "--run", near(run.uri))
@@ -181,7 +189,7 @@ def score_split(source: Source, options: Options) -> RetrievalScores:
 
     from apdist.retrieval.metrics import score_labelled
     from apdist.retrieval.scores_file import write_scores
-    from apdist_verbs.described import split_name, split_of
+    from apdist_verbs.described import split_name, split_of, warn_of_unkept
 
     run, which = source.run, options.split or split_name(source.run)
     check_evaluation_split(split_of(run.config, source.shards, which), which)
@@ -191,7 +199,10 @@ def score_split(source: Source, options: Options) -> RetrievalScores:
             found.descriptors, torch.tensor(found.catalogue.labels), recall_at=options.recall_at
         )
     if is_own(options, source.making) and not source.tables:
-        write_scores(scores, storage.join(run.uri, "evaluation.json"))
+        try:
+            write_scores(scores, storage.join(run.uri, "evaluation.json"))
+        except OSError:
+            warn_of_unkept(run.uri, UNKEPT)
     return scores
 
 

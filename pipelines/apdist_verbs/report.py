@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
 from apdist.training.sweeps.state import SWEEP_NAME
-from apdist_verbs.start.checks import refuse_unwritable_file
+from apdist_verbs.start.checks import refuse_unwritable_file, refuse_unwritable_run
 from apdist_verbs.terminal.bounds import at_least
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import positional, shown_default
@@ -100,6 +100,9 @@ def main(argv: list[str]) -> int:
         from apdist_verbs.described import find_run
 
     runs = [find_run(uri) for uri in options.runs or (options.run,)]
+    if not options.out:
+        where = "." if len(runs) > 1 else runs[0].uri
+        refuse_unwritable_run("the page goes to", where, "name a file elsewhere: --out FILE")
     if len(runs) > 1:
         say(f"comparison: {compare(runs, options)}")
         return 0

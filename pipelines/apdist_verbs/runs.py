@@ -16,12 +16,15 @@ from apdist.training.run_folder.lease import holder_of
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
 from apdist.training.sweeps.state import read_head, read_state
 from apdist_verbs.terminal.console import said_beside_output, say, table
+from apdist_verbs.terminal.ending import told
 from apdist_verbs.terminal.fields import positional
 from apdist_verbs.terminal.next_step import near, say_next
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase
 
-State = Literal["training", "searching", "stopped", "finished", "converted", "damaged"]
+State = Literal[
+    "training", "searching", "stopped", "finished", "converted", "damaged", "unreadable"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +99,10 @@ def main(argv: list[str]) -> int:
     folder = storage.absolute(options.folder)
     with said_beside_output() if options.json else nullcontext():
         uris = [storage.join(folder, name) for name in storage.list_folders(folder)]
-        uris = [uri for uri in uris if storage.exists(storage.join(uri, CONFIG_NAME))]
-        if not uris:
-            raise ValueError(f"no runs in {folder}; give the folder that --run.output named")
         with phase("reading the runs"):
-            runs = [listed(uri) for uri in uris]
+            runs = [run for uri in uris if (run := readable(uri)) is not None]
+        if not runs:
+            raise ValueError(f"no runs in {folder}; give the folder that --run.output named")
     if options.json:
         facts = [run.facts() for run in runs]
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
@@ -120,6 +122,14 @@ def show(folder: str, runs: list[Listed]) -> None:
     if done:
         last = max(done, key=lambda run: run.time_ms or 0)
         say_next("measure the last finished one", "evaluate", "--run", near(last.uri))
+
+
+def readable(uri: str) -> Listed | None:
+    """`listed`, also of a folder that nobody may look into; none where there is no run."""
+    try:
+        return listed(uri) if storage.exists(storage.join(uri, CONFIG_NAME)) else None
+    except OSError as error:  # as of another person's run
+        return Listed(uri=uri, state="unreadable", hint=told(error))
 
 
 def listed(uri: str) -> Listed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from apdist.config.values import at_least, in_range
 from apdist.data import storage
 from apdist_verbs.making import PLAIN, SHARED, Making, made
+from apdist_verbs.start.checks import refuse_unwritable_run
 from apdist_verbs.terminal.console import counted, say, warn
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near
@@ -67,6 +68,9 @@ def main(argv: list[str]) -> int:
 
     run = find_run(options.run)
     shards, split = shards_of(run, options.shards), options.split or run.config.data.train_split
+    refuse_unwritable_run(
+        "a whitening is kept in its run,", run.uri, "learn it of a copy of the run that is yours"
+    )
     name = options.name or f"{shards.rstrip('/').rpartition('/')[2]} {split}"
     refuse(run, shards, split, name)
     warn_of_holdout(run, shards, split)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from apdist.config import Config, override
+from apdist.data import storage
 from apdist.training.events import Ended, Evaluated
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import SWEEP, create_run
@@ -13,6 +14,7 @@ from apdist.training.sweeps.state import State
 from apdist_verbs import runs
 from apdist_verbs.train import train_run
 from tests.pipelines.sweeping.sweeps import begun_of
+from tests.pipelines.test_described import closed
 from tests.pipelines.test_resume import stopped
 from tests.report.sweeps.records import trial
 from tests.training.sweeps.plans import plan_of
@@ -92,6 +94,20 @@ def test_sweeps_are_listed_with_their_trials_and_how_to_go_on(
     assert f"apdist sweep --resume {uris['half']}" in joined
     assert all(f"apdist runs {uri}" in joined for uri in uris.values())
     assert "damaged" in said
+
+
+def test_a_run_that_nobody_else_may_read_hides_no_other(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = create_run(small_config, "glyphs")
+    theirs = create_run(override(small_config, {"run.name": "theirs"}), "glyphs")
+    monkeypatch.setattr(storage, "exists", closed(theirs.uri, storage.exists))
+    assert runs.main([str(Path(mine.uri).parent)]) == 0
+    said = capsys.readouterr().out
+    assert "0/6" in said
+    rows = [line.replace("│", " ").split() for line in said.splitlines() if "unreadable" in line]
+    assert rows == [["theirs", "unreadable"]]
+    assert f"{theirs.uri}/config.json: permission denied; check" in said.replace("\n", "")
 
 
 def test_the_figure_of_a_run_says_of_which_split_it_is_unless_of_the_reported_one(

@@ -283,22 +283,27 @@ def check_cache(config: Config) -> None:
         refuse_unwritable("data.cache_dir", folder)
 
 
-def refuse_unwritable(name: str, folder: str | Path) -> None:
+def refuse_unwritable(name: str, folder: str | Path, remedy: str = "give another folder") -> None:
     """Refuse a folder that could not be made, or in which no file could be made.
+
+    Args:
+        name: of the option.
+        folder: on a disk.
+        remedy: what else can be done.
 
     Raises:
         ValueError: the nearest folder that is there is a file, or does not let us write.
     """
     here = next(path for path in _above(Path(folder)) if os.path.lexists(path))
     if not here.is_dir():
-        raise ValueError(f"{name} {folder}: {here} is no folder; give another folder")
+        raise ValueError(f"{name} {folder}: {here} is no folder; {remedy}")
     try:  # permissions alone do not tell: a disk may be full, or read-only
         with TemporaryDirectory(prefix=".apdist-", dir=here):
             pass
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ValueError(
-            f"{name} {folder}: nothing can be made in {here} ({reason}); give another folder"
+            f"{name} {folder}: nothing can be made in {here} ({reason}); {remedy}"
         ) from error
 
 
@@ -320,6 +325,16 @@ def refuse_unwritable_file(name: str, target: str, example: str = "") -> None:
         remedy = f"give a file, as {os.path.join(target, example)}" if example else "give a file"
         raise ValueError(f"{name} {target} is a folder; {remedy}")
     refuse_unwritable(name, path.parent)
+
+
+def refuse_unwritable_run(name: str, uri: str, remedy: str) -> None:
+    """Refuse a run on a disk that only others write to, before hours of work for what goes there.
+
+    Raises:
+        ValueError: nothing can be made in its folder.
+    """
+    if (path := storage.local_path(uri)) is not None:
+        refuse_unwritable(name, path, remedy)
 
 
 def _above(path: Path) -> Iterable[Path]:

@@ -70,7 +70,7 @@ def exit_code_of(work: Callable[[], int]) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("APDIST_TRACEBACK"):
             raise
-        return fail(_told(error), 2)
+        return fail(told(error), 2)
     except RuntimeError as error:
         if os.environ.get("APDIST_TRACEBACK") or type(error).__name__ != "TrainingError":
             raise
@@ -121,10 +121,10 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _told(error: ValueError | OSError) -> str:
+def told(error: ValueError | OSError) -> str:
     """Its message; an error of the file system itself gets path and remedy."""
     if isinstance(error, IsADirectoryError) and error.filename:
         return f"{error.filename} is a folder, where a file is expected; check the path"
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror.lower()}; check the path and who may write there"
+        return f"{error.filename}: {error.strerror.lower()}; check the path and your rights there"
     return str(error)
