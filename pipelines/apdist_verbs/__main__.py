@@ -74,6 +74,14 @@ def main(arguments: list[str] | None = None) -> int:
         hint = suggestion(argv[0], list(VERBS)) or f"; expected one of {', '.join(VERBS)}"
         return fail(f"unknown verb {argv[0]!r}{hint}", 2)
 
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        # Arrow and others take paths as UTF-8 whatever the locale says: they would find no file.
+        return fail(
+            f"names of files are read as {encoding} in this locale, and apdist needs UTF-8; set "
+            "PYTHONUTF8=1, or a locale such as C.UTF-8",
+            2,
+        )
+
     def run() -> int:
         from apdist.data import storage
 

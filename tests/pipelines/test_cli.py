@@ -66,6 +66,15 @@ def test_the_options_of_train_are_those_of_the_config(capsys: pytest.CaptureFixt
         assert f"--{name.replace('_', '-')}" in out
 
 
+def test_a_locale_that_names_files_otherwise_than_the_libraries_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    said = refused(["prepare", "folder", "pictures", "--out", "shards"], capsys)
+    assert "read as iso8859-1 in this locale, and apdist needs UTF-8; set PYTHONUTF8=1" in said
+    assert run(["--version"], capsys)[0] == 0
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(["--version"], capsys)
     assert re.fullmatch(r"apdist \d+\.\d+\.\d+\n", out)

@@ -17,6 +17,7 @@ from apdist.data.preparing.kinds import (
     is_picture,
     is_raw,
     no_picture,
+    promises_picture,
 )
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.shards import Encoded, Item
@@ -32,6 +33,7 @@ SPLIT_NAMES = re.compile(
 """Folders of these names, where all are, lie above the classes: IMAGES/train/<class>/<image>."""
 ARCHIVE = re.compile(r".*\.(zip|7z|rar|tar|tgz|tar\.\w+)", re.IGNORECASE)
 BESIDE = "picture outside of the class folders"
+LOST = "link that leads nowhere"
 JOINED = "class folder named as another one, in a different Unicode normal form: one class"
 CLIPPED = "float picture with values outside of 0 to 1: clipped"
 NO_UTF8 = "name that is no UTF-8, written with \\x"
@@ -140,7 +142,8 @@ def _kind(entry: os.DirEntry[str]) -> str:
             return "fifo, socket or device"
     except OSError:  # links in a circle
         pass
-    return "picture"  # a link to nothing: refused when it is read
+    # A picture that is none is refused when it is read; whatever else, as a class on another disk:
+    return "picture" if promises_picture(entry.name) else LOST
 
 
 def _has_split_folders(root: Path, found: list[str]) -> bool:

@@ -44,12 +44,17 @@ def is_raw(name: str) -> bool:
     return RAW.fullmatch(extension(name)) is not None
 
 
+def promises_picture(name: str) -> bool:
+    """Whether the name is that of a picture."""
+    return is_raw(name) or PICTURES.fullmatch(extension(name)) is not None
+
+
 def is_picture(path: str, name: str) -> bool:
     """Whether the file promises a picture by its name, or is one by its first bytes.
 
     What cannot be looked at counts as one: reading it will tell.
     """
-    if is_raw(name) or PICTURES.fullmatch(extension(name)):
+    if promises_picture(name):
         return True
     Image.init()
     try:

@@ -46,10 +46,11 @@ def write(
         max_bytes=int(options.max_mb * 1e6),
     )
     page, notes = render_audit(compose_audit(findings, catalogue, excluded.rows, shown))
+    # The largest first: where a disk is full, nothing of it is left.
+    storage.write_bytes(storage.join(out, "audit.html"), page.encode())
     storage.write_bytes(storage.join(out, "audit.json"), as_json(findings, lines, about))
     storage.write_bytes(storage.join(out, "audit.csv"), as_csv(lines))
     storage.write_bytes(place, excluded.text.encode())
-    storage.write_bytes(storage.join(out, "audit.html"), page.encode())
     return notes
 
 

@@ -63,7 +63,11 @@ def test_large_images_are_shrunk_where_asked(tmp_path: Path) -> None:
 def test_a_link_to_nothing_is_refused_when_it_is_read(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 2})
     (tmp_path / "a" / "lost.png").symlink_to(tmp_path / "nowhere.png")
-    (found,) = scan_folder(tmp_path).files.values()
+    for name in ("class of another disk", "a/also one"):
+        (tmp_path / name).symlink_to(tmp_path / "not there", target_is_directory=True)
+    scanned = scan_folder(tmp_path)
+    assert scanned.tally.number("link that leads nowhere") == 2
+    (found,) = scanned.files.values()
     assert list(found) == ["a/0.png", "a/1.png", "a/lost.png"]
     refused = encode_file(StoredImage(found["a/lost.png"], 0)).refused
     assert refused == "cannot be read (no such file or directory)"
