@@ -43,6 +43,18 @@ def keys_of(name: str, value: Iterable[str]) -> Sequence[str]:
     return list(value)
 
 
+def key_texts(name: str, value: str | Iterable[str]) -> list[str]:
+    """Keys that name images of an index: one, or several as `keys_of` takes them.
+
+    Raises:
+        ValueError: one is no text.
+    """
+    keys = [value] if isinstance(value, str) else list(keys_of(name, value))
+    for key in keys:
+        of_kind(f"{name}: a key", key, str, "keys are text")
+    return keys
+
+
 def of_kind(name: str, value: Any, kind: type[Kind], remedy: str) -> Kind:
     """``value``, which is a ``kind``.
 

@@ -113,7 +113,7 @@ INDEX = build_index(UNIT, ENTRIES, model_id="m")
         (lambda: build_index(UNIT, {"key": KEYS}, model_id="m"), r"use pa.table\(...\) of pyarrow"),
         (lambda: build_index(UNIT, ENTRIES, model_id=5), "model_id must be a str, got 5; it names"),
         (lambda: INDEX.search(UNIT[:1], 3, where=5), "5 is no condition; expected COLUMN=VALUE"),
-        (lambda: remove_from_index("none", [5]), "a key must be a str, got 5; keys are text"),
+        (lambda: remove_from_index("none", [5]), "keys: a key must be a str, got 5; keys are text"),
         (lambda: SeveralIndexes([INDEX]), "indexes must be a dict, got one of type list; give"),
         (lambda: SeveralIndexes({"a": 1}), "an index must be a SearchIndex, got 1; give them by"),
         (lambda: apdist.build_model("resnet18"), "config must be a ModelConfig, got 'resnet18'"),

@@ -63,6 +63,7 @@ def seen(given: Given, fit: Fit) -> NDArray[np.uint8]:
     if isinstance(given, np.ndarray):
         return fitted(_of_array(given), fit)
     if isinstance(given, Image.Image):
+        _refuse_empty(given)
         with _pillow:
             encoded = _encoded(given)
             image = None if encoded else upright(given)
@@ -86,6 +87,7 @@ def encoded_of(given: Given) -> bytes:
         return _stored(_of_array(given))
     if not isinstance(given, Image.Image):
         raise ValueError(f"expected {EXPECTED}, got {_kind(given)}")
+    _refuse_empty(given)
     with _pillow:
         return _encoded(given) or _stored(upright(given))
 
@@ -112,6 +114,11 @@ def _encoded(image: Image.Image) -> bytes:
         return bytes(file.read())
     finally:
         file.seek(place)
+
+
+def _refuse_empty(image: Image.Image) -> None:
+    if not image.width or not image.height:
+        raise ImageError(f"has no pixel ({image.width} x {image.height})")
 
 
 def _stored(image: Image.Image) -> bytes:

@@ -125,6 +125,15 @@ def test_a_closed_image_and_32_bits_are_refused(tmp_path: Path) -> None:
         seen(cornered("L").convert("I"), FIT)
 
 
+@pytest.mark.parametrize("size", [(0, 3), (3, 0)])
+def test_an_image_without_a_pixel_is_refused(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size)
+    with pytest.raises(ImageError, match=rf"has no pixel \({size[0]} x {size[1]}\)"):
+        seen(image, Fit(side=32))
+    with pytest.raises(ImageError, match="has no pixel"):
+        encoded_of(image)
+
+
 def test_names_are_one_line_without_secrets(tmp_path: Path) -> None:
     assert name_of("https://me:word@host/a.png?sign=x", 0) == "https://...@host/a.png?..."
     assert name_of(tmp_path / "a\nb.png", 0) == f"{tmp_path}/a\\nb.png"

@@ -19,6 +19,7 @@ from torch import Tensor
 from apdist.arrays import count_of, number_of
 from apdist.config import suggestion
 from apdist.data.given_images import Given
+from apdist.given import key_texts
 from apdist.model.describing import BATCH_SIZE, described_parts
 from apdist.model.pretrained import TrainedModel
 from apdist.retrieval.filters import Filter, parse_filter
@@ -144,7 +145,7 @@ class OpenIndex:
             ValueError: an argument is out of range, or there is no image of such a key.
         """
         k, least = count_of("k", k, 1), number_of("least_score", least_score, -1, 1)
-        mask, names = self._mask(where), [keys] if isinstance(keys, str) else list(keys)
+        mask, names = self._mask(where), key_texts("keys", keys)
         rows = self._rows(names)
         parts = []
         for start in range(0, len(names), BATCH_SIZE):
@@ -162,7 +163,7 @@ class OpenIndex:
         Raises:
             ValueError: there is no image of such a key.
         """
-        return self.index.entries.take(pa.array(self._rows(keys).numpy()))
+        return self.index.entries.take(pa.array(self._rows(key_texts("keys", keys)).numpy()))
 
     def _mask(self, where: Where) -> Tensor | None:
         """(n,) bool: the images that may be found; None where all may."""

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apdist.given import Place, keys_of, of_kind
+from apdist.given import Place, key_texts
 from apdist.retrieval.approximate.building import add_to_faiss, build_faiss
 from apdist.retrieval.approximate.faiss_index import FaissIndex
 from apdist.retrieval.approximate.importing import import_faiss
@@ -131,9 +131,7 @@ def remove_from_index(
     Raises:
         ValueError: no image would be left, or the filter names a column that is not there.
     """
-    keys = [keys] if isinstance(keys, str) else keys_of("keys", keys)
-    for key in keys:
-        of_kind("a key", key, str, "keys are text")
+    keys = key_texts("keys", keys)
     with claimed(folder, "change") as generation:
         old = _old(generation, folder, None)
         wanted = pa.chunked_array([pa.array(keys, pa.string())])

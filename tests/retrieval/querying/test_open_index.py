@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -111,6 +112,10 @@ def test_an_image_found_by_its_key_is_not_its_own_result(
     assert repr(results) == "<SearchResults: 3 queries, k=29, 87 results>"
     with pytest.raises(ValueError, match="no image of the key 'nothing'.*its keys look like"):
         opened.search_keys("nothing")
+    with pytest.raises(ValueError, match="keys: a key must be a str, got 5; keys are text"):
+        opened.search_keys([keys[0], 5])  # type: ignore[list-item]
+    assert opened.entries_of(pa.array(keys[:2]))["key"].to_pylist() == keys[:2]
+    assert opened.entries_of(keys[1])["key"].to_pylist() == keys[1:2]
     with pytest.raises(
         ValueError, match=f"no image of the key '{keys[3]}x'; did you mean '{keys[3]}'"
     ):
