@@ -26,8 +26,9 @@ from torch import nn
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.errors import MissingError
+from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.kept_weights import prune_weights
-from apdist.training.run_folder.pages import prune_pages, read_page
+from apdist.training.run_folder.pages import prune_pages, read_page, read_pages
 from apdist.training.run_folder.versions import FORMAT, refuse_other_format
 from apdist.training.step.states import (
     load_network_state,
@@ -39,6 +40,8 @@ from apdist.training.step.states import (
 logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
+_LOOKS = 3
+"""Of who only reads, for what is missing: whoever trains may have written and deleted meanwhile."""
 _DAMAGE = (
     *(json.JSONDecodeError, UnicodeDecodeError),
     *(AttributeError, TypeError, KeyError),
@@ -159,24 +162,49 @@ def newest_sound(run: str, *, with_state: bool = True) -> Found | None:
     Raises:
         ValueError: there are checkpoints, but none is sound.
     """
-    reasons = []
-    for name in _names(run):
-        uri = storage.join(run, f"{FOLDER}/{name}")
-        for file in _marker_names(uri):  # none: it was cut off while it was written, or deleted
-            try:
-                found = _sound(run, uri, file, with_state)
-            except (ValueError, MissingError) as error:
-                reasons.append(f"{uri}: {error}")
-                continue
-            for reason in reasons:
-                logger.warning("passed over a damaged checkpoint: %s", reason)
-            return found
+    for _ in range(1 if with_state else _LOOKS):
+        found, reasons = _newest(run, with_state)
+        if not any(reasons.values()):
+            break
+    if found is not None:
+        for reason in reasons:
+            logger.warning("passed over a damaged checkpoint: %s", reason)
+        return found
     if reasons:
         raise ValueError(
             f"no checkpoint of {run} is sound ({'; '.join(reasons)[:600]}); put one back, or start "
             "anew under another --run.name"
         )
     return None
+
+
+def newest_history(run: str) -> list[Kept]:
+    """What has happened up to the newest sound checkpoint; empty if there is none at all.
+
+    Raises:
+        ValueError: there are checkpoints, but none is sound.
+    """
+    for look in range(_LOOKS):
+        found = newest_sound(run, with_state=False)
+        try:
+            return read_pages(run, found.marker.history) if found else []
+        except MissingError:  # written anew since
+            if look == _LOOKS - 1:
+                raise
+    raise AssertionError
+
+
+def _newest(run: str, with_state: bool) -> tuple[Found | None, dict[str, bool]]:
+    """The newest sound checkpoint, and why others are passed over: whether a file is missing."""
+    reasons: dict[str, bool] = {}
+    for name in _names(run):
+        uri = storage.join(run, f"{FOLDER}/{name}")
+        for file in _marker_names(uri):  # none: it was cut off while it was written, or deleted
+            try:
+                return _sound(run, uri, file, with_state), reasons
+            except (ValueError, MissingError) as error:
+                reasons[f"{uri}: {error}"] = isinstance(error, MissingError)
+    return None, reasons
 
 
 def sound(run: str, uri: str, writer: int) -> Found:
@@ -268,7 +296,7 @@ def load_state(
         part.load_state_dict(state.get(name, {}))
 
 
-def prune_checkpoints(run: str, written: Marker, keep: int) -> None:
+def prune_checkpoints(run: str, written: Marker, keep: int, *, pages: Collection[str] = ()) -> None:
     """Delete all but the ``keep`` newest checkpoints, and history and weights that only they had.
 
     Args:
@@ -276,14 +304,14 @@ def prune_checkpoints(run: str, written: Marker, keep: int) -> None:
         written: the newest one. What lies after it was passed over, as damaged or cut off; it does
             not count, and stays until it is written anew.
         keep: at least 1.
+        pages: of the history that are not deleted whatever checkpoint has them.
     """
     names = _names(run)
     newest = names.index(checkpoint_name(written.step))
     for name in names[newest + keep :]:
         _remove(run, name)
     _remove(run, names[newest], but={marker_name(written), state_name(written)})
-    pages: set[str] = set()
-    weights: set[str] = set()
+    used, weights = set(pages), set[str]()
     for name in names[: newest + keep]:
         uri = storage.join(run, f"{FOLDER}/{name}")
         for file in _marker_names(uri):
@@ -293,9 +321,9 @@ def prune_checkpoints(run: str, written: Marker, keep: int) -> None:
                 continue
             except ValueError:
                 return  # its pages are not known; nothing that a person may still need is deleted
-            pages |= set(marker.history)
+            used |= set(marker.history)
             weights |= set(marker.weights.values())
-    prune_pages(run, pages)
+    prune_pages(run, used)
     prune_weights(run, weights)
 
 

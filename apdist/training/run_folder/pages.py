@@ -28,7 +28,7 @@ class Recorder:
     """
 
     def __init__(self, run: str, pages: Sequence[str] = ()) -> None:
-        self.run, self.full = run, list(pages)
+        self.run, self.begun, self.full = run, tuple(pages), list(pages)
         self.last = bytearray()
         if pages and len(text := read_page(run, pages[-1])) < PAGE_BYTES:
             self.full.pop()

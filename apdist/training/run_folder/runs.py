@@ -282,15 +282,14 @@ def whole_history(uri: str) -> list[Kept]:
         ValueError: metrics.jsonl holds something else.
     """
     # Here: torch is not needed to say what `apdist train --help` says.
-    from apdist.training.run_folder.checkpoint import newest_sound
+    from apdist.training.run_folder.checkpoint import newest_history
 
     told = _read(uri, HISTORY_NAME, from_lines)
     try:
-        found = newest_sound(uri, with_state=False)
+        history = newest_history(uri)
     except ValueError as error:  # who only reads can do without
         logger.warning("%s", error)
-        found = None
-    history = read_pages(uri, found.marker.history) if found else []
+        history = []
     for event in told:
         if follows(history, event):
             history.append(event)

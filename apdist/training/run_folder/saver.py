@@ -125,7 +125,7 @@ class Saver:
             write_page(self.run, pages[-1], content)
         marker = replace(marker, history=pages, writer=self.writer)
         uri, self.last = save_checkpoint(self.run, state, marker, self.may_write)
-        prune_checkpoints(self.run, self.last, self.keep)
+        self._prune(self.last)
         self.done(marker.step, uri)
 
     def _append(self, pages: tuple[str, ...], content: bytes, weights: dict[str, str]) -> None:
@@ -137,4 +137,8 @@ class Saver:
         self.last = replace(self.last, history=pages, writer=self.writer, weights=weights)
         self.may_write()
         write_marker(self.run, self.last)
-        prune_checkpoints(self.run, self.last, self.keep)
+        self._prune(self.last)
+
+    def _prune(self, newest: Marker) -> None:
+        # The driver was told of the pages that this began with, and may not have read them yet.
+        prune_checkpoints(self.run, newest, self.keep, pages=self.recorder.begun)

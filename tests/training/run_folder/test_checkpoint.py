@@ -13,6 +13,7 @@ from apdist.training.run_folder.checkpoint import (
     Found,
     Marker,
     load_state,
+    newest_history,
     newest_sound,
     prune_checkpoints,
     read_marker,
@@ -21,7 +22,7 @@ from apdist.training.run_folder.checkpoint import (
     state_name,
     whole_state,
 )
-from apdist.training.run_folder.pages import Recorder, write_page
+from apdist.training.run_folder.pages import Recorder, read_page, write_page
 
 ORIGIN = {"config_hash": "abc", "data_hash": "def"}
 
@@ -216,6 +217,29 @@ def test_a_run_without_a_sound_checkpoint_is_refused_and_not_begun_anew(tmp_path
         damage(state_file(save(tmp_path, step)), "truncated")
     with pytest.raises(ValueError, match=r"no checkpoint of .* is sound .*0010: .*0005: .*put one"):
         newest_sound(str(tmp_path))
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_who_reads_while_a_checkpoint_is_replaced_sees_the_history_of_one(
+    moment: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    save(tmp_path, 2)
+    reads = 0
+
+    def read_late(run: str, name: str) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads == moment:
+            prune_checkpoints(run, marker_of(save(tmp_path, 4)), keep=1)
+        return read_page(run, name)
+
+    monkeypatch.setattr("apdist.training.run_folder.checkpoint.read_page", read_late)
+    monkeypatch.setattr("apdist.training.run_folder.pages.read_page", read_late)
+    assert [event.step for event in newest_history(str(tmp_path))] == [4]
+    assert not caplog.records
 
 
 def test_only_the_newest_are_kept_with_their_history(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,12 @@ def step_done(step: int) -> StepDone:
     return StepDone(step=step, figures={})
 
 
-def saver(run: Path, gate: threading.Event | None = None, **options: object) -> Saver:
+def saver(
+    run: Path,
+    gate: threading.Event | None = None,
+    pages: Sequence[str] = (),
+    **options: object,
+) -> Saver:
     """Of two kept checkpoints; ``gate`` holds back what is to become valid."""
 
     def wait() -> None:
@@ -30,7 +36,7 @@ def saver(run: Path, gate: threading.Event | None = None, **options: object) -> 
 
     return Saver(
         str(run),
-        Recorder(str(run)),
+        Recorder(str(run), pages),
         keep=2,
         **{"writer": 0, "may_write": wait, "done": lambda step, uri: None} | options,  # type: ignore[arg-type]
     )
@@ -134,3 +140,23 @@ def test_what_happens_after_a_checkpoint_can_be_stored_with_it(tmp_path: Path) -
     assert found is not None
     assert read_pages(str(tmp_path), found.marker.history) == [step_done(1), evaluated]
     assert len(list((tmp_path / "history").iterdir())) == 1
+
+
+def test_the_pages_that_a_worker_begins_with_stay_for_a_driver_that_is_slow(tmp_path: Path) -> None:
+    saving = saver(tmp_path)
+    saving.recorder.add(step_done(1))
+    saving.save(state(), Marker(step=1, **ORIGIN))
+    saving.wait()
+    assert saving.last is not None
+    resumed, begun = saver(tmp_path, pages=saving.last.history), saving.last
+    resumed.last = begun
+    resumed.recorder.add(Evaluated(step=1, split="test", figures={"map": 0.5}, seconds=1))
+    resumed.save_history()
+    for step in (2, 3, 4):
+        resumed.recorder.add(step_done(step))
+        resumed.save(state(), Marker(step=step, **ORIGIN))
+    resumed.wait()
+    found = newest_sound(str(tmp_path))
+    assert found is not None
+    assert found.marker.history != begun.history
+    assert read_pages(str(tmp_path), begun.history) == [step_done(1)]
