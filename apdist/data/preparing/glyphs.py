@@ -69,7 +69,7 @@ def find_glyphs(min_typefaces: int = 12) -> list[Glyph]:
         ValueError: ``min_typefaces`` is not positive, or no character is in so many.
     """
     if min_typefaces < 1:
-        raise ValueError(f"min_typefaces must be at least 1, got {min_typefaces}")
+        raise ValueError(f"--min-typefaces must be at least 1, got {min_typefaces}")
     there = _typefaces_by_character()
     candidates = [
         Glyph(character, f"U+{ord(character):04X} {unicodedata.name(character)}", typefaces)
@@ -79,8 +79,8 @@ def find_glyphs(min_typefaces: int = 12) -> list[Glyph]:
     if not candidates:
         most = max(len(faces) for letter, faces in there.items() if _is_printed(letter, faces))
         raise ValueError(
-            f"min_typefaces is {min_typefaces}, and no character is in more than {most} typefaces; "
-            f"use {most} or less"
+            f"--min-typefaces is {min_typefaces}, and no character is in more than {most} typefaces;"
+            f" use {most} or less"
         )
     pictures = [_normalised_pictures(candidates, typeface) for typeface in REFERENCES]
     return [candidates[i] for i in _first_of_each_look(pictures)]
@@ -95,7 +95,7 @@ def split_glyphs(
         ValueError: ``num_test`` leaves no character to train on, or is not positive.
     """
     if not 0 < num_test < len(glyphs):
-        raise ValueError(f"num_test must be between 1 and {len(glyphs) - 1}, got {num_test}")
+        raise ValueError(f"--num-test must be between 1 and {len(glyphs) - 1}, got {num_test}")
     is_test = np.zeros(len(glyphs), dtype=bool)
     is_test[np.random.default_rng(seed).permutation(len(glyphs))[:num_test]] = True
     train = [glyph for glyph, test in zip(glyphs, is_test, strict=True) if not test]

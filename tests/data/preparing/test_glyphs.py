@@ -163,12 +163,12 @@ def test_the_split_depends_on_the_seed_alone(glyphs: list[Glyph]) -> None:
 def test_a_split_without_training_or_test_characters_is_refused(
     glyphs: list[Glyph], num_test: int
 ) -> None:
-    with pytest.raises(ValueError, match="num_test must be between 1 and 4"):
+    with pytest.raises(ValueError, match="--num-test must be between 1 and 4"):
         split_glyphs(glyphs[:5], num_test=num_test, seed=0)
 
 
 def test_min_typefaces_0_is_refused() -> None:
-    with pytest.raises(ValueError, match="min_typefaces must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="--min-typefaces must be at least 1, got 0"):
         find_glyphs(min_typefaces=0)
 
 
