@@ -79,8 +79,8 @@ def find_glyphs(min_typefaces: int = 12) -> list[Glyph]:
     if not candidates:
         most = max(len(faces) for letter, faces in there.items() if _is_printed(letter, faces))
         raise ValueError(
-            f"--min-typefaces is {min_typefaces}, and no character is in more than {most} typefaces;"
-            f" use {most} or less"
+            f"--min-typefaces is {min_typefaces}, and no character is in more than {most} "
+            f"typefaces; use {most} or less"
         )
     pictures = [_normalised_pictures(candidates, typeface) for typeface in REFERENCES]
     return [candidates[i] for i in _first_of_each_look(pictures)]
