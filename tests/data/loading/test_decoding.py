@@ -1,16 +1,22 @@
 """Images that cannot be decoded: named, or replaced by others of their class."""
 
 import dataclasses
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from apdist.config import AugmentConfig
+from apdist.data.augmentation import image_seed, training_image
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.images import ImageError
+from apdist.data.loading.decoding import Task, decode_into
+from apdist.data.loading.reader import ReadRequest
 from tests.data.loading.streams import all_batches, stream_of
-from tests.pictures import write_small_set
+from tests.pictures import SIDE, encoded, picture, write_small_set
 
 
 @pytest.fixture
@@ -76,3 +82,24 @@ def test_an_error_in_a_loader_process_is_raised_here(damaged: tuple[Catalogue, i
     catalogue, _ = damaged
     with pytest.raises(ImageError, match="checksum"):
         all_batches(stream_of(catalogue, loader_processes=1))
+
+
+def test_images_are_augmented_by_seed_epoch_and_key_and_what_was_done_is_told() -> None:
+    pictures = [encoded(picture(0, number)) for number in range(3)]
+    places = np.array([(0, 0, len(data), zlib.crc32(data)) for data in pictures])
+    places[1, 3] ^= 1
+    keys, augment = ("a", "b", "c"), AugmentConfig()
+    task = Task(ReadRequest((("x.tar", ""),), places, keys), seed=5, epoch=2)
+    out = np.full((3, 3, SIDE, SIDE), 7, np.uint8)
+    started = time.perf_counter()
+    result = decode_into(task, pictures, out, augment)
+    passed = time.perf_counter() - started
+    for number in (0, 2):
+        seed = image_seed(5, 2, keys[number])
+        expected = training_image(pictures[number], SIDE, augment, seed)
+        assert np.array_equal(out[number], expected)
+    assert (out[1] == 7).all()
+    assert result.corrupt == {1: "differs from its checksum; the shard was damaged or replaced"}
+    assert (result.num_images, result.num_bytes) == (3, sum(map(len, pictures)))
+    assert 0 < result.decode_s <= passed
+    assert (result.read_s, result.num_retries, result.num_hits, result.num_misses) == (0, 0, 0, 0)

@@ -82,6 +82,22 @@ def test_nothing_lands_in_memory_that_was_given_back() -> None:
     assert sent_before == [True]
 
 
+def test_memory_that_is_still_computed_with_is_not_written_over() -> None:
+    class Reused(LateStreams):
+        """Gives memory that its queue has yet to compute with."""
+
+        def memory(self, like: Tensor) -> tuple[Tensor, Tensor]:
+            host, there = super().memory(like)
+            self.add(self.computing, lambda: seen.append(there.clone()))
+            return host, there
+
+    seen, streams = list[Tensor](), Reused("copying")
+    for _ in sent(parts([], 2), streams):
+        pass
+    streams.finish()
+    assert [images.unique().tolist() for images in seen] == [[254], [254]]
+
+
 def test_an_error_of_the_parts_is_raised_after_what_came_before() -> None:
     def failing() -> Generator[tuple[int, Tensor], None, None]:
         yield from parts([], 2)

@@ -42,6 +42,55 @@ def test_images_of_many_shapes_wait_in_bounded_number_and_all_come_once() -> Non
     assert sorted(seen) == list(range(200))
 
 
+def test_the_shape_of_most_images_goes_first_when_many_wait() -> None:
+    waiting = ByShape(batch_size=4)
+    found = []
+    for row, width in enumerate([1, 2, 2, 2, *range(3, 15)]):
+        found += waiting.add(row, np.zeros((3, 8, width), np.uint8))
+        assert bool(found) == (row == 4 * 4 - 1)
+    assert [rows.tolist() for rows, _ in found] == [[1, 2, 3]]
+
+
+def test_batches_are_full_and_come_before_all_images_are_read(tmp_path: Path) -> None:
+    catalogue = write_small_set(tmp_path, num_classes=4, num_test=0, shard_bytes=9000)
+    assert len(catalogue.shards) > 1
+    asked: list[int] = []
+
+    class Asked(dict[int, list[tuple[int, None]]]):
+        def get(self, row: int, *_: object) -> list[tuple[int, None]]:  # type: ignore[override]
+            asked.append(row)
+            return [(row, None)]
+
+    batches = evaluation_batches(
+        catalogue,
+        fit=Fit(side=SIDE),
+        batch_size=4,
+        num_threads=1,
+        shards=shard_names(catalogue)[::-1],
+        views=Asked(),
+    )
+    found = [next(batches)[0].tolist()]
+    assert len(asked) < 2 * 4
+    found += [rows.tolist() for rows, _ in batches]
+    assert found == np.arange(24).reshape(6, 4).tolist()
+    assert asked == list(range(24))
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    catalogue = write_small_set(tmp_path, num_classes=1, num_test=0)
+    (name,) = catalogue.shards
+    path, row = tmp_path / name, catalogue.table.to_pylist()[3]
+    content = bytearray(path.read_bytes())
+    content[row["offset"] + row["size"] - 1] ^= 1  # behind the pixels: it can be decoded
+    path.write_bytes(bytes(content))
+    with pytest.raises(ImageError, match=rf"image '{row['key']}' .* differs from its checksum"):
+        list(
+            evaluation_batches(
+                catalogue, fit=Fit(side=SIDE), batch_size=4, num_threads=1, shards=[name]
+            )
+        )
+
+
 def test_of_a_sample_with_several_members_the_catalogued_one_is_taken() -> None:
     request = ReadRequest((("x.tar", ""),), np.array([[0, 512, 5, zlib.crc32(b"image")]]), ("a",))
     sample = {"__key__": "a", "seg.png": b"other", "jpg": b"image", "json": b"{}"}
