@@ -166,7 +166,6 @@ class _ShardWriter:
         self.tables: list[pa.Table] = []
         self.shards: dict[str, tuple[int, str]] = {}
         self.split = self.name = ""
-        self.opened: set[str] = set()
         self.pending: list[dict[str, Any]] = []
         self.open = ExitStack()
         self.placer = ThreadPoolExecutor(1, thread_name_prefix="shard")
@@ -220,7 +219,7 @@ class _ShardWriter:
         stopped = InterruptedError("stopped")
         with suppress(OSError):  # what is left to be written fails again, on a full disk
             self.open.__exit__(type(stopped), stopped, None)  # drops the file that is open
-        for name in self.shards.keys() | self.opened:
+        for name in self.shards:
             storage.remove(storage.join(self.out, name))
 
     def _open_shard(self) -> None:
@@ -229,7 +228,6 @@ class _ShardWriter:
         with ExitStack() as stack:
             uri = storage.join(self.out, self.name)
             path = stack.enter_context(storage.local_target(uri))
-            self.opened = {self.name}
             self.tar = stack.enter_context(tarfile.open(path, "w", format=tarfile.PAX_FORMAT))
             self.open = stack.pop_all()
 

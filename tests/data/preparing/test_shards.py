@@ -73,6 +73,19 @@ def test_a_large_class_gets_several_runs_and_none_of_one_image() -> None:
     assert min(runs) > 1
 
 
+def test_the_order_of_runs_and_of_the_images_in_them_is_drawn_by_the_seed() -> None:
+    given = items(num_classes=20, num_test=10)
+    arranged = arrange(given, seed=0)
+    assert arranged == arrange(given, seed=0) != arrange(given, seed=1)
+    assert sorted(arranged, key=lambda item: item.content) == given
+    assert [split for split, _ in groupby(item.split for item in arranged)] == ["test", "train"]
+    labels = [label for label, _ in groupby(item.label for item in arranged)]
+    assert len(labels) == 20
+    assert labels[:10] != sorted(labels[:10])
+    numbers = [item.content[1] for item in arranged if item.label == 0]
+    assert numbers != sorted(numbers)
+
+
 def test_shards_end_at_their_size(tmp_path: Path) -> None:
     small = write_small_set(tmp_path / "a", shard_bytes=10_000)
     large = write_small_set(tmp_path / "b", shard_bytes=10_000_000)
@@ -137,6 +150,21 @@ def test_all_items_without_an_image_are_named_before_it_ends(tmp_path: Path) -> 
     assert sorted(named) == sorted([*broken, *broken])
 
 
+def test_a_set_of_which_no_item_has_an_image_is_refused_though_such_are_skipped(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(RefusedError, match="none of the 72 files is a readable image"):
+        write_shards(
+            items(),
+            lambda _: Encoded(refused="is broken"),
+            str(tmp_path / "x"),
+            shard_bytes=5000,
+            is_strict=False,
+            on_refused=lambda _item, _reason: None,
+        )
+    assert not (tmp_path / "x").exists()
+
+
 def test_no_shard_is_written_once_an_item_has_no_image(tmp_path: Path) -> None:
     def encode(content: tuple[int, int]) -> Encoded:  # the split test, which comes first, is broken
         return Encoded(refused="is broken") if content[0] < 4 else encode_picture(content)
@@ -189,8 +217,11 @@ def test_processes_have_ended_when_an_error_is_told(tmp_path: Path) -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize(
+    ("shard_bytes", "name"), [(10_000, "test-000001.tar"), (1 << 20, "train-000000.tar")]
+)
 def test_a_shard_that_cannot_be_put_in_its_place_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard_bytes: int, name: str
 ) -> None:
     placed: list[str] = []
 
@@ -201,8 +232,8 @@ def test_a_shard_that_cannot_be_put_in_its_place_leaves_nothing_behind(
         return storage.Version(1, "")
 
     monkeypatch.setattr(storage, "version", fail)
-    with pytest.raises(storage.StorageError, match=r"000001.tar cannot be written \(I/O error\)"):
-        write_small_set(tmp_path / "x", shard_bytes=10_000)
+    with pytest.raises(storage.StorageError, match=rf"{name} cannot be written \(I/O error\)"):
+        write_small_set(tmp_path / "x", shard_bytes=shard_bytes)
     assert not (tmp_path / "x").exists()
 
 
