@@ -47,6 +47,39 @@ def test_a_catalogue_without_images_is_read(tmp_path: Path) -> None:
         catalogue.select("train")
 
 
+def test_a_split_that_a_part_has_no_image_of_is_counted_as_none() -> None:
+    part = Catalogue("root", rows(10, num_splits=2)).subset(np.arange(5))
+    assert part.splits() == {"split 0": 5, "split 1": 0}
+    with pytest.raises(ValueError, match=r"it has split 0 \(5 images\)$"):
+        part.select("split 1")
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        ([], "index.parquet does not exist; write shards first"),
+        (["notes.txt"], "index.parquet does not exist; write shards first"),
+        (["notes.txt", "train-000000.tar"], "holds shards but no index.parquet"),
+        (["train-000000.tar.tmp"], "holds shards but no index.parquet"),
+        (["dogs/1.jpg", "notes.txt"], "if .* holds pictures, prepare them"),
+    ],
+)
+def test_where_no_catalogue_is_what_is_there_decides_what_to_do(
+    tmp_path: Path, there: list[str], message: str
+) -> None:
+    for name in there:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=message):
+        read_catalogue(str(tmp_path))
+
+
+def test_a_file_in_place_of_the_folder_of_shards_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.tar").touch()
+    with pytest.raises(ValueError, match=r"train.tar is a file; shards lie in a folder: name that"):
+        read_catalogue(str(tmp_path / "train.tar"))
+
+
 def damaged_anywhere(data: bytes) -> list[bytes]:
     random = np.random.default_rng(0)
     cut = [data[:size] for size in random.integers(0, len(data), 30).tolist()]
