@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from apdist.data.images import Fit, evaluation_image
 from apdist.data.preparing.shards import Encoded, Item, write_shards
 from apdist.model import pieces
-from apdist.retrieval.describe import describe_images, describe_split
+from apdist.retrieval import describe
+from apdist.retrieval.describe import (
+    describe_batches,
+    describe_images,
+    describe_split,
+    describe_views,
+)
 from tests.pictures import SIDE, encoded, picture, refuse, write_small_set
 
 FIT = Fit(side=SIDE)
@@ -45,6 +51,43 @@ def test_descriptors_come_in_the_order_of_the_images_and_the_mode_stays(tmp_path
         pixels = evaluation_image(encoded(picture(int(label), int(number))), FIT)
         expected = torch.from_numpy(pixels).float().mean(dim=(-2, -1))
         torch.testing.assert_close(found[row], expected)
+
+
+def test_parts_of_images_are_described_in_the_order_that_they_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    images = write_small_set(tmp_path).select("test")
+    views = [(20, None), (3, (2.0, 4.0, 20.0, 22.0)), (20, (0.0, 0.0, 9.0, 9.0)), (3, None)]
+    found = describe_views(Mean(), images, views, fit=FIT, progress=lambda _: None)
+    for (row, box), descriptor in zip(views, found, strict=True):
+        source = images.table["source"][row].as_py()
+        label, number = source.removeprefix("class ").removesuffix(".png").split("/picture ")
+        pixels = evaluation_image(encoded(picture(int(label), int(number))), FIT, box)
+        torch.testing.assert_close(
+            descriptor, torch.from_numpy(pixels).float().mean(dim=(-2, -1))
+        )
+
+
+def test_batches_are_described_in_evaluation_mode_without_a_graph() -> None:
+    network, images = Mean(), torch.randint(256, (3, 3, 5, 5), dtype=torch.uint8)
+    batches = ((np.array([row]), images[row : row + 1]) for row in (2, 0))
+    found = list(describe_batches(network, batches))
+    assert (network.training, network.modes) == (True, {False})
+    for (rows, descriptors), row in zip(found, (2, 0), strict=True):
+        assert rows.tolist() == [row]
+        assert not descriptors.requires_grad
+        torch.testing.assert_close(descriptors, images[[row]].float().mean(dim=(-2, -1)))
+
+
+def test_what_a_device_is_asked_for_in_parts_is_what_it_is_asked_for_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_small_set(tmp_path).select("test")
+    rows, whole = describe_images(Mean(), images, fit=FIT, batch_size=5)
+    monkeypatch.setattr(describe, "_LONGEST_WAIT_BYTES", 2 * 5 * 3 * 4)  # of two batches
+    again, parts = describe_images(Mean(), images, fit=FIT, batch_size=5)
+    assert parts.tolist() == whole.tolist()
+    assert again.tolist() == rows.tolist()
 
 
 def test_images_are_resized_with_the_filter_of_the_network(tmp_path: Path) -> None:

@@ -230,12 +230,13 @@ def remove_others(root: str, kept: str) -> None:
 
 def _remove_unfinished(root: str) -> None:
     """Remove what a writer left that was killed while it wrote index.json; nothing else."""
-    if storage.local_path(root) is None:
+    path = storage.local_path(root)
+    if path is None:
         storage.remove_unfinished(root)
         return
     for name in storage.list_files(root):
         if _PART.fullmatch(name):
-            storage.remove(storage.join(root, name))
+            (path / name).unlink()  # `storage.remove` takes a folder that is left empty with it
 
 
 def _remove(root: str, generation: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -139,6 +141,62 @@ def local(tmp_path: Path) -> str:
 @pytest.fixture
 def bucket(s3: S3Server) -> str:
     return "s3://apdist/life/index"
+
+
+@pytest.mark.parametrize("name", ["kind", "dim", "count", "model_id", "generation", "files"])
+def test_an_index_json_that_lacks_something_is_refused(tmp_path: Path, name: str) -> None:
+    save_index(numbered(1), tmp_path)
+    path = tmp_path / "index.json"
+    settings = json.loads(path.read_text())
+    del settings[name]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=f"index.json is damaged: it lacks {name}; build the"):
+        read_settings(str(tmp_path))
+
+
+def test_what_is_to_be_changed_has_to_be_an_index(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="is no index, or is still being written"),
+        claimed(tmp_path, "change"),
+    ):
+        pytest.fail("the work began")
+
+
+def test_the_next_writer_removes_an_index_json_that_was_not_finished(tmp_path: Path) -> None:
+    for name in (".index.json.a1.tmp", "notes.tmp"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="exists and is not empty"):
+        save_index(numbered(1), tmp_path)
+    (tmp_path / "notes.tmp").unlink()
+    save_index(numbered(1), tmp_path)
+    assert not list(tmp_path.glob(".index.json*"))
+
+
+def test_a_store_without_paths_leaves_no_file_on_this_machine(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    save_index(numbered(1), memory)
+    assert number_of(load_index(memory, model_id="m")) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_work_that_fails_in_a_store_leaves_none_of_its_files(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(MemoryStore):
+        def write(self, uri: str, data: bytes) -> None:
+            if uri.endswith("index.json"):
+                raise storage.StorageError("no room")
+            super().write(uri, data)
+
+    save_index(numbered(1), memory)
+    before = files_of(memory)
+    monkeypatch.setitem(STORES, "mem", Full())
+    with pytest.raises(storage.StorageError, match="no room"):
+        save_index(numbered(2), memory, overwrite=True)
+    assert files_of(memory) == before
+    assert number_of(load_index(memory, model_id="m")) == 1
 
 
 @pytest.mark.parametrize("store", ["local", "memory", pytest.param("bucket", marks=pytest.mark.s3)])

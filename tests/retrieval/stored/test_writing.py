@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from apdist.retrieval.index import build_index, load_index, save_index, write_index
 from apdist.retrieval.stored import writing
-from apdist.retrieval.stored.writing import Part
+from apdist.retrieval.stored.writing import Part, parts_of
 from tests.retrieval.indexes import ALL_KINDS, clustered, entries
 
 
@@ -114,3 +114,15 @@ def test_different_keys_of_one_hash_are_different(
     twice = entries(40).set_column(0, "key", [[f"{i % 39}" for i in range(40)]])
     with pytest.raises(ValueError, match="a key comes again, the first '0'"):
         write_index([(clustered(40, 8), twice)], tmp_path / "j", model_id="m")
+
+
+def test_one_part_alone_is_taken_and_what_is_no_part_is_refused() -> None:
+    part = torch.eye(5), entries(5)
+    for given in (part, [part], iter([list(part)])):
+        [(descriptors, table)] = parts_of(given)
+        assert descriptors is part[0]
+        assert table is part[1]
+    with pytest.raises(ValueError, match="parts must be pairs of descriptors and entries, got 3"):
+        list(parts_of(3))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a part is a pair of descriptors and entries"):
+        list(parts_of([part[0]]))  # type: ignore[list-item]
