@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from apdist.retrieval import index as indexes
 from apdist.retrieval.index import load_index, save_index
 from tests.retrieval.indexes import ALL_KINDS, big_index, clustered, small_index
 
@@ -56,6 +57,23 @@ def test_a_folder_with_content_is_refused_and_left_alone(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="cannot be written"):
         save_index(small_index(), tmp_path / "index" / "notes.txt")
     assert [path.name for path in tmp_path.rglob("*")] == ["index", "notes.txt"]
+
+
+def test_what_is_no_index_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="index must be .*make one with build_index"):
+        save_index([], tmp_path / "index")  # type: ignore[arg-type]
+    assert not (tmp_path / "index").exists()
+
+
+def test_an_index_that_is_saved_in_parts_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexes, "_ROWS_AT_ONCE", 7)
+    saved = small_index()
+    save_index(saved, tmp_path)
+    loaded = load_index(tmp_path, model_id="model A")
+    assert loaded.descriptors.equal(saved.descriptors)
+    assert loaded.entries.equals(saved.entries)
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:

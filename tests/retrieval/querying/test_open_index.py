@@ -13,9 +13,13 @@ import torch
 from PIL import Image
 
 from apdist.data import storage
+from apdist.retrieval.index import build_index
 from apdist.retrieval.querying.open_index import OpenIndex
+from apdist.retrieval.search_index import SearchIndex
+from apdist.retrieval.several import SeveralIndexes
 from tests.pictures import encoded, picture
 from tests.places import ROOT
+from tests.retrieval.indexes import clustered, entries
 from tests.retrieval.querying.conftest import Indexed
 from tests.s3_server import S3Server
 
@@ -120,6 +124,23 @@ def test_an_image_found_by_its_key_is_not_its_own_result(
         ValueError, match=f"no image of the key '{keys[3]}x'; did you mean '{keys[3]}'"
     ):
         opened.search_keys([keys[0], keys[3] + "x"])
+
+
+def test_images_of_several_indexes_are_found_by_their_keys_as_in_one() -> None:
+    vectors, table = clustered(40, 8), entries(40)
+
+    def part(start: int, stop: int) -> SearchIndex:
+        rows = table.slice(start, stop - start)
+        return build_index(vectors[start:stop], rows, kind="exact", model_id="m")
+
+    parts = {"a": part(0, 15), "b": part(15, 16), "c": part(16, 40)}
+    keys = [f"bild {row} ü" for row in (0, 14, 15, 16, 39)]
+    found, expected = (
+        OpenIndex(index, None).search_keys(keys, 3).to_pylist()  # type: ignore[arg-type]
+        for index in (SeveralIndexes(parts), part(0, 40))
+    )
+    assert [(r["query"], r["key"]) for r in found] == [(r["query"], r["key"]) for r in expected]
+    assert [r["score"] for r in found] == pytest.approx([r["score"] for r in expected])
 
 
 def test_fewer_results_than_asked_and_near_duplicates_are_told(

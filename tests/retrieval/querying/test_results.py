@@ -27,6 +27,16 @@ def test_what_is_left_out_makes_room_for_the_next() -> None:
     assert repr(both) == "<SearchResults: 3 queries, k=2, 6 results, 1 more could not be read>"
 
 
+def test_what_counts_is_there_and_reaches_the_least_score() -> None:
+    scores = torch.tensor([[0.75, 0.5, 0.25], [0.75, 0.25, 0.2], [0.2, 0.1, 0.1]])
+    rows = torch.tensor([[3, 1, 0], [-1, 2, 0], [0, 1, 2]])
+    found = results_of(3, ([0, 1, 2], ["p", "q", "r"]), (scores, rows), ENTRIES, least_score=0.5)
+    assert [(r["query"], r["key"]) for r in found.to_pylist()] == [("p", "d"), ("p", "b")]
+    assert found.num_found == (2, 0, 0)
+    assert (found.num_short, found.num_answered) == (3, 1)
+    assert repr(found) == "<SearchResults: 3 queries, k=3, 2 results, 3 with fewer than k>"
+
+
 def test_no_score_is_told_as_a_cosine_over_one() -> None:
     assert told_score(1.0000001192092896) == 1.0
     assert told_score(-0.12345678) == -0.123457
