@@ -1,8 +1,10 @@
 """What is taken from a body, and what is refused; hostile ones never get an answer of 500."""
 
 import asyncio
+import base64
 import ctypes
 import gc
+import json
 import statistics
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from apdist.serving.limits import Admission, Limits, RefusedError
-from apdist.serving.uploads import Query, body_of, check_box, check_picture, query_of
+from apdist.serving.uploads import (
+    Query,
+    body_of,
+    check_box,
+    check_picture,
+    media_type,
+    query_of,
+)
 from tests.pictures import encoded, picture
 from tests.serving.conftest import Served
 from tests.serving.hostile import OTHERS, hostile, png_bomb
@@ -65,6 +74,30 @@ def test_what_the_address_says_holds_where_json_says_nothing() -> None:
     given = b'{"key": "x", "k": 5, "where": "b=2", "box": null}'
     query = query_of(given, "application/json", told, LIMITS)
     assert (query.key, query.k, query.where, query.box) == ("x", 5, ("b=2",), (1, 2, 3, 4))
+
+
+def test_a_picture_in_json_is_a_text_in_base64_no_larger_than_one_that_is_sent() -> None:
+    def asked(image: object) -> Query:
+        return query_of(json.dumps({"image": image}).encode(), "application/json", {}, LIMITS)
+
+    text = base64.b64encode(b"a" * 100).decode()
+    assert asked(text).image == asked(f"data:image/png;base64,{text}").image == b"a" * 100
+    refusals = {413: base64.b64encode(b"a" * 101).decode(), 400: f"{text[:8]}!{text[8:]}", 422: 3}
+    for status, image in refusals.items():
+        with pytest.raises(RefusedError) as refused:
+            asked(image)
+        assert refused.value.status == status
+
+
+def test_a_query_in_json_is_an_object_with_a_key_that_is_text() -> None:
+    for body in (b"[]", b'"key"', b'{"key": 3}', b'{"key": ["a"]}'):
+        with pytest.raises(RefusedError, match="expected an object|key: expected a text"):
+            query_of(body, "application/json", {}, LIMITS)
+
+
+def test_a_media_type_is_read_without_its_parameters() -> None:
+    assert media_type({"content-type": " Image/PNG ; charset=utf-8"}) == "image/png"
+    assert media_type({}) == ""
 
 
 @pytest.mark.parametrize("kind", ["", "text/html", "multipart/form-data", "application/jsonx"])

@@ -14,7 +14,10 @@ import pytest
 from apdist.data import storage
 from apdist.data.storage import RetryPolicy, StorageError
 from apdist.data.storage.disk_cache import ShardCache, _entries, _locked, file_name
+from apdist.data.storage.registry import STORES
+from apdist.data.storage.store import Version
 from tests.faulty_proxy import Fault, always, faulty_proxy, first
+from tests.memory_store import MemoryStore
 from tests.range_server import WebFile, range_server
 
 SHARD_BYTES = 300_000
@@ -75,6 +78,21 @@ def test_another_version_is_another_file(web: WebFile, tmp_path: Path) -> None:
 def test_a_shard_replaced_since_it_was_catalogued_is_an_error(web: WebFile, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="was replaced"):
         ShardCache(str(tmp_path), 10 * SHARD_BYTES).read_range(shard(web), 0, 10, "other")
+    assert shards_in(tmp_path) == []
+
+
+def test_a_shard_of_another_size_than_was_told_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Shrinking(MemoryStore):
+        def version(self, uri: str) -> Version:
+            return Version(super().version(uri).size + 1, "")
+
+    monkeypatch.setitem(STORES, "mem", Shrinking())
+    storage.write_bytes("mem://bucket/shrinking.tar", b"0123456789")
+    cache = ShardCache(str(tmp_path), 10 * SHARD_BYTES)
+    with pytest.raises(StorageError, match="was replaced while it was read: 10 bytes instead of"):
+        cache.read_range("mem://bucket/shrinking.tar", 0, 5, "")
     assert shards_in(tmp_path) == []
 
 

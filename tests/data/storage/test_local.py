@@ -51,3 +51,19 @@ def test_a_read_only_disk_is_told_with_the_file_that_was_to_be_written(
     for write in (storage.write_bytes, storage.create):
         with pytest.raises(StorageError, match=r"/a cannot be written \(Read-only.*make room"):
             write(str(tmp_path / "a"), b"x")
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_is_created_once_with_and_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    uri = str(tmp_path / "claim")
+    assert storage.create(uri, b"first") is True
+    assert storage.create(uri, b"second") is False
+    assert storage.read_bytes(uri) == b"first"
+    assert os.listdir(tmp_path) == ["claim"]

@@ -1,5 +1,7 @@
 """What is told when an operation on storage is given up."""
 
+import logging
+import random
 import socket
 import time
 from collections.abc import Iterator
@@ -8,7 +10,7 @@ import pytest
 
 from apdist.data import storage
 from apdist.data.storage.errors import NobodyThereError, StorageError, TransientError
-from apdist.data.storage.retries import Attempts, RetryPolicy, retrying
+from apdist.data.storage.retries import Attempts, RetryPolicy, at_most, retrying
 
 
 def test_a_try_that_the_deadline_cut_short_does_not_hide_what_the_server_said() -> None:
@@ -58,3 +60,70 @@ def test_a_server_that_has_answered_once_is_waited_for(answer: str) -> None:
         return "back"
 
     assert retrying(uri, come_back) == "back"
+
+
+@pytest.mark.parametrize("name", list(vars(RetryPolicy())))
+@pytest.mark.parametrize("value", [0, -1.0, float("nan")])
+def test_a_policy_has_times_over_0(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be greater than 0, got {value}"):
+        RetryPolicy(**{name: value})
+
+
+def test_an_operation_takes_at_most_what_is_said_and_what_the_policy_says() -> None:
+    previous = storage.configure(RetryPolicy(deadline_s=50, first_wait_s=3))
+    try:
+        for most, deadline_s in ((20, 20), (70, 50)):
+            with at_most(most):
+                policy = Attempts("s3://bucket/x").policy
+                assert (policy.deadline_s, policy.first_wait_s) == (deadline_s, 3)
+        assert Attempts("s3://bucket/x").policy.deadline_s == 50
+    finally:
+        storage.configure(previous)
+
+
+def test_waits_double_up_to_the_longest_and_are_short_again_after_progress(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits, spreads = list[float](), set[tuple[float, float]]()
+
+    def drawn(low: float, high: float) -> float:
+        spreads.add((low, high))
+        return 1.0
+
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(random, "uniform", drawn)
+    policy = RetryPolicy(deadline_s=1e6, first_wait_s=0.25, longest_wait_s=1.5)
+    previous, before = storage.configure(policy), storage.counters()
+    try:
+        attempts = Attempts("s3://bucket/x")
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                attempts.wait(TransientError("HTTP 503"))
+            assert not caplog.records
+            for _ in range(3):
+                attempts.wait(TransientError("HTTP 503"))
+        assert len(caplog.records) == 3
+        attempts.progressed()
+        attempts.wait(TransientError("HTTP 503"))
+    finally:
+        storage.configure(previous)
+    assert waits == [0.25, 0.5, 1.0, 1.5, 1.5, 0.25]
+    assert spreads == {(0.5, 1.5)}
+    assert storage.counters().since(before).retries == 6
+
+
+def test_what_is_left_to_the_deadline_serves_as_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    previous = storage.configure(RetryPolicy(deadline_s=20))
+    try:
+        attempts = Attempts("s3://bucket/x")
+    finally:
+        storage.configure(previous)
+    clock[0] = 105.0
+    assert attempts.left_s() == 15
+    attempts.check_deadline()
+    clock[0] = 121.0
+    assert attempts.left_s() == 0.001
+    with pytest.raises(TransientError, match="too slow"):
+        attempts.check_deadline()
