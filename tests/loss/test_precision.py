@@ -1,5 +1,7 @@
 """Average precision and its slopes, from the histograms of ranked lists."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -24,6 +26,27 @@ def test_with_one_image_a_bin_it_is_the_average_precision_of_the_list() -> None:
     found = average_precision_of_bins(listed.cumsum(1), everything, "ap")
     expected = [(1 + 2 / 3 + 3 / 5) / 3, 1 / 5, torch.nan]
     torch.testing.assert_close(found.tolist(), expected, rtol=0, atol=1e-12, equal_nan=True)
+
+
+def test_ties_are_counted_as_the_slow_definitions_say() -> None:
+    positives_of_bins, images_of_bins = [1, 0, 1, 0, 2], [2, 1, 3, 0, 2]
+    tie_aware = simplified = 0.0
+    above_positives = above = 0  # H+' and H'
+    for h_positives, h in zip(positives_of_bins, images_of_bins, strict=True):
+        if h:
+            ratio = max(h_positives - 1, 0) / max(h - 1, 1)
+            spread = math.log((above + h + 1) / (above + 1)) / h
+            inside = ratio + (above_positives + 1 - ratio * (above + 1)) * spread
+            tie_aware += h_positives * inside / 4
+        both = 2 * above_positives + h_positives + 1  # H+' + H+ + 1
+        simplified += h_positives * both / (2 * above + h + 1) / 4
+        above_positives, above = above_positives + h_positives, above + h
+    counts = torch.tensor([positives_of_bins, images_of_bins]).double()
+    positives, everything = counts.cumsum(1)[:, None]  # (1, 5) each
+    found = average_precision_of_bins(positives, everything, "tie_aware").item()
+    assert found == pytest.approx(tie_aware, abs=1e-6)
+    found = average_precision_of_bins(positives, everything, "tie_aware_simplified").item()
+    assert found == pytest.approx(simplified, abs=1e-12)
 
 
 @pytest.mark.parametrize("variant", ["ap", "tie_aware", "tie_aware_simplified"])

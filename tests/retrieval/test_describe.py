@@ -63,9 +63,7 @@ def test_parts_of_images_are_described_in_the_order_that_they_are_asked_for(
         source = images.table["source"][row].as_py()
         label, number = source.removeprefix("class ").removesuffix(".png").split("/picture ")
         pixels = evaluation_image(encoded(picture(int(label), int(number))), FIT, box)
-        torch.testing.assert_close(
-            descriptor, torch.from_numpy(pixels).float().mean(dim=(-2, -1))
-        )
+        torch.testing.assert_close(descriptor, torch.from_numpy(pixels).float().mean(dim=(-2, -1)))
 
 
 def test_batches_are_described_in_evaluation_mode_without_a_graph() -> None:
