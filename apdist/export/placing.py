@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from apdist.data import storage
+from apdist.data.storage.local import unwritable
 
 
 def refuse_occupied(out: str) -> None:
@@ -37,12 +38,25 @@ def place(folder: Path, out: str) -> None:
             with storage.local_target(storage.join(out, name)) as target:
                 shutil.copyfile(file, target)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
-        shutil.copytree(folder, beside)
+        try:
+            _copy(folder, beside)
+        except OSError as error:
+            raise unwritable(out, error) from error
         if path.is_dir():
             path.rmdir()  # empty, or another export came first: then this says so
         beside.rename(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _copy(folder: Path, target: Path) -> None:
+    """Copy what is in it, for all whom the umask lets read: ``folder`` is of this account alone."""
+    target.mkdir(parents=True)
+    for source in sorted(folder.rglob("*")):  # a folder before what is in it
+        copy = target / source.relative_to(folder)
+        if source.is_dir():
+            copy.mkdir()
+        else:
+            shutil.copyfile(source, copy)

@@ -60,6 +60,10 @@ def usage() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0 done, 1 failed, 2 bad input, 130 stopped."""
     argv = sys.argv[1:] if arguments is None else arguments
+    return exit_code_of(lambda: _run(argv))
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         sys.stdout.write(usage() + "\n")
         return 0
@@ -81,18 +85,14 @@ def main(arguments: list[str] | None = None) -> int:
             "PYTHONUTF8=1, or a locale such as C.UTF-8",
             2,
         )
+    from apdist.data import storage
 
-    def run() -> int:
-        from apdist.data import storage
-
-        before = storage.configure(storage.RetryPolicy(unanswered_s=UNANSWERED_S))
-        try:
-            code: int = importlib.import_module(module_of(argv[0])).main(argv[1:])
-        finally:
-            storage.configure(before)
-        return code
-
-    return exit_code_of(run)
+    before = storage.configure(storage.RetryPolicy(unanswered_s=UNANSWERED_S))
+    try:
+        code: int = importlib.import_module(module_of(argv[0])).main(argv[1:])
+    finally:
+        storage.configure(before)
+    return code
 
 
 def command() -> None:

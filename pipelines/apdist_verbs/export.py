@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from apdist.config.values import at_least
 from apdist.data import storage
+from apdist.data.storage.local import room_explained
 from apdist_verbs.making import PLAIN, SHARED, Making, made, warn_if_learned_otherwise
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.console import say, warn
@@ -90,7 +91,8 @@ def main(argv: list[str]) -> int:
         refuse_unwritable("--out", path)
     model = trained_model(run)
     with TemporaryDirectory(prefix="apdist-export-") as folder:
-        export, parity = write(run, model, options, Path(folder))
+        with room_explained(folder, "make room there, or set TMPDIR to a folder on another disk"):
+            export, parity = write(run, model, options, Path(folder))
         place(Path(folder), out)
         say(f"{near(out)}: model {export.model_id}, {export.dim} numbers a picture")
         say(f"agreement: {parity}")

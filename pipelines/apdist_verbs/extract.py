@@ -3,8 +3,10 @@
 import hashlib
 import json
 import logging
-from contextlib import ExitStack
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from apdist.config import RayConfig
@@ -90,8 +92,8 @@ def extract(options: Options) -> None:
     say_if_idle(config, "apdist extract with --num-workers")
     going_on = "the same command goes on with the shards that are missing"
     with ExitStack() as stack:
-        with phase(arrival(config)):
-            stack.enter_context(ray_cluster(config))
+        with phase(arrival(config)), _our_options():
+            stack.enter_context(ray_cluster(config, smaller="with fewer --num-workers"))
         stack.enter_context(loss_explained(going_on))
         if not storage.create(storage.join(out, CONTENTS), json.dumps(contents).encode()):
             refuse_others(out, contents)  # another process may have begun meanwhile
@@ -104,6 +106,20 @@ def extract(options: Options) -> None:
             raise
     say(f"{out}: descriptors of {len(names)} shards by model {model_id}")
     say(f"read them: pyarrow.parquet.read_table({near(out)!r})")
+
+
+@contextmanager
+def _our_options() -> Iterator[None]:
+    """Options of Ray by the names that they have here: without the section of a training's."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error).replace(", or --ray.autoscaling if it grows", "")
+        names = "|".join(field.name.replace("_", "[_-]") for field in fields(RayConfig))
+        told = re.sub(
+            rf"(?:--)?\bray\.({names})\b", lambda found: f"--{found[1].replace('_', '-')}", text
+        )
+        raise ValueError(told) from error
 
 
 def refuse_others(out: str, contents: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from apdist.data import storage
 from apdist.data.text import decoded
 from apdist.training.cluster.credentials import credentials_kept
 from apdist.training.cluster.ends import Interrupted, loss_explained, told_as_stop
-from apdist.training.cluster.joining import arrival, ray_cluster
+from apdist.training.cluster.joining import SMALLER, arrival, ray_cluster
 from apdist.training.cluster.noise import FILE
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.run_folder.lease import held, refuse_if_held
@@ -308,7 +308,7 @@ def run_on_cluster(begun: Begun, board: Board, limits: Limits, until: float, aga
         counted_signals() as signals,
         told_as_stop(signals),
         shown(board.screen),
-        ray_cluster(config.ray, log),
+        ray_cluster(config.ray, log, SMALLER),
         credentials_kept(),
         loss_explained(f"`{again}` goes on from there; Ray's own output is in {log}"),
     ):

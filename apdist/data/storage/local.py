@@ -1,5 +1,6 @@
 """Files on the disks of this machine."""
 
+import errno
 import os
 import random
 import re
@@ -12,6 +13,10 @@ from unicodedata import normalize
 
 from apdist.data.storage.errors import MissingError, StorageError
 from apdist.data.storage.store import Store, Version
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Numbers of the errors of a disk, a quota or a limit that is full."""
+ELSEWHERE = "make room there, or choose another folder that you may write to"
 
 
 class LocalStore(Store):
@@ -117,12 +122,21 @@ def _written_beside(uri: str, data: bytes) -> Iterator[Path]:
         yield temporary
 
 
-def unwritable(uri: str, error: OSError) -> StorageError:
+def unwritable(uri: str, error: OSError, remedy: str = ELSEWHERE) -> StorageError:
     """A file that cannot be written, with the reason and the remedy."""
-    return StorageError(
-        f"{uri} cannot be written ({error.strerror}); make room there, or choose another folder "
-        "that you may write to"
-    )
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return StorageError(f"{uri} cannot be written ({reason}); {remedy}")
+
+
+@contextmanager
+def room_explained(place: str | Path, remedy: str = ELSEWHERE) -> Iterator[None]:
+    """Inside, an error of a full disk becomes one that names the ``place`` and the ``remedy``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise unwritable(str(place), error, remedy) from error
 
 
 @contextmanager
@@ -134,7 +148,8 @@ def temporary_in(folder: Path, name: str) -> Iterator[Path]:
         raise StorageError(f"{folder} cannot be made ({error.strerror}); check the path") from error
     temporary = folder / f".{name}.{os.getpid()}.{random.getrandbits(32):08x}.tmp"
     try:
-        yield temporary
+        with room_explained(folder / name):
+            yield temporary
     finally:
         with suppress(OSError):  # a read-only disk refuses to remove what is not there, too
             temporary.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ from typing import Any, Literal
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.preparing.claim import CLAIM, claimed_as_it_is
-from apdist.data.storage.local import missing_folders
+from apdist.data.storage.local import missing_folders, room_explained
 from apdist.data.storage.locks import lock
 from apdist.given import Place, place_of
 
@@ -116,7 +116,8 @@ def _made(root: str, path: Path | None) -> Iterator[Generation]:
         if path is not None:
             with _explained(root):
                 inside.mkdir()
-        yield generation
+        with room_explained(inside if path is None else root):
+            yield generation
     finally:
         if path is None or not generation.is_committed:
             shutil.rmtree(inside, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,10 +11,13 @@ from apdist.training.cluster.address import refuse_if_unreachable
 from apdist.training.cluster.ends import ClusterError, Interrupted, first_line
 from apdist.training.cluster.noise import NoiseFile, kept_noise
 from apdist.training.cluster.own_ray import (
+    give_token,
     heard_here_only,
     out_of_our_group,
+    refuse_without_place,
     session_folder,
     session_removed,
+    sessions_root,
 )
 from apdist.training.cluster.quiet import without_core_lines
 from apdist.training.cluster.room import address_of, refuse_at_once, refuse_if_too_small
@@ -45,6 +47,10 @@ ENVIRONMENT = {
 }
 LONGEST_FOLDER = 36
 """Characters: the path of a socket has 107 at most, of which Ray's session takes 71."""
+SMALLER = "with fewer --ray.num-workers"
+"""What asks less of a machine, of the options of a sweep."""
+WITHOUT_RAY = f"{SMALLER}, or without Ray: --ray.num-workers 0"
+"""The same, of the options of a training."""
 
 
 def prepare_environment() -> None:
@@ -54,15 +60,17 @@ def prepare_environment() -> None:
 
 
 @contextmanager
-def ray_cluster(config: RayConfig, log: str = "") -> Iterator[None]:
+def ray_cluster(config: RayConfig, log: str = "", smaller: str = WITHOUT_RAY) -> Iterator[None]:
     """Join or start Ray; leave it, and end what was started, when the block ends.
 
     Args:
         config: where it is, and what is wanted of it.
         log: a file for what it and its workers write, see `NoiseFile`.
+        smaller: how to try again where a machine is overloaded, in the options of the verb.
 
     Raises:
-        ValueError: no cluster answers at ``ray.address``, or it is too small for the workers.
+        ValueError: no cluster answers at ``ray.address``, it is too small for the workers, or Ray
+            has no place for its files here.
     """
     prepare_environment()
     import ray
@@ -73,12 +81,14 @@ def ray_cluster(config: RayConfig, log: str = "") -> Iterator[None]:
         return
     address = address_of(config)
     refuse_at_once(config)
-    if address != "local":
+    if address == "local":
+        refuse_without_place(sessions_root())
+    else:
         refuse_if_unreachable(address)
     noise = NoiseFile(log)
     with kept_noise(noise):
         try:
-            _start(address, noise)
+            _start(address, noise, smaller)
         except ClusterError:
             if log:
                 logger.warning("Ray's own output is in %s", log)
@@ -92,7 +102,7 @@ def ray_cluster(config: RayConfig, log: str = "") -> Iterator[None]:
                 ray.shutdown()
 
 
-def _start(address: str, noise: NoiseFile) -> None:
+def _start(address: str, noise: NoiseFile, smaller: str) -> None:
     """`ray.init`, with an error that says what to do."""
     import ray
 
@@ -100,6 +110,7 @@ def _start(address: str, noise: NoiseFile) -> None:
     try:
         with handlers_kept(), without_core_lines(noise.write), ExitStack() as own:
             if address == "local":
+                give_token()
                 own.enter_context(heard_here_only())
                 own.enter_context(out_of_our_group())
             ray.init(
@@ -116,17 +127,20 @@ def _start(address: str, noise: NoiseFile) -> None:
         ) from error
     except Exception as error:  # Ray raises bare ones, too
         if address == "local":
-            folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-            if len(folder) > LONGEST_FOLDER:
+            if (length := len(str(sessions_root()))) > LONGEST_FOLDER:
                 raise ClusterError(
                     f"Ray did not start on this machine ({first_line(error)}): the path of its "
-                    f"temporary folder has {len(folder)} characters, too many for its sockets; set "
+                    f"temporary folder has {length} characters, too many for its sockets; set "
                     "RAY_TMPDIR to a short one, such as /tmp"
+                ) from error
+            if isinstance(error, PermissionError):  # of a machine that has all that it needs
+                raise ClusterError(
+                    f"Ray did not start on this machine ({error}); let this account write there, "
+                    "or set HOME and RAY_TMPDIR to folders where it may"
                 ) from error
             raise ClusterError(
                 f"Ray did not start on this machine ({first_line(error)}); it is overloaded, or "
-                "memory or shared memory is short: try again with fewer --ray.num-workers, or "
-                "without Ray: --ray.num-workers 0"
+                f"memory or shared memory is short: try again {smaller}"
             ) from error
         raise ClusterError(
             f"no Ray cluster at ray.address {address!r} ({first_line(error)}); "

@@ -6,7 +6,9 @@ import functools
 import ipaddress
 import logging
 import os
+import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +16,48 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+LEAST_FREE = 16 << 20
+"""Bytes on the disk of a session: its sockets, its logs and what workers are handed by files."""
 _TRIES = 3
+
+
+def sessions_root() -> Path:
+    """Where Ray makes its sessions, by its own rule: `tempfile` passes over a disk that is full."""
+    said = os.environ.get("RAY_TMPDIR")
+    if not said and sys.platform.startswith("linux"):
+        said = os.environ.get("TMPDIR")
+    return Path(said or "/tmp")  # noqa: S108 - Ray's
+
+
+def refuse_without_place(folder: Path) -> None:
+    """Refuse a ``folder`` for sessions that Ray could not use; it would wait, and not say why.
+
+    Raises:
+        ValueError: nothing can be made there, or its disk is full.
+    """
+    remedy = "set RAY_TMPDIR to another folder with a short path"
+    here = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not here.is_dir() or not os.access(here, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"Ray keeps its sockets and logs in {folder}, and nothing can be made in {here}; "
+            f"{remedy}"
+        )
+    if (free := shutil.disk_usage(here).free) < LEAST_FREE:
+        raise ValueError(
+            f"the disk of the temporary files is full: {folder} has {free / 2**20:.1f} MiB left, "
+            f"and Ray needs {LEAST_FREE >> 20} for its sockets and logs; make room, or {remedy}"
+        )
+
+
+def give_token() -> None:
+    """Give a Ray that is started here a token of its own, where this account has none.
+
+    Ray would write one into the home folder, and an account of a service often has no such folder.
+    The token stays: Ray keeps the first that it has read.
+    """
+    said = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if not said and not os.access(os.path.expanduser("~/.ray/auth_token"), os.R_OK):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @contextmanager

@@ -6,12 +6,12 @@ import importlib.util
 import os
 import platform
 import shutil
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from apdist.data import storage
 from apdist.training.cluster.joining import LONGEST_FOLDER
+from apdist.training.cluster.own_ray import sessions_root
 from apdist_verbs.doctor.finding import State
 from apdist_verbs.start.checks import machine_bytes
 
@@ -103,7 +103,7 @@ def shared_memory(folder: Path = SHARED) -> Found:
 
 def temporary_files() -> Found:
     """Where Ray's sockets and sessions lie."""
-    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    folder = str(sessions_root())
     if len(folder) > LONGEST_FOLDER:
         return (
             "wrong",

@@ -14,6 +14,7 @@ from apdist.config import RayConfig
 from apdist.data import storage
 from apdist.data.storage.connections import pool_for
 from apdist.training.cluster.address import refuse_if_unreachable
+from apdist.training.cluster.own_ray import refuse_without_place, sessions_root
 from apdist.training.cluster.room import address_of
 from apdist.training.tracking.database import refuse_unusable, sqlite_path
 from apdist_verbs.doctor.finding import State
@@ -34,6 +35,7 @@ def ray(address: str) -> Found:
     config = RayConfig(address=address)
     where = address_of(config)
     if where == "local":
+        refuse_without_place(sessions_root())
         return "good", "a training starts its own on this machine", ""
     refuse_if_unreachable(where)
     return "good", f"a cluster answers at {where}", ""

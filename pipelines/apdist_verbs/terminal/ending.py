@@ -1,12 +1,14 @@
 """How a command ends: its exit code, what went wrong in one line, and the end of its process."""
 
 import atexit
+import errno
 import io
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from apdist.addresses import without_secrets
@@ -41,6 +43,7 @@ def end_with(work: Callable[[], int]) -> NoReturn:
     for its lock then. In the C++ of torch, Arrow or Ray that is SIGABRT instead of an exit code, so
     this process ends one moment earlier: after everything that is registered with `atexit`.
     """
+    _open_what_is_closed()
     codes = [1]  # of an exception that nobody catches
     atexit.register(lambda: _leave(codes[0]))  # the first to be registered runs last
     try:
@@ -85,8 +88,26 @@ def exit_code_of(work: Callable[[], int]) -> int:
 
 def fail(message: str, code: int) -> int:
     """Say ``message`` in one line; returns ``code``."""
-    sys.stderr.write(f"apdist: {shortened(without_secrets(' '.join(message.split())))}\n")
+    with suppress(OSError):  # the exit code still tells
+        sys.stderr.write(f"apdist: {shortened(without_secrets(' '.join(message.split())))}\n")
     return code
+
+
+def _open_what_is_closed() -> None:
+    """Send to nowhere what the process was started without, as `>&-` and some daemons do.
+
+    Else Python has None for the stream, and the next file that is opened gets its number: Ray, or a
+    child, would write its errors into that file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this
+            os.set_inheritable(nowhere, True)
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - stays
 
 
 class _ToErrors(logging.Handler):
@@ -113,12 +134,24 @@ def _without_middle(text: str, most: int) -> str:
 
 
 def _leave(code: int) -> NoReturn:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:  # nobody reads on, or the disk is full
-            code = code or 1
+    if lost := _output_lost():
+        if not code and not isinstance(lost, BrokenPipeError):
+            fail(_lost("the output", lost.errno or errno.EIO), 1)
+        code = code or 1
+    try:
+        sys.stderr.flush()
+    except OSError:
+        code = code or 1
     os._exit(code)
+
+
+def _output_lost() -> OSError | None:
+    """Why the standard output cannot be written: nobody reads on, or its disk is full."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
 
 
 def told(error: ValueError | OSError) -> str:
@@ -127,4 +160,15 @@ def told(error: ValueError | OSError) -> str:
         return f"{error.filename} is a folder, where a file is expected; check the path"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror.lower()}; check the path and your rights there"
+    if isinstance(error, OSError) and error.errno and _output_lost():
+        return _lost("the output", error.errno)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of a file without a name
+        return _lost("the output, or a temporary file,", error.errno)
     return str(error)
+
+
+def _lost(what: str, number: int) -> str:
+    return (
+        f"{what} cannot be written ({os.strerror(number).lower()}); make room on the disk that it "
+        "goes to, or send it elsewhere"
+    )

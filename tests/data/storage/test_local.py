@@ -67,3 +67,13 @@ def test_a_file_is_created_once_with_and_without_hard_links(
     assert storage.create(uri, b"second") is False
     assert storage.read_bytes(uri) == b"first"
     assert os.listdir(tmp_path) == ["claim"]
+
+
+def test_a_disk_that_fills_under_a_writer_is_told_with_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "table.parquet"
+    told = f"{target} cannot be written .No space left on device.; make room"
+    with pytest.raises(StorageError, match=told), storage.local_target(str(target)):
+        raise OSError(errno.ENOSPC, "[Errno 28] Error writing bytes to file.")  # pyarrow's
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(BlockingIOError), storage.local_target(str(target)):
+        raise OSError(errno.EAGAIN, "another reason")

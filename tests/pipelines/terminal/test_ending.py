@@ -1,6 +1,9 @@
 """How the process of a command ends: with its exit code, whatever is still going on in it."""
 
+import errno
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -162,3 +165,56 @@ exit_code_of(lambda: print("h\\u00e9 \\u65e5 \\udce9.jpg") or 0)
         text=True,
     )
     assert (done.stdout, done.stderr) == ("h\\xe9 \\u65e5 \\udce9.jpg\n", "")
+
+
+CLOSED = """
+import os, sys
+from apdist_verbs.terminal.ending import end_with
+
+def work():
+    lines = [f"{n} {os.fstat(n).st_rdev == os.stat(os.devnull).st_rdev}" for n in range(3)]
+    with open(sys.argv[1], "w") as file:
+        file.write(f"{file.fileno() > 2} {lines}")
+    print("for nobody")
+    print("for nobody", file=sys.stderr)
+    return os.spawnlp(os.P_WAIT, "sh", "sh", "-c", "echo for nobody && echo for nobody >&2")
+
+end_with(work)
+"""
+
+
+def test_a_process_that_was_started_without_output_writes_to_nowhere(tmp_path: Path) -> None:
+    script, target = tmp_path / "script.py", tmp_path / "target"
+    script.write_text(CLOSED)
+    words = [sys.executable, str(script), str(target)]
+    command = f"exec {shlex.join(words)} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode == 0
+    assert target.read_text() == "True ['0 True', '1 True', '2 True']"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+@pytest.mark.parametrize("write", ["print('lost')", "print('lost', flush=True)"])
+def test_output_on_a_full_disk_is_told_with_a_remedy(write: str) -> None:
+    program = f"""
+import os, sys
+from apdist_verbs.terminal.ending import end_with, exit_code_of
+os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+end_with(lambda: exit_code_of(lambda: {write} or 0))
+"""
+    code, _, err = ended(program)
+    assert code == (2 if "flush" in write else 1)
+    told = (
+        "apdist: the output(, or a temporary file,)? cannot be written .no space left on device.;"
+    )
+    assert re.match(f"{told} make room", err)
+    assert err.count("\n") == 1
+
+
+def test_a_full_disk_without_a_name_is_told_with_a_remedy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def work() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert exit_code_of(work) == 2
+    assert "the output, or a temporary file, cannot be written" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -323,3 +324,10 @@ def test_a_writer_killed_at_any_step_leaves_the_old_index_or_the_new_one(tmp_pat
     assert list(seen) == sorted(seen)  # the old one up to some step, the new one from then on
     assert set(seen) == {1, 2}
     assert len(list((tmp_path / "index").iterdir())) == 2  # nothing is left of those killed
+
+
+def test_a_disk_that_fills_while_an_index_is_written_is_named(tmp_path: Path) -> None:
+    told = f"{tmp_path}/index cannot be written .No space left on device.; make room there"
+    with pytest.raises(storage.StorageError, match=told), claimed(tmp_path / "index"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

@@ -13,9 +13,11 @@ import ray
 from ray._private import ray_constants, services, utils
 
 from apdist.training.cluster.own_ray import (
+    give_token,
     heard_here_only,
     is_heard_here_only,
     out_of_our_group,
+    refuse_without_place,
     session_folder,
     session_removed,
 )
@@ -88,3 +90,26 @@ def test_a_ray_with_a_node_elsewhere_is_not_of_this_machine_only(
     nodes = [{"NodeManagerAddress": address, "Alive": True} for address in addresses]
     monkeypatch.setattr(ray, "nodes", lambda: [gone, *nodes])
     assert is_heard_here_only() is expected
+
+
+@pytest.mark.parametrize("said", ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "HOME"])
+def test_a_token_that_the_account_has_is_kept(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("f" * 64)
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.setenv(said, str(tmp_path))
+    before = dict(os.environ)
+    give_token()
+    assert dict(os.environ) == before
+
+
+def test_a_place_for_sessions_is_a_folder_or_can_be_made(tmp_path: Path) -> None:
+    refuse_without_place(tmp_path / "new" / "folder")
+    (tmp_path / "file").touch()
+    told = f"nothing can be made in {tmp_path}/file; set RAY_TMPDIR"
+    with pytest.raises(ValueError, match=told):
+        refuse_without_place(tmp_path / "file" / "folder")
