@@ -80,10 +80,12 @@ def test_the_wheel_has_every_file_that_is_no_module(monkeypatch: pytest.MonkeyPa
     built = {Path(folder, name) for _, folder, _, names in build.data_files for name in names}
     others = {
         file.relative_to(ROOT)
-        for file in (ROOT / "apdist").rglob("*.*")
+        for package in ("apdist", "pipelines/apdist_verbs")
+        for file in (ROOT / package).rglob("*.*")
         if file.suffix not in (".py", ".md") and "__pycache__" not in file.parts
     }
     assert Path("apdist/report/templates/page.html") in others
+    assert Path("pipelines/apdist_verbs/spaces/paper.toml") in others
     assert others <= built
 
 

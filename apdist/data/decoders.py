@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from apdist.config import AugmentConfig, Config, override
 from apdist.data.augmentation import training_image
 from apdist.data.storage.process_cache import cached_per_process
+from apdist.extras import install
 
 FAST = "simplejpeg"
-EXTRA = "pip install 'apdist[fast-decode]'"
+EXTRA = install("fast-decode")
 
 Fill = Callable[[NDArray[np.uint8], "bytes | memoryview", AugmentConfig, int], None]
 """Writes the training image of encoded bytes, by augmentation and seed, into (3, s, s) uint8."""

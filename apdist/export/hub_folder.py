@@ -15,6 +15,7 @@ from apdist.export.card import Said, card
 from apdist.export.contents import Export
 from apdist.export.parity import Parity
 from apdist.export.tracing import first_line
+from apdist.extras import install
 from apdist.model.kept_whitenings import keep_whitening
 from apdist.model.pretrained import DESCRIPTION_NAME, WEIGHTS_NAME
 from apdist.model.whitening import Whitening
@@ -39,9 +40,7 @@ def refuse_words(license: str, repo: str) -> None:  # noqa: A002
     if repo and not _REPO.fullmatch(repo):
         raise ValueError(f"--push: expected OWNER/NAME, as my-team/groceries; got {repo!r}")
     if repo and importlib.util.find_spec("huggingface_hub") is None:
-        raise ValueError(
-            "--push needs huggingface_hub, not installed here: pip install 'apdist[hub]'"
-        )
+        raise ValueError(f"--push needs huggingface_hub, not installed here: {install('hub')}")
 
 
 def write_hub_files(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
 from apdist.export.tracing import first_line, quiet
+from apdist.extras import install
 
 NAME = "model.onnx"
 INPUT, OUTPUT = "pixels", "descriptors"
@@ -36,9 +37,7 @@ def refuse_without_onnx() -> None:
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(
-            f"ONNX needs {', '.join(missing)}, not installed here: pip install 'apdist[onnx]'"
-        )
+        raise ValueError(f"ONNX needs {', '.join(missing)}, not installed here: {install('onnx')}")
 
 
 def write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) -> None:

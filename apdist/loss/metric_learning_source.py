@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from apdist.config.values import suggestion
+from apdist.extras import install
 
 PACKAGE = "pytorch_metric_learning"
 CLASSES = "num_classes"
@@ -110,7 +111,7 @@ def _folder() -> Path:
     if found is None or not found.submodule_search_locations:
         raise ValueError(
             "a loss pml:NAME needs pytorch-metric-learning, which is not installed; "
-            "use pip install 'apdist[metric-learning]'"
+            f"use {install('metric-learning')}"
         )
     return Path(found.submodule_search_locations[0])
 

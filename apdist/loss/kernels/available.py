@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from apdist.extras import install
+
 logger = logging.getLogger(__name__)
 
 # A program of `bin_related` keeps the histograms of its lines in registers.
@@ -21,7 +23,7 @@ MAX_BINS_OF_TRITON = 512
 def hindrance_of_triton(num_bins: int, dtype: torch.dtype, device: torch.device) -> str:
     """Why the Triton kernels cannot run on descriptors of such a kind here; "" if they can."""
     if not has_triton():
-        return "triton is not installed; pip install triton"
+        return f"triton is not installed; {install('triton')}"
     if dtype != torch.float32:
         return f"descriptors are {dtype}; its kernels take torch.float32"
     if num_bins > MAX_BINS_OF_TRITON:

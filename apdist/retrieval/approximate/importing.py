@@ -6,6 +6,8 @@ import logging
 import warnings
 from typing import Any
 
+from apdist.extras import install
+
 logger = logging.getLogger(__name__)
 
 
@@ -22,8 +24,8 @@ def import_faiss() -> Any:
             import faiss
     except Exception as error:  # built for another numpy it raises AttributeError, for example
         raise ValueError(
-            f"faiss does not import ({error}); install one of the extras "
-            "apdist[faiss-cpu] or apdist[faiss-gpu], never both, or use kind='exact'"
+            f"faiss does not import ({error}); {install('faiss-cpu')} or {install('faiss-gpu')}, "
+            "never both, or use kind='exact'"
         ) from error
     return faiss
 

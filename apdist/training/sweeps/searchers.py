@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from apdist.extras import install
 from apdist.training.sweeps.dimension import Dimension
 
 SEARCHERS = ("random", "grid", "tpe")
@@ -122,7 +123,7 @@ def optuna_here() -> Any:
         import optuna
     except ImportError as error:
         raise ValueError(
-            "--searcher tpe needs Optuna: pip install 'apdist[optuna]', or use --searcher random"
+            f"--searcher tpe needs Optuna: {install('optuna')}, or use --searcher random"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from apdist.data import storage
+from apdist.extras import EXTRAS, install
 from apdist.training.cluster.joining import LONGEST_FOLDER
 from apdist.training.cluster.own_ray import sessions_root
 from apdist_verbs.doctor.finding import State
@@ -23,15 +24,6 @@ LEAST_SHARED = GIB
 LEAST_DISK = 5 * GIB
 """Ray stops taking work at 95 % of a full disk; checkpoints come on top."""
 PACKAGES = ("apdist", "torch", "ray", "numpy", "pyarrow", "webdataset", "boto3", "mlflow")
-EXTRAS = {
-    "faiss": "faiss-cpu",
-    "simplejpeg": "fast-decode",
-    "transformers": "hub",
-    "efficientnet_lite_pytorch": "lite0",
-    "peft": "lora",
-    "pytorch_metric_learning": "metric-learning",
-}
-"""Module and the extra that has it."""
 SHARED = Path("/dev/shm")  # noqa: S108 - where Ray puts them
 
 Found = tuple[State, str, str]
@@ -52,13 +44,13 @@ def versions() -> Found:
 
 def extras() -> Found:
     """What is installed beyond it."""
-    lacking = sorted(name for module, name in EXTRAS.items() if not _imports(module))
+    lacking = [name for name, module in EXTRAS.items() if not _imports(module)]
     if not lacking:
         return "good", "all installed", ""
     return (
         "to know",
         f"not installed: {', '.join(lacking)}",
-        (f"where they are wanted: pip install 'apdist[{','.join(lacking)}]'"),
+        f"where they are wanted: {install(*lacking)}",
     )
 
 

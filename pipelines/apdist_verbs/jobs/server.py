@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 TUNNEL = "http://127.0.0.1:8265"
-"""Where `ray dashboard ray_cluster.yaml` and `kubectl port-forward` put the head's dashboard."""
+"""Where `ray dashboard` and `kubectl port-forward` put the dashboard of a cluster's head."""
 RECONNECT_S = 60.0
 
 
@@ -54,7 +54,7 @@ def connect(address: str) -> "JobSubmissionClient":
         from ray.job_submission import JobSubmissionClient
     except Exception as error:  # missing, or a package of it in a version that does not fit
         raise ValueError(
-            f"Ray's job client is not installed ({error}); pip install 'ray[default]'"
+            f"Ray's job client does not import ({error}); pip install 'ray[default]'"
         ) from error
     logging.getLogger("ray.dashboard").setLevel(logging.WARNING)
     try:
@@ -66,8 +66,9 @@ def connect(address: str) -> "JobSubmissionClient":
         ) from error
     except Exception as error:  # ConnectionError, RuntimeError, or what requests makes of a URL
         raise ValueError(
-            f"no Ray job server answers at {address} ({first_line(error)}); open the "
-            "tunnel with `ray dashboard ray_cluster.yaml`, or correct --ray.address"
+            f"no Ray job server answers at {address} ({first_line(error)}); open a tunnel to the "
+            "cluster's head (`ray dashboard` with the file that `ray up` took, `kubectl "
+            "port-forward`, `ssh -L 8265:localhost:8265 HEAD`), or correct --ray.address"
         ) from error
 
 

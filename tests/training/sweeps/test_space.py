@@ -11,8 +11,6 @@ from apdist.training.sweeps.space import (
     of_config,
     read_space,
 )
-from apdist_verbs.presets import preset
-from tests.places import ROOT
 
 GOOD = """
 ["training.learning_rate"]
@@ -205,11 +203,6 @@ def test_an_earlier_run_is_a_setting_where_its_values_are_in_the_space(tmp_path:
 def test_a_setting_has_no_option_that_its_loss_does_not_have() -> None:
     config = config_of(Config(), {"loss.kind": "ap", "loss.margin": 0.2, "loss.num_bins": 9})
     assert (config.loss.margin, config.loss.num_bins) == ("auto", 9)
-
-
-@pytest.mark.parametrize("name", ["paper", "rivals", "augmentation", "backbone"])
-def test_the_spaces_that_come_with_the_project_are_read(name: str) -> None:
-    assert len(read_space(ROOT / "pipelines" / "spaces" / f"{name}.toml", preset("glyphs"))) > 1
 
 
 @pytest.mark.parametrize("values", ["5", "nan", "true", '"ap"', "1979-05-27"])

@@ -1,5 +1,6 @@
 """A run's model in MLflow's registry: pictures in, descriptors out."""
 
+import ast
 import base64
 import io
 import json
@@ -25,7 +26,7 @@ from apdist.model.pretrained import build_model, load_model, save_model
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import Run, create_run, open_run
 from apdist.training.tracking.following import Follower
-from apdist.training.tracking.registering import refuse_unregistrable, register
+from apdist.training.tracking.registering import _copy_code, refuse_unregistrable, register
 from apdist_verbs.__main__ import main
 from tests.pictures import SIDE
 from tests.s3_server import free_ports
@@ -171,3 +172,21 @@ def test_a_version_is_served_and_answers_with_the_descriptors_of_the_run(
         with pytest.raises(urllib.error.HTTPError) as refused:
             answer([in_base64(b"no picture")])
         assert "the picture in row 0 is no image" in refused.value.read().decode()
+
+
+def test_the_code_that_travels_with_a_model_imports_nothing_else_of_the_package(
+    tmp_path: Path,
+) -> None:
+    _copy_code(tmp_path / "apdist")
+    for path in (tmp_path / "apdist").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for_types = {
+            inner
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        for node in set(ast.walk(tree)) - for_types:
+            if isinstance(node, ast.ImportFrom) and node.module and "apdist" in node.module:
+                place = tmp_path.joinpath(*node.module.split("."))
+                assert place.is_dir() or place.with_suffix(".py").exists(), (path, node.module)
