@@ -104,7 +104,7 @@ def _part(network: nn.Module, waiting: _Waiting, size: int, skip_unreadable: boo
         try:
             images.append(future.result())
         except (ImageError, StorageError, OSError) as error:
-            reason = str(error).removeprefix(f"{name} ")
+            reason = _without_name(str(error), name)
             if not skip_unreadable:
                 raise ValueError(f"{name} {reason}") from error
             unread.append((name, reason))
@@ -114,6 +114,13 @@ def _part(network: nn.Module, waiting: _Waiting, size: int, skip_unreadable: boo
         numbers.append(number)
         names.append(name)
     return Part(describe_seen(network, images), numbers, names, unread)
+
+
+def _without_name(told: str, name: str) -> str:
+    """What is to stand behind the name of a picture, which some errors begin with."""
+    if told.startswith(f"{name}: "):
+        return f"cannot be read: {told.removeprefix(f'{name}: ')}"
+    return told.removeprefix(f"{name} ")
 
 
 def describe_seen(network: nn.Module, images: list[NDArray[np.uint8]]) -> Tensor:

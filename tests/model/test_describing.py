@@ -5,7 +5,7 @@ import torch
 
 from apdist.config import ModelConfig
 from apdist.data.images import Fit
-from apdist.model.describing import described_parts
+from apdist.model.describing import _without_name, described_parts
 from apdist.model.pretrained import TrainedModel, build_model
 from tests.pictures import picture
 
@@ -42,3 +42,15 @@ def test_parts_name_what_they_hold_and_what_they_miss(model: TrainedModel) -> No
         model.describe(images)
     with pytest.raises(ValueError, match="got none"):
         model.describe([])
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("a.png does not exist; check the path", "does not exist; check the path"),
+        ("a.png: access denied", "cannot be read: access denied"),
+        ("is no image", "is no image"),
+    ],
+)
+def test_a_picture_that_cannot_be_read_is_named_once(told: str, reason: str) -> None:
+    assert _without_name(told, "a.png") == reason

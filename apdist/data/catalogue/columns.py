@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from apdist.config.json_text import read_json
 from apdist.data import storage
+from apdist.data.storage.local import unreadable
 
 BLOCK_BYTES = 1 << 20
 """Least that is read at once."""
@@ -106,7 +107,7 @@ class StoredColumns:
         except storage.StorageError:
             raise
         except PermissionError as error:
-            raise storage.StorageError(f"{self.uri}: permission denied") from error
+            raise unreadable(self.uri) from error
         # Arrow's own errors are ValueErrors, or, for damaged pages, plain OSErrors.
         except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(

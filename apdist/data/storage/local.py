@@ -128,6 +128,13 @@ def unwritable(uri: str, error: OSError, remedy: str = ELSEWHERE) -> StorageErro
     return StorageError(f"{uri} cannot be written ({reason}); {remedy}")
 
 
+def unreadable(uri: str) -> StorageError:
+    """A file that this account may not read, with the remedy."""
+    return StorageError(
+        f"{uri} cannot be read (permission denied); let this account read it and enter its folders"
+    )
+
+
 @contextmanager
 def room_explained(place: str | Path, remedy: str = ELSEWHERE) -> Iterator[None]:
     """Inside, an error of a full disk becomes one that names the ``place`` and the ``remedy``."""
@@ -193,4 +200,4 @@ def _explained(path: str) -> Iterator[None]:
         advice = hint(path) or "; check the path"
         raise MissingError(f"{path} does not exist{advice}") from error
     except PermissionError as error:
-        raise StorageError(f"{path}: permission denied") from error
+        raise unreadable(path) from error

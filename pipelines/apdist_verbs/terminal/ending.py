@@ -67,6 +67,8 @@ def exit_code_of(work: Callable[[], int]) -> int:
         os.environ.setdefault(name, value)
     # It tells of every broken answer with a traceback; the storage room tells of those that last.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # It tells of a home that it cannot keep a cache in; we take fonts of it and nothing else.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         with stopped_by_signals():
             return work()
@@ -99,12 +101,13 @@ def _open_what_is_closed() -> None:
     Else Python has None for the stream, and the next file that is opened gets its number: Ray, or a
     child, would write its errors into that file.
     """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             nowhere = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this
             os.set_inheritable(nowhere, True)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             mode = "w" if number else "r"
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - stays

@@ -77,3 +77,14 @@ def test_a_disk_that_fills_under_a_writer_is_told_with_the_file(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(BlockingIOError), storage.local_target(str(target)):
         raise OSError(errno.EAGAIN, "another reason")
+
+
+def test_a_file_of_another_account_is_told_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)  # an account that may read all runs the tests, too
+    with pytest.raises(StorageError, match=r"/a cannot be read \(permission denied\); let this"):
+        storage.version("/a")

@@ -1,6 +1,7 @@
 """How the process of a command ends: with its exit code, whatever is still going on in it."""
 
 import errno
+import logging
 import os
 import re
 import shlex
@@ -198,7 +199,7 @@ def test_output_on_a_full_disk_is_told_with_a_remedy(write: str) -> None:
     program = f"""
 import os, sys
 from apdist_verbs.terminal.ending import end_with, exit_code_of
-os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+sys.stdout = open("/dev/full", "w")  # with a buffer, whatever the environment says
 end_with(lambda: exit_code_of(lambda: {write} or 0))
 """
     code, _, err = ended(program)
@@ -218,3 +219,12 @@ def test_a_full_disk_without_a_name_is_told_with_a_remedy(
 
     assert exit_code_of(work) == 2
     assert "the output, or a temporary file, cannot be written" in capsys.readouterr().err
+
+
+def test_what_matplotlib_says_of_its_cache_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    def work() -> int:
+        logging.getLogger("matplotlib").warning("a temporary cache directory")
+        return 0
+
+    assert exit_code_of(work) == 0
+    assert not caplog.records
