@@ -11,7 +11,7 @@ import pytest
 from tests.places import ROOT
 
 FLOORS = [
-    {"addresses", "extras"},
+    {"addresses"},
     {"config", "arrays", "given", "threads"},
     {"data.storage"},
     {

@@ -13,9 +13,9 @@ import PIL
 from numpy.typing import NDArray
 
 from apdist.config import AugmentConfig, Config, override
+from apdist.config.extras import install
 from apdist.data.augmentation import training_image
 from apdist.data.storage.process_cache import cached_per_process
-from apdist.extras import install
 
 FAST = "simplejpeg"
 EXTRA = install("fast-decode")

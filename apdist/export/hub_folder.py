@@ -10,12 +10,12 @@ from typing import Any
 
 from PIL import Image
 
+from apdist.config.extras import install
 from apdist.data import storage
 from apdist.export.card import Said, card
 from apdist.export.contents import Export
 from apdist.export.parity import Parity
 from apdist.export.tracing import first_line
-from apdist.extras import install
 from apdist.model.kept_whitenings import keep_whitening
 from apdist.model.pretrained import DESCRIPTION_NAME, WEIGHTS_NAME
 from apdist.model.whitening import Whitening

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
+from apdist.config.extras import install
 from apdist.export.tracing import first_line, quiet
-from apdist.extras import install
 
 NAME = "model.onnx"
 INPUT, OUTPUT = "pixels", "descriptors"

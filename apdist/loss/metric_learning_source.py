@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from apdist.config.extras import install
 from apdist.config.values import suggestion
-from apdist.extras import install
 
 PACKAGE = "pytorch_metric_learning"
 CLASSES = "num_classes"

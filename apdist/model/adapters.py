@@ -6,7 +6,7 @@ Shapes: o and i the outputs and inputs of a layer, r the rank, k x l the size of
 from torch import Tensor, nn
 
 from apdist.config import LoraConfig
-from apdist.extras import install
+from apdist.config.extras import install
 from apdist.model.names import fits, is_adapter, plain_name, refuse_unknown
 
 _NAME = "default"  # peft's own, of the one adapter that a layer has here

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apdist.extras import install
+from apdist.config.extras import install
 from apdist.model.hub import PREFIX, from_description, from_hub
 from apdist.model.traits import Traits
 

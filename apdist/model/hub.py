@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apdist.extras import install
+from apdist.config.extras import install
 from apdist.model.preprocessing import Pixels, read_pixels
 from apdist.model.traits import Features, Traits, refuse_side
 

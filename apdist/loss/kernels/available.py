@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from apdist.extras import install
+from apdist.config.extras import install
 
 logger = logging.getLogger(__name__)
 

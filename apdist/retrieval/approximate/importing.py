@@ -6,7 +6,7 @@ import logging
 import warnings
 from typing import Any
 
-from apdist.extras import install
+from apdist.config.extras import install
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apdist.extras import install
+from apdist.config.extras import install
 from apdist.training.sweeps.dimension import Dimension
 
 SEARCHERS = ("random", "grid", "tpe")

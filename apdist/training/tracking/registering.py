@@ -28,8 +28,14 @@ if TYPE_CHECKING:
 NEEDED = ("boto3", "mlflow", "numpy", "pandas", "pillow", "pyarrow", "safetensors", "torch")
 """Packages that the model is loaded with; apdist itself travels with it."""
 CODE = (
-    *("__init__.py", "_face.py", "addresses.py", "extras.py", "given.py", "arrays.py"),
-    *("config", "data", "model"),
+    "__init__.py",
+    "_face.py",
+    "addresses.py",
+    "given.py",
+    "arrays.py",
+    "config",
+    "data",
+    "model",
 )
 """What of apdist that is: the floors up to the network."""
 FOLDER = "descriptors"

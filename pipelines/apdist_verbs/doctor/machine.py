@@ -9,8 +9,8 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from apdist.config.extras import EXTRAS, install
 from apdist.data import storage
-from apdist.extras import EXTRAS, install
 from apdist.training.cluster.joining import LONGEST_FOLDER
 from apdist.training.cluster.own_ray import sessions_root
 from apdist_verbs.doctor.finding import State

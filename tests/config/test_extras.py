@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from apdist.extras import EXTRAS, install
+from apdist.config.extras import EXTRAS, install
 from tests.places import ROOT
 
 if sys.version_info >= (3, 11):
