@@ -4,7 +4,7 @@ import math
 import shlex
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -186,10 +186,10 @@ def read_options(argv: list[str]) -> tuple[Options, Start]:
     refuse_incomplete(options.config)
     if options.space == Path():
         raise ValueError(
-            "--space is missing: give a TOML file with distributions, or one of "
+            "--space SPACE.toml is missing: give a file with distributions, or one of "
             f"{', '.join(SPACES)}"
         )
-    return replace(options, space=space_file(options.space)), start
+    return options, start
 
 
 def sweep(options: Options, start: Start, argv: list[str]) -> int:
@@ -212,7 +212,8 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     if config.ray.num_workers == 0:
         raise ValueError("a sweep needs ray.num_workers of at least 1")
     objectives = tuple(read_objective(text, config) for text in options.figures)
-    dimensions = read_space(options.space, config)
+    space = space_file(options.space)
+    dimensions = read_space(space, config)
     losses = losses_of(dimensions, config)
     refuse_unfit_metric_learning(losses, config.model.dim or 64)
     refuse_useless(argv, *losses)
@@ -243,7 +244,7 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
         max_concurrent=options.max_concurrent,
     )
     with discarded_if_refused(run):
-        begun = Begun(run, start, decoded(options.space.read_bytes()), plan)
+        begun = Begun(run, start, decoded(space.read_bytes()), plan)
         begun.save()
         return search_and_show(begun, State(run.uri), options)
 
