@@ -167,7 +167,11 @@ class _Collected:
 
 
 def describe_split(
-    network: nn.Module, catalogue: Catalogue, *, fit: Fit, progress: Callable[[int], None]
+    network: nn.Module,
+    catalogue: Catalogue,
+    *,
+    fit: Fit,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
     """Descriptors (n, d) of all images of ``catalogue``, in its order."""
     return _ordered(*describe_images(network, catalogue, fit=fit, progress=progress))
