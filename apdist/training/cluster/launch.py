@@ -51,6 +51,8 @@ def run_training(job: "Job", *listeners: Listener[Event]) -> None:
         log = storage.join(job.run, FILE)
         remedy = f"{_going_on(job)}; Ray's own output is in {log}"
         with ray_cluster(job.config.ray, log), loss_explained(remedy):
+            if signals:  # while Ray started: there is nothing yet to write a checkpoint of
+                raise Interrupted
             _begin("starting the workers", listeners)
             actor = remote_mailbox()
             _train(job, trainer, RemoteLink(actor), Inbox(actor), listeners, signals)

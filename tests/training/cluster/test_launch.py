@@ -52,6 +52,17 @@ def test_a_ctrl_c_before_the_first_step_is_a_stop_whatever_ray_makes_of_it(
         run_training(job, lambda _: None)
 
 
+def test_after_a_ctrl_c_while_ray_starts_no_worker_is_started(
+    job: Job, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    start(lambda **_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(launch, "remote_mailbox", lambda: begun.append("mailbox"))
+    with pytest.raises(Interrupted):
+        run_training(job, lambda _: None)
+    assert not begun
+
+
 def test_ray_that_is_lost_without_a_signal_is_a_failure(
     job: Job, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
