@@ -1,10 +1,14 @@
 """Ctrl-C and SIGTERM stop a verb, also where a library takes the exception for its own."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
+AGAIN_S = 0.01
+"""After which a signal that came inside of an import's own code is sent again."""
 _asked = threading.Event()
 
 
@@ -44,6 +48,12 @@ def check_asked() -> None:
         raise KeyboardInterrupt
 
 
-def _stop(*_: object) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
+    if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+        # An exception there can be lost, with a lock held that every import of a thread waits for.
+        again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+        return
     _asked.set()
     raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from contextlib import suppress
 
 import pytest
@@ -63,3 +64,19 @@ def test_an_ignored_ctrl_c_stays_ignored() -> None:
             check_asked()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_inside_of_an_imports_own_code_waits_for_its_end() -> None:
+    # An exception there could be lost, with a lock held that all other threads wait for.
+    code = "os.kill(os.getpid(), signal.SIGINT)\nfor _ in range(1000): pass\npassed.append(1)"
+    passed: list[int] = []
+    names = {"os": os, "signal": signal, "passed": passed}
+
+    def imported() -> None:
+        with stopped_by_signals():
+            exec(compile(code, "<frozen importlib._bootstrap>", "exec"), names)
+            time.sleep(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        imported()
+    assert passed == [1]
