@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from apdist.arrays import Array, count_of
-from apdist.given import of_kind
+from apdist.given import of_kind, shown
 from apdist.retrieval.filters import Filter
 from apdist.retrieval.search_index import SearchIndex, best_of, mask_of
 
@@ -35,7 +35,9 @@ class SeveralIndexes:
 
     def __init__(self, indexes: Mapping[str, SearchIndex]) -> None:
         how = "give them by name, or call open_index with their folders"
-        for index in of_kind("indexes", indexes, dict, how).values():
+        if not isinstance(indexes, Mapping):
+            raise ValueError(f"indexes must be a dict, got {shown(indexes)}; {how}")
+        for index in indexes.values():
             of_kind("an index", index, SearchIndex, how)
         if not indexes:
             raise ValueError("expected one index or more to search together, got none")

@@ -184,14 +184,14 @@ def newest_history(run: str) -> list[Kept]:
     Raises:
         ValueError: there are checkpoints, but none is sound.
     """
-    for look in range(_LOOKS):
-        found = newest_sound(run, with_state=False)
+    looks = 0
+    while True:
+        found, looks = newest_sound(run, with_state=False), looks + 1
         try:
             return read_pages(run, found.marker.history) if found else []
         except MissingError:  # written anew since
-            if look == _LOOKS - 1:
+            if looks == _LOOKS:
                 raise
-    raise AssertionError
 
 
 def _newest(run: str, with_state: bool) -> tuple[Found | None, dict[str, bool]]:
