@@ -63,7 +63,7 @@ def compiled(function: Any, types: dict[str, str], num_warps: int, **constants: 
     attributes = {(names.index(n),): [["tt.divisibility", 16]] for n in aligned}
     source = ASTSource(function, signature, constexprs=constants, attrs=attributes)
     target = GPUTarget("cuda", HOPPER, WARP)
-    return triton.compile(source, target=target, options={"num_warps": num_warps})
+    return triton.compile(source, target=target, options={"num_warps": num_warps} | axis.CONTRACTED)
 
 
 def machine_code(kernel: Any) -> list[tuple[str, str]]:

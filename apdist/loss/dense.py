@@ -10,7 +10,7 @@ from torch import Tensor
 
 from apdist.config.loss import Bins, Variant
 from apdist.loss.batch import Batch
-from apdist.loss.precision import average_precision_of_bins, bin_width
+from apdist.loss.precision import average_precision_of_bins, bin_width, clipped
 from apdist.loss.results import warn_of_no_positives
 
 
@@ -51,9 +51,9 @@ def average_precision_of_scores(
         bins: quantisation.
         variant: see `average_precision_of_bins`.
     """
-    places = ((bins.max_score - scores.double()) / bin_width(bins)).clamp(0, bins.num_bins - 1)
+    places = clipped((bins.max_score - scores.double()) / bin_width(bins), bins.num_bins - 1)
     upper = torch.arange(1, bins.num_bins + 1, dtype=places.dtype, device=places.device)
-    shares = (upper[:, None, None] - places).clamp(0, 1)  # (M, q, n)
+    shares = clipped(upper[:, None, None] - places, 1)  # (M, q, n)
     shares = shares.masked_fill(excluded, 0.0)
     positives = shares.masked_fill(~positive, 0.0).sum(dim=2).T  # (q, M)
     return average_precision_of_bins(positives, shares.sum(dim=2).T, variant)

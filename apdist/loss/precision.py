@@ -6,6 +6,7 @@ Shapes: b queries, M bins, best score first.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -191,10 +192,19 @@ def _tie_aware_terms(
     positives: Tensor, everything: Tensor, in_bin_positives: Tensor, in_bin: Tensor
 ) -> Tensor:
     before_positives, before = positives - in_bin_positives, everything - in_bin
-    ratio = (in_bin_positives - 1).clamp(min=0) / ((in_bin - 1).clamp(min=0) + _TIE_GUARD)
+    ratio = clipped(in_bin_positives - 1) / (clipped(in_bin - 1) + _TIE_GUARD)
     spread = torch.log((everything + 1) / (before + 1))
     inside = in_bin * ratio + (before_positives + 1 - ratio * (before + 1)) * spread
     return in_bin_positives * inside / (in_bin + _TIE_GUARD)
+
+
+def clipped(values: Tensor, high: float = math.inf) -> Tensor:
+    """``values`` within 0 and ``high``, of derivative 1 at both ends.
+
+    That is ``clamp`` up to torch 2.13, of the published code; since 2.14 it has derivative 0 there.
+    """
+    inside = (values >= 0) & (values <= high)
+    return values.where(inside, values.detach().clamp(0, high))
 
 
 def _mass(cumulative: Tensor) -> Tensor:

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from apdist.config.loss import Variant
-from apdist.loss.precision import average_precision_of_bins, slopes_of_bins, squares_of_length
+from apdist.loss.precision import (
+    average_precision_of_bins,
+    clipped,
+    slopes_of_bins,
+    squares_of_length,
+)
 
 
 def histograms() -> tuple[Tensor, Tensor]:
@@ -76,3 +81,13 @@ def test_squares_of_lengths_are_never_below_0_nor_infinite() -> None:
     low, high = squares_of_length(float("inf"))
     assert low == 0
     assert high == torch.finfo(torch.float32).max
+
+
+def test_clipped_values_have_the_published_derivative_at_both_ends() -> None:
+    leaf = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0], requires_grad=True)
+    found = clipped(leaf, 1)
+    found.sum().backward()
+    assert found.tolist() == [0, 0, 0.5, 1, 1]
+    # Not that of torch.clamp, which is 0 at the ends since torch 2.14.
+    assert leaf.grad is not None
+    assert leaf.grad.tolist() == [0, 1, 1, 1, 0]

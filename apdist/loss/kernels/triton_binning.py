@@ -61,8 +61,9 @@ def _flush(
     """Add the ``sums`` over an ``axis`` to the float64 ``table`` (l, M) of the ``lines``."""
     for k in tl.static_range(len(sums)):
         at = table + lines.to(tl.int64) * num_bins + first_bin + k
-        # The last entry is the number of pairs.
-        owned = (lines < num_lines) & (first_bin + k < num_bins - 1)
+        # The last entry is the number of pairs. What two numbers compare to is no mask to every
+        # version of the interpreter, so the number of lines says which are owned.
+        owned = lines < tl.where(first_bin + k < num_bins - 1, num_lines, 0)
         total = tl.sum(sums[k].to(tl.float64), axis=axis)
         tl.store(at, tl.load(at, mask=owned) + total, mask=owned)
 
@@ -77,7 +78,7 @@ def _count_others(
 ) -> None:
     """Add ``num_others`` to the last entry of the ``lines`` of a ``table`` (l, M), once."""
     at = table + lines.to(tl.int64) * num_bins + num_bins - 1
-    owned = (lines < num_lines) & (tl.program_id(1) == 0)
+    owned = lines < tl.where(tl.program_id(1) == 0, num_lines, 0)
     tl.store(at, tl.load(at, mask=owned) + num_others, mask=owned)
 
 
@@ -354,7 +355,8 @@ def bin_related(
             same, junk = relation(labels, ignore, images, other_images, num_images)
             itself = images[:, None] == other_images[None, :]
             square = tl.sum(tl.where(itself, loaded, 0.0), axis=1)
-            met = of_rows & (tl.sum((itself & inside).to(tl.int32), axis=1) > 0)
+            met = tl.sum((itself & inside).to(tl.int32), axis=1) > 0
+            met = met & (lines < tl.where(of_rows, num_lines, 0))
             tl.store(squares + own, square, mask=met)
             if include_self:
                 positive, excluded = same & inside, junk & inside

@@ -18,7 +18,7 @@ from apdist.loss.batch import Batch
 from apdist.loss.kernels import triton_binning as binning
 from apdist.loss.kernels import triton_sloping as sloping
 from apdist.loss.kernels.products import products_of as products_of
-from apdist.loss.kernels.triton_axis import mark_related
+from apdist.loss.kernels.triton_axis import CONTRACTED, mark_related
 from apdist.loss.kernels.triton_tables import tables_of_ap
 from apdist.loss.precision import Tables, bin_width
 from apdist.loss.precision import tables_of as tables_of_any
@@ -82,6 +82,7 @@ class Binning:
                 **axis,
                 keep_codes=codes.numel() > 0,
                 **ROWS,
+                **CONTRACTED,
             )
             # On one stream a launch waits for the one before: no two add to a row at a time.
             if tile.mirrored:
@@ -89,6 +90,7 @@ class Binning:
                     *(scores, everything[within(tile.columns, self.rows)], *shape),
                     **axis,
                     **COLUMNS,
+                    **CONTRACTED,
                 )
             if self.related.any_in(tile):
                 self._add_related(scores, tile)
@@ -107,6 +109,7 @@ class Binning:
             padded_bins=power_of_two(self.bins.num_bins),
             include_self=self.related.include_self,
             **RELATED,
+            **CONTRACTED,
         )
 
     def histograms(self) -> Histograms:
@@ -142,6 +145,7 @@ class Sloping:
                 has_codes=codes.numel() > 0,
                 halves=self.halves,
                 **SLOPES,
+                **CONTRACTED,
             )
         return change
 
@@ -194,6 +198,7 @@ class Related:
                     has_ranges=has_ranges,
                     has_junk=pairs.has_junk,
                     side=BLOCK,
+                    **CONTRACTED,
                 )
         self.tensors = (labels, ignore, marks)
         self._seen: NDArray[np.uint8] | None = None

@@ -12,7 +12,7 @@ import torch
 import triton.language as tl
 
 from apdist.loss.batch import Batch
-from apdist.loss.kernels.triton_axis import kernel
+from apdist.loss.kernels.triton_axis import CONTRACTED, kernel
 from apdist.loss.precision import NUM_SCALARS, Tables, bin_width, squares_of_length
 from apdist.loss.tiles import Histograms
 
@@ -44,6 +44,7 @@ def tables_of_ap(histograms: Histograms, batch: Batch, rows: slice) -> Tables:
                 num_scalars=NUM_SCALARS,
                 rows_at_once=rows_at_once,
                 has_weights=weights is not None,
+                **CONTRACTED,
             )
     return Tables(averages, counted, slopes.permute(2, 0, 1), sums.sum(dim=0))
 

@@ -36,7 +36,7 @@ from tests.reference import unit_rows
 pytestmark = pytest.mark.skipif(not has_triton(), reason="triton is not installed")
 
 CONSTRAINTS = Path(__file__).parents[3] / "constraints.txt"
-PINNED_TRITON = CONSTRAINTS.read_text().partition("triton==")[2].split()[0]
+PINNED_TRITON = CONSTRAINTS.read_text().rpartition("triton==")[2].split()[0]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -439,13 +439,15 @@ class Launches(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
+        self.count, self.contracted = 0, True
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         return self.launch
 
     def launch(self, *args: Any, **options: Any) -> Any:
         self.count += 1
+        if args:  # of a kernel
+            self.contracted &= options.get("enable_fp_fusion", False)
         with _disable_current_modes():
             for value in args:
                 if isinstance(value, Tensor) and value.dtype == torch.float64:
@@ -475,6 +477,7 @@ def test_4096_images_take_few_launches(cache_mib: Any, monkeypatch: pytest.Monke
         average_precision_loss(leaf, labels, **options).backward()
     # 2 products, 5 kernels of ours, 3 for zeros, 1 for sums, 3 to scale, 3 of autograd's.
     assert 2 + 5 < launches.count <= 17
+    assert launches.contracted
 
 
 # Precision of products
