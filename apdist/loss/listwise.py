@@ -57,15 +57,15 @@ def average_precision_loss(
     """1 - mAP of the batch, every image a query against all others; () float64.
 
     Exact and differentiable once. The gradient is computed with the loss, unless `torch.no_grad` or
-    the descriptors say that none is wanted. Memory is O(n M + n d), except for backend "dense":
-    O(n^2 M).
+    the descriptors say that none is wanted. Memory is O(n M + n d) beside ``cache_mib``, except for
+    backend "dense": O(n^2 M).
     Queries without a positive are left out; if none has one, the loss is 0, with a warning.
 
     Args:
         descriptors: (n, d) unit vectors.
         labels: (n,) integers, equal for images of one class.
-        query_weights: (n,) weights in the mean, normalised over the queries that have a positive;
-            constants, no gradient flows to them.
+        query_weights: (n,) floating point, not negative, one at least above 0: weights in the mean,
+            normalised over the queries that have a positive; no gradient flows to them.
         ignore: (n,) integers; images that share a non-negative id but not a label are left out of
             each other's lists.
         options: fields of `LossOptions`, described there.

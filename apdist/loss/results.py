@@ -22,7 +22,7 @@ class Diagnostics:
     """By-products of the loss over the global batch, the same on every worker."""
 
     num_queries: int
-    """Queries with a positive; the loss is their mean."""
+    """Queries with a positive; the listwise loss is a mean over them."""
 
     num_lone_queries: int
     """Queries without a positive, left out."""

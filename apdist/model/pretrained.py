@@ -163,7 +163,10 @@ def save_model(
 
 
 def load_model(folder: Place) -> TrainedModel:
-    """Read what `save_model` wrote, ready to describe images.
+    """The trained model in the folder of a run or of a hub's export, ready to describe images.
+
+    Args:
+        folder: local, or s3://BUCKET/PREFIX.
 
     Raises:
         ValueError: there is no model in ``folder``, or its files are damaged.

@@ -1,4 +1,4 @@
-"""Descriptors to ranked lists, numbers and pictures."""
+"""Descriptors to ranked lists, figures and search indexes."""
 
 from typing import TYPE_CHECKING
 

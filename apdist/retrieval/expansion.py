@@ -61,7 +61,11 @@ def expand_queries(
 
 
 def augment_database(database: Array, *, k: int, alpha: float) -> Tensor:
-    """Database augmentation: `expand_queries` of every image (n, d) by its k nearest others."""
+    """Database augmentation: `expand_queries` of every image (n, d) by its k nearest others.
+
+    Raises:
+        ValueError: as there; an image has n - 1 others.
+    """
     database = descriptors_of("database", database, unit=True)
     k = count_of("k", k, 0, max(0, len(database) - 1))
     alpha = number_of("alpha", alpha, 0)
@@ -98,6 +102,10 @@ def pool_scales(descriptors: Array, *, p: float = 3.0) -> Tensor:
         l2(signed_root(mean over scales of sign(x) |x|^p))      signed_root(y) = sign(y) |y|^(1/p)
 
     ``p`` = 1 is the mean. The signs keep negative components from turning into NaN.
+
+    Raises:
+        ValueError: another shape, descriptors that are not of unit length, or ``p`` is not between
+            0.01 and 100.
     """
     scales = tensor_of("descriptors", descriptors)
     if scales.dim() != 3 or not len(scales):

@@ -5,7 +5,7 @@ Shapes: q queries, n images of all indexes, d descriptor size, k results.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -87,11 +87,12 @@ class SeveralIndexes:
             index.refuse_model(model_id, its_name)
 
     def search(
-        self, queries: Array, k: int, where: Filter | Tensor | None = None
+        self, queries: Array, k: int, where: Filter | Sequence[str] | Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Cosine scores (q, k), falling, and rows (q, k) of `entries`, as `SearchIndex.search`.
 
-        Equal scores: the image of the earlier index first.
+        So are the arguments; ``where`` is about `entries`. Equal scores: the image of the earlier
+        index first.
 
         Raises:
             ValueError: the queries are no unit descriptors of this dimension, k < 1, or the filter

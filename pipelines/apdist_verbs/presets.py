@@ -51,7 +51,8 @@ PRESETS: dict[str, tuple[str, Config]] = {
         ),
     ),
     "landmarks_resnet101": (
-        "the paper's recipe: ResNet-101 GeM, 800 pixels, 4,096 images a step (GPUs)",
+        "the paper's recipe: ResNet-101 GeM, 800 pixels, 4,096 images a step (GPUs; from "
+        "--model.weights, else from random ones)",
         Config(
             data=DataConfig(
                 shards="s3://BUCKET/landmarks",

@@ -251,14 +251,13 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
 
 def resume(argv: list[str]) -> int:
     """Go on with the sweep ``argv[0]``."""
-    if not argv or not argv[0] or argv[0].startswith("-"):
-        raise ValueError("expected `apdist sweep --resume SWEEP`, SWEEP a folder under runs/")
-    uri, prog = storage.absolute(argv[0]), f"apdist sweep --resume {shlex.quote(argv[0])}"
-    if {"-h", "--help", "--help-all"} & set(argv):
-        parse(Limits, argv[1:], prog)
+    named, given = sweep_and_options(argv)
+    uri, prog = storage.absolute(named), f"apdist sweep --resume {shlex.quote(named)}"
+    if {"-h", "--help", "--help-all"} & set(given):
+        parse(Limits, given, prog)
     plan = open_begun(uri, 0).plan
     kept = Limits(test_best=plan.test_best, max_concurrent=plan.max_concurrent)
-    limits = parse(Limits, argv[1:], prog, default=kept)
+    limits = parse(Limits, given, prog, default=kept)
     begun, drawn = open_begun(uri, limits.settings), len(by_setting(read_state(uri).records))
     if begun.plan.settings < drawn:
         raise ValueError(
@@ -270,6 +269,17 @@ def resume(argv: list[str]) -> int:
     check_surroundings(begun.config)
     say(check_data(begun.config))
     return search_and_show(begun, read_state(uri), limits)
+
+
+def sweep_and_options(argv: list[str]) -> tuple[str, list[str]]:
+    """The folder of the sweep, and the options that replace its own.
+
+    Raises:
+        ValueError: no sweep is named.
+    """
+    if not argv or not argv[0] or argv[0].startswith("-"):
+        raise ValueError("expected `apdist sweep --resume SWEEP`, SWEEP a folder under runs/")
+    return argv[0], argv[1:]
 
 
 def search_and_show(begun: Begun, state: State, limits: Limits) -> int:

@@ -36,7 +36,7 @@ class StepResult:
     """What a step found; the gradient itself is in ``.grad`` of the parameters."""
 
     loss: float
-    """Of the global batch, the same on every worker; 1 - binned mAP."""
+    """Of the global batch, the same on every worker; of the listwise loss 1 - binned mAP."""
     listwise_loss: float | None
     """Of the listwise loss, alone or as a term of a sum; None without one."""
     term_losses: tuple[float, ...]

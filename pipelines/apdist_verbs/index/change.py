@@ -229,9 +229,8 @@ def _not_there(folder: str, keys: list[str], where: object) -> str:
     index = load_index(folder, model_id=None)
     known = index.entries["key"].to_pylist() if len(index) <= _MOST_COMPARED else []
     meant = suggestion(keys[0], [str(key) for key in known])
-    return f"has the key {keys[0]!r}{f' or {len(keys) - 1} others' * (len(keys) > 1)}" + (
-        meant or "; nothing was removed"
-    )
+    more = f" or {counted(len(keys) - 1, 'other')}" if len(keys) > 1 else ""
+    return f"has the key {keys[0]!r}{more}" + (meant or "; nothing was removed")
 
 
 def _tell(folder: str, changed: Changed) -> None:

@@ -35,7 +35,7 @@ def check_command(command: list[str]) -> None:
         hint = suggestion(verb, known) or f"; expected one of {', '.join(known)}"
         raise ValueError(f"unknown verb {verb!r} after --{hint}")
     module = importlib.import_module(f"apdist_verbs.{verb}")
-    if verb == "prepare":
+    if verb in ("prepare", "index"):
         module.read_options(argv)
     elif verb not in ("train", "sweep"):
         parse(module.Options, argv, f"apdist {verb}")
@@ -44,9 +44,12 @@ def check_command(command: list[str]) -> None:
 
 
 def _check_start(verb: str, argv: list[str]) -> None:
-    if argv[0] == "--resume":
+    if argv[0] == "--resume" and verb == "sweep":
+        _, options = sweep.sweep_and_options(argv[1:])
+        check(sweep.Limits, options, "apdist sweep --resume SWEEP")
+    elif argv[0] == "--resume":
         _, options = run_and_options(argv[1:])
-        check(Config, options, f"apdist {verb} --resume RUN")
+        check(Config, options, "apdist train --resume RUN")
     elif start.file_in(argv):
         start.refuse_resuming(argv, verb)
         if not argv[0].startswith("-"):

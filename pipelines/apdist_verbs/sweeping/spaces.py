@@ -12,7 +12,7 @@ SPACES = {
     "paper": "bins, rate, batch, weight of classes",
     "rivals": "other losses with their margins and temperatures",
     "augmentation": "crops, turns and colours",
-    "backbone": "what lies on top of one, and what of it is trained",
+    "backbone": "what lies on top of one: pooling, size, start of the last layer",
 }
 
 
