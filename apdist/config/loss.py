@@ -21,7 +21,8 @@ class Bins:
     """What stands before the name of an option in messages."""
 
     num_bins: int = 20
-    """Histogram bins over cosine similarity; more bins rank finer, cost time and wrong signs."""
+    """Histogram bins over cosine similarity; more bins rank finer, take more time, and push more
+    positive pairs the wrong way."""
     min_score: float = -1.0
     """Similarity at the centre of the last bin."""
     max_score: float = 1.0
