@@ -20,7 +20,8 @@ class ModelConfig:
     folder (extra `hub`)."""
     weights: str = ""
     """File with backbone weights (.safetensors or .pth), or the model.safetensors of a run, whose
-    pooling and linear layer are taken, too; empty: the backbone's own start."""
+    pooling and linear layer are taken, too; empty: the backbone's own start, which is random for
+    small and the ResNets."""
     pixel_mean: tuple[float, ...] = ()
     """Means of red, green and blue in [0, 1] that are subtracted; empty: the backbone's own."""
     pixel_std: tuple[float, ...] = ()

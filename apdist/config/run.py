@@ -19,7 +19,8 @@ class RayConfig:
     """Worker processes; 0 trains in this process, without Ray. A range, as 2-8: as many of them as
     there is room for, looked at anew at each checkpoint and after each failure."""
     use_gpu: Literal["auto", "yes", "no"] = "auto"
-    """A GPU for each worker, or none. auto: where the machine, or the cluster, has that many."""
+    """A GPU for each worker, or none. auto: where the machine, or the cluster, has that many when
+    the run begins."""
     cpus_per_worker: int = 1
     """CPUs reserved for each worker; also its torch threads."""
     autoscaling: bool = False
