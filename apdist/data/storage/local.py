@@ -51,7 +51,8 @@ class LocalStore(Store):
         del etag
         with _explained(uri):
             file = open(uri, "rb")  # noqa: SIM115 - the caller closes it
-        file.seek(offset)
+        if offset:  # a pipe, as of `--token-file <(...)`, is read from its beginning
+            file.seek(offset)
         return file
 
     def list_names(self, root: str) -> tuple[list[str], list[str]]:

@@ -16,6 +16,16 @@ def test_a_disk_without_room_for_more_is_told_with_the_remedy() -> None:
         storage.append_bytes("/dev/full", b"x")
 
 
+def test_a_pipe_is_read_as_a_file_is() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"token")
+    os.close(writing)
+    try:
+        assert storage.read_bytes(f"/dev/fd/{reading}") == b"token"
+    finally:
+        os.close(reading)
+
+
 @pytest.mark.parametrize(
     ("there", "asked", "told"),
     [
