@@ -117,6 +117,6 @@ def is_decisive(name: str, config: Config) -> bool:
 
 _FREE = (
     *("evaluation.", "checkpoint.", "ray.", "tracking.", "run."),
-    *("data.loader_", "data.cache_", "data.read_ahead_", "training.patience"),
+    *("data.loader_", "data.cache_", "data.read_", "training.patience"),
 )
 """How the names of options begin that decide where and how fast, and what is told."""

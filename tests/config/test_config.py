@@ -45,7 +45,8 @@ def test_json_that_has_no_sections_is_refused(text: str) -> None:
 
 def test_only_what_decides_the_result_changes_the_hash() -> None:
     config = Config()
-    assert config_hash(override(config, {"ray.num_workers": 7})) == config_hash(config)
+    for free in ({"ray.num_workers": 7}, {"data.read_deadline_s": 7.0}):
+        assert config_hash(override(config, free)) == config_hash(config)
     assert config_hash(override(config, {"training.seed": 7})) != config_hash(config)
 
 
