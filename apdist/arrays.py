@@ -83,8 +83,8 @@ def descriptors_of(name: str, value: Array, *, unit: bool = False, least: int = 
     return found
 
 
-def parts_of(name: str, parts: Array | Iterable[Array]) -> Iterable[Array]:
-    """Descriptors part by part; a matrix of all is one part.
+def descriptor_parts_of(name: str, parts: Array | Iterable[Array]) -> Iterable[Array]:
+    """Descriptor matrices (m, d), part by part; one matrix by itself is a single part.
 
     Raises:
         ValueError: there is nothing that has parts.

@@ -24,7 +24,7 @@ from apdist.report.key_figures import key_figures
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
 from apdist.retrieval.protocols.scores import FIGURES
 from apdist.training.step.results import StageSeconds, StepResult
-from apdist_verbs.evaluate import score_rows
+from apdist_verbs.evaluate import comparison_rows
 
 STREAM = StreamFigures(
     num_images=8,
@@ -169,7 +169,7 @@ def test_what_is_followed_is_told_in_words() -> None:
 
 def test_console_and_report_show_what_the_table_says_and_no_more() -> None:
     labels = {seen: [f.label for f in measure(EVALUATION, scores(), seen)] for seen in Seen}
-    assert [row[0] for row in score_rows(None, scores())] == labels[Seen.CONSOLE]
+    assert [row[0] for row in comparison_rows(None, scores())] == labels[Seen.CONSOLE]
     shown = key_figures(None, scores())
     assert [figure.name for figure in shown] == labels[Seen.REPORT]
     assert [figure.name for figure in shown if figure.is_main] == labels[Seen.CARD]

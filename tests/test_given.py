@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import apdist
-from apdist.arrays import parts_of
+from apdist.arrays import descriptor_parts_of
 from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
 from apdist.given import keys_of
 from apdist.loss import average_precision_from_scores
@@ -125,7 +125,10 @@ INDEX = build_index(UNIT, ENTRIES, model_id="m")
         (lambda: figures("gnd.parquet"), "ground_truth must be a GroundTruth, got 'gnd.parquet'"),
         (lambda: figures(keys="abc"), r'keys must be several keys, as \["a", "b"\], got .abc'),
         (lambda: figures(distractors=None), "distractors must be descriptors part by part"),
-        (lambda: list(parts_of("more", "text")), "more must be descriptors part by part, got"),
+        (
+            lambda: list(descriptor_parts_of("more", "text")),
+            "more must be descriptors part by part, got",
+        ),
         (lambda: score_labelled(UNIT, None), "labels: expected an array of numbers"),
         (
             lambda: average_precision_from_scores(UNIT.numpy(), UNIT > 0),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from apdist.loss.batch import Batch
-from apdist.loss.gradient import first_pass, read_sums, score_rows
+from apdist.loss.gradient import first_pass, read_sums, score_batch_rows
 from apdist.loss.results import Diagnostics, RowScores
 
 
@@ -64,7 +64,7 @@ class _TiledLoss(torch.autograd.Function):
 
 def _scored(batch: Batch) -> RowScores:
     """Loss of the ``batch``, and its gradient by all descriptors."""
-    return score_rows(batch, slice(0, len(batch.descriptors)), _same, _same)
+    return score_batch_rows(batch, slice(0, len(batch.descriptors)), _same, _same)
 
 
 class _Undifferentiable(torch.autograd.Function):

@@ -98,7 +98,7 @@ def score_own_rows(
         batch = checked_batch(descriptors, labels, ignore, query_weights, options)
         rows = checked_rows(rows, len(descriptors))
         # Collectives want their numbers side by side.
-        return score_rows(
+        return score_batch_rows(
             batch, rows, sum_over_workers, lambda slopes: gather_rows(slopes.contiguous())
         )
 
@@ -119,13 +119,13 @@ def checked_rows(rows: slice, num_images: int) -> slice:
     return slice(start, stop)
 
 
-def score_rows(
+def score_batch_rows(
     batch: Batch,
     rows: slice,
     sum_over_workers: Callable[[Tensor], Tensor],
     gather_rows: Callable[[Tensor], Tensor],
 ) -> RowScores:
-    """`score_own_rows` of a ``batch`` whose arguments have been checked.
+    """The listwise part of `score_own_rows`, for a ``batch`` that has been checked.
 
     Raises:
         ValueError: a descriptor is not finite or not of unit length.

@@ -20,7 +20,7 @@ from apdist.loss.metric_learning_source import (
     CLASSES,
     PACKAGE,
     SIZES,
-    parameters_of,
+    constructor_parameters,
     refuse_arguments,
     refuse_unknown_name,
     signature_of,
@@ -50,7 +50,7 @@ def metric_learning(
     refuse_unknown_name(name)
     given = arguments_of(arguments)
     refuse_arguments(name, given)
-    known = parameters_of(name)
+    known = constructor_parameters(name)
     if CLASSES in known and known[CLASSES].default is None:
         given[CLASSES] = len(classes.unique())
         given |= {size: dim for size in SIZES if size in known}

@@ -58,7 +58,7 @@ def refuse_arguments(name: str, arguments: Mapping[str, object]) -> None:
     Raises:
         ValueError: one is unknown, missing, not for a person to give, or text in place of a number.
     """
-    known = parameters_of(name)
+    known = constructor_parameters(name)
     for argument, value in arguments.items():
         if argument in (CLASSES, *SIZES) and CLASSES in known:
             raise ValueError(
@@ -87,10 +87,10 @@ def refuse_arguments(name: str, arguments: Mapping[str, object]) -> None:
 
 def signature_of(name: str) -> str:
     """The loss ``name`` with its parameters, as a person would write them."""
-    return f"{name}({', '.join(map(str, parameters_of(name).values()))})"
+    return f"{name}({', '.join(map(str, constructor_parameters(name).values()))})"
 
 
-def parameters_of(name: str) -> dict[str, Parameter]:
+def constructor_parameters(name: str) -> dict[str, Parameter]:
     """What the constructor of the loss ``name`` takes, those of the classes that it extends too."""
     found: dict[str, Parameter] = {}
     for parameters in _constructors(name):

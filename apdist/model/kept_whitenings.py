@@ -31,8 +31,8 @@ def refuse_other_model(whitening: Whitening, model_id: str) -> None:
         )
 
 
-def refuse_own_images(whitening: Whitening, images: str, what: str) -> None:
-    """Return where ``whitening`` was not learned from the images that are measured.
+def refuse_if_learned_from(whitening: Whitening, images: str, what: str) -> None:
+    """Refuse to measure images with a ``whitening`` that was learned from them.
 
     Args:
         whitening: to be applied to their descriptors.

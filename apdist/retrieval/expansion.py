@@ -14,9 +14,9 @@ from torch import Tensor
 from apdist.arrays import (
     Array,
     count_of,
+    descriptor_parts_of,
     descriptors_of,
     number_of,
-    parts_of,
     same_width,
     shape_of,
     tensor_of,
@@ -54,7 +54,7 @@ def expand_queries(
         return queries
     scores, rows = nearest_rows(queries, database, min(k, len(database)))
     near, places = database, rows
-    for part in parts_of("more", more):
+    for part in descriptor_parts_of("more", more):
         near, scores, places = _nearest_of_both(queries, near, scores, places, part, k)
     count_of("k", k, 0, scores.shape[1])
     return _add_neighbours(queries, near, scores, places, alpha)

@@ -20,8 +20,8 @@ from apdist.retrieval.approximate.faiss_index import FaissIndex, write_faiss
 from apdist.retrieval.approximate.importing import has_gpu
 from apdist.retrieval.search_index import SearchIndex, measure_recall, unit_descriptors
 from apdist.retrieval.stored.folder import DESCRIPTORS, FAISS, Generation, claimed
-from apdist.retrieval.stored.reading import mapped, open_index
-from apdist.retrieval.stored.writing import Part, PartsWriter, check_entries, parts_of
+from apdist.retrieval.stored.reading import mapped, read_index
+from apdist.retrieval.stored.writing import Part, PartsWriter, check_entries, checked_parts
 
 __all__ = ["SearchIndex", "build_index", "load_index", "save_index", "write_index"]
 
@@ -92,7 +92,7 @@ def fill(
     """`write_index` into a generation that is claimed."""
     kind, make_faiss = _making(kind)
     with PartsWriter(generation.path) as writer:
-        for descriptors, entries in parts_of(parts):
+        for descriptors, entries in checked_parts(parts):
             writer.add(descriptors, entries, model_id=model_id)
         writer.finish()
     return complete(generation, kind, make_faiss, {"model_id": model_id, **(about or {})})
@@ -141,7 +141,7 @@ def load_index(folder: Place, *, model_id: str | None) -> SearchIndex:
     Raises:
         ValueError: built with another model, or a file is missing, damaged or of another format.
     """
-    index = open_index(storage.absolute(place_of("folder", folder)))
+    index = read_index(storage.absolute(place_of("folder", folder)))
     if model_id is not None:
         index.refuse_model(model_id, folder)
     return index

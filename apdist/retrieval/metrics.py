@@ -123,12 +123,12 @@ def score_labelled(
     """
     labels = tensor_of("labels", labels)
     rows = slice(0, labels.numel())
-    return score_rows(
+    return score_labelled_rows(
         descriptors, labels, rows, recall_at=recall_at, map_at=map_at, tile_size=tile_size
     ).summary()
 
 
-def score_rows(
+def score_labelled_rows(
     descriptors: Array,
     labels: Array,
     rows: slice,

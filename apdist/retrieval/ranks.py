@@ -54,10 +54,10 @@ def ranks_of_positives(
     """
     queries, database = queries.contiguous(), database.contiguous()
     labelled = group_rows(query_labels, database_labels)
-    for tile in query_tiles(labelled[2] - labelled[1], tile_size):
+    for tile in query_slices(labelled[2] - labelled[1], tile_size):
         own = None if own_rows is None else own_rows[tile]
         positives = positives_of(queries[tile], database, labelled, tile, own)
-        ranks = negatives_before([(queries[tile], positives)], tiles_of(database))[0]
+        ranks = negatives_before([(queries[tile], positives)], database_tiles(database))[0]
         # A positive also has those before it that are positives.
         places = torch.arange(ranks.shape[1], device=ranks.device)
         ranks += places
@@ -71,8 +71,11 @@ def group_rows(query_labels: Tensor, database_labels: Tensor) -> tuple[Tensor, T
     return rows, first, torch.searchsorted(ordered, query_labels.contiguous(), right=True)
 
 
-def query_tiles(counts: Tensor, tile_size: int = 0) -> Iterator[slice]:
-    """Slices of the queries, few where one of them has very many positives, ``counts`` (q,)."""
+def query_slices(counts: Tensor, tile_size: int = 0) -> Iterator[slice]:
+    """Slices of the queries with ``counts`` (q,) positives; short where a query has very many.
+
+    What is kept for a slice grows with the positives of its query that has the most.
+    """
     start, step = 0, tile_size or _QUERIES_PER_TILE
     while start < len(counts):
         most = int(counts[start : start + step].max())
@@ -81,8 +84,11 @@ def query_tiles(counts: Tensor, tile_size: int = 0) -> Iterator[slice]:
         start = stop
 
 
-def tiles_of(database: Tensor, left: int = 0) -> Iterator[tuple[int, Tensor]]:
-    """Parts (c, d) of a ``database`` (n, d), each behind the row of its first image."""
+def database_tiles(database: Tensor, left: int = 0) -> Iterator[tuple[int, Tensor]]:
+    """Pairs (row, part): parts (c, d) of a ``database`` (n, d) and the row of their first image.
+
+    Rows are counted from ``left``.
+    """
     for start in range(0, len(database), IMAGES_PER_TILE):
         yield left + start, database[start : start + IMAGES_PER_TILE]
 

@@ -16,7 +16,7 @@ from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.images import Fit
 from apdist.data.loading.sequential import Views, shard_names
 from apdist.retrieval.describe import describe_images
-from apdist.retrieval.metrics import QueryScores, RetrievalScores, score_rows
+from apdist.retrieval.metrics import QueryScores, RetrievalScores, score_labelled_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.descriptors import gather_descriptors
 from apdist.training.step.sharding import is_sharded
@@ -54,7 +54,10 @@ def score_labelled_together(
     """Scores of all ``descriptors`` (n, d), each a query against the rest; on every worker."""
     labels = torch.tensor(images.labels)
     return score_together(
-        lambda rows: score_rows(descriptors, labels, rows), len(labels), descriptors.device, workers
+        lambda rows: score_labelled_rows(descriptors, labels, rows),
+        len(labels),
+        descriptors.device,
+        workers,
     )
 
 

@@ -103,12 +103,12 @@ def describe_sound(audited: Audited, looks: Looks) -> Tensor | None:
     import numpy as np
     import torch
 
-    from apdist_verbs.described import descriptors_of
+    from apdist_verbs.described import describe_catalogue
 
     sound = np.setdiff1d(np.arange(len(looks)), list(looks.damaged))
     if audited.model is None or len(sound) < 2:
         return None
-    found = descriptors_of(audited.model, audited.catalogue.subset(sound), "images")
+    found = describe_catalogue(audited.model, audited.catalogue.subset(sound), "images")
     if len(sound) == len(looks):
         return found
     whole = torch.zeros((len(looks), found.shape[1]), device=found.device)

@@ -14,7 +14,7 @@ from apdist.training.events import StepDone
 from apdist.training.run_folder.runs import Run
 from apdist_verbs import index, report, search
 from apdist_verbs.described import Described, describe, trained_model
-from apdist_verbs.evaluate import evaluate, score_rows, scores_before
+from apdist_verbs.evaluate import comparison_rows, evaluate, scores_before
 from apdist_verbs.making import PLAIN
 from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
 from apdist_verbs.presets import preset
@@ -75,7 +75,7 @@ def show(
     table(
         f"{after.num_queries} images of unseen characters, each against the rest",
         ["", "untrained", "trained"],
-        score_rows(before, after),
+        comparison_rows(before, after),
     )
     seconds = sum(step.figures["seconds"] for step in run.of_kind(StepDone))
     say(f"training steps took {seconds:.0f} s")

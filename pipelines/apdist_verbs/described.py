@@ -126,10 +126,10 @@ def describe(
         model = made(load_model(run_uri), making, run_uri)
         assert model.model_id == model_id
         catalogue = split_of(open_run(run_uri).config, shards, split)
-    return Described(catalogue, descriptors_of(model, catalogue, split))
+    return Described(catalogue, describe_catalogue(model, catalogue, split))
 
 
-def descriptors_of(
+def describe_catalogue(
     model: TrainedModel,
     catalogue: Catalogue,
     what: str,

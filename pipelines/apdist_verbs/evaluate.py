@@ -215,7 +215,7 @@ def scores_before(run: Run) -> RetrievalScores | None:
     return read_scores(uri) if storage.exists(uri) else None
 
 
-def score_rows(before: RetrievalScores | None, after: RetrievalScores) -> list[list[str]]:
+def comparison_rows(before: RetrievalScores | None, after: RetrievalScores) -> list[list[str]]:
     """A row for each figure that the console shows: its name, before if given, after."""
     columns = [
         measure(EVALUATION, scores, Seen.CONSOLE)

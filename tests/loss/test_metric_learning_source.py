@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from apdist.loss.metric_learning_source import (
-    parameters_of,
+    constructor_parameters,
     refuse_arguments,
     refuse_unknown_name,
     signature_of,
@@ -50,7 +50,7 @@ def test_the_parameters_in_the_source_are_those_that_the_classes_have() -> None:
                 for parameter in list(inspect.signature(base.__init__).parameters.values())[1:]:
                     if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                         there.setdefault(parameter.name, parameter)
-        found = parameters_of(name)
+        found = constructor_parameters(name)
         assert list(found) == list(there)
         required = {n for n, parameter in there.items() if parameter.default is parameter.empty}
         assert {n for n, parameter in found.items() if parameter.default is None} == required

@@ -64,13 +64,13 @@ def test_what_is_told_of_a_sum_is_that_of_its_listwise_term() -> None:
 
 
 def test_the_listwise_term_goes_through_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    scored_rows, sizes = gradient.score_rows, []
+    scored_rows, sizes = gradient.score_batch_rows, []
 
     def noted(batch: gradient.Batch, rows: slice, *collectives: object) -> RowScores:
         sizes.append((len(batch.descriptors), rows))
         return scored_rows(batch, rows, *collectives)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gradient, "score_rows", noted)
+    monkeypatch.setattr(gradient, "score_batch_rows", noted)
     sums = WeightedSum([(AveragePrecisionLoss(backend="tiled"), 1.0), (Calibration(), 0.1)])
     assert len(scored(sums).gradient) == 12
     assert sizes == [(12, slice(0, 12))]

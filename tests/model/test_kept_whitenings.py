@@ -9,8 +9,8 @@ import torch
 from apdist.model.kept_whitenings import (
     find_whitening,
     keep_whitening,
+    refuse_if_learned_from,
     refuse_other_model,
-    refuse_own_images,
     whitening_names,
 )
 from apdist.model.whitening import Whitening, save_whitening
@@ -54,9 +54,9 @@ def test_a_whitening_is_refused_on_the_images_that_it_was_learned_from(tmp_path:
     with pytest.raises(
         ValueError, match=r"was learned from the split 'test' \(a set\): figures on"
     ):
-        refuse_own_images(found, "0123", "the split 'test'")
-    refuse_own_images(found, "4567", "the split 'test'")
-    refuse_own_images(WHITENING, "", "the split 'test'")
+        refuse_if_learned_from(found, "0123", "the split 'test'")
+    refuse_if_learned_from(found, "4567", "the split 'test'")
+    refuse_if_learned_from(WHITENING, "", "the split 'test'")
 
 
 def test_a_whitening_of_another_model_is_refused_where_that_is_known() -> None:

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from apdist.retrieval import ranks
-from apdist.retrieval.metrics import QueryScores, RetrievalScores, score_labelled, score_rows
+from apdist.retrieval.metrics import (
+    QueryScores,
+    RetrievalScores,
+    score_labelled,
+    score_labelled_rows,
+)
 from tests.retrieval.rankings import published_example
 
 
@@ -72,7 +77,7 @@ def in_parts(descriptors: Tensor, labels: Tensor, num_workers: int, k: int) -> R
     """What so many workers find, each by its share of the queries."""
     shares = [len(labels) * rank // num_workers for rank in range(num_workers + 1)]
     parts = [
-        score_rows(
+        score_labelled_rows(
             descriptors, labels, slice(*shares[rank : rank + 2]), recall_at=(k,), map_at=(k,)
         )
         for rank in range(num_workers)

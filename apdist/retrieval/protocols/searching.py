@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apdist.arrays import LONGEST, Array, descriptors_of, parts_of, same_width, tensor_of
+from apdist.arrays import LONGEST, Array, descriptor_parts_of, descriptors_of, same_width, tensor_of
 from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth
 from apdist.given import keys_of
 from apdist.retrieval.positives import Positives, best_first
 from apdist.retrieval.protocols.judging import JudgedRows, rows_of_keys
 from apdist.retrieval.protocols.rules import Ranks
 from apdist.retrieval.protocols.scores import JudgedScores, score_parts
-from apdist.retrieval.ranks import exact_scores, negatives_before, query_tiles, tiles_of
+from apdist.retrieval.ranks import database_tiles, exact_scores, negatives_before, query_slices
 
 _POSITIVES = tuple(name for name in JUDGEMENTS if name != "junk")
 
@@ -72,14 +72,14 @@ def score_judged(
 
 def _more(distractors: Iterable[Array], database: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Parts (c, d) of the distractors."""
-    for part in parts_of("distractors", distractors):
+    for part in descriptor_parts_of("distractors", distractors):
         rows = tensor_of("distractors", part)
         # One length for all is cheap; where it is usual, so is every row.
         if rows.dtype != torch.float32 or not float(torch.linalg.vector_norm(rows)) <= LONGEST:
             rows = descriptors_of("distractors", rows).float()
         same_width(("distractors", "the database"), rows, database)
         # Behind all rows of the database: no distractor is known to a query.
-        yield from tiles_of(rows.to(database.device).contiguous(), len(database))
+        yield from database_tiles(rows.to(database.device).contiguous(), len(database))
 
 
 def _negatives_before(
@@ -92,9 +92,9 @@ def _negatives_before(
     sizes = torch.tensor([len(rows.all) for rows in judged])
     tiles = [
         (queries[part], _positives(queries[part], database, judged[part]))
-        for part in query_tiles(sizes)
+        for part in query_slices(sizes)
     ]
-    counted = negatives_before(tiles, chain(tiles_of(database), more))
+    counted = negatives_before(tiles, chain(database_tiles(database), more))
     found = []
     for (_, positives), before in zip(tiles, counted, strict=True):
         for number, rows, negatives in zip(

@@ -28,8 +28,8 @@ from apdist.retrieval.filters import Filter
 from apdist.retrieval.index import complete
 from apdist.retrieval.search_index import SearchIndex, mask_of
 from apdist.retrieval.stored.folder import Generation, claimed
-from apdist.retrieval.stored.reading import open_index
-from apdist.retrieval.stored.writing import KEY, Part, PartsWriter, RepeatedError, parts_of
+from apdist.retrieval.stored.reading import read_index
+from apdist.retrieval.stored.writing import KEY, Part, PartsWriter, RepeatedError, checked_parts
 
 _ROWS_AT_ONCE = 1 << 16
 _MOST_GROWTH = 2
@@ -155,7 +155,7 @@ def remove_from_index(
 
 def _old(generation: Generation, folder: Place, model_id: str | None) -> SearchIndex:
     """The index as it is, whole, of images that have keys."""
-    old = open_index(generation.root, check_all=True)
+    old = read_index(generation.root, check_all=True)
     if model_id is not None and old.settings["model_id"] != model_id:
         raise ValueError(
             f"{folder} is of model {old.settings['model_id']}, the images to go into it are "
@@ -177,7 +177,7 @@ def _keys(entries: pa.Table, name: str) -> pa.ChunkedArray:
 
 def _peeked(parts: Iterable[Part]) -> tuple[pa.Table, Iterator[Part]]:
     """The entries of the first part, and all parts."""
-    left = parts_of(parts)
+    left = checked_parts(parts)
     first = next(left, None)
     if first is None:
         raise NothingError("nothing is to be added: expected one image or more")

@@ -42,7 +42,7 @@ of what is mapped."""
 _MOST_TRIES = 20
 
 
-def open_index(root: str, *, check_all: bool = False) -> SearchIndex:
+def read_index(root: str, *, check_all: bool = False) -> SearchIndex:
     """The index in the folder ``root``; where it is replaced meanwhile, the one in its place.
 
     Args:

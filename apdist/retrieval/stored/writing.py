@@ -154,8 +154,8 @@ class PartsWriter:
             raise RepeatedError(again)
 
 
-def parts_of(parts: Iterable[Part]) -> Iterator[Part]:
-    """Each part; one alone need not be in a list.
+def checked_parts(parts: Iterable[Part]) -> Iterator[Part]:
+    """Each part as a pair of descriptors and entries; one part need not be in a list.
 
     Raises:
         ValueError: there is something else.

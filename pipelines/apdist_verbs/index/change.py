@@ -138,11 +138,11 @@ def index_remove(options: Remove) -> int:
 
 def index_check(options: Check) -> int:
     """Read everything once, and show it."""
-    from apdist.retrieval.stored.reading import open_index
+    from apdist.retrieval.stored.reading import read_index
 
     _, folder = _place(options)
     with phase("reading the index"):
-        index = open_index(folder, check_all=True)
+        index = read_index(folder, check_all=True)
     settings = {name: value for name, value in index.settings.items() if name != "making"}
     settings |= {"made": _words(index.settings.get("making")) or "as the run measures"}
     columns = [f"{field.name} ({_kind(field.type)})" for field in index.entries.schema]

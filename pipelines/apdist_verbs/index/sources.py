@@ -124,7 +124,7 @@ def find_source(images: Images, run: Run | None, making: Making, out: str) -> So
 
 
 def _of_shards(images: Images, run: Run, model: TrainedModel, making: Making) -> Source:
-    from apdist_verbs.described import describe, descriptors_of, shards_of, split_name
+    from apdist_verbs.described import describe, describe_catalogue, shards_of, split_name
 
     shards, split = shards_of(run, images.shards), images.split or split_name(run)
     with phase("reading the catalogue"):
@@ -136,7 +136,7 @@ def _of_shards(images: Images, run: Run, model: TrainedModel, making: Making) ->
             yield found.descriptors, entries(found.catalogue)
         elif wanted.any():
             some = catalogue.subset(np.flatnonzero(wanted))
-            yield descriptors_of(model, some, split), entries(some)
+            yield describe_catalogue(model, some, split), entries(some)
 
     return Source(_named(split), model.model_id, making, catalogue.column("key"), parts)
 

@@ -33,7 +33,7 @@ def measure_divided(
     Raises:
         ValueError: a split is missing, or no query has an image of its label in the gallery.
     """
-    num_images = refuse_unlike(source, query_split, gallery_split)
+    num_images = checked_gallery_size(source, query_split, gallery_split)
     source.expansion.refuse_too_many(num_images)
     queries, gallery = source.split(query_split), source.split(gallery_split)
     with phase("ranking"):
@@ -65,8 +65,8 @@ def measure_divided(
     )
 
 
-def refuse_unlike(source: Source, query_split: str, gallery_split: str) -> int:
-    """Number of images of the gallery split, of which some have a label of the query split.
+def checked_gallery_size(source: Source, query_split: str, gallery_split: str) -> int:
+    """Number of images of the gallery split, once it is known to share a label with the queries.
 
     Raises:
         ValueError: a split is missing, or they have no label in common.

@@ -47,7 +47,7 @@ def measure_judged(
         splits = query_split, gallery_split
         ground_truth, views = views_of_queries(ground_truth, catalogue, keys, splits)
         uri = distractors and storage.absolute(distractors)
-        refuse_own_images(uri, catalogue)
+        refuse_distractors_of_same_images(uri, catalogue)
         source.expansion.refuse_too_many(len(keys), 1 if uri else 0)
         if uri:  # whether there are any, before hours of describing
             open_tables(uri, model_id=source.model.model_id)
@@ -88,11 +88,11 @@ def measure_judged(
     )
 
 
-def refuse_own_images(distractors: str, catalogue: Catalogue) -> None:
-    """Return where the tables in the folder ``distractors`` are of other images than these.
+def refuse_distractors_of_same_images(distractors: str, catalogue: Catalogue) -> None:
+    """Refuse distractors that are the images of ``catalogue`` themselves.
 
     Raises:
-        ValueError: they are of these, so that right answers would count as wrong.
+        ValueError: the tables are of these images, so that right answers would count as wrong.
     """
     uri = storage.join(distractors, CONTENTS)
     if not distractors or not storage.exists(uri):

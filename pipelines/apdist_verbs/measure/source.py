@@ -59,25 +59,25 @@ class Source:
 
     def _refuse_learned_from(self, catalogue: Catalogue, split: str) -> None:
         from apdist.data.catalogue.selection import sharing_images
-        from apdist.model.kept_whitenings import refuse_own_images
+        from apdist.model.kept_whitenings import refuse_if_learned_from
 
         recipe = getattr(self.model.network, "recipe", None)
         if recipe is None or recipe.whitening is None:
             return
         what = f"the split {split!r} of {self.shards}"
-        refuse_own_images(recipe.whitening, catalogue.fingerprint(), what)
+        refuse_if_learned_from(recipe.whitening, catalogue.fingerprint(), what)
         config, whole = self.run.config, read_catalogue(self.shards)
         for name, other in sharing_images(split, whole, config.data, config.training.seed).items():
             shared = f"the split {name!r} of {self.shards}, which shares images with {split!r}"
-            refuse_own_images(recipe.whitening, other.fingerprint(), shared)
+            refuse_if_learned_from(recipe.whitening, other.fingerprint(), shared)
 
     def views(
         self, catalogue: Catalogue, what: str, views: Sequence[tuple[int, Box | None]]
     ) -> Tensor:
         """Descriptors of ``views``: rows of ``catalogue`` and what is cut out of each."""
-        from apdist_verbs.described import descriptors_of
+        from apdist_verbs.described import describe_catalogue
 
-        return descriptors_of(self.model, catalogue, what, views)
+        return describe_catalogue(self.model, catalogue, what, views)
 
     def facts(self) -> dict[str, Any]:
         """What the JSON says of it."""

@@ -10,7 +10,7 @@ import pytest
 
 from apdist.retrieval.index import load_index, save_index
 from apdist.retrieval.stored import reading
-from apdist.retrieval.stored.reading import mapped, open_index
+from apdist.retrieval.stored.reading import mapped, read_index
 from tests.retrieval.indexes import small_index
 
 
@@ -36,17 +36,17 @@ def test_large_files_are_checked_by_size_unless_all_is_to_be_checked(
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(content)
-    open_index(str(tmp_path / "index"))
+    read_index(str(tmp_path / "index"))
     with pytest.raises(
         ValueError,
         match=r"descriptors\.safetensors is damaged: expected the checksum \d+, got \d+;",
     ):
-        open_index(str(tmp_path / "index"), check_all=True)
+        read_index(str(tmp_path / "index"), check_all=True)
     file.write_bytes(content[:-4])
     with pytest.raises(
         ValueError, match=r"descriptors\.safetensors is damaged: expected \d+ bytes, got \d+;"
     ):
-        open_index(str(tmp_path / "index"))
+        read_index(str(tmp_path / "index"))
 
 
 def test_settings_that_tell_of_other_files_are_refused(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_settings_that_tell_of_other_files_are_refused(tmp_path: Path) -> None:
     ):
         path.write_text(json.dumps(settings | change))
         with pytest.raises(ValueError, match=re.escape(message)):
-            open_index(str(tmp_path / "index"))
+            read_index(str(tmp_path / "index"))
 
 
 def test_a_file_of_no_descriptors_is_refused(tmp_path: Path) -> None:

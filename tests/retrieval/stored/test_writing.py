@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from apdist.retrieval.index import build_index, load_index, save_index, write_index
 from apdist.retrieval.stored import writing
-from apdist.retrieval.stored.writing import Part, parts_of
+from apdist.retrieval.stored.writing import Part, checked_parts
 from tests.retrieval.indexes import ALL_KINDS, clustered, entries
 
 
@@ -119,10 +119,10 @@ def test_different_keys_of_one_hash_are_different(
 def test_one_part_alone_is_taken_and_what_is_no_part_is_refused() -> None:
     part = torch.eye(5), entries(5)
     for given in (part, [part], iter([list(part)])):
-        [(descriptors, table)] = parts_of(given)
+        [(descriptors, table)] = checked_parts(given)
         assert descriptors is part[0]
         assert table is part[1]
     with pytest.raises(ValueError, match="parts must be pairs of descriptors and entries, got 3"):
-        list(parts_of(3))  # type: ignore[arg-type]
+        list(checked_parts(3))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a part is a pair of descriptors and entries"):
-        list(parts_of([part[0]]))  # type: ignore[list-item]
+        list(checked_parts([part[0]]))  # type: ignore[list-item]
