@@ -19,7 +19,7 @@ import torch
 
 from apdist.config import override
 from apdist.training.events import Evaluated, Event
-from apdist.training.loop import Job
+from apdist.training.job import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.runs import create_run, whole_history
 from apdist.training.sweeps.dimension import Dimension

@@ -60,6 +60,7 @@ WITHOUT_TESTS = {
     **{f"apdist/data/preparing/published/{name}.py": DATA for name in ("description", "listing")},
     "apdist/serving/openapi.py": "tests/serving/test_app.py reads what it says over a socket",
     "apdist/serving/service.py": "tests/serving/test_app.py and test_reload.py: all is behind it",
+    "apdist/training/job.py": DATA,
     "apdist/training/step/results.py": DATA,
     "apdist/training/sweeps/records.py": DATA,
     "pipelines/apdist_verbs/measure/source.py": "tests/pipelines/test_making.py",

@@ -26,7 +26,7 @@ from apdist.training.evaluation import evaluate
 from apdist.training.events import Evaluated, now_ms
 from apdist.training.mailbox import Link
 from apdist.training.numerics import numerics
-from apdist.training.regrouping import nothing_noticed
+from apdist.training.regrouping import never_preempted
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.run_folder.runs import Run, evaluation_name, open_run
@@ -52,7 +52,7 @@ def measure_finalists(
     job: Finalists,
     link: Link,
     device: torch.device,
-    noticed: Callable[[], str] = nothing_noticed,
+    preemption_notice: Callable[[], str] = never_preempted,
 ) -> None:
     """Measure each model on its run's evaluation split and sets, and tell what was found.
 
@@ -62,7 +62,7 @@ def measure_finalists(
     Raises:
         ValueError: a run has no model, or its images are not there.
     """
-    del link, noticed
+    del link, preemption_notice
     workers = Workers()
     for uri, listener in job.models:
         run = open_run(uri)

@@ -34,8 +34,8 @@ from apdist.training.events import (
     Similarities,
     Started,
     StepDone,
-    WorkersFailed,
 )
+from apdist.training.job import Job
 from apdist.training.judging import Judge
 from apdist.training.learning.freezing import Freezing
 from apdist.training.learning.learner import Learner
@@ -43,10 +43,9 @@ from apdist.training.learning.optimizers import learning_rate_at, update_weights
 from apdist.training.measuring import Measuring, watched_alone
 from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
-from apdist.training.regrouping import Regrouped, nothing_noticed
+from apdist.training.regrouping import Regrouped, never_preempted
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
-from apdist.training.run_folder.lease import Lease
 from apdist.training.sizing import Sizing, with_chunk_size
 from apdist.training.step.chunks import own_rows, sizes_of_workers
 from apdist.training.step.failures import ShortageError
@@ -59,22 +58,6 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_S = 2.0
 """A batch that takes longer is worth a word."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every worker of a run gets."""
-
-    config: Config
-    run: str
-    """URI of the run's folder."""
-    lease: Lease | None = None
-    """By which the driver holds the run; nothing is committed after it is lost."""
-    resumed: WorkersFailed | None = None
-    """How the run ended that is gone on with."""
-    is_trial: bool = False
-    """Whether it is one of a sweep's: that looks at the watched split alone (`watched_alone`), and
-    tries again itself what raises an exception."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +89,10 @@ class Loop:
         catalogue: Catalogue,
         images: Images,
         sizing: Sizing,
-        noticed: Callable[[], str] = nothing_noticed,
+        preemption_notice: Callable[[], str] = never_preempted,
     ) -> None:
         self.job, self.keeper, self.learner = job, keeper, learner
-        self.noticed = noticed
+        self.preemption_notice = preemption_notice
         self.config, self.images, self.network = job.config, images, learner.network
         self.workers = keeper.workers
         self.device = next(self.network.parameters()).device
@@ -168,7 +151,7 @@ class Loop:
         return hosts
 
     def tell(self, event: Kept) -> None:
-        """Post what was measured, and what is to be noticed of it."""
+        """Post what was measured, and the notices that the judge takes from it."""
         self.keeper.post(event)
         for notice in self.judge.after(event):
             self.keeper.post(notice)
@@ -226,11 +209,11 @@ class Loop:
                         raise _ChunkTooLargeError from error
                     raise
                 done += 1
-                stop, replaced, has_notice = self.agree(measured.num_replaced)
+                stop, replaced, is_preempted = self.agree(measured.num_replaced)
                 measured = replace(measured, num_replaced=replaced)
                 figures = logged(STEP, measured) | measured.terms(self.config.loss.weights)
                 self.tell(StepDone(step=done, figures=figures))
-                self.after_step(done, stop, has_notice)
+                self.after_step(done, stop, is_preempted)
         return done
 
     def leave(self, step: int) -> NoReturn:
@@ -240,7 +223,7 @@ class Loop:
             Regrouped: always; with what the workers were told.
         """
         self.keeper.settle(self.device)
-        told = self.workers.gather_texts(self.noticed(), self.device)
+        told = self.workers.gather_texts(self.preemption_notice(), self.device)
         ranks = tuple(rank for rank, text in enumerate(told) if text)
         raise Regrouped(f"{told[ranks[0]]}; checkpoint after step {step}", ranks)
 
@@ -256,7 +239,7 @@ class Loop:
             self.keeper.settle(self.device)
             raise Regrouped(f"there is room for {room} workers; checkpoint after step {step}")
 
-    def after_step(self, done: int, stop: bool, has_notice: bool) -> None:
+    def after_step(self, done: int, stop: bool, is_preempted: bool) -> None:
         """Save and evaluate where it is time for it; asked to stop, leave nothing out.
 
         Raises:
@@ -265,10 +248,10 @@ class Loop:
         if done == 1:
             self.post_similarities(1)
         is_regular = done % self.config.checkpoint.every_steps == 0 or self.is_last(done)
-        if is_regular or stop or has_notice:
+        if is_regular or stop or is_preempted:
             # First: an evaluation that fails must not cost the steps before it.
             self.save(done)
-        if has_notice and not stop and not self.is_last(done):
+        if is_preempted and not stop and not self.is_last(done):
             self.leave(done)  # no time to evaluate: who goes on does that
         if self.measuring.at(done):
             self.post_similarities(done)
@@ -378,7 +361,7 @@ class Loop:
     def agree(self, num_replaced: int) -> tuple[bool, int, bool]:
         """Whether the driver asked for an end, the images replaced on all workers, a notice."""
         asked = self.workers.rank == 0 and self.keeper.link.stop_requested()
-        own = [int(asked), num_replaced, int(bool(self.noticed()))]
+        own = [int(asked), num_replaced, int(bool(self.preemption_notice()))]
         stop, replaced, notices = self.workers.sum(torch.tensor(own, device=self.device)).tolist()
         return stop > 0, replaced, notices > 0
 

@@ -14,7 +14,7 @@ class Regrouped(Exception):  # noqa: N818 - nothing has failed
     """All workers end after a checkpoint, so that others start from it.
 
     Args:
-        cause: a notice that a worker got, or room for more of them.
+        cause: a preemption notice that a worker got, or room for more of them.
         ranks: of the workers with a notice.
     """
 
@@ -26,8 +26,8 @@ class Regrouped(Exception):  # noqa: N818 - nothing has failed
         return self.cause
 
 
-def nothing_noticed() -> str:
-    """Of a worker that nobody gives notice to."""
+def never_preempted() -> str:
+    """The preemption notice of a worker that nobody takes away: none."""
     return ""
 
 
@@ -50,7 +50,7 @@ class RestartBudget:
         return len(self._spent_ms) <= self.per_hour
 
 
-class Size:
+class WorkerCount:
     """How many workers there are to be, between ``least`` and ``most``."""
 
     def __init__(self, least: int, most: int) -> None:

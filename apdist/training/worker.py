@@ -14,6 +14,7 @@ from apdist.data.decoders import resolved
 from apdist.data.plan.batch_sampler import build_plan
 from apdist.loss.building import build_loss
 from apdist.model.traits import refuse_side
+from apdist.training.job import Job
 from apdist.training.learning.averaging import RunningMean
 from apdist.training.learning.freezing import build_trainable
 from apdist.training.learning.learner import Learner
@@ -21,10 +22,10 @@ from apdist.training.learning.linear_start import start_linear
 from apdist.training.learning.loss_parameters import LossParameters
 from apdist.training.learning.optimizers import build_optimizer
 from apdist.training.learning.parameter_groups import parameter_groups
-from apdist.training.loop import Images, Job, Loop
+from apdist.training.loop import Images, Loop
 from apdist.training.machine import sampled
 from apdist.training.mailbox import Link
-from apdist.training.regrouping import nothing_noticed
+from apdist.training.regrouping import never_preempted
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.sizing import sized
 from apdist.training.step.collectives import Workers
@@ -36,7 +37,7 @@ def train(
     job: Job,
     link: Link,
     device: torch.device,
-    noticed: Callable[[], str] = nothing_noticed,
+    preemption_notice: Callable[[], str] = never_preempted,
 ) -> None:
     """Train until the last step or until the driver asks to stop.
 
@@ -44,7 +45,7 @@ def train(
         job: what every worker of the run gets.
         link: to the driver.
         device: to compute on.
-        noticed: why this worker is to be taken away, in words; empty: it is not.
+        preemption_notice: why this worker is about to be preempted, in words; empty: it is not.
 
     Raises:
         Regrouped: a checkpoint is written, and others are to go on.
@@ -84,7 +85,7 @@ def train(
         stopped = link.stop_requested
         if not start_linear(network, training_catalogue, plan, sized_config, workers, stopped):
             return
-    loop = Loop(job, keeper, learner, catalogue, images, sizing, noticed)
+    loop = Loop(job, keeper, learner, catalogue, images, sizing, preemption_notice)
     hosts = loop.start(start)
     if start == 0:
         for notice in loop.judge.of_batch(

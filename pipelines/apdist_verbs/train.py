@@ -22,6 +22,7 @@ from apdist.config import (
 from apdist.data import storage
 from apdist.data.decoders import resolved
 from apdist.training.events import WorkersFailed
+from apdist.training.job import Job
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run
 from apdist.training.tracking.following import Follower, forget
@@ -310,7 +311,6 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     from apdist.training.cluster.launch import run_training
     from apdist.training.cluster.metrics import RayMetrics
     from apdist.training.cluster.noise import FILE
-    from apdist.training.loop import Job
     from apdist.training.time_spent import time_spent
     from apdist_verbs.terminal.devices import say_if_idle
 

@@ -13,9 +13,9 @@ from apdist.model.adapters import add_adapters, merged
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.names import is_adapter, plain_name
 from apdist.model.pretrained import load_model
+from apdist.training.job import Job
 from apdist.training.learning.freezing import Freezing, build_trainable
 from apdist.training.learning.parameter_groups import rate_factors
-from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.runs import create_run
 from apdist.training.step.collectives import Workers

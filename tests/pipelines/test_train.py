@@ -18,7 +18,7 @@ from apdist.training.cluster import launch
 from apdist.training.cluster.ends import TrainingError
 from apdist.training.cluster.launch import run_training
 from apdist.training.events import Ended, Evaluated, Event, StepDone
-from apdist.training.loop import Job
+from apdist.training.job import Job
 from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.runs import Run, create_run, open_run
 from apdist_verbs.start.start import read_start

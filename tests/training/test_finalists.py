@@ -10,7 +10,7 @@ import torch
 from apdist.config import Config, override
 from apdist.training.events import Evaluated, Event, PhaseBegan, SetMeasured
 from apdist.training.finalists import Finalists, measure_finalists
-from apdist.training.loop import Job
+from apdist.training.job import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.runs import Run, create_run, evaluation_name, open_run
 from apdist.training.worker import train

@@ -31,7 +31,7 @@ from apdist.training.events import (
     Started,
     StepDone,
 )
-from apdist.training.loop import Job
+from apdist.training.job import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.regrouping import Regrouped
 from apdist.training.run_folder.runs import Run, create_run, whole_history

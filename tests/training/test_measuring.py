@@ -12,7 +12,7 @@ from torch import Tensor
 from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.training.events import Ended, Evaluated, Event, SetMeasured, StepDone
-from apdist.training.loop import Job
+from apdist.training.job import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.measuring import Measuring
 from apdist.training.run_folder.checkpoint import newest_sound

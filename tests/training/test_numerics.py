@@ -7,7 +7,7 @@ from apdist.config import Config, TrainingConfig, override
 from apdist.loss.kernels.products import float32_products
 from apdist.training.cluster.launch import run_training
 from apdist.training.events import StepDone
-from apdist.training.loop import Job
+from apdist.training.job import Job
 from apdist.training.numerics import WORKSPACE, in_words, numerics
 from apdist.training.run_folder.runs import create_run
 

@@ -10,7 +10,7 @@ from apdist.training.regrouping import (
     PATIENCE_S,
     Regrouped,
     RestartBudget,
-    Size,
+    WorkerCount,
     within_an_hour,
 )
 
@@ -40,7 +40,7 @@ def test_a_notice_and_a_stop_by_a_person_are_no_failures() -> None:
 
 
 def test_less_room_than_could_be_used_is_believed_after_a_while() -> None:
-    size = Size(2, 4)
+    size = WorkerCount(2, 4)
     assert size.to_start(5, now_s=10.0) == 4
     assert size.to_start(3, now_s=20.0) is None
     assert size.to_start(3, now_s=20.0 + PATIENCE_S) == 3
@@ -55,7 +55,7 @@ def test_less_room_than_could_be_used_is_believed_after_a_while() -> None:
     ids=["more", "more for a moment", "more than wanted", "less"],
 )
 def test_room_is_told_when_it_is_seen_twice(rooms: list[int], told: list[int]) -> None:
-    size = Size(1, 4)
+    size = WorkerCount(1, 4)
     assert [size.to_grow(room, there=2) for room in rooms] == told
 
 

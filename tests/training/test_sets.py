@@ -20,7 +20,7 @@ from apdist.retrieval.describe import describe_split, describe_views
 from apdist.retrieval.metrics import score_labelled, score_queries
 from apdist.retrieval.protocols.searching import score_judged
 from apdist.training.events import Ended, Evaluated, Event, SetMeasured, StepDone
-from apdist.training.loop import Job
+from apdist.training.job import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.runs import Run, create_run, whole_history
 from apdist.training.sets import open_set

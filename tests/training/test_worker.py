@@ -14,8 +14,8 @@ from apdist.data.decoders import resolved
 from apdist.model.pretrained import load_model
 from apdist.training import loop, worker
 from apdist.training.events import Event
+from apdist.training.job import Job
 from apdist.training.judging import Judge
-from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.history import Kept
 from apdist.training.step.collectives import Workers

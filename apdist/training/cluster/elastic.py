@@ -17,7 +17,7 @@ from apdist.training.cluster.failures import failure_of, was_raised, was_refused
 from apdist.training.cluster.room import room_on
 from apdist.training.events import PhaseBegan, now_ms
 from apdist.training.mailbox import Link
-from apdist.training.regrouping import RestartBudget, Size
+from apdist.training.regrouping import RestartBudget, WorkerCount
 
 LOOK_EVERY_S = 5.0
 """How often the room on the cluster is looked at while workers are healthy."""
@@ -139,7 +139,7 @@ def _scaling_policy(config: RayConfig, link: Any, scaling: Any) -> Any:
     needs = scaling._resources_per_worker_not_none
 
     class AtCheckpoints(base):  # type: ignore[misc]
-        size = Size(config.least_workers, config.most_workers)
+        size = WorkerCount(config.least_workers, config.most_workers)
         looked_s = 0.0
         is_waiting = False
 
@@ -224,7 +224,7 @@ def group_watcher(link: Link) -> Any:
 
 
 def note_sigterm() -> None:
-    """Take the first SIGTERM of a worker's process for a notice; the next one ends it.
+    """Take the first SIGTERM of a worker's process for a preemption notice; the next one ends it.
 
     Called in its main thread, which executes Python at least as often as Ray polls.
     """
@@ -238,8 +238,8 @@ def note_sigterm() -> None:
     signal.signal(signal.SIGTERM, note)
 
 
-def notice() -> str:
-    """Why this worker is to be taken away, in words; empty: it is not."""
+def preemption_notice() -> str:
+    """Why this worker is about to be preempted, in words; empty: it is not."""
     if _terminations:
         return _terminations[0]
     from ray.train.v2._internal.execution.context import get_train_context

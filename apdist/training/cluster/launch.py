@@ -3,7 +3,6 @@
 import shlex
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from apdist.addresses import without_secrets
 from apdist.data import storage
@@ -23,13 +22,11 @@ from apdist.training.cluster.signals import counted_signals
 from apdist.training.cluster.trainer import build_trainer
 from apdist.training.cluster.watch import Listener, watch
 from apdist.training.events import Event, Failed, PhaseBegan, Stopping, WorkersFailed, now_ms
+from apdist.training.job import Job
 from apdist.training.mailbox import Mailbox
 
-if TYPE_CHECKING:
-    from apdist.training.loop import Job
 
-
-def run_training(job: "Job", *listeners: Listener[Event]) -> None:
+def run_training(job: Job, *listeners: Listener[Event]) -> None:
     """Train, and call ``listeners`` in this thread for everything the workers tell.
 
     The first Ctrl-C or SIGTERM asks the workers for a checkpoint; a second one ends at once.
@@ -65,7 +62,7 @@ def _begin(phase: str, listeners: Sequence[Listener[Event]]) -> None:
 
 
 def _train(
-    job: "Job",
+    job: Job,
     trainer: Background,
     link: Mailbox[Event] | RemoteLink,
     take: Callable[[bool], list[Event]],
@@ -104,9 +101,7 @@ def _raise_failure(event: Event) -> None:
         raise ValueError(event.text)
 
 
-def _explain_failure(
-    job: "Job", error: BaseException, failed: Sequence[WorkersFailed] = ()
-) -> None:
+def _explain_failure(job: Job, error: BaseException, failed: Sequence[WorkersFailed] = ()) -> None:
     if isinstance(error, ValueError | OSError):
         raise error
     log = storage.join(job.run, "error.log")
@@ -122,5 +117,5 @@ def _explain_failure(
     raise TrainingError(f"training failed: {why}; {where}; {_going_on(job)}") from error
 
 
-def _going_on(job: "Job") -> str:
+def _going_on(job: Job) -> str:
     return f"`apdist train --resume {shlex.quote(job.run)}` goes on from the last checkpoint"

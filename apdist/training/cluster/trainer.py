@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 
 from apdist.config import Config, RayConfig
 from apdist.data import storage
-from apdist.training.cluster.elastic import elastic_trainer, group_watcher, notice, policies
+from apdist.training.cluster.elastic import (
+    elastic_trainer,
+    group_watcher,
+    policies,
+    preemption_notice,
+)
 from apdist.training.cluster.joining import prepare_environment, resources_of_nodes
 from apdist.training.cluster.own_ray import is_heard_here_only
 from apdist.training.cluster.room import address_of, gpus_of, uses_gpus
 from apdist.training.events import Failed
+from apdist.training.job import Job
 from apdist.training.mailbox import Link, WarningForwarder
-from apdist.training.regrouping import nothing_noticed
+from apdist.training.regrouping import never_preempted
 from apdist.training.run_folder.runs import RAY
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
     from apdist.training.finalists import Finalists
-    from apdist.training.loop import Job
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +50,8 @@ def build_trainer(job: "Job | Finalists", link: Link, work: Callable[..., None])
     Args:
         job: what its workers get.
         link: to the driver.
-        work: what they do, a function of a module: of job, link, device and who takes notice.
+        work: what they do, a function of a module: of job, link, device and a function
+            that gives this worker's preemption notice.
     """
     prepare_environment()
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -136,7 +142,12 @@ def run_worker(
         with numerics(job.config.training):
             # Ray gives what trains in its own process a GPU unasked.
             device = torch.device(get_device()) if with_gpu else torch.device("cpu")
-            work(job, link, device, notice if job.config.ray.most_workers else nothing_noticed)
+            work(
+                job,
+                link,
+                device,
+                preemption_notice if job.config.ray.most_workers else never_preempted,
+            )
     except (ValueError, OSError) as error:
         # Bad input fails on every attempt: the driver ends the run instead of trying again.
         link.post(Failed(text=str(error)))

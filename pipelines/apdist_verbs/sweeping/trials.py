@@ -19,6 +19,7 @@ from apdist.training.events import (
     WorkersFailed,
     now_ms,
 )
+from apdist.training.job import Job
 from apdist.training.run_folder.lease import held, holder_of
 from apdist.training.run_folder.runs import (
     CONFIG_NAME,
@@ -68,7 +69,6 @@ def run_trial(
 
 def train_trial(config: Config, preset_name: str, link: "TrialLink", params: Any) -> None:
     """Train the run of ``config``, which may have begun."""
-    from apdist.training.loop import Job
     from apdist.training.worker import train
 
     run, resumed = opened_run(config, preset_name)

@@ -162,7 +162,7 @@ def test_the_first_sigterm_is_a_notice_and_the_second_one_ends(
     try:
         note_sigterm()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert (elastic.notice(), ended) == ("its process got a SIGTERM", [])
+        assert (elastic.preemption_notice(), ended) == ("its process got a SIGTERM", [])
         os.kill(os.getpid(), signal.SIGTERM)
         assert ended == [signal.SIGTERM]
     finally:

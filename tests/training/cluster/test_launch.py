@@ -12,7 +12,7 @@ from apdist.config import Config, override
 from apdist.training.cluster import launch
 from apdist.training.cluster.ends import Interrupted, TrainingError
 from apdist.training.cluster.launch import run_training
-from apdist.training.loop import Job
+from apdist.training.job import Job
 from tests.training.cluster.conftest import Start
 
 

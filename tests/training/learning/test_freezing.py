@@ -10,8 +10,8 @@ from torch import Tensor
 from apdist.config import Config, LoraConfig, ModelConfig, TrainingConfig, override
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.events import Event
+from apdist.training.job import Job
 from apdist.training.learning.freezing import Freezing, build_trainable, trained_share
-from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.runs import Run, create_run

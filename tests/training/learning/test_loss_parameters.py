@@ -14,8 +14,8 @@ from apdist.loss.baselines import Contrastive
 from apdist.loss.building import build_loss
 from apdist.loss.centres import ArcFace
 from apdist.training.events import Event
+from apdist.training.job import Job
 from apdist.training.learning.loss_parameters import LossParameters
-from apdist.training.loop import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.checkpoint import newest_sound
 from apdist.training.run_folder.runs import Run
