@@ -4,11 +4,9 @@ All workers do the same steps on the same global batches; only worker 0 talks: i
 writes checkpoints and saves the model.
 """
 
-import logging
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -17,13 +15,9 @@ import torch
 
 from apdist.config import Config, config_hash, override
 from apdist.data.catalogue.catalogue import Catalogue
-from apdist.data.loading.stream import Batch, TrainingStream
-from apdist.data.loading.telemetry import Waiting, total
+from apdist.data.loading.stream import TrainingStream
 from apdist.data.plan.batch_sampler import Plan
-from apdist.figures import STEP, MeasuredStep, logged
-from apdist.loss.precision import bin_centres
-from apdist.loss.results import Diagnostics
-from apdist.loss.weighted import options_of
+from apdist.figures import STEP, logged
 from apdist.model.adapters import merged
 from apdist.model.pretrained import save_model
 from apdist.training.choosing import ChosenWeights
@@ -31,45 +25,35 @@ from apdist.training.events import (
     ChunksResized,
     Ended,
     Noticed,
-    Similarities,
     Started,
     StepDone,
 )
 from apdist.training.job import Job
 from apdist.training.judging import Judge
-from apdist.training.learning.freezing import Freezing
 from apdist.training.learning.learner import Learner
-from apdist.training.learning.optimizers import learning_rate_at, update_weights
 from apdist.training.measuring import Measuring, watched_alone
-from apdist.training.memory_use import peak_memory
 from apdist.training.numerics import in_words
 from apdist.training.regrouping import Regrouped, never_preempted
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.sizing import Sizing, with_chunk_size
-from apdist.training.step.chunks import own_rows, sizes_of_workers
+from apdist.training.step.chunks import own_rows
 from apdist.training.step.failures import ShortageError
-from apdist.training.step.options import StepOptions
-from apdist.training.step.results import StepResult
 from apdist.training.step.sharding import whole
-from apdist.training.step.step import global_step
-
-logger = logging.getLogger(__name__)
-
-PATIENCE_S = 2.0
-"""A batch that takes longer is worth a word."""
+from apdist.training.stepping import Stepper
 
 
 @dataclass(frozen=True)
-class Images:
-    """What is trained on."""
+class TrainingData:
+    """The images that are trained on, and the order in which they come."""
 
     catalogue: Catalogue
     plan: Plan
     fingerprint: str
+    """Of the catalogue."""
 
     def origin(self, config: Config, sizing: Sizing) -> Origin:
-        """What checkpoints of a training on them with chunks of that size belong to."""
+        """What the checkpoints of a training on this data, with chunks of that size, belong to."""
         sized_config = override(config, {"training.chunk_size": sizing.chunk_size})
         return Origin(config_hash(sized_config), self.fingerprint)
 
@@ -87,45 +71,33 @@ class Loop:
         keeper: Keeper,
         learner: Learner,
         catalogue: Catalogue,
-        images: Images,
+        data: TrainingData,
         sizing: Sizing,
         preemption_notice: Callable[[], str] = never_preempted,
     ) -> None:
         self.job, self.keeper, self.learner = job, keeper, learner
         self.preemption_notice = preemption_notice
-        self.config, self.images, self.network = job.config, images, learner.network
+        self.config, self.data, self.network = job.config, data, learner.network
         self.workers = keeper.workers
         self.device = next(self.network.parameters()).device
-        self.bins = options_of(learner.loss.loss)
-        self.diagnostics: Diagnostics | None = None
         self.stalled_s = 0.0
-        """Since the last step."""
-        self.freezing = Freezing(self.network, self.config.training)
-        self.use(sizing)
+        """For which a checkpoint has kept the loop waiting since the last step."""
+        self.stepper = Stepper(self.config, learner, sizing, self.workers, keeper.begin)
+        self.set_sizing(sizing)
         measured = watched_alone(self.config, catalogue) if job.is_trial else self.config
         self.measuring = Measuring(
             *(measured, keeper, self.network, learner.mean, catalogue, self.tell)
         )
         self.judge = Judge(self.config, keeper.history, self.measuring.watched)
 
-    def use(self, sizing: Sizing) -> None:
-        """Compute steps with chunks of that size from now on."""
-        self.sizing, size = sizing, sizing.chunk_size
-        self.config = override(self.config, {"training.chunk_size": size})
-        self.origin = self.images.origin(self.config, sizing)
-        options = self.config.training
-        self.step_options = StepOptions(
-            loss=self.learner.loss.loss,
-            chunk_size=size,
-            seed=options.seed,
-            activations=sizing.activations,
-            bf16=options.precision == "bf16",
-            gather_once=sizing.gathered_once,
-            worker_sizes=sizes_of_workers(options.batch_size, size, self.workers.size),
-        )
+    def set_sizing(self, sizing: Sizing) -> None:
+        """Have options and checkpoints say with which chunks steps are computed."""
+        self.sizing = sizing
+        self.config = override(self.config, {"training.chunk_size": sizing.chunk_size})
+        self.origin = self.data.origin(self.config, sizing)
 
-    def start(self, step: int) -> list[str]:
-        """Tell what is trained on, how the step is computed, and after what it goes on.
+    def announce(self, step: int) -> list[str]:
+        """Tell the driver what is trained on, how steps are computed, and what they go on from.
 
         Returns:
             The host of each worker.
@@ -134,7 +106,7 @@ class Loop:
         self.keeper.post(
             Started(
                 step=step,
-                **vars(self.images.plan.summary),
+                **vars(self.data.plan.summary),
                 **vars(self.sizing),
                 watched=self.measuring.watched,
                 numerics=in_words(self.config.training, self.device),
@@ -163,18 +135,19 @@ class Loop:
             return self.steps_of_stream(start)
         except _ChunkTooLargeError:
             pass  # outside of the handler, which holds what did not fit
-        self.shrink(start)
+        self.halve_chunks(start)
         return self.steps_of_stream(start)
 
-    def shrink(self, step: int) -> None:
-        """Halve the chunks, once: what the trial found to fit did not, beside all else."""
+    def halve_chunks(self, step: int) -> None:
+        """Halve the chunks, once: the size that fitted a trial chunk did not fit the first step."""
         self.learner.optimizer.zero_grad()
         self.learner.loss.zero_grad()
         size = self.sizing.chunk_size
         reason = f"{size} did not fit in the first step"
-        # No reason: the next shortage is a person's to solve.
+        # Without a reason a size is not halved again: the next shortage is a person's to solve.
         smaller = with_chunk_size(self.config, size // 2, "", self.network, self.workers)
-        self.use(smaller)
+        self.stepper.use(smaller)
+        self.set_sizing(smaller)
         self.keeper.post(ChunksResized(chunk_size=smaller.chunk_size))
         text = f"out of memory: {reason}; going on with training.chunk_size {size // 2}"
         self.keeper.post(Noticed(step=step, topic="chunk_size", text=text))
@@ -183,8 +156,8 @@ class Loop:
         """This worker's part of the batches."""
         size, workers = self.sizing.chunk_size, self.workers
         return TrainingStream(
-            self.images.catalogue,
-            self.images.plan,
+            self.data.catalogue,
+            self.data.plan,
             self.config.data,
             self.config.augment,
             lambda rows: rows[own_rows(len(rows), size, workers.rank, workers.size)],
@@ -197,38 +170,39 @@ class Loop:
             _ChunkTooLargeError: the first one does not fit, and may be tried with smaller ones.
         """
         size, steps = self.config.training.accumulate, self.config.training.steps
-        done, waiting = start, Waiting(self.config.data)
+        done = start
         self.keeper.begin("first step")
         with closing(self.stream().batches(start * size, steps * size)) as batches:
             stop = False
             while done < steps and not stop and not self.measuring.is_enough:
                 try:
-                    measured = self.one_step(done, batches, waiting)
+                    measured = self.stepper.one_step(done, batches, self.stalled_s)
                 except ShortageError as error:
                     if done == start and self.sizing.may_shrink:
                         raise _ChunkTooLargeError from error
                     raise
+                self.stalled_s = 0.0
                 done += 1
-                stop, replaced, is_preempted = self.agree(measured.num_replaced)
+                stop, replaced, is_preempted = self.exchange_flags(measured.num_replaced)
                 measured = replace(measured, num_replaced=replaced)
                 figures = logged(STEP, measured) | measured.terms(self.config.loss.weights)
                 self.tell(StepDone(step=done, figures=figures))
                 self.after_step(done, stop, is_preempted)
         return done
 
-    def leave(self, step: int) -> NoReturn:
-        """Have all workers end when the checkpoint is written: some are to be taken away.
+    def regroup_preempted(self, step: int) -> NoReturn:
+        """Have all workers end once the checkpoint is written: some are about to be preempted.
 
         Raises:
-            Regrouped: always; with what the workers were told.
+            Regrouped: always; with the notices that workers got.
         """
         self.keeper.settle(self.device)
         told = self.workers.gather_texts(self.preemption_notice(), self.device)
         ranks = tuple(rank for rank, text in enumerate(told) if text)
         raise Regrouped(f"{told[ranks[0]]}; checkpoint after step {step}", ranks)
 
-    def grow(self, step: int) -> None:
-        """Have all workers end after a checkpoint if there is room for more of them.
+    def regroup_if_room(self, step: int) -> None:
+        """Have all workers end once the checkpoint is written, if there is room for more of them.
 
         Raises:
             Regrouped: there is.
@@ -243,7 +217,7 @@ class Loop:
         """Save and evaluate where it is time for it; asked to stop, leave nothing out.
 
         Raises:
-            Regrouped: others go on from a checkpoint, see `leave` and `grow`.
+            Regrouped: another group of workers goes on from the checkpoint.
         """
         if done == 1:
             self.post_similarities(1)
@@ -252,7 +226,7 @@ class Loop:
             # First: an evaluation that fails must not cost the steps before it.
             self.save(done)
         if is_preempted and not stop and not self.is_last(done):
-            self.leave(done)  # no time to evaluate: who goes on does that
+            self.regroup_preempted(done)  # no time to evaluate: the next group does that
         if self.measuring.at(done):
             self.post_similarities(done)
             if self.measuring.is_enough and not self.keeper.is_saved(done):
@@ -263,7 +237,7 @@ class Loop:
             and self.keeper.is_saved(done)
             and not (stop or self.is_done(done))
         ):
-            self.grow(done)
+            self.regroup_if_room(done)
 
     def save(self, step: int) -> None:
         """Begin to write a checkpoint."""
@@ -279,64 +253,6 @@ class Loop:
     def is_done(self, step: int) -> bool:
         """Whether the training has come to its end after ``step`` steps."""
         return self.is_last(step) or self.measuring.is_enough
-
-    def one_step(self, step: int, batches: Iterator[Batch], waiting: Waiting) -> MeasuredStep:
-        """Move the weights by the mean gradient of the next batches; returns what was measured."""
-        started = time.perf_counter()
-        self.freezing.at(step)
-        results, streamed = [], []
-        for _ in range(self.config.training.accumulate):
-            batch = self.next_batch(batches)
-            streamed.append(batch.figures)
-            results.append(self.add_gradient(batch))
-        self.diagnostics = results[-1].diagnostics
-        learner = self.learner
-        if update_weights(learner.optimizer, step, self.config):
-            learner.loss.update(learning_rate_at(step, self.config))
-        learner.loss.zero_grad()
-        learner.mean.after_step(step + 1)
-        seconds = time.perf_counter() - started
-        own = total(streamed)
-        stalled_s, self.stalled_s = self.stalled_s, 0.0
-        peak = peak_memory(self.device)
-        if warning := waiting.note(own, seconds):
-            logger.warning(warning)
-        return MeasuredStep(
-            results=results,
-            stream=own,
-            num_replaced=own.num_replaced,
-            num_images=self.config.training.batch_size * len(results),
-            seconds=seconds,
-            stalled_s=stalled_s,
-            device_peak_mib=peak.device_mib,
-            host_peak_mib=peak.host_mib,
-            learning_rate=learning_rate_at(step, self.config),
-            bins=self.bins,
-        )
-
-    def next_batch(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch; a person is told where it is long in coming."""
-        late = threading.Timer(PATIENCE_S, self.keeper.begin, ["waiting for storage"])
-        late.daemon = True
-        started = time.perf_counter()
-        late.start()
-        try:
-            batch = next(batches)
-        finally:
-            late.cancel()
-        if time.perf_counter() - started >= PATIENCE_S:
-            self.keeper.begin("computing")
-        return batch
-
-    def add_gradient(self, batch: Batch) -> StepResult:
-        """The three stages on one global batch."""
-        return global_step(
-            self.network,
-            batch.images,
-            batch.labels,
-            self.step_options,
-            step=batch.step,
-        )
 
     def finish(self, step: int) -> None:
         """Measure the chosen weights, and write them into the run's folder."""
@@ -358,23 +274,19 @@ class Loop:
             )
             self.keeper.save_history(step)
 
-    def agree(self, num_replaced: int) -> tuple[bool, int, bool]:
-        """Whether the driver asked for an end, the images replaced on all workers, a notice."""
+    def exchange_flags(self, num_replaced: int) -> tuple[bool, int, bool]:
+        """What all workers need to know after a step, in one small all-reduce.
+
+        Returns:
+            Whether the driver asked for a stop, how many images were replaced on all workers, and
+            whether a worker is about to be preempted.
+        """
         asked = self.workers.rank == 0 and self.keeper.link.stop_requested()
         own = [int(asked), num_replaced, int(bool(self.preemption_notice()))]
         stop, replaced, notices = self.workers.sum(torch.tensor(own, device=self.device)).tolist()
         return stop > 0, replaced, notices > 0
 
     def post_similarities(self, step: int) -> None:
-        """Tell how similar the pairs of the last batch were, in shares by bin."""
-        if self.diagnostics is None or self.bins is None:
-            return
-        told = self.diagnostics
-        positive, negative = (
-            (histogram / histogram.sum().clamp(min=1)).tolist()
-            for histogram in (told.positive_histogram, told.negative_histogram)
-        )
-        centres = bin_centres(self.bins).tolist()
-        self.keeper.post(
-            Similarities(step=step, centres=centres, positive=positive, negative=negative)
-        )
+        """Tell how similar the pairs of the last batch were."""
+        if (event := self.stepper.similarities(step)) is not None:
+            self.keeper.post(event)

@@ -22,7 +22,7 @@ from apdist.training.learning.linear_start import start_linear
 from apdist.training.learning.loss_parameters import LossParameters
 from apdist.training.learning.optimizers import build_optimizer
 from apdist.training.learning.parameter_groups import parameter_groups
-from apdist.training.loop import Images, Loop
+from apdist.training.loop import Loop, TrainingData
 from apdist.training.machine import sampled
 from apdist.training.mailbox import Link
 from apdist.training.regrouping import never_preempted
@@ -74,10 +74,10 @@ def train(
     loss = LossParameters(built, config, workers)
     keeper.begin("measuring memory")
     sizing = sized(config, job.run, network, workers)
-    images = Images(training_catalogue, plan, training_catalogue.fingerprint())
+    data = TrainingData(training_catalogue, plan, training_catalogue.fingerprint())
     keeper.begin("looking for a checkpoint")
     learner = Learner(network, optimizer, RunningMean(network, options.ema), loss)
-    origin = images.origin(config, sizing)
+    origin = data.origin(config, sizing)
     start = keeper.restore(network, optimizer, origin, device, learner.parts)
     if start == 0 and config.model.init != "random":
         keeper.begin("learning the start of the linear layer")
@@ -85,8 +85,8 @@ def train(
         stopped = link.stop_requested
         if not start_linear(network, training_catalogue, plan, sized_config, workers, stopped):
             return
-    loop = Loop(job, keeper, learner, catalogue, images, sizing, preemption_notice)
-    hosts = loop.start(start)
+    loop = Loop(job, keeper, learner, catalogue, data, sizing, preemption_notice)
+    hosts = loop.announce(start)
     if start == 0:
         for notice in loop.judge.of_batch(
             training_catalogue.labels[plan.rows(0)].tolist(), plan.summary

@@ -25,7 +25,7 @@ from apdist.training.worker import train
 from tests.toy import Answer, error_of, one_graph, run_step
 from tests.training.learning.test_parameter_groups import saved_vit
 from tests.training.step.steps import Blocks
-from tests.training.test_loop import StopAfter, gone_on, trained, weights
+from tests.trainings import StopAfter, gone_on, trained, weights
 from tests.workers import on_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::peft")

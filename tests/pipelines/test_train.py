@@ -13,7 +13,7 @@ from apdist.config import Config, override
 from apdist.config.losses import LOSSES
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.loss.building import build_loss
-from apdist.training import loop
+from apdist.training import stepping
 from apdist.training.cluster import launch
 from apdist.training.cluster.ends import TrainingError
 from apdist.training.cluster.launch import run_training
@@ -120,7 +120,7 @@ def test_a_failure_of_our_own_is_reported_and_kept(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the network is on fire")
 
-    monkeypatch.setattr(loop, "global_step", fail)
+    monkeypatch.setattr(stepping, "global_step", fail)
     run = create_run(small_config, "test")
     with pytest.raises(TrainingError, match="on fire.*error.log.*--resume"):
         run_training(Job(run.config, run.uri), lambda _: None)

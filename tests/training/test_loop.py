@@ -1,7 +1,5 @@
 """The loop of a worker, in this process."""
 
-import logging
-import threading
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from apdist.config import Config, override
 from apdist.data.catalogue.catalogue import read_catalogue
-from apdist.data.loading.stream import TrainingStream
-from apdist.data.plan.batch_sampler import Plan
-from apdist.loss.listwise import AveragePrecisionLoss
-from apdist.model.pretrained import build_model
-from apdist.training import loop
+from apdist.training import stepping
 from apdist.training.cluster.ends import Interrupted
 from apdist.training.events import (
     CheckpointWritten,
@@ -34,56 +27,16 @@ from apdist.training.events import (
 from apdist.training.job import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.regrouping import Regrouped
-from apdist.training.run_folder.runs import Run, create_run, whole_history
-from apdist.training.step.options import StepOptions
+from apdist.training.run_folder.runs import create_run, whole_history
 from apdist.training.worker import train
 from tests.late_device import LateCopies, travelling
 from tests.pictures import write_small_set
+from tests.trainings import CPU, StopAfter, gone_on, losses, of_kind, trained, weights
 from tests.workers import on_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
-CPU = torch.device("cpu")
 # Weights and losses of a training.
 Whole = tuple[dict[str, Tensor], list[float]]
-
-
-class StopAfter(Mailbox[Event]):
-    """Asks for the end when a step is done; the workers learn of it at the end of the next one."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.last = step
-
-    def post(self, event: Event) -> None:
-        super().post(event)
-        if isinstance(event, Started | StepDone) and event.step >= self.last:
-            self.request_stop()
-
-
-def trained(
-    config: Config, name: str, link: Mailbox[Event] | None = None
-) -> tuple[Run, list[Event]]:
-    """Run the worker's loop; returns the run and what was posted."""
-    run = create_run(override(config, {"run.name": name}), "test")
-    return run, gone_on(run, link)
-
-
-def gone_on(run: Run, link: Mailbox[Event] | None = None) -> list[Event]:
-    link = link or Mailbox[Event]()
-    train(Job(run.config, run.uri), link, CPU)
-    return link.take()
-
-
-def losses(events: list[Event]) -> list[float]:
-    return [event.figures["loss"] for event in of_kind(events, StepDone)]
-
-
-def of_kind(events: list[Event], kind: type[Any]) -> list[Any]:
-    return [event for event in events if isinstance(event, kind)]
-
-
-def weights(run: Run) -> dict[str, Tensor]:
-    return load_file(Path(run.uri, "model.safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -119,39 +72,6 @@ def test_what_is_no_step_is_told_by_its_name(small_config: Config) -> None:
     kinds = [type(event) for event in events]
     assert kinds.index(PhaseBegan) < kinds.index(Started)
     assert all(event.time_ms for event in events if isinstance(event, PhaseBegan))
-
-
-class Patient(Mailbox[Event]):
-    """Knows whether it was told that a batch is long in coming."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_told = threading.Event()
-
-    def post(self, event: Event) -> None:
-        super().post(event)
-        if isinstance(event, PhaseBegan) and event.name == "waiting for storage":
-            self.is_told.set()
-
-
-def test_a_batch_that_is_long_in_coming_is_told(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    link, on_time = Patient(), TrainingStream.batches
-
-    def late(stream: TrainingStream, start: int, stop: int) -> Any:
-        for batch in on_time(stream, start, stop):
-            assert link.is_told.wait(30)
-            yield batch
-
-    monkeypatch.setattr(loop, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(TrainingStream, "batches", late)
-    changes = {"loss.kind": "triplet", "data.eval_split": "", "training.steps": 1}
-    _, events = trained(override(small_config, changes), "a", link)
-    told = [e.name if isinstance(e, PhaseBegan) else e.kind for e in events]
-    assert told[told.index("first step") :][:4] == [
-        *("first step", "waiting for storage", "computing", "step")
-    ]
 
 
 def test_a_training_that_gets_worse_is_noticed_and_the_history_keeps_it(
@@ -249,7 +169,7 @@ def test_a_crash_is_gone_on_from_the_last_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = create_run(override(small_config, {"run.name": "crashed"}), "test")
-    step = loop.global_step
+    step = stepping.global_step
     calls = []
 
     def crash(*arguments: Any, **options: Any) -> Any:
@@ -258,31 +178,12 @@ def test_a_crash_is_gone_on_from_the_last_checkpoint(
             raise RuntimeError("gone")
         return step(*arguments, **options)
 
-    monkeypatch.setattr(loop, "global_step", crash)
+    monkeypatch.setattr(stepping, "global_step", crash)
     with pytest.raises(RuntimeError, match="gone"):
         gone_on(run)
     gone_on(run)
     assert calls == [0, 1, 2, 3, 4, 5, 4, 5]  # the checkpoint of step 4 was the last
     assert all(torch.equal(v, weights(run)[k]) for k, v in whole[0].items())
-
-
-def test_a_gradient_that_is_not_finite_is_skipped_with_a_warning(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    step = loop.global_step
-
-    def poisoned(model: torch.nn.Module, *arguments: Any, **options: Any) -> Any:
-        result = step(model, *arguments, **options)
-        if options["step"] == 2:
-            next(model.parameters()).grad[0] = float("nan")  # type: ignore[index]
-        return result
-
-    monkeypatch.setattr(loop, "global_step", poisoned)
-    with caplog.at_level(logging.WARNING):
-        run, events = trained(small_config, "a")
-    assert "step 2 has a gradient that is not finite" in caplog.text
-    assert all(v.isfinite().all() for v in weights(run).values())
-    assert len(losses(events)) == 6
 
 
 def test_without_an_evaluation_split_nothing_is_evaluated(small_config: Config) -> None:
@@ -313,47 +214,6 @@ def test_activations_are_stored_if_they_fit_and_the_reason_is_told(
     assert "the graphs of 4 chunks of 8 images hold" in start.activations_reason
 
 
-def test_accumulated_batches_move_the_weights_by_their_mean(small_config: Config) -> None:
-    options = {"training.optimizer": "sgd", "training.schedule": "constant"}
-    options |= {"training.weight_decay": 0.0, "training.clip_norm": 0.0}  # type: ignore[dict-item]
-    config = override(small_config, options | {"training.learning_rate": 0.1})
-    start = weights(trained(override(config, {"training.learning_rate": 1e-30}), "start")[0])
-    one_step = override(config, {"training.steps": 1, "training.accumulate": 2})
-    run, events = trained(one_step, "both")
-    both = weights(run)
-    gradients = []
-    for step in (0, 1):  # one batch after the other, from the same weights
-        network = build_model(config.model).train()
-        network.load_state_dict(start)
-        gradients.append(gradient_of(config, network, step))
-    for name, parameter in network.named_parameters():
-        expected = start[name] - 0.1 * (gradients[0][name] + gradients[1][name]) / 2
-        torch.testing.assert_close(both[name], expected, rtol=1e-4, atol=1e-6)
-        assert parameter.requires_grad
-    assert len(losses(events)) == 1
-
-
-def gradient_of(config: Config, network: torch.nn.Module, step: int) -> dict[str, Tensor]:
-    index = read_catalogue(config.data.shards).select("train")
-    options = config.training
-    plan = Plan(
-        index.labels,
-        batch_size=options.batch_size,
-        group_size=config.data.group_size,
-        seed=options.seed,
-    )
-    stream = TrainingStream(index, plan, config.data, config.augment, lambda rows: rows)
-    (batch,) = stream.batches(step, step + 1)
-    loop.global_step(
-        network,
-        batch.images,
-        batch.labels,
-        StepOptions(loss=AveragePrecisionLoss(), chunk_size=8),
-        step=step,
-    )
-    return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-
-
 @pytest.mark.parametrize("kind", ["tie_aware", "triplet", "pml:ContrastiveLoss"])
 def test_other_losses_train(small_config: Config, kind: str) -> None:
     run, events = trained(override(small_config, {"loss.kind": kind}), "a")
@@ -379,20 +239,6 @@ def test_a_sum_of_losses_trains_and_tells_the_binned_map_of_its_listwise_term(
     assert step.figures["loss"] == pytest.approx(summed, rel=1e-6)
     assert "loss_ap" not in listwise.figures
     assert len(of_kind(events, Similarities)[0].positive) == 20
-
-
-def test_a_step_tells_what_the_loss_saw(small_config: Config) -> None:
-    _, events = trained(small_config, "a")
-    step = of_kind(events, StepDone)[0].figures
-    assert -1 <= step["negative_similarity"] < step["positive_similarity"] <= 1
-    assert 0 <= step["wrong_sign_share"] < 0.5
-    assert step["lone_queries"] == 0
-    told = of_kind(events, Similarities)
-    assert [event.step for event in told] == [1, 3, 6]
-    for event in told:
-        assert sum(event.positive) == pytest.approx(1)
-        assert sum(event.negative) == pytest.approx(1)
-        assert event.centres[0] == 1
 
 
 def test_a_list_of_exclusions_that_changed_is_refused_when_a_run_goes_on(
@@ -431,23 +277,6 @@ def test_a_network_that_is_fed_by_a_thread_learns_the_same(
     gone_on(stopped)
     found = weights(stopped)
     assert all(torch.equal(expected[k], found[k]) for k in expected)
-
-
-def test_clipping_bounds_the_update(small_config: Config) -> None:
-    options = {
-        "training.optimizer": "sgd",
-        "training.schedule": "constant",
-        "training.steps": 1,
-        "training.weight_decay": 0.0,
-    }
-    clipped = override(small_config, {**options, "training.clip_norm": 1e-6})
-    start = weights(trained(override(clipped, {"training.learning_rate": 1e-12}), "a")[0])
-    moved = weights(trained(override(clipped, {"training.learning_rate": 1.0}), "b")[0])
-    free = override(small_config, {**options, "training.learning_rate": 1.0})
-    far = weights(trained(free, "c")[0])
-    name = "linear.weight"
-    assert (moved[name] - start[name]).norm() < 1e-5
-    assert (far[name] - start[name]).norm() > 1e-3
 
 
 def test_a_stop_before_the_end_is_told_apart_from_the_end(small_config: Config) -> None:

@@ -21,7 +21,7 @@ from apdist.training.run_folder.history import Kept
 from apdist.training.step.collectives import Workers
 from tests.pictures import write_small_set
 from tests.tiny_models import save_tiny
-from tests.training.test_loop import StopAfter, gone_on, losses, trained
+from tests.trainings import StopAfter, gone_on, losses, trained
 from tests.workers import on_workers
 
 

@@ -20,23 +20,23 @@ def fail(*_):
     raise RuntimeError("made by a test")
 
 
-def fail_in_the_network(loop):
-    loop.network.register_forward_pre_hook(fail)
+def fail_in_the_network(stepper):
+    stepper.network.register_forward_pre_hook(fail)
 
 
-def fail_between_the_passes(loop):
+def fail_between_the_passes(stepper):
     fail()
 
 
-def kill(loop):
+def kill(stepper):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def halt(loop):
+def halt(stepper):
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def eat(loop):
+def eat(stepper):
     """Grow by some 600 MB/s, which who watches can see; end without an answer at last."""
     eaten = []
     while len(eaten) * CHUNK < 12 << 30:
@@ -45,7 +45,7 @@ def eat(loop):
     raise RuntimeError("nobody minds how much memory this worker takes")
 
 
-def eat_at_once(loop):
+def eat_at_once(stepper):
     """Grow faster than anybody but the kernel can see."""
     eaten = []
     while len(eaten) * CHUNK < 12 << 30:
@@ -53,7 +53,7 @@ def eat_at_once(loop):
     raise RuntimeError("nobody minds how much memory this worker takes")
 
 
-def compute(loop):
+def compute(stepper):
     """One product of matrices that takes longer than APDIST_TEST_LONG_S; how long: in FILE."""
     import torch
 
@@ -76,8 +76,8 @@ def claimed() -> bool:
     return True
 
 
-def disturb_loop(module):
-    undisturbed = module.Loop.one_step
+def disturb_stepping(module):
+    undisturbed = module.Stepper.one_step
 
     def one_step(self, step, *more):
         if KIND == "slow":
@@ -87,7 +87,7 @@ def disturb_loop(module):
             globals()[KIND](self)
         return undisturbed(self, step, *more)
 
-    module.Loop.one_step = one_step
+    module.Stepper.one_step = one_step
 
 
 def disturb_measuring(module):
@@ -115,7 +115,7 @@ def note_time(module, name):
 
 
 DISTURB = {
-    "apdist.training.loop": disturb_loop,
+    "apdist.training.stepping": disturb_stepping,
     "apdist.training.measuring": disturb_measuring,
     "apdist.training.cluster.launch": lambda module: note_time(module, "ray_cluster"),
     "apdist.training.worker": lambda module: note_time(module, "train"),
