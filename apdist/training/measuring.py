@@ -27,7 +27,7 @@ from apdist.retrieval.scores_file import read_scores, write_scores
 from apdist.training.choosing import Choice, ChosenWeights, is_no_worse, refuse_unchoosable
 from apdist.training.evaluation import evaluate
 from apdist.training.events import Evaluated, StepDone
-from apdist.training.learning.averaging import RunningMean, Ways, own_parts
+from apdist.training.learning.averaging import RunningMean, WeightBlends, own_parts
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.run_folder.kept_weights import CHOSEN, START
@@ -72,8 +72,8 @@ class Measuring:
         self._splits = splits
         split = "" if validation is None else self.watched
         self.choice = Choice(split, config.training.patience, keeper.history)
-        self._ways = Ways(network, config.training.blend, self._start())
-        self._way = self._last_way()
+        self._blends = WeightBlends(network, config.training.blend, self._start())
+        self._blend = self._last_blend()
         self.sets = Sets(config, keeper, network, self.fit, tell)
         self._agree()
 
@@ -106,7 +106,7 @@ class Measuring:
             load_network_state(self.network, best)
             yield self._measured_with(choice, step)
             return
-        with self.mean.shown(), self._ways.shown(choice.blend):
+        with self.mean.shown(), self._blends.shown(choice.blend):
             yield self._measured_with(choice, step)
 
     def is_due(self, step: int) -> bool:
@@ -127,40 +127,41 @@ class Measuring:
         return step == self.config.training.steps or self.is_enough
 
     def _measure_sets(self, step: int) -> None:
-        way = self._way if step else 1.0  # at the start all are one
-        with self.mean.shown(), self._ways.shown(way):
-            self.sets.at(step, way)
+        blend = self._blend if step else 1.0  # at the start all blends are alike
+        with self.mean.shown(), self._blends.shown(blend):
+            self.sets.at(step, blend)
 
-    def _last_way(self) -> float:
-        """That by which the watched split was measured best the last time, or the first."""
-        ways = self._ways.ways
+    def _last_blend(self) -> float:
+        """The blend that the last evaluation found best on the watched split; before one, the first."""
+        blends = self._blends.values
         seen = [
             event.blend
             for event in self.keeper.history
             if isinstance(event, Evaluated) and event.split == self.watched and event.step
         ]
-        place = ways.index(seen[-1]) if seen and seen[-1] in ways else 0
-        return ways[self.workers.gather_numbers(place, self.device)[0]]
+        place = blends.index(seen[-1]) if seen and seen[-1] in blends else 0
+        return blends[self.workers.gather_numbers(place, self.device)[0]]
 
     def _measure(self, split: str, step: int) -> None:
         with self.keeper.during(f"evaluating step {step}"):
             began = time.perf_counter()
-            if split != self.watched:  # at the start, where all ways are one
+            if split != self.watched:  # at the start, where all blends are alike
                 self._tell(split, step, self._scores(split), 1.0)
                 return
-            ways = self._ways if step else Ways(self.network, (), {})  # at the start all are one
-            scores = self._scores_on(ways, split)
+            # At the start all blends are alike.
+            blends = self._blends if step else WeightBlends(self.network, (), {})
+            scores = self._scores_on(blends, split)
             found = [s.mean_average_precision for s in scores]
             place = found.index(max(found)) if scores else 0
             place = self.workers.gather_numbers(place, self.device)[0]
-            way, name = ways.ways[place], ""
-            self._way = way if step else self._way
+            blend, name = blends.values[place], ""
+            self._blend = blend if step else self._blend
             is_kept = bool(scores) and bool(self.choice.split) and self._is_no_worse(scores[place])
             if self.choice.split and self._is_known(is_kept):
-                with self.mean.shown(), ways.shown(way):
+                with self.mean.shown(), blends.shown(blend):
                     name = self.keeper.keep_weights(CHOSEN, self._whole())
             told = scores[place] if scores else None
-            self._tell(split, step, told, way, name, time.perf_counter() - began)
+            self._tell(split, step, told, blend, name, time.perf_counter() - began)
         self._agree()
 
     def _is_no_worse(self, scores: RetrievalScores) -> bool:
@@ -207,15 +208,15 @@ class Measuring:
         found = evaluate(self.network, self._splits[split], self.fit, self.config, self.workers)
         return found[0] if found else None
 
-    def _scores_on(self, ways: Ways, split: str) -> list[RetrievalScores]:
-        """A score for each way on worker 0; on the others nothing."""
+    def _scores_on(self, blends: WeightBlends, split: str) -> list[RetrievalScores]:
+        """A score for each blend on worker 0; on the others nothing."""
         with self.mean.shown():
-            network, num = ways.network_on_all(), len(ways.ways)
+            network, num = blends.network_of_all(), len(blends.values)
             images = self._splits[split]
             return evaluate(network, images, self.fit, self.config, self.workers, num)
 
     def _start(self) -> dict[str, Tensor]:
-        """This worker's parts of the weights at the start, if any way needs them."""
+        """This worker's parts of the weights at the start, if any blend needs them."""
         if set(self.config.training.blend) <= {1.0}:
             return {}
         own = own_parts(self.network)

@@ -1,4 +1,6 @@
-"""Weights of a training beside those that its steps move: their running mean, ways from the start.
+"""Weights beside those that the steps of a training move: their running mean, and blends.
+
+A blend lies between the weights at the start and the trained ones.
 
 All of it works on a worker's own parts of the parameters, so nothing is communicated, and the
 parameters may be divided over the workers. Buffers, such as batch norm's statistics, stay as they
@@ -76,63 +78,65 @@ class RunningMean:
             self._means = {name: part.clone() for name, part in parts if name in self._names}
 
 
-class Ways:
-    """A network with weights on the ways between those at the start and those it has now.
+class WeightBlends:
+    """A network with blends of its weights at the start and those it has now.
 
-        start + way (weights - start)
+        start + blend (weights - start)
+
+    Wortsman et al., CVPR 2022 (WiSE-FT): such a blend keeps more of what a pretrained network knew.
 
     Args:
         network: whose parameters it moves.
-        ways: 0 is the start, 1 the weights as they are; empty: only 1.
-        start: as `own_parts` gives them; nothing where no way needs them.
+        blends: each in [0, 1]: 0 is the start, 1 the weights as they are; empty: only 1.
+        start: as `own_parts` gives them; empty where no blend needs them.
     """
 
     def __init__(
-        self, network: nn.Module, ways: tuple[float, ...], start: dict[str, Tensor]
+        self, network: nn.Module, blends: tuple[float, ...], start: dict[str, Tensor]
     ) -> None:
-        self.network, self.ways = network, ways or (1.0,)
-        # Of an adapter B A one factor is on its way, from 0, and so their product is.
+        self.network, self.values = network, blends or (1.0,)
+        # An adapter is a product B A, and B starts at 0: to blend B alone blends the product.
         self._start = {name: part for name, part in start.items() if ".lora_A." not in name}
 
-    def network_on_all(self) -> nn.Module:
-        """A network whose descriptors (b, k d) are those on the k ways, side by side.
+    def network_of_all(self) -> nn.Module:
+        """A network whose descriptors (b, k d) are those of the k blends, side by side.
 
         It reads the weights when it is built: build it where the weights are as they shall be
         measured.
         """
-        return self.network if self.ways == (1.0,) else _OnAllWays(self)
+        return self.network if self.values == (1.0,) else _AllBlends(self)
 
     @contextmanager
-    def shown(self, way: float) -> Iterator[None]:
-        """The network has the weights on that way in the block, and afterwards its own again."""
-        if way == 1.0:
+    def shown(self, blend: float) -> Iterator[None]:
+        """The network has the weights of that blend in the block, and afterwards its own again."""
+        if blend == 1.0:
             yield
             return
-        with _exchanged(self.network, self.parts(way, own_parts(self.network))):
+        with _exchanged(self.network, self.parts(blend, own_parts(self.network))):
             yield
 
-    def parts(self, way: float, trained: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights on a way, those that differ."""
+    def parts(self, blend: float, trained: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a blend, those that differ from the trained ones."""
         return {
-            name: torch.lerp(self._start[name], part, way)
+            name: torch.lerp(self._start[name], part, blend)
             for name, part in trained.items()
             if name in self._start
         }
 
 
-class _OnAllWays(nn.Module):
-    """Describes images with the weights on every way; each batch is read and decoded once."""
+class _AllBlends(nn.Module):
+    """Describes images with the weights of every blend; each batch is read and decoded once."""
 
-    def __init__(self, ways: Ways) -> None:
+    def __init__(self, blends: WeightBlends) -> None:
         super().__init__()
-        self.network, self._ways = ways.network, ways
-        self._trained = {name: p.clone() for name, p in own_parts(ways.network).items()}
+        self.network, self._blends = blends.network, blends
+        self._trained = {name: p.clone() for name, p in own_parts(blends.network).items()}
 
     def forward(self, images: Tensor) -> Tensor:
         """Descriptors (b, k d) of ``images`` (b, 3, h, w)."""
         found = []
-        for way in self._ways.ways:
-            with _exchanged(self.network, self._ways.parts(way, self._trained)):
+        for blend in self._blends.values:
+            with _exchanged(self.network, self._blends.parts(blend, self._trained)):
                 found.append(self.network(images))
         return torch.cat(found, dim=1)
 

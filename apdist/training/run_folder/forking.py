@@ -37,7 +37,7 @@ def fork(parent: Run, config: Config) -> tuple[Run, int]:
     run = create_run(config, parent.preset)
     run.save_info(parent={"run": parent.uri, "step": step})
     start = {role: name for role, name in found.marker.weights.items() if role == START}
-    for name in start.values():  # the ways of a blend begin where the parent began
+    for name in start.values():  # a blend starts from the weights that the parent started from
         copy_weights(parent.uri, run.uri, name)
     marker = dataclasses.replace(
         found.marker,

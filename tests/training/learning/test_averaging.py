@@ -1,10 +1,10 @@
-"""Running means and ways between weights, against their definitions."""
+"""Running means and blends between weights, against their definitions."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from apdist.training.learning.averaging import RunningMean, Ways, own_parts
+from apdist.training.learning.averaging import RunningMean, WeightBlends, own_parts
 
 
 def network() -> nn.Linear:
@@ -115,17 +115,17 @@ def test_descriptors_on_all_ways_are_those_of_the_weights_between() -> None:
     start = copies(net)
     move(net, 1.0)
     weights, images = copies(net), torch.randn(4, 3, dtype=torch.float64)
-    ways = Ways(net, (0.0, 0.25, 1.0), start)
-    found = ways.network_on_all()(images)
+    blends = WeightBlends(net, (0.0, 0.25, 1.0), start)
+    found = blends.network_of_all()(images)
     same(copies(net), weights)
     expected = []
-    for way in (0.0, 0.25, 1.0):
-        with ways.shown(way):
-            between = {name: start[name] + way * (weights[name] - start[name]) for name in start}
+    for blend in (0.0, 0.25, 1.0):
+        with blends.shown(blend):
+            between = {name: start[name] + blend * (weights[name] - start[name]) for name in start}
             same(copies(net), between)
             expected.append(net(images))
     torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=0, atol=0)
-    assert Ways(net, (), {}).network_on_all() is net
+    assert WeightBlends(net, (), {}).network_of_all() is net
 
 
 def test_the_product_of_an_adapter_is_on_its_way_from_nothing() -> None:
@@ -135,11 +135,11 @@ def test_the_product_of_an_adapter_is_on_its_way_from_nothing() -> None:
         net["a"][side] = nn.ModuleDict({"default": nn.Linear(shape[1], shape[0], bias=False)})
     inner, outer = net["a"]["lora_A"]["default"], net["a"]["lora_B"]["default"]
     nn.init.zeros_(outer.weight)
-    ways = Ways(net, (0.25,), copies(net))
+    blends = WeightBlends(net, (0.25,), copies(net))
     with torch.no_grad():
         inner.weight += 1
         outer.weight += torch.randn(4, 2)
     product = outer.weight @ inner.weight
-    with ways.shown(0.25):
+    with blends.shown(0.25):
         torch.testing.assert_close(outer.weight @ inner.weight, product / 4)
     torch.testing.assert_close(outer.weight @ inner.weight, product)
