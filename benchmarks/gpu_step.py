@@ -19,7 +19,7 @@ from apdist.config import ModelConfig
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.step.options import StepOptions
-from apdist.training.step.sharding import shard_parameters, whole
+from apdist.training.step.sharding import full_tensor, shard_parameters
 from apdist.training.step.step import global_step
 
 # Backbone, side of an image, images, chunk.
@@ -133,7 +133,9 @@ def with_a_group(setting: Setting) -> Iterator[Figure]:
             step=0,
         )
         parts = [
-            whole(p.grad).flatten().double() for p in network.parameters() if p.grad is not None
+            full_tensor(p.grad).flatten().double()
+            for p in network.parameters()
+            if p.grad is not None
         ]
         gradients.append(torch.cat(parts))
     error = (gradients[0] - gradients[1]).norm() / gradients[0].norm()

@@ -14,7 +14,7 @@ from apdist.training.step.collectives import Workers
 from apdist.training.step.options import StepOptions
 from apdist.training.step.randomness import chunk_seed, seeded
 from apdist.training.step.results import StepResult
-from apdist.training.step.sharding import whole
+from apdist.training.step.sharding import full_tensor
 from apdist.training.step.step import global_step
 
 SIZE = 26
@@ -87,7 +87,7 @@ def one_graph(model: Toy, chunk_size: int) -> tuple[dict[str, Tensor], dict[str,
 def gradients(model: nn.Module) -> dict[str, Tensor]:
     """By name, zeros where there is none; whole where parameters are sharded."""
     return {
-        name: torch.zeros(p.shape, dtype=p.dtype) if p.grad is None else whole(p.grad).clone()
+        name: torch.zeros(p.shape, dtype=p.dtype) if p.grad is None else full_tensor(p.grad).clone()
         for name, p in model.named_parameters()
         if p.requires_grad
     }

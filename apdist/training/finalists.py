@@ -30,7 +30,7 @@ from apdist.training.regrouping import never_preempted
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.run_folder.runs import Run, evaluation_name, open_run
-from apdist.training.sets import Sets
+from apdist.training.sets import EvaluationSets
 from apdist.training.step.collectives import Workers
 
 
@@ -98,7 +98,9 @@ def _measure(run: Run, link: Link, workers: Workers, device: torch.device) -> No
                     blend=chosen.blend,
                 )
             )
-    Sets(config, keeper, network, model.fit, tell).at(step, chosen.blend, of_step, is_end=True)
+    EvaluationSets(config, keeper, network, model.fit, tell).measure_due(
+        step, chosen.blend, of_step, is_end=True
+    )
 
 
 def _choice(run: Run, catalogue: Catalogue) -> Choice:

@@ -39,7 +39,7 @@ from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.sizing import Sizing, with_chunk_size
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.failures import ShortageError
-from apdist.training.step.sharding import whole
+from apdist.training.step.sharding import full_tensor
 from apdist.training.stepping import Stepper
 
 
@@ -208,7 +208,7 @@ class Loop:
             Regrouped: there is.
         """
         room = self.keeper.link.room() if self.workers.rank == 0 else 0
-        room = self.workers.gather_numbers(room, self.device)[0]
+        room = self.workers.broadcast_number(room, self.device)
         if room > self.workers.size:
             self.keeper.settle(self.device)
             raise Regrouped(f"there is room for {room} workers; checkpoint after step {step}")
@@ -227,7 +227,7 @@ class Loop:
             self.save(done)
         if is_preempted and not stop and not self.is_last(done):
             self.regroup_preempted(done)  # no time to evaluate: the next group does that
-        if self.measuring.at(done):
+        if self.measuring.measure_due(done):
             self.post_similarities(done)
             if self.measuring.is_enough and not self.keeper.is_saved(done):
                 self.save(done)
@@ -262,7 +262,7 @@ class Loop:
     def save_model(self, step: int, weights: ChosenWeights) -> None:
         """Write the network, which has the chosen weights, into the run's folder."""
         self.keeper.begin("saving the model")
-        state = {name: whole(value) for name, value in self.network.state_dict().items()}
+        state = {name: full_tensor(value) for name, value in self.network.state_dict().items()}
         if self.workers.rank == 0:
             self.keeper.refuse_if_lost()
             network, fit = self.network, self.measuring.fit

@@ -2,7 +2,8 @@
 
 As the training goes on the watched split is measured: held-out images, by which weights are chosen.
 The evaluation split is measured before the first step and with the chosen weights after the last;
-where no images are held out it is watched itself, and nothing is chosen. Sets are measured beside.
+where no images are held out it is watched itself, and nothing is chosen.
+Evaluation sets are measured beside.
 """
 
 import time
@@ -27,13 +28,13 @@ from apdist.retrieval.scores_file import read_scores, write_scores
 from apdist.training.choosing import Choice, ChosenWeights, is_no_worse, refuse_unchoosable
 from apdist.training.evaluation import evaluate
 from apdist.training.events import Evaluated, StepDone
-from apdist.training.learning.averaging import RunningMean, WeightBlends, own_parts
+from apdist.training.learning.averaging import RunningMean, WeightBlends, local_parameters
 from apdist.training.run_folder.history import Kept
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.run_folder.kept_weights import CHOSEN, START
 from apdist.training.run_folder.runs import evaluation_name
-from apdist.training.sets import Sets
-from apdist.training.step.sharding import divide_again, whole
+from apdist.training.sets import EvaluationSets
+from apdist.training.step.sharding import full_tensor, reshard
 from apdist.training.step.states import load_network_state
 
 
@@ -74,12 +75,12 @@ class Measuring:
         self.choice = Choice(split, config.training.patience, keeper.history)
         self._blends = WeightBlends(network, config.training.blend, self._start())
         self._blend = self._last_blend()
-        self.sets = Sets(config, keeper, network, self.fit, tell)
-        self._agree()
+        self.sets = EvaluationSets(config, keeper, network, self.fit, tell)
+        self._update_is_enough()
 
     def begin(self, step: int) -> None:
         """Measure what a run that begins, or goes on, after ``step`` steps has not measured."""
-        is_new = not self._is_known(any(isinstance(e, StepDone) for e in self.keeper.history))
+        is_new = not self._first_says(any(isinstance(e, StepDone) for e in self.keeper.history))
         for split in self._splits:
             is_due = self.is_due(step) if split == self.watched else is_new
             if is_due and not self._was_measured(split, step):
@@ -87,7 +88,7 @@ class Measuring:
         if not self._is_end(step):
             self._measure_sets(step)
 
-    def at(self, step: int) -> bool:
+    def measure_due(self, step: int) -> bool:
         """Measure the watched split and the sets, if it is time to; whether one of them was."""
         is_watched = self.is_due(step) and bool(self.watched)
         if is_watched:
@@ -119,7 +120,7 @@ class Measuring:
         if split and split != self.watched and not self._was_measured(split, step):
             with self.keeper.during(f"evaluating {split} at the end"):
                 self._tell(split, step, self._scores(split), choice.blend, of_step=choice.step)
-        self.sets.at(step, choice.blend, of_step=choice.step, is_end=True)
+        self.sets.measure_due(step, choice.blend, of_step=choice.step, is_end=True)
         return choice
 
     def _is_end(self, step: int) -> bool:
@@ -129,10 +130,10 @@ class Measuring:
     def _measure_sets(self, step: int) -> None:
         blend = self._blend if step else 1.0  # at the start all blends are alike
         with self.mean.shown(), self._blends.shown(blend):
-            self.sets.at(step, blend)
+            self.sets.measure_due(step, blend)
 
     def _last_blend(self) -> float:
-        """The blend that the last evaluation found best on the watched split; before one, the first."""
+        """The blend that was best when the watched split was last measured; else the first one."""
         blends = self._blends.values
         seen = [
             event.blend
@@ -140,7 +141,7 @@ class Measuring:
             if isinstance(event, Evaluated) and event.split == self.watched and event.step
         ]
         place = blends.index(seen[-1]) if seen and seen[-1] in blends else 0
-        return blends[self.workers.gather_numbers(place, self.device)[0]]
+        return blends[self.workers.broadcast_number(place, self.device)]
 
     def _measure(self, split: str, step: int) -> None:
         with self.keeper.during(f"evaluating step {step}"):
@@ -153,16 +154,16 @@ class Measuring:
             scores = self._scores_on(blends, split)
             found = [s.mean_average_precision for s in scores]
             place = found.index(max(found)) if scores else 0
-            place = self.workers.gather_numbers(place, self.device)[0]
+            place = self.workers.broadcast_number(place, self.device)
             blend, name = blends.values[place], ""
             self._blend = blend if step else self._blend
             is_kept = bool(scores) and bool(self.choice.split) and self._is_no_worse(scores[place])
-            if self.choice.split and self._is_known(is_kept):
+            if self.choice.split and self._first_says(is_kept):
                 with self.mean.shown(), blends.shown(blend):
                     name = self.keeper.keep_weights(CHOSEN, self._whole())
             told = scores[place] if scores else None
             self._tell(split, step, told, blend, name, time.perf_counter() - began)
-        self._agree()
+        self._update_is_enough()
 
     def _is_no_worse(self, scores: RetrievalScores) -> bool:
         """Whether weights with these ``scores`` of the watched split are to be kept."""
@@ -204,7 +205,7 @@ class Measuring:
         self.tell(event)
 
     def _scores(self, split: str) -> RetrievalScores | None:
-        """Of the network as it is, on worker 0."""
+        """Scores of the network as it is, on worker 0; on the others None."""
         found = evaluate(self.network, self._splits[split], self.fit, self.config, self.workers)
         return found[0] if found else None
 
@@ -219,7 +220,7 @@ class Measuring:
         """This worker's parts of the weights at the start, if any blend needs them."""
         if set(self.config.training.blend) <= {1.0}:
             return {}
-        own = own_parts(self.network)
+        own = local_parameters(self.network)
         start = self.keeper.kept_weights(START, self.device)
         if not start:
             self.keeper.keep_weights(START, self._whole())
@@ -233,24 +234,24 @@ class Measuring:
 
     def _whole(self) -> dict[str, Tensor]:
         """The network's state as whole tensors."""
-        divide_again(self.network)
-        return {name: whole(value) for name, value in self.network.state_dict().items()}
+        reshard(self.network)
+        return {name: full_tensor(value) for name, value in self.network.state_dict().items()}
 
     def _was_measured(self, split: str, step: int) -> bool:
-        return self._is_known(
+        return self._first_says(
             any(
                 isinstance(e, Evaluated) and (e.split, e.step) == (split, step)
                 for e in self.keeper.history
             )
         )
 
-    def _agree(self) -> None:
-        """Let all workers know what worker 0 knows of the choice."""
-        self.is_enough = self._is_known(self.choice.is_enough)
+    def _update_is_enough(self) -> None:
+        """Have all workers stop early where worker 0's history of evaluations says so."""
+        self.is_enough = self._first_says(self.choice.is_enough)
 
-    def _is_known(self, of_first: bool) -> bool:
-        """What worker 0 says."""
-        return bool(self.workers.gather_numbers(int(of_first), self.device)[0])
+    def _first_says(self, answer: bool) -> bool:
+        """The ``answer`` of worker 0, which alone keeps the history; all workers act on it."""
+        return bool(self.workers.broadcast_number(int(answer), self.device))
 
 
 def watched_alone(config: Config, catalogue: Catalogue) -> Config:

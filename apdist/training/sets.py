@@ -1,4 +1,4 @@
-"""Sets that are measured beside a run's own splits, each by its protocol.
+"""Evaluation sets: measured beside a run's own splits, each by its protocol.
 
 All workers describe a set together; what it is measured on is found and refused before. Nothing is
 chosen by their figures.
@@ -40,7 +40,7 @@ from apdist.training.step.collectives import Workers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class OpenSet:
+class EvaluationSet:
     """What a set is measured on."""
 
     name: str
@@ -56,17 +56,17 @@ class OpenSet:
 
     @property
     def num_queries(self) -> int:
-        """Q."""
+        """Number of queries, q."""
         return len(self.views) or len(self.images if self.queries is None else self.queries)
 
     @property
-    def data(self) -> str:
-        """Hash of what is measured on."""
+    def fingerprint(self) -> str:
+        """Hash of the images, the queries and the ground truth: what the figures depend on."""
         asked = "" if self.queries is None else self.queries.fingerprint()
         parts = self.protocol, self.images.fingerprint(), asked, self.ground_truth
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
-    def figures(
+    def measure(
         self, network: nn.Module, fit: Fit, config: Config, workers: Workers
     ) -> dict[str, float]:
         """Figures by key, on every worker; all must call it.
@@ -104,7 +104,7 @@ def _shown(scores: RetrievalScores) -> dict[str, float]:
     return {f.key: value for f, value in measure(EVALUATION, scores, Seen.CONSOLE).items()}
 
 
-def open_set(wanted: NamedSet, config: Config) -> OpenSet:
+def open_evaluation_set(wanted: NamedSet, config: Config) -> EvaluationSet:
     """Find what a set is measured on, by the protocol that its folder says.
 
     Raises:
@@ -117,7 +117,7 @@ def open_set(wanted: NamedSet, config: Config) -> OpenSet:
         raise ValueError(f"evaluation.sets {wanted.name}: {error}") from error
 
 
-def _opened(wanted: NamedSet, config: Config) -> OpenSet:
+def _opened(wanted: NamedSet, config: Config) -> EvaluationSet:
     catalogue = read_catalogue(wanted.shards)
     splits = catalogue.splits()
     is_judged, split = bool(ground_truth_beside(wanted.shards)), wanted.split
@@ -129,7 +129,7 @@ def _opened(wanted: NamedSet, config: Config) -> OpenSet:
 
     if chosen.protocol == "labelled":
         split = split or _usual_split(wanted, splits, config)
-        return OpenSet(
+        return EvaluationSet(
             name=wanted.name, protocol=chosen.protocol, split=split, images=select(split)
         )
     images = select(chosen.gallery_split)
@@ -146,7 +146,7 @@ def _opened(wanted: NamedSet, config: Config) -> OpenSet:
         keys = images.column("key").to_pylist()
         order = said.query_split, chosen.gallery_split
         truth, views = views_of_queries(truth, catalogue, keys, order)
-    return OpenSet(
+    return EvaluationSet(
         name=wanted.name,
         protocol=chosen.protocol,
         split=chosen.gallery_split,
@@ -171,8 +171,8 @@ def _usual_split(wanted: NamedSet, splits: dict[str, int], config: Config) -> st
     )
 
 
-class Sets:
-    """Measures the sets of a run; all workers must call each method.
+class EvaluationSets:
+    """Measures the evaluation sets of a run; all workers must call each method.
 
     Args:
         config: of the run.
@@ -193,15 +193,15 @@ class Sets:
         self.config, self.keeper, self.network, self.fit = config, keeper, network, fit
         self.tell, self.workers = tell, keeper.workers
         self.device = next(network.parameters()).device
-        opened = [open_set(wanted, config) for wanted in config.evaluation.named_sets]
-        self._sets = [(found, found.data) for found in opened]
+        opened = [open_evaluation_set(wanted, config) for wanted in config.evaluation.named_sets]
+        self._sets = [(found, found.fingerprint) for found in opened]
 
     def is_due(self, step: int) -> bool:
         """Whether they are measured on the way, after ``step`` steps."""
         every = self.config.evaluation.sets_every_steps
         return bool(self._sets) and every > 0 and step % every == 0
 
-    def at(self, step: int, blend: float, of_step: int = -1, is_end: bool = False) -> None:
+    def measure_due(self, step: int, blend: float, of_step: int = -1, is_end: bool = False) -> None:
         """Measure the sets that are due after ``step`` steps, and those never measured before.
 
         Args:
@@ -216,7 +216,7 @@ class Sets:
                 continue
             with self.keeper.during(f"evaluating the set {found.name}"):
                 began = time.perf_counter()
-                figures = found.figures(self.network, self.fit, self.config, self.workers)
+                figures = found.measure(self.network, self.fit, self.config, self.workers)
                 if self.workers.rank > 0:
                     continue
                 self.keeper.refuse_if_lost()
@@ -242,4 +242,4 @@ class Sets:
             if isinstance(event, SetMeasured) and (event.name, event.data) == (name, data)
         }
         is_missing = step not in known if is_due else not known
-        return bool(self.workers.gather_numbers(int(is_missing), self.device)[0])
+        return bool(self.workers.broadcast_number(int(is_missing), self.device))

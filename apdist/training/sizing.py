@@ -48,7 +48,7 @@ def sized(config: Config, run: str, network: DescriptorNet, workers: Workers) ->
         ShortageError: a few images do not fit.
     """
     device, reason = next(network.parameters()).device, ""
-    known = workers.gather_numbers(_known(config, run) if workers.rank == 0 else 0, device)[0]
+    known = workers.broadcast_number(_known(config, run) if workers.rank == 0 else 0, device)
     if not known:
         trials = Trials(network, config.data.image_size, config.training, workers)
         known, reason = trials.choose_chunk_size()

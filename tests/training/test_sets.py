@@ -1,4 +1,4 @@
-"""Sets that a training measures beside its own images; by two workers in test_measuring.py."""
+"""Evaluation sets, measured beside the own images; by two workers in test_measuring.py."""
 
 import dataclasses
 from pathlib import Path
@@ -23,7 +23,7 @@ from apdist.training.events import Ended, Evaluated, Event, SetMeasured, StepDon
 from apdist.training.job import Job
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.runs import Run, create_run, whole_history
-from apdist.training.sets import open_set
+from apdist.training.sets import open_evaluation_set
 from apdist.training.step.collectives import Workers
 from apdist.training.worker import train
 from tests.pictures import encode_picture, refuse
@@ -105,9 +105,9 @@ def test_each_set_is_measured_by_its_protocol(
     torch.manual_seed(0)
     network = build_model(config.model)
     fit = network.fit(config.data.image_size, config.evaluation.resize)
-    sets = [open_set(wanted, config) for wanted in config.evaluation.named_sets]
+    sets = [open_evaluation_set(wanted, config) for wanted in config.evaluation.named_sets]
     for found, wanted in zip(sets, measured_alone(network, config), strict=True):
-        figures = found.figures(network, fit, config, Workers())
+        figures = found.measure(network, fit, config, Workers())
         assert figures == pytest.approx(wanted, abs=1e-6)
         assert [*figures] == [*wanted]  # the main figure first
 
@@ -219,10 +219,10 @@ def test_what_cannot_be_measured_is_refused_by_the_name_of_its_set(
         (f"a={scenes}:x", f"no split x to search in {scenes}, which has .*; name one: a={scenes}:"),
     ):
         with pytest.raises(ValueError, match=f"^evaluation.sets a: .*{said}"):
-            open_set(named_set(text), small_config)
+            open_evaluation_set(named_set(text), small_config)
     config = override(small_config, {"data.eval_split": ""})
     with pytest.raises(ValueError, match=f"name the one to measure: a={shards}:t"):
-        open_set(named_set(f"a={shards}"), config)
+        open_evaluation_set(named_set(f"a={shards}"), config)
 
 
 def test_a_ground_truth_of_other_images_is_refused_before_any_is_described(
@@ -233,9 +233,12 @@ def test_a_ground_truth_of_other_images_is_refused_before_any_is_described(
     queries = (first, *truth.queries[1:])
     write_ground_truth(str(tmp_path / NAME), GroundTruth(protocol="revisited", queries=queries))
     with pytest.raises(ValueError, match="evaluation.sets a: .* not in the database: 'nobody'"):
-        open_set(named_set(f"a={tmp_path}"), small_config)
+        open_evaluation_set(named_set(f"a={tmp_path}"), small_config)
     assert len(catalogue)
-    other = open_set(named_set(f"a={scenes}"), small_config)
+    other = open_evaluation_set(named_set(f"a={scenes}"), small_config)
     queries = truth.queries[1:]
     write_ground_truth(str(tmp_path / NAME), GroundTruth(protocol="revisited", queries=queries))
-    assert open_set(named_set(f"a={tmp_path}"), small_config).data != other.data
+    assert (
+        open_evaluation_set(named_set(f"a={tmp_path}"), small_config).fingerprint
+        != other.fingerprint
+    )

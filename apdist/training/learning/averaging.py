@@ -2,8 +2,8 @@
 
 A blend lies between the weights at the start and the trained ones.
 
-All of it works on a worker's own parts of the parameters, so nothing is communicated, and the
-parameters may be divided over the workers. Buffers, such as batch norm's statistics, stay as they
+All of it works on a worker's local parts of the parameters, so nothing is communicated, and the
+parameters may be sharded over the workers. Buffers, such as batch norm's statistics, stay as they
 are.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apdist.training.step.sharding import divide_again, own_part
+from apdist.training.step.sharding import local_part, reshard
 from apdist.training.step.states import load_network_state, network_state
 
 
@@ -43,7 +43,7 @@ class RunningMean:
             return
         if not self._means:
             self.follow()
-        moved = own_parts(self.network)
+        moved = local_parameters(self.network)
         keep = min(self.ema, (1 + num_steps) / (10 + num_steps))
         weights = [moved[name] for name in self._means]
         torch._foreach_lerp_(list(self._means.values()), weights, 1 - keep)
@@ -55,7 +55,7 @@ class RunningMean:
             yield
 
     def state_dict(self) -> dict[str, Any]:
-        """The network's state with the mean for its weights, whole; all workers must call it."""
+        """The network's full state with the mean for its weights; all workers must call it."""
         if not self._means:
             return {}
         with self.shown():
@@ -65,16 +65,16 @@ class RunningMean:
         """Go on from what `state_dict` gave; the network keeps its own."""
         if not self.ema or not state:
             return
-        own = {name: part.clone() for name, part in own_parts(self.network).items()}
+        own = {name: part.clone() for name, part in local_parameters(self.network).items()}
         load_network_state(self.network, state)
         self.follow()
-        for name, part in own_parts(self.network).items():
+        for name, part in local_parameters(self.network).items():
             part.copy_(own[name])
 
     def follow(self) -> None:
         """Begin anew with the weights that the network has now."""
         if self.ema:
-            parts = own_parts(self.network).items()
+            parts = local_parameters(self.network).items()
             self._means = {name: part.clone() for name, part in parts if name in self._names}
 
 
@@ -88,7 +88,7 @@ class WeightBlends:
     Args:
         network: whose parameters it moves.
         blends: each in [0, 1]: 0 is the start, 1 the weights as they are; empty: only 1.
-        start: as `own_parts` gives them; empty where no blend needs them.
+        start: as `local_parameters` gives them; empty where no blend needs them.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class WeightBlends:
         if blend == 1.0:
             yield
             return
-        with _exchanged(self.network, self.parts(blend, own_parts(self.network))):
+        with _exchanged(self.network, self.parts(blend, local_parameters(self.network))):
             yield
 
     def parts(self, blend: float, trained: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -130,7 +130,7 @@ class _AllBlends(nn.Module):
     def __init__(self, blends: WeightBlends) -> None:
         super().__init__()
         self.network, self._blends = blends.network, blends
-        self._trained = {name: p.clone() for name, p in own_parts(blends.network).items()}
+        self._trained = {name: p.clone() for name, p in local_parameters(blends.network).items()}
 
     def forward(self, images: Tensor) -> Tensor:
         """Descriptors (b, k d) of ``images`` (b, 3, h, w)."""
@@ -141,17 +141,17 @@ class _AllBlends(nn.Module):
         return torch.cat(found, dim=1)
 
 
-def own_parts(network: nn.Module) -> dict[str, Tensor]:
-    """This worker's parts of the parameters, by name; writing into them moves the weights."""
-    divide_again(network)
+def local_parameters(network: nn.Module) -> dict[str, Tensor]:
+    """This worker's part of each parameter, by name; writing into them moves the weights."""
+    reshard(network)
     with torch.no_grad():
-        return {name: own_part(p).detach() for name, p in network.named_parameters()}
+        return {name: local_part(p).detach() for name, p in network.named_parameters()}
 
 
 @contextmanager
 def _exchanged(network: nn.Module, shown: dict[str, Tensor]) -> Iterator[None]:
     """The parameters have the values ``shown`` in the block, and their own afterwards."""
-    parts = own_parts(network)
+    parts = local_parameters(network)
     own = {name: parts[name].clone() for name in shown}
     with torch.no_grad():
         for name, value in shown.items():

@@ -23,7 +23,7 @@ from apdist.model.whitening import Whitening, pca_whitening_of, supervised_white
 from apdist.training.step.chunks import chunk_counts, own_rows, sizes_of_workers
 from apdist.training.step.collectives import Workers
 from apdist.training.step.descriptors import gather_descriptors
-from apdist.training.step.sharding import divided_like, is_divided, is_sharded
+from apdist.training.step.sharding import is_sharded, is_sharded_tensor, sharded_like
 
 
 def start_linear(
@@ -144,6 +144,6 @@ def _set(linear: nn.Linear, start: Whitening, workers: Workers) -> None:
     """Copy the start of worker 0, lest another machine's solver differs in the last bits."""
     for parameter, value in zip((linear.weight, linear.bias), start.as_linear(), strict=True):
         told = value.to(parameter.dtype).contiguous()
-        parameter.copy_(divided_like(parameter, told))
-    if not is_divided(linear.weight):
+        parameter.copy_(sharded_like(parameter, told))
+    if not is_sharded_tensor(linear.weight):
         workers.broadcast_state(linear)

@@ -11,7 +11,7 @@ from torch import nn
 
 from apdist.config import Config, TrainingConfig
 from apdist.training.learning.parameter_groups import ParameterGroup
-from apdist.training.step.sharding import whole
+from apdist.training.step.sharding import full_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def update_weights(optimizer: torch.optim.Optimizer, step: int, config: Config) 
             if parameter.grad is not None:
                 parameter.grad.div_(options.accumulate)
     # Gradients are reduced already, so every worker finds the same norm and decides alike.
-    norm = whole(nn.utils.clip_grad_norm_(parameters, options.clip_norm or math.inf))
+    norm = full_tensor(nn.utils.clip_grad_norm_(parameters, options.clip_norm or math.inf))
     is_finite = bool(torch.isfinite(norm))
     if is_finite:
         rate = learning_rate_at(step, config)

@@ -1,4 +1,4 @@
-"""What workers tell each other. Every collective of the project is in this file.
+"""What workers send each other. Every collective of the project is in this file.
 
 Everything works in a single process too, where it communicates nothing. Gradients and losses are
 summed, never averaged: the only division, by the number of queries, is global already.
@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from apdist.training.step.sharding import is_divided
+from apdist.training.step.sharding import is_sharded_tensor
 
 # Before torch 2.13 it has another name.
 _gather_in_place = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -41,23 +41,27 @@ class Workers:
             self._all_reduce(values)
         return values
 
-    def tell(self, numbers: Sequence[int], device: torch.device) -> list[list[int]]:
-        """``numbers`` of every worker; all tell equally many.
+    def gather_number_lists(self, numbers: Sequence[int], device: torch.device) -> list[list[int]]:
+        """``numbers`` of every worker, by rank; all must pass equally many.
 
         They go from CPU to CPU where the group has a backend for that, so no device is waited for.
         """
         if self.size == 1:
             return [list(numbers)]
         own = torch.tensor(numbers, device="cpu" if self._has_cpu else device)
-        told = own.new_empty((self.size, len(own)))
-        dist.all_gather(list(told), own, group=self.group)
-        self.num_bytes += told.nbytes - own.nbytes
-        found: list[list[int]] = told.tolist()
-        return found
+        gathered = own.new_empty((self.size, len(own)))
+        dist.all_gather(list(gathered), own, group=self.group)
+        self.num_bytes += gathered.nbytes - own.nbytes
+        lists: list[list[int]] = gathered.tolist()
+        return lists
 
     def gather_numbers(self, number: int, device: torch.device) -> list[int]:
-        """``number`` of every worker."""
-        return [told for (told,) in self.tell([number], device)]
+        """``number`` of every worker, by rank."""
+        return [only for (only,) in self.gather_number_lists([number], device)]
+
+    def broadcast_number(self, number: int, device: torch.device) -> int:
+        """``number`` of worker 0, on every worker."""
+        return self.gather_numbers(number, device)[0]
 
     def gather_rows(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
         """Rows (b, ...) of all workers under each other, (n, ...); ``sizes`` holds every b."""
@@ -95,7 +99,7 @@ class Workers:
         parts = self.gather_rows(data, sizes).split(sizes)
         return [bytes(part.tolist()).decode().strip() for part in parts]
 
-    def of_first(self, values: Tensor) -> Tensor:
+    def broadcast(self, values: Tensor) -> Tensor:
         """``values`` of worker 0, on every worker."""
         if self.size > 1:
             values = values.contiguous()
@@ -109,11 +113,11 @@ class Workers:
         A worker without a gradient (it had no chunk) contributes zeros, so that all send the same.
         """
         # The backward pass has summed the gradients of sharded parameters already.
-        whole = [p for p in parameters if not is_divided(p)]
+        unsharded = [p for p in parameters if not is_sharded_tensor(p)]
         if self.size == 1:
             return
-        for dtype in dict.fromkeys(p.dtype for p in whole):
-            self._sum_gradients([p for p in whole if p.dtype == dtype])
+        for dtype in dict.fromkeys(p.dtype for p in unsharded):
+            self._sum_gradients([p for p in unsharded if p.dtype == dtype])
 
     def _sum_gradients(self, parameters: list[nn.Parameter]) -> None:
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

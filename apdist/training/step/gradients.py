@@ -60,5 +60,5 @@ def add_to_loss(loss: BatchLoss, gradients: Sequence[Tensor | None], workers: Wo
     for parameter, gradient in zip(parameters_of(loss), gradients, strict=True):
         if gradient is None:
             continue
-        gradient = workers.of_first(gradient)
+        gradient = workers.broadcast(gradient)
         parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

@@ -74,7 +74,7 @@ class Guard:
         """
         failure = self._failure
         kind = 0 if failure is None else 1 + _KINDS.index(kind_of(failure))
-        told = self.workers.tell([kind, *numbers], self.device)
+        told = self.workers.gather_number_lists([kind, *numbers], self.device)
         kinds = [kind for kind, *_ in told]
         if not any(kinds):
             return [found for _, *found in told]

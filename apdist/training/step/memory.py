@@ -21,7 +21,7 @@ from apdist.training.step.failures import ShortageError, shortage_advice
 from apdist.training.step.guard import Guard
 from apdist.training.step.randomness import seeded
 from apdist.training.step.recomputing import largest_block_bytes
-from apdist.training.step.sharding import is_sharded, whole_bytes
+from apdist.training.step.sharding import full_bytes, is_sharded
 
 # Gradients, the workspace of convolutions and the reader want their part.
 _USABLE_SHARE = 0.5
@@ -153,7 +153,7 @@ class Trials:
 
     @property
     def _gathered_bytes(self) -> int:
-        return whole_bytes(self.network)
+        return full_bytes(self.network)
 
     def _pass_bytes(self, network: nn.Module, images: Tensor) -> int:
         """Memory that ``images`` (c, 3, s, s) take on their way through ``network`` and back."""

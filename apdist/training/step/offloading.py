@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from apdist.data.loading.feed import Streams, streams_of
-from apdist.training.step.sharding import own_part
+from apdist.training.step.sharding import local_part
 
 _SMALLEST_OFFLOADED_BYTES = 64 << 10
 _BYTES_ON_THE_WAY = 512 << 20
@@ -202,4 +202,4 @@ def _num_bytes(leaving: deque[tuple[Tensor, int, Any, Streams]]) -> int:
 def storages_of(model: nn.Module) -> set[int]:
     """Addresses of the memory of all parameters and buffers."""
     tensors = (*model.parameters(), *model.buffers())
-    return {own_part(tensor).untyped_storage().data_ptr() for tensor in tensors}
+    return {local_part(tensor).untyped_storage().data_ptr() for tensor in tensors}

@@ -1,7 +1,7 @@
-"""Parameters divided over the workers (FSDP2), for networks that do not fit one device.
+"""Parameters sharded over the workers (FSDP2), for networks that do not fit one device.
 
 Every pass through a sharded network communicates, so all workers must make equally many. What does
-this in torch takes a second to import: that is done when something is to be divided.
+this in torch takes a second to import: that is done when something is to be sharded.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import FSDPModule
 
-# Parts with fewer parameters travel with what is around them.
+# Blocks with fewer parameters than this are gathered with what is around them.
 _SMALLEST_UNIT = 1 << 16
 _meshes: list[DeviceMesh] = []
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether `shard_parameters` has divided ``model``."""
+    """Whether `shard_parameters` has sharded ``model``."""
     fsdp = sys.modules.get("torch.distributed.fsdp")
     return fsdp is not None and isinstance(model, fsdp.FSDPModule)
 
 
-def is_divided(tensor: Tensor) -> bool:
+def is_sharded_tensor(tensor: Tensor) -> bool:
     """Whether this worker has a part of ``tensor`` only."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
 
-def own_part(tensor: Tensor) -> Tensor:
-    """What this worker has of ``tensor``: all where it is not divided."""
-    part: Tensor = tensor.to_local() if is_divided(tensor) else tensor  # type: ignore[attr-defined]
+def local_part(tensor: Tensor) -> Tensor:
+    """What this worker has of ``tensor``: its shard, or all where it is not sharded."""
+    part: Tensor = tensor.to_local() if is_sharded_tensor(tensor) else tensor  # type: ignore[attr-defined]
     return part
 
 
-def divided_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A whole ``value`` divided as ``parameter`` is, if it is."""
-    if not is_divided(parameter):
+def sharded_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A full ``value`` sharded as ``parameter`` is, if it is."""
+    if not is_sharded_tensor(parameter):
         return value
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -55,12 +55,12 @@ def divided_like(parameter: Tensor, value: Tensor) -> Tensor:
 def shard_parameters(
     model: nn.Module, device: torch.device, num_workers: int, bf16: bool = False
 ) -> None:
-    """Divide the parameters of ``model`` over all workers, block by block, in place.
+    """Shard the parameters of ``model`` over all workers, block by block, in place.
 
-    Gradients are then summed over the workers in the backward pass, and divided likewise.
+    Gradients are then summed over the workers in the backward pass, and sharded likewise.
 
     Args:
-        model: to be divided.
+        model: to be sharded.
         device: of this worker.
         num_workers: of all.
         bf16: ``model`` only ever runs under bf16 autocast, which rounds the weights of products. In
@@ -82,10 +82,10 @@ def shard_parameters(
             fully_shard(layers, mesh=mesh, mp_policy=rounded)
         if unit not in layers:  # what else it has, such as norms, stays in float32 under autocast
             fully_shard(unit, mesh=mesh)
-    for part in _parts(model):
+    for wrapped in _units(model):
         # The loss is divided by the global number of queries already.
-        part.set_gradient_divide_factor(1.0)
-        part.set_force_sum_reduction_for_comms(True)  # gloo has no other
+        wrapped.set_gradient_divide_factor(1.0)
+        wrapped.set_force_sum_reduction_for_comms(True)  # gloo has no other
 
 
 def compile_blocks(model: nn.Module) -> None:
@@ -101,25 +101,26 @@ def compile_blocks(model: nn.Module) -> None:
 
 @contextmanager
 def gathered(model: nn.Module, once: bool) -> Iterator[Callable[[bool], None]]:
-    """Keep what every pass would gather anew until the block ends; yields when to sum gradients.
+    """Gather sharded parameters once for all passes in the block, not anew for each.
 
     Args:
         model: sharded, or not: then nothing changes.
-        once: the parameters, whole, and their gradients fit beside all else.
+        once: the full parameters and their gradients fit into memory beside all else; otherwise
+            nothing changes either.
 
     Yields:
         A function that says whether the next backward pass is the last, which sums the gradients.
     """
-    parts = _parts(model) if once else []
+    units = _units(model) if once else []
 
     def sum_gradients(is_last: bool) -> None:
-        for part in parts:
-            part.set_requires_gradient_sync(is_last, recurse=False)
+        for unit in units:
+            unit.set_requires_gradient_sync(is_last, recurse=False)
 
     def keep(is_kept: bool) -> None:
-        for part in parts:
-            part.set_reshard_after_forward(not is_kept, recurse=False)
-            part.set_reshard_after_backward(not is_kept, recurse=False)
+        for unit in units:
+            unit.set_reshard_after_forward(not is_kept, recurse=False)
+            unit.set_reshard_after_backward(not is_kept, recurse=False)
 
     keep(True)
     try:
@@ -127,26 +128,27 @@ def gathered(model: nn.Module, once: bool) -> Iterator[Callable[[bool], None]]:
     finally:
         keep(False)
         sum_gradients(True)
-        for part in parts:
-            part.reshard()
+        for unit in units:
+            unit.reshard()
 
 
-def divide_again(model: nn.Module) -> None:
-    """Give back the parameters that a pass without gradients has left whole; nothing else.
+def reshard(model: nn.Module) -> None:
+    """Free the full parameters that a pass without gradients has left gathered.
 
-    FSDP2 keeps those of the outermost part for a backward pass. Who reads or writes parameters
-    meanwhile would have memory that is freed under him.
+    FSDP2 keeps those of the outermost unit for a backward pass. Whoever reads or writes parameters
+    meanwhile would hold memory that is freed later.
     """
-    for part in _parts(model):
-        part.reshard()
+    for unit in _units(model):
+        unit.reshard()
 
 
-def _parts(model: nn.Module) -> list[FSDPModule]:
-    return [part for part in model.modules() if is_sharded(part)]  # type: ignore[misc]
+def _units(model: nn.Module) -> list[FSDPModule]:
+    """The modules whose parameters FSDP2 gathers and frees together."""
+    return [unit for unit in model.modules() if is_sharded(unit)]  # type: ignore[misc]
 
 
-def whole_bytes(model: nn.Module) -> int:
-    """Memory of all parameters of a sharded ``model`` and of their gradients, undivided."""
+def full_bytes(model: nn.Module) -> int:
+    """Bytes of the full parameters of a sharded ``model`` and of their gradients."""
     return sum(
         parameter.numel() * parameter.element_size() * (1 + parameter.requires_grad)
         for parameter in model.parameters()
@@ -191,7 +193,7 @@ def blocks_of(model: nn.Module, least: int) -> list[nn.Module]:
     return found
 
 
-def whole(value: Any) -> Tensor:
-    """A plain tensor from one that may be divided over the workers; all must call it."""
-    tensor: Tensor = value.full_tensor() if is_divided(value) else value
+def full_tensor(value: Any) -> Tensor:
+    """A plain tensor from one that may be sharded over the workers; all must call it."""
+    tensor: Tensor = value.full_tensor() if is_sharded_tensor(value) else value
     return tensor

@@ -1,6 +1,6 @@
-"""States of a network and its optimiser, whole on the CPU, be parameters divided or not.
+"""Full states of a network and its optimiser on the CPU, whether parameters are sharded or not.
 
-Both ways give the same, by name. That of divided parameters needs parts of torch that take a second
+Both ways give the same, by name. That of sharded parameters needs parts of torch that take a second
 of each worker to import.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apdist.training.step.sharding import divide_again, is_sharded
+from apdist.training.step.sharding import is_sharded, reshard
 
 
 def network_state(network: nn.Module) -> dict[str, Any]:
@@ -21,21 +21,21 @@ def network_state(network: nn.Module) -> dict[str, Any]:
     On workers other than 0 it is empty if parameters are sharded.
     """
     if is_sharded(network):
-        from torch.distributed.checkpoint import state_dict as divided
+        from torch.distributed.checkpoint import state_dict as sharded_state
 
-        options = divided.StateDictOptions(full_state_dict=True, cpu_offload=True)
-        return {**_copied(divided.get_model_state_dict(network, options=options))}
+        options = sharded_state.StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return {**_copied(sharded_state.get_model_state_dict(network, options=options))}
     return {**_copied(network.state_dict())}
 
 
 def load_network_state(network: nn.Module, state: Mapping[str, Any]) -> None:
     """Give ``network`` what `network_state` gave of one like it; all workers must call it."""
-    divide_again(network)
+    reshard(network)
     if is_sharded(network):
-        from torch.distributed.checkpoint import state_dict as divided
+        from torch.distributed.checkpoint import state_dict as sharded_state
 
-        options = divided.StateDictOptions(full_state_dict=True)
-        divided.set_model_state_dict(network, {**state}, options=options)
+        options = sharded_state.StateDictOptions(full_state_dict=True)
+        sharded_state.set_model_state_dict(network, {**state}, options=options)
         return
     network.load_state_dict(state)
 
@@ -46,10 +46,10 @@ def optimizer_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     On workers other than 0 it is empty if parameters are sharded.
     """
     if is_sharded(network):
-        from torch.distributed.checkpoint import state_dict as divided
+        from torch.distributed.checkpoint import state_dict as sharded_state
 
-        options = divided.StateDictOptions(full_state_dict=True, cpu_offload=True)
-        found = divided.get_optimizer_state_dict(network, optimizer, options=options)
+        options = sharded_state.StateDictOptions(full_state_dict=True, cpu_offload=True)
+        found = sharded_state.get_optimizer_state_dict(network, optimizer, options=options)
         return {**_copied(found)}
     names = _names(network)
     kept = {names[parameter]: _copied(own) for parameter, own in optimizer.state.items()}
@@ -67,11 +67,11 @@ def load_optimizer_state(
     names, known = _names(network), state["state"]
     groups = _groups(optimizer, names)
     if is_sharded(network):
-        from torch.distributed.checkpoint import state_dict as divided
+        from torch.distributed.checkpoint import state_dict as sharded_state
 
-        lenient = divided.StateDictOptions(full_state_dict=True, strict=False)
+        lenient = sharded_state.StateDictOptions(full_state_dict=True, strict=False)
         told: dict[str, Any] = {**state, "param_groups": groups}
-        divided.set_optimizer_state_dict(network, optimizer, told, options=lenient)
+        sharded_state.set_optimizer_state_dict(network, optimizer, told, options=lenient)
         for parameter in [p for p in optimizer.state if names[p] not in known]:
             del optimizer.state[parameter]  # torch has counted a step of what has made none
         return

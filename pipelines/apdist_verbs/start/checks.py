@@ -155,7 +155,7 @@ def check_evaluation_split(images: Catalogue, split: str) -> None:
 
 
 def check_sets(config: Config) -> None:
-    """Refuse sets that cannot be measured beside the training.
+    """Refuse evaluation sets (`evaluation.sets`) that the training could not measure.
 
     Raises:
         ValueError: shards or split are not there, the ground truth does not fit the images, or no
@@ -163,10 +163,10 @@ def check_sets(config: Config) -> None:
     """
     if not config.evaluation.sets:
         return
-    from apdist.training.sets import open_set
+    from apdist.training.sets import open_evaluation_set
 
     for wanted in config.evaluation.named_sets:
-        found = open_set(wanted, config)
+        found = open_evaluation_set(wanted, config)
         if found.protocol == "labelled":
             try:
                 check_evaluation_split(found.images, found.split)

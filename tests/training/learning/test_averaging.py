@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from apdist.training.learning.averaging import RunningMean, WeightBlends, own_parts
+from apdist.training.learning.averaging import RunningMean, WeightBlends, local_parameters
 
 
 def network() -> nn.Linear:
@@ -19,7 +19,7 @@ def move(net: nn.Module, by: float) -> None:
 
 
 def copies(net: nn.Module) -> dict[str, Tensor]:
-    return {name: part.clone() for name, part in own_parts(net).items()}
+    return {name: part.clone() for name, part in local_parameters(net).items()}
 
 
 def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

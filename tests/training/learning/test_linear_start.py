@@ -18,7 +18,7 @@ from apdist.training.events import Event, PhaseBegan, StepDone
 from apdist.training.learning.linear_start import learned, start_linear
 from apdist.training.mailbox import Mailbox
 from apdist.training.step.collectives import Workers
-from apdist.training.step.sharding import shard_parameters, whole
+from apdist.training.step.sharding import full_tensor, shard_parameters
 from tests.training.test_loop import StopAfter, gone_on, trained
 from tests.workers import on_workers
 
@@ -42,7 +42,7 @@ def started(config: Config, sharded: bool = False) -> tuple[Tensor, Tensor]:
     images = training_images(read_catalogue(config.data.shards), config.data, 0)
     assert start_linear(network, images, build_plan(images.labels, config), config, workers)
     assert network.training
-    return whole(network.linear.weight.detach()), whole(network.linear.bias.detach())
+    return full_tensor(network.linear.weight.detach()), full_tensor(network.linear.bias.detach())
 
 
 def pooled(config: Config) -> Tensor:

@@ -91,9 +91,9 @@ def run_reads() -> list[str]:
 
 def test_what_workers_tell_each_other_waits_for_the_device_once() -> None:
     for found in on_workers(2, run_reads):
-        # `tell` reads from the CPU: see Workers.tell.
-        assert [name for name in found if not name.startswith("tell")] == ["sum: cpu"]
-        assert found.count("tell: tolist") == 2
+        # The numbers are read from the CPU: see Workers.gather_number_lists.
+        assert [name for name in found if not name.startswith("gather_number_lists")] == ["sum: cpu"]
+        assert found.count("gather_number_lists: tolist") == 2
 
 
 def run_uneven_gather() -> tuple[int, bool]:

@@ -7,7 +7,7 @@ arXiv:1511.06452); ``train_test_split.txt`` is of classification and not used.
 from pathlib import Path
 
 from apdist.data.preparing.published.listing import Entry, Listing
-from apdist.data.preparing.published.place import Place, cells, whole
+from apdist.data.preparing.published.place import Place, cells, integer
 
 LAST_TRAINED = 100
 
@@ -25,7 +25,7 @@ def read(place: Place) -> Listing:
         )
     entries = []
     for number, path in images.items():
-        label = whole(file, number, "class_id", labels[number])
+        label = integer(file, number, "class_id", labels[number])
         if label not in names:
             raise ValueError(f"{file} has class {label}, which classes.txt does not name")
         split = "train" if label <= LAST_TRAINED else "test"
@@ -37,7 +37,7 @@ def _numbered(path: Path, column: str) -> dict[int, str]:
     """What stands behind each number."""
     found: dict[int, str] = {}
     for line, (number, text) in cells(path, "number", column):
-        key = whole(path, line, "number", number)
+        key = integer(path, line, "number", number)
         if found.setdefault(key, text) != text:
             raise ValueError(f"{path} line {line}: number {key} comes twice; download it again")
     return found

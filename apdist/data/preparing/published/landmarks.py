@@ -10,7 +10,7 @@ from pathlib import Path
 
 from apdist.data.ground_truth.ground_truth import JudgedQuery
 from apdist.data.preparing.published.listing import Entry, Listing, unlabelled
-from apdist.data.preparing.published.place import Place, whole
+from apdist.data.preparing.published.place import Place, integer
 from apdist.data.text import printable
 
 ID = re.compile(r"[0-9a-f]{16}")
@@ -27,7 +27,7 @@ def read_train(place: Place) -> Listing:
     column = "images" if name == "train_clean.csv" else "id"
     entries = []
     for line, (landmark, images) in _rows(path, "landmark_id", column):
-        label = str(whole(path, line, "landmark_id", landmark))
+        label = str(integer(path, line, "landmark_id", landmark))
         for image in _ids(path, line, images):
             entries.append(Entry(_file("train", image), label, label, "train"))
     return Listing(entries)

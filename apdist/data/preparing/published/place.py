@@ -134,7 +134,7 @@ def cells(path: Path, *columns: str, skip: int = 0) -> Iterator[tuple[int, list[
         yield number, words
 
 
-def whole(path: Path, number: int, name: str, text: str) -> int:
+def integer(path: Path, number: int, name: str, text: str) -> int:
     """A whole number in a list.
 
     Raises:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from apdist.data.preparing.published.place import Place, cells, text_lines, whole
+from apdist.data.preparing.published.place import Place, cells, integer, text_lines
 from tests.published import drawn, write
 
 
@@ -25,7 +25,7 @@ def test_a_list_that_is_no_text_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.0", "²", "9" * 5000])
 def test_what_is_no_whole_number_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError, match="x.txt line 3: class '.{0,60}' is no whole number"):
-        whole(tmp_path / "x.txt", 3, "class", text)
+        integer(tmp_path / "x.txt", 3, "class", text)
 
 
 def test_a_list_is_found_in_root_or_in_a_folder_of_it(tmp_path: Path) -> None:
