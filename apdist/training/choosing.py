@@ -14,7 +14,7 @@ from torch import Tensor
 
 from apdist.config import Config
 from apdist.training.events import Evaluated
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 
 FIGURE = "map"
 """By which weights are compared."""
@@ -71,7 +71,7 @@ class Choice:
         history: what has happened so far.
     """
 
-    def __init__(self, split: str, patience: int, history: Iterable[Kept] = ()) -> None:
+    def __init__(self, split: str, patience: int, history: Iterable[HistoryEvent] = ()) -> None:
         self.split, self.patience = split, patience
         self.best: Evaluated | None = None
         """With the highest mean AP so far."""
@@ -81,7 +81,7 @@ class Choice:
         for event in history:
             self.add(event)
 
-    def add(self, event: Kept) -> None:
+    def add(self, event: HistoryEvent) -> None:
         """Take in what was measured."""
         if not isinstance(event, Evaluated) or not self.split or event.split != self.split:
             return

@@ -46,8 +46,8 @@ class _Checked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Kept(_Checked):
-    """An event of the history."""
+class _StepEvent(_Checked):
+    """An event that belongs to a step; the run folder's history keeps it."""
 
     step: int
     """Steps done by then."""
@@ -105,7 +105,7 @@ class ChunksResized(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepDone(_Kept):
+class StepDone(_StepEvent):
     """The weights were moved."""
 
     kind = "step"
@@ -115,7 +115,7 @@ class StepDone(_Kept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated(_Kept):
+class Evaluated(_StepEvent):
     """A split was measured."""
 
     kind = "evaluation"
@@ -132,7 +132,7 @@ class Evaluated(_Kept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetMeasured(_Kept):
+class SetMeasured(_StepEvent):
     """One of ``evaluation.sets`` was measured."""
 
     kind = "set"
@@ -156,7 +156,7 @@ class SetMeasured(_Kept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Similarities(_Kept):
+class Similarities(_StepEvent):
     """How similar the pairs of a batch were: shares by bin."""
 
     kind = "similarities"
@@ -167,7 +167,7 @@ class Similarities(_Kept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noticed(_Kept):
+class Noticed(_StepEvent):
     """The training does not do what it is for: what is seen, and what to change."""
 
     kind = "notice"
@@ -177,7 +177,7 @@ class Noticed(_Kept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restarted(_Kept):
+class Restarted(_StepEvent):
     """The workers went on from a checkpoint, after a failure or because a person resumed."""
 
     kind = "restart"
@@ -243,7 +243,7 @@ class CheckpointWritten(_Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended(_Kept):
+class Ended(_StepEvent):
     """The last step is done and the model saved."""
 
     kind = "end"

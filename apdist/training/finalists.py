@@ -27,7 +27,7 @@ from apdist.training.events import Evaluated, now_ms
 from apdist.training.mailbox import Link
 from apdist.training.numerics import numerics
 from apdist.training.regrouping import never_preempted
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.run_folder.runs import Run, evaluation_name, open_run
 from apdist.training.sets import EvaluationSets
@@ -81,7 +81,7 @@ def _measure(run: Run, link: Link, workers: Workers, device: torch.device) -> No
     keeper = Keeper(run.uri, None, link, workers, config.checkpoint.keep)
     keeper.history = run.history
 
-    def tell(event: Kept) -> None:
+    def tell(event: HistoryEvent) -> None:
         link.post(replace(event, time_ms=now_ms()))
 
     with keeper.during(f"evaluating {split}"):

@@ -15,7 +15,7 @@ import numpy as np
 from apdist.config import Config
 from apdist.data.plan.batch_sampler import PlanSummary
 from apdist.training.events import Evaluated, Noticed, StepDone
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 
 LISTWISE = frozenset({"ap", "tie_aware", "tie_aware_simplified", "smooth_ap", "recall_at_k"})
 """Losses that rank the whole batch: in a small one there is nothing to rank."""
@@ -46,7 +46,7 @@ class Curve:
     evaluations: list[tuple[int, float, float]] = field(default_factory=list)
     """Step, mAP and number of queries; nan where that is not known."""
 
-    def add(self, event: Kept) -> None:
+    def add(self, event: HistoryEvent) -> None:
         """Take in what was measured."""
         if isinstance(event, Evaluated) and event.split != self.split:
             return
@@ -191,7 +191,9 @@ class Judge:
         watched: the split that is measured as the training goes on.
     """
 
-    def __init__(self, config: Config, history: Iterable[Kept] = (), watched: str = "") -> None:
+    def __init__(
+        self, config: Config, history: Iterable[HistoryEvent] = (), watched: str = ""
+    ) -> None:
         self.config = config
         self.curve = Curve(config.training.steps, watched or config.data.eval_split)
         self.told: set[str] = set()
@@ -221,7 +223,7 @@ class Judge:
             },
         )
 
-    def after(self, event: Kept) -> list[Noticed]:
+    def after(self, event: HistoryEvent) -> list[Noticed]:
         """What the curves say after ``event`` that they did not say before."""
         self.curve.add(event)
         rate = f"--training.learning-rate (now {self.config.training.learning_rate:g})"

@@ -34,7 +34,7 @@ from apdist.training.learning.learner import Learner
 from apdist.training.measuring import Measuring, watched_alone
 from apdist.training.numerics import in_words
 from apdist.training.regrouping import Regrouped, never_preempted
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 from apdist.training.run_folder.keeper import Keeper, Origin, restarts
 from apdist.training.sizing import Sizing, with_chunk_size
 from apdist.training.step.chunks import own_rows
@@ -122,7 +122,7 @@ class Loop:
                 self.keeper.post(event)
         return hosts
 
-    def tell(self, event: Kept) -> None:
+    def tell(self, event: HistoryEvent) -> None:
         """Post what was measured, and the notices that the judge takes from it."""
         self.keeper.post(event)
         for notice in self.judge.after(event):

@@ -29,7 +29,7 @@ from apdist.training.choosing import Choice, ChosenWeights, is_no_worse, refuse_
 from apdist.training.evaluation import evaluate
 from apdist.training.events import Evaluated, StepDone
 from apdist.training.learning.averaging import RunningMean, WeightBlends, local_parameters
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.run_folder.kept_weights import CHOSEN, START
 from apdist.training.run_folder.runs import evaluation_name
@@ -57,7 +57,7 @@ class Measuring:
         network: DescriptorNet,
         mean: RunningMean,
         catalogue: Catalogue,
-        tell: Callable[[Kept], None],
+        tell: Callable[[HistoryEvent], None],
     ) -> None:
         self.config, self.keeper, self.network, self.mean = config, keeper, network, mean
         self.tell = tell

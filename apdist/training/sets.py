@@ -34,7 +34,7 @@ from apdist.training.evaluation import (
     score_together,
 )
 from apdist.training.events import SetMeasured
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 from apdist.training.run_folder.keeper import Keeper
 from apdist.training.step.collectives import Workers
 
@@ -188,7 +188,7 @@ class EvaluationSets:
         keeper: Keeper,
         network: nn.Module,
         fit: Fit,
-        tell: Callable[[Kept], None],
+        tell: Callable[[HistoryEvent], None],
     ) -> None:
         self.config, self.keeper, self.network, self.fit = config, keeper, network, fit
         self.tell, self.workers = tell, keeper.workers

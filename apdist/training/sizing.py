@@ -14,7 +14,7 @@ from apdist.model.descriptor import DescriptorNet
 from apdist.training.run_folder.runs import CONFIG_NAME
 from apdist.training.step.activations import Activations
 from apdist.training.step.collectives import Workers
-from apdist.training.step.memory import Trials
+from apdist.training.step.memory import MemoryProbe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,8 @@ def sized(config: Config, run: str, network: DescriptorNet, workers: Workers) ->
     device, reason = next(network.parameters()).device, ""
     known = workers.broadcast_number(_known(config, run) if workers.rank == 0 else 0, device)
     if not known:
-        trials = Trials(network, config.data.image_size, config.training, workers)
-        known, reason = trials.choose_chunk_size()
+        probe = MemoryProbe(network, config.data.image_size, config.training, workers)
+        known, reason = probe.choose_chunk_size()
     return with_chunk_size(config, known, reason, network, workers)
 
 
@@ -60,8 +60,8 @@ def with_chunk_size(
 ) -> Sizing:
     """What is kept of chunks of ``size`` images; ``reason`` for that size."""
     training = override(config, {"training.chunk_size": size}).training
-    trials = Trials(network, config.data.image_size, training, workers)
-    activations, why = trials.choose_activations()
+    probe = MemoryProbe(network, config.data.image_size, training, workers)
+    activations, why = probe.choose_activations()
     if next(network.parameters()).device.type == "cuda":
         torch.cuda.empty_cache()  # blocks of other sizes than training will ask for
     return Sizing(
@@ -69,7 +69,7 @@ def with_chunk_size(
         chunk_size_reason=reason,
         activations=activations,
         activations_reason=why,
-        gathered_once=trials.gathers_once(),
+        gathered_once=probe.gathers_once(),
     )
 
 

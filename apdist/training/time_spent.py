@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apdist.training.events import Evaluated, SetMeasured, Started, StepDone
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 
 _PARTS = {
     "waiting for images": ("waited_s",),
@@ -67,7 +67,7 @@ class TimeSpent:
         return "most of the time is the network's, as it should be"
 
 
-def time_spent(history: Sequence[Kept]) -> TimeSpent:
+def time_spent(history: Sequence[HistoryEvent]) -> TimeSpent:
     """Where the time of the steps and evaluations in ``history`` went."""
     steps = [event.figures for event in history if isinstance(event, StepDone)]
     firsts = _first_steps(history)
@@ -90,7 +90,7 @@ def time_spent(history: Sequence[Kept]) -> TimeSpent:
     )
 
 
-def _first_steps(history: Sequence[Kept]) -> set[int]:
+def _first_steps(history: Sequence[HistoryEvent]) -> set[int]:
     """Places among the steps of those that workers began with: kernels are compiled in them."""
     found, num_steps, has_begun = set(), 0, False
     for event in history:

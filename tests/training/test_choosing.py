@@ -9,7 +9,7 @@ from torch import Tensor
 from apdist.config import Config, override
 from apdist.training.choosing import Choice, is_no_worse, refuse_unchoosable
 from apdist.training.events import Evaluated
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 
 
 def evaluated(step: int, value: float, weights: str = "", split: str = "holdout") -> Evaluated:
@@ -18,7 +18,7 @@ def evaluated(step: int, value: float, weights: str = "", split: str = "holdout"
     )
 
 
-HISTORY: list[Kept] = [
+HISTORY: list[HistoryEvent] = [
     evaluated(0, 0.2, "a"),
     evaluated(0, 0.9, split="test"),
     evaluated(10, 0.6, "b"),

@@ -9,7 +9,7 @@ from apdist.config import Config, override
 from apdist.data.plan.batch_sampler import PlanSummary
 from apdist.training.events import Evaluated, Noticed, StepDone
 from apdist.training.judging import Judge
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 
 DEMO_LOSSES = (
     "988 987 986 985 984 983 982 977 973 970 958 937 964 951 913 889 917 896 869 889 826 "
@@ -74,10 +74,10 @@ def history(
     evaluations: dict[int, float] | None = None,
     similarities: Iterable[tuple[float, float]] = (),
     num_queries: int = 4094,
-) -> list[Kept]:
+) -> list[HistoryEvent]:
     """Events in their order."""
     scores = evaluations or {}
-    events: list[Kept] = []
+    events: list[HistoryEvent] = []
     pairs = list(similarities)
     steps = list(losses)
     for step in range(max([len(steps), *scores]) + 1):
@@ -93,12 +93,12 @@ def history(
     return events
 
 
-def noticed(events: Iterable[Kept], options: Config | None = None) -> list[Noticed]:
+def noticed(events: Iterable[HistoryEvent], options: Config | None = None) -> list[Noticed]:
     judge = Judge(options or config())
     return [notice for event in events for notice in judge.after(event)]
 
 
-def topics(events: Iterable[Kept], options: Config | None = None) -> list[tuple[int, str]]:
+def topics(events: Iterable[HistoryEvent], options: Config | None = None) -> list[tuple[int, str]]:
     return [(notice.step, notice.topic) for notice in noticed(events, options)]
 
 
@@ -145,7 +145,7 @@ def test_each_topic_is_told_once_also_by_workers_that_start_anew() -> None:
     assert [notice.topic for notice in Judge(config(), events[:3]).after(events[3])] == ["falling"]
 
 
-def noisy(seed: int, noise: float) -> list[Kept]:
+def noisy(seed: int, noise: float) -> list[HistoryEvent]:
     """A curve that rises from .05 to .6 and stays there, with a relative noise."""
     rng = random.Random(seed)
     scores = {t: (0.6 - 0.55 * 0.97**t) * (1 + rng.gauss(0, noise)) for t in range(0, 241, 10)}

@@ -25,7 +25,7 @@ def room_for(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Say how many images fit into a pass."""
 
     def room(number: int) -> None:
-        monkeypatch.setattr(memory.Trials, "choose_chunk_size", lambda _: (number, "it fits"))
+        monkeypatch.setattr(memory.MemoryProbe, "choose_chunk_size", lambda _: (number, "it fits"))
 
     return room
 

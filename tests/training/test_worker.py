@@ -17,7 +17,7 @@ from apdist.training.events import Event
 from apdist.training.job import Job
 from apdist.training.judging import Judge
 from apdist.training.mailbox import Mailbox
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 from apdist.training.step.collectives import Workers
 from tests.pictures import write_small_set
 from tests.tiny_models import save_tiny
@@ -123,7 +123,7 @@ def test_a_training_that_goes_on_is_judged_with_what_came_before(
     judged: list[int] = []
 
     class Noted(Judge):
-        def __init__(self, config: Config, history: Sequence[Kept], watched: str) -> None:
+        def __init__(self, config: Config, history: Sequence[HistoryEvent], watched: str) -> None:
             judged.append(len(history))
             super().__init__(config, history, watched)
 

@@ -26,7 +26,7 @@ from torch import nn
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.errors import MissingError
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 from apdist.training.run_folder.kept_weights import prune_weights
 from apdist.training.run_folder.pages import prune_pages, read_page, read_pages
 from apdist.training.run_folder.versions import FORMAT, refuse_other_format
@@ -178,7 +178,7 @@ def newest_sound(run: str, *, with_state: bool = True) -> Found | None:
     return None
 
 
-def newest_history(run: str) -> list[Kept]:
+def newest_history(run: str) -> list[HistoryEvent]:
     """What has happened up to the newest sound checkpoint; empty if there is none at all.
 
     Raises:

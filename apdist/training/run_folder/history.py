@@ -19,11 +19,11 @@ from apdist.training.events import (
     to_json,
 )
 
-Kept = StepDone | Evaluated | SetMeasured | Similarities | Noticed | Restarted | Ended
-"""Events of a step; everything else is told once and forgotten."""
+HistoryEvent = StepDone | Evaluated | SetMeasured | Similarities | Noticed | Restarted | Ended
+"""The events that belong to a step and are kept in the history; others are shown once only."""
 
 
-def follows(history: Sequence[Kept], event: Kept) -> bool:
+def follows(history: Sequence[HistoryEvent], event: HistoryEvent) -> bool:
     """Whether ``event`` comes next: each step once and in order, of the others one a step.
 
     What does not was sent by workers that have been replaced since.
@@ -37,7 +37,7 @@ def follows(history: Sequence[Kept], event: Kept) -> bool:
     return not any(_same(event, other) for other in same_step)
 
 
-def _same(event: Kept, other: Kept) -> bool:
+def _same(event: HistoryEvent, other: HistoryEvent) -> bool:
     if isinstance(event, Restarted) and isinstance(other, Restarted):
         return event.happened_ms == other.happened_ms
     if isinstance(event, Noticed) and isinstance(other, Noticed):
@@ -49,12 +49,12 @@ def _same(event: Kept, other: Kept) -> bool:
     return type(event) is type(other)
 
 
-def to_lines(events: Iterable[Kept]) -> str:
+def to_lines(events: Iterable[HistoryEvent]) -> str:
     """One JSON object a line, without secrets: a cause may be another program's words."""
     return "".join(json.dumps(without_any(to_json(event))) + "\n" for event in events)
 
 
-def from_lines(text: str) -> list[Kept]:
+def from_lines(text: str) -> list[HistoryEvent]:
     """The events in ``text``; a line that a crash cut off is none.
 
     Raises:
@@ -64,8 +64,8 @@ def from_lines(text: str) -> list[Kept]:
     return [_kept(line) for line in lines]
 
 
-def _kept(line: str) -> Kept:
+def _kept(line: str) -> HistoryEvent:
     event = from_json(read_json(line))
-    if not isinstance(event, Kept):
+    if not isinstance(event, HistoryEvent):
         raise ValueError(f"the history has no event {event.kind!r}")
     return event

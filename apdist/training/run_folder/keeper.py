@@ -26,7 +26,7 @@ from apdist.training.run_folder.checkpoint import (
     sound,
     whole_state,
 )
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 from apdist.training.run_folder.kept_weights import packed, read_weights
 from apdist.training.run_folder.lease import Lease
 from apdist.training.run_folder.pages import Recorder, read_pages
@@ -57,7 +57,7 @@ class Keeper:
         self, run: str, lease: Lease | None, link: Link, workers: Workers, keep: int
     ) -> None:
         self.run, self.lease, self.link, self.workers, self.keep = run, lease, link, workers, keep
-        self.history: list[Kept] = []
+        self.history: list[HistoryEvent] = []
         """Up to the checkpoint that was gone on from; on worker 0."""
         self.pages: tuple[str, ...] = ()
         self._saver: Saver | None = None
@@ -116,7 +116,7 @@ class Keeper:
         """Tell the driver, and keep what belongs to the history; from worker 0."""
         if self.workers.rank != 0:
             return
-        if isinstance(event, Kept):
+        if isinstance(event, HistoryEvent):
             event = replace(event, time_ms=now_ms())
             assert self._saver is not None, "restore comes first"
             self._saver.recorder.add(event)
@@ -237,7 +237,7 @@ class Keeper:
 
 def restarts(
     failures: Sequence[WorkersFailed],
-    history: Sequence[Kept],
+    history: Sequence[HistoryEvent],
     step: int,
     per_hour: int,
     num_workers: int,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from apdist.data import storage
-from apdist.training.run_folder.history import Kept, from_lines, to_lines
+from apdist.training.run_folder.history import HistoryEvent, from_lines, to_lines
 
 FOLDER = "history"
 PAGE_BYTES = 1 << 20
@@ -34,7 +34,7 @@ class Recorder:
             self.full.pop()
             self.last += text
 
-    def add(self, event: Kept) -> None:
+    def add(self, event: HistoryEvent) -> None:
         """Note an event, for the next checkpoint."""
         self.last += to_lines([event]).encode()
 
@@ -76,7 +76,7 @@ def read_page(run: str, name: str) -> bytes:
     return content
 
 
-def read_pages(run: str, pages: Iterable[str]) -> list[Kept]:
+def read_pages(run: str, pages: Iterable[str]) -> list[HistoryEvent]:
     """All events on ``pages``, in order.
 
     Raises:

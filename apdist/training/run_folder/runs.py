@@ -40,7 +40,7 @@ from apdist.training.events import (
     SetMeasured,
     Started,
 )
-from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
+from apdist.training.run_folder.history import HistoryEvent, follows, from_lines, to_lines
 from apdist.training.run_folder.lease import FOLDER as LEASES
 from apdist.training.run_folder.lease import Lease, holder_of
 from apdist.training.run_folder.pages import read_pages
@@ -57,7 +57,7 @@ RUN_NAME = "run.json"
 HISTORY_NAME = "metrics.jsonl"
 
 T = TypeVar("T")
-KeptEvent = TypeVar("KeptEvent", bound=Kept)
+EventT = TypeVar("EventT", bound=HistoryEvent)
 
 
 def evaluation_name(split: str, step: int) -> str:
@@ -74,7 +74,7 @@ class Run:
     preset: str
     info: dict[str, Any] = field(default_factory=dict)
     """What else is in run.json: ``tracking_run_id``, ``tracked``, ``parent`` and more."""
-    history: list[Kept] = field(default_factory=list)
+    history: list[HistoryEvent] = field(default_factory=list)
     is_behind: bool = False
     """Whether events are missing from metrics.jsonl, because its store cannot append."""
     lease: Lease | None = None
@@ -108,7 +108,7 @@ class Run:
             self.save_history()
         elif isinstance(event, ChunksResized):
             self._save_chunk_size(event)
-        elif isinstance(event, Kept):
+        elif isinstance(event, HistoryEvent):
             if not follows(self.history, event):
                 return False
             self.add(event)
@@ -120,7 +120,7 @@ class Run:
         self.config = override(self.config, {"training.chunk_size": event.chunk_size})
         self.save_config()
 
-    def add(self, event: Kept) -> None:
+    def add(self, event: HistoryEvent) -> None:
         """Append to the history; on a disk at once, in object storage with `catch_up`."""
         place = storage.join(self.uri, HISTORY_NAME)
         if storage.local_path(place) is not None:  # an outage elsewhere must not be waited for here
@@ -171,7 +171,7 @@ class Run:
                 storage.remove(storage.join(uri, name))
         return True
 
-    def of_kind(self, kind: type[KeptEvent]) -> list[KeptEvent]:
+    def of_kind(self, kind: type[EventT]) -> list[EventT]:
         """The events of one kind, in order."""
         return [event for event in self.history if isinstance(event, kind)]
 
@@ -275,7 +275,7 @@ def _opened(uri: str) -> Run:
     return Run(uri, _read(uri, CONFIG_NAME, from_json), preset, info)
 
 
-def whole_history(uri: str) -> list[Kept]:
+def whole_history(uri: str) -> list[HistoryEvent]:
     """What has happened: what the newest checkpoint has, then what was told since.
 
     Raises:

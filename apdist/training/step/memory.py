@@ -23,22 +23,26 @@ from apdist.training.step.randomness import seeded
 from apdist.training.step.recomputing import largest_block_bytes
 from apdist.training.step.sharding import full_bytes, is_sharded
 
-# Gradients, the workspace of convolutions and the reader want their part.
+# Shares of the free memory that may be planned with. The rest is for what is not measured:
 _USABLE_SHARE = 0.5
-# On a GPU a pass is measured with all that it takes.
+"""Of graphs; gradients, the workspace of convolutions and the reader come on top."""
 _CHUNK_SHARE = 0.8
+"""Of a chunk's pass on a GPU, which is measured with all that it takes."""
 _GATHERED_SHARE = 0.25
-# Of what a pass takes beside its graph, where only the graph can be measured.
+"""Of full parameters that stay gathered during a whole step."""
 _PASS_OVER_GRAPH = 2
-# For both ways a CPU likes chunks of twice as many images as for descriptors alone.
+"""A pass on a CPU is taken for so many times its graph: only that can be measured there."""
 _PIECES_OF_A_CHUNK = 2
-_TRIALS = (4, 16)
+"""A CPU trains fastest with chunks of twice as many images as it describes fastest."""
+_PROBED_SIZES = (4, 16)
+"""Images in the two chunks from which the memory of any size is extrapolated."""
 _MULTIPLE = 8
+"""Chunk sizes above it are rounded down to multiples of it."""
 _GIB = 1 << 30
 
 
-class Trials:
-    """Blank chunks (c, 3, s, s) through a network, to see what they take.
+class MemoryProbe:
+    """Finds out what fits into memory, by sending blank chunks (c, 3, s, s) through a network.
 
     Args:
         network: as it will be trained.
@@ -55,7 +59,7 @@ class Trials:
         self.device = next(network.parameters()).device
 
     def gathers_once(self) -> bool:
-        """Whether sharded parameters, whole, and their gradients fit beside all else."""
+        """Whether a sharded network's full parameters and their gradients fit beside all else."""
         return is_sharded(self.network) and self._gathered_bytes <= self._free(_GATHERED_SHARE)
 
     def choose_activations(self) -> tuple[Activations, str]:
@@ -91,7 +95,9 @@ class Trials:
         most = -(-self.config.batch_size // self.workers.size)
         if most == 1:
             return 1, "every worker has one image"
-        small, large = (min(trial, most) for trial in (min(_TRIALS[0], most - 1), _TRIALS[1]))
+        small, large = (
+            min(size, most) for size in (min(_PROBED_SIZES[0], most - 1), _PROBED_SIZES[1])
+        )
         least = self._measured(small, self._pass_bytes)
         width = self._measured(small, _width)
         slope = max(1, (self._measured(large, self._pass_bytes) - least) // (large - small))

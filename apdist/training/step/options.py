@@ -37,7 +37,8 @@ class StepOptions:
         if self.activations not in modes:
             raise ValueError(
                 f"activations must be one of {', '.join(modes)}, got {self.activations!r}; "
-                "what auto means is chosen by apdist.training.step.memory.Trials.choose_activations"
+                "what auto means is chosen by MemoryProbe.choose_activations "
+                "in apdist.training.step.memory"
             )
         if isinstance(self.loss, type):
             name = self.loss.__name__

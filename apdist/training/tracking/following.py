@@ -25,7 +25,7 @@ from apdist.training.events import (
     StepDone,
     now_ms,
 )
-from apdist.training.run_folder.history import Kept
+from apdist.training.run_folder.history import HistoryEvent
 from apdist.training.run_folder.lease import LeaseLost, holder_of
 from apdist.training.run_folder.runs import Run
 from apdist.training.tracking import names
@@ -105,12 +105,12 @@ class Follower:
             self.track(self.run.history)
         elif isinstance(event, MachineSampled):
             self._track_machine(event)
-        elif isinstance(event, Kept):
+        elif isinstance(event, HistoryEvent):
             self.track([event])
         if self.tracker.run_id != self.run.info.get("tracking_run_id"):
             self._remember(RUNNING)
 
-    def track(self, events: Iterable[Kept]) -> None:
+    def track(self, events: Iterable[HistoryEvent]) -> None:
         """Log the figures of ``events``."""
         for event in events:
             if figures := self._named(event):
@@ -121,7 +121,7 @@ class Follower:
             elif isinstance(event, Restarted):
                 self.tracker.set_tag(f"apdist.restart.{event.happened_ms}", str(event))
 
-    def _named(self, event: Kept) -> dict[str, float]:
+    def _named(self, event: HistoryEvent) -> dict[str, float]:
         """The figures of ``event``, as they are called in MLflow."""
         if isinstance(event, StepDone):
             return names.of_step(event)

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from apdist.training.events import Evaluated, Noticed, Restarted, SetMeasured, StepDone
-from apdist.training.run_folder.history import Kept, follows, from_lines, to_lines
+from apdist.training.run_folder.history import HistoryEvent, follows, from_lines, to_lines
 from tests.training.test_events import OLD_LINES, SAMPLES
 
-KEPT = [event for event in SAMPLES if isinstance(event, Kept)]
+KEPT = [event for event in SAMPLES if isinstance(event, HistoryEvent)]
 
 
 def test_what_is_kept_comes_back_from_its_lines() -> None:
@@ -42,13 +42,13 @@ def test_a_line_of_something_else_is_refused(line: str, message: str) -> None:
 
 
 def test_each_step_comes_once_and_in_order_and_of_the_others_one_a_step() -> None:
-    def step(number: int) -> Kept:
+    def step(number: int) -> HistoryEvent:
         return StepDone(step=number, figures={})
 
-    def evaluated(number: int) -> Kept:
+    def evaluated(number: int) -> HistoryEvent:
         return Evaluated(step=number, split="test", figures={}, seconds=1)
 
-    def restarted(happened_ms: int) -> Kept:
+    def restarted(happened_ms: int) -> HistoryEvent:
         return Restarted(
             step=2,
             cause="x",
@@ -59,7 +59,7 @@ def test_each_step_comes_once_and_in_order_and_of_the_others_one_a_step() -> Non
             num_before=2,
         )
 
-    history: list[Kept] = []
+    history: list[HistoryEvent] = []
     come = [evaluated(0), evaluated(0), step(1), step(1), step(3), step(2), evaluated(1)]
     come += [evaluated(2), restarted(5), restarted(5), restarted(6), evaluated(2), step(3)]
     for event in come:
@@ -70,11 +70,11 @@ def test_each_step_comes_once_and_in_order_and_of_the_others_one_a_step() -> Non
 
 
 def test_sets_come_once_a_step_each_and_again_with_other_images() -> None:
-    def measured(name: str, data: str) -> Kept:
+    def measured(name: str, data: str) -> HistoryEvent:
         about: Any = {"protocol": "labelled", "num_queries": 1, "figures": {}, "seconds": 1}
         return SetMeasured(step=2, name=name, data=data, **about)
 
-    history: list[Kept] = []
+    history: list[HistoryEvent] = []
     for event in [measured("a", "x"), measured("b", "x"), measured("a", "x"), measured("a", "y")]:
         if follows(history, event):
             history.append(event)
@@ -82,16 +82,16 @@ def test_sets_come_once_a_step_each_and_again_with_other_images() -> None:
 
 
 def test_what_differs_in_topic_split_or_kind_is_kept_beside_the_other() -> None:
-    def noticed(topic: str) -> Kept:
+    def noticed(topic: str) -> HistoryEvent:
         return Noticed(step=2, topic=topic, text="x")
 
-    def evaluated(split: str) -> Kept:
+    def evaluated(split: str) -> HistoryEvent:
         return Evaluated(step=2, split=split, figures={}, seconds=1)
 
     about: Any = {"protocol": "labelled", "num_queries": 1, "figures": {}, "seconds": 1}
     measured = SetMeasured(step=2, name="a", data="x", **about)
     different = [noticed("flat"), noticed("small"), evaluated("val"), measured, evaluated("test")]
-    history: list[Kept] = []
+    history: list[HistoryEvent] = []
     for event in [*different, *different]:
         if follows(history, event):
             history.append(event)

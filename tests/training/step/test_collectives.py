@@ -92,7 +92,9 @@ def run_reads() -> list[str]:
 def test_what_workers_tell_each_other_waits_for_the_device_once() -> None:
     for found in on_workers(2, run_reads):
         # The numbers are read from the CPU: see Workers.gather_number_lists.
-        assert [name for name in found if not name.startswith("gather_number_lists")] == ["sum: cpu"]
+        assert [name for name in found if not name.startswith("gather_number_lists")] == [
+            "sum: cpu"
+        ]
         assert found.count("gather_number_lists: tolist") == 2
 
 

@@ -11,7 +11,7 @@ from apdist.model.descriptor import DescriptorNet
 from apdist.training.step import memory
 from apdist.training.step.activations import saved_bytes
 from apdist.training.step.collectives import Workers
-from apdist.training.step.memory import Trials
+from apdist.training.step.memory import MemoryProbe
 from apdist.training.step.recomputing import checkpoint_blocks
 from tests.workers import on_workers
 
@@ -30,7 +30,7 @@ class Network(nn.Module):
 
 
 def chosen(config: TrainingConfig) -> tuple[str, str]:
-    return Trials(Network(), 4, config, Workers()).choose_activations()
+    return MemoryProbe(Network(), 4, config, Workers()).choose_activations()
 
 
 def test_a_mode_that_is_configured_is_taken() -> None:
@@ -65,7 +65,7 @@ def test_the_largest_chunk_that_fits_is_found(
     free = 2 * int(room * 2 * 48 * 4 + 1) + resident  # half is usable
     monkeypatch.setattr(memory, "free_bytes", lambda device, num_workers: free)
     network = Network()
-    found, reason = Trials(network, 4, config, Workers()).choose_chunk_size()
+    found, reason = MemoryProbe(network, 4, config, Workers()).choose_chunk_size()
     assert found == size
     assert "an image takes 0.0 MiB in a pass" in reason
     assert network.scale.grad is None
@@ -77,10 +77,10 @@ def test_a_cpu_gets_no_larger_chunks_than_it_computes_fast(
     monkeypatch.setattr(memory, "free_bytes", lambda device, num_workers: 1 << 40)
     monkeypatch.setattr(memory, "saved_bytes", lambda network, images: 1000 * len(images))
     config = TrainingConfig(batch_size=512, chunk_size="auto")
-    found, reason = Trials(Network(), 224, config, Workers()).choose_chunk_size()
+    found, reason = MemoryProbe(Network(), 224, config, Workers()).choose_chunk_size()
     assert found == 16
     assert reason.endswith("; a CPU computes larger chunks more slowly")
-    found, reason = Trials(Network(), 16, config, Workers()).choose_chunk_size()
+    found, reason = MemoryProbe(Network(), 16, config, Workers()).choose_chunk_size()
     assert found == 512
     assert "slowly" not in reason
 
@@ -92,11 +92,11 @@ def test_larger_chunks_fit_where_blocks_are_computed_again(monkeypatch: pytest.M
         network = DescriptorNet(ModelConfig(backbone="resnet18", dim=8))
         if is_checkpointed:
             checkpoint_blocks(network)
-        found.append(Trials(network, 64, config, Workers()).choose_chunk_size()[0])
+        found.append(MemoryProbe(network, 64, config, Workers()).choose_chunk_size()[0])
     assert found[0] < found[1]
     # Of a block the whole graph is there for a while.
     images = torch.zeros(2, 3, 64, 64)
-    taken = Trials(network, 64, config, Workers())._pass_bytes(network, images)
+    taken = MemoryProbe(network, 64, config, Workers())._pass_bytes(network, images)
     assert taken > 2.1 * memory.saved_bytes(network, images)
 
 
@@ -106,7 +106,7 @@ def least_of_both() -> int:
     memory.free_bytes = lambda *_: 200_000  # type: ignore[assignment]
     memory.saved_bytes = lambda _, i: 1000 * len(i) * (1 + 2 * workers.rank)  # type: ignore[assignment]
     config = replace(CONFIG, chunk_size="auto", batch_size=100)
-    found = Trials(Network(), 4, config, workers).choose_chunk_size()[0]
+    found = MemoryProbe(Network(), 4, config, workers).choose_chunk_size()[0]
     memory.free_bytes, memory.saved_bytes = saved
     return found
 
