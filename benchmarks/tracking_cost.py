@@ -15,7 +15,7 @@ from apdist.config import Config, override
 from apdist.training.events import StepDone
 from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
 from apdist_verbs.presets import preset
-from apdist_verbs.train import new_run, train_run
+from apdist_verbs.start.running import new_run, train_run
 
 WARM_UP = 5
 """Steps that are not counted: the loss is compiled, caches are filled."""

@@ -69,7 +69,10 @@ WITHOUT_TESTS = {
     "apdist/training/learning/learner.py": DATA,
     "apdist/retrieval/positives.py": "a data class and a product: test_rank_kernels, test_ranks",
     "apdist/retrieval/torch_counting.py": "test_rank_counting compares it with the compiled loops",
-    **{f"pipelines/apdist_verbs/{name}.py": VERBS for name in ("__main__", "evaluate", "report")},
+    **{
+        f"pipelines/apdist_verbs/{name}.py": VERBS
+        for name in ("__main__", "evaluate", "report", "train")
+    },
     "pipelines/apdist_verbs/demo*.py": "types the other verbs; tests/test_wheel.py runs it",
     "pipelines/apdist_verbs/pages/content.py": "tests/pipelines/pages/test_comparing.py, test_cli",
     "pipelines/apdist_verbs/track.py": "glue: tests/training/tracking/test_following.py",

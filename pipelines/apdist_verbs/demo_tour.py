@@ -18,8 +18,9 @@ from apdist_verbs.evaluate import comparison_rows, evaluate, scores_before
 from apdist_verbs.making import PLAIN
 from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
 from apdist_verbs.presets import preset
+from apdist_verbs.start.completing import with_absolute_paths
+from apdist_verbs.start.running import new_run, train_run
 from apdist_verbs.terminal.console import say, table
-from apdist_verbs.train import new_run, train_run, with_absolute_paths
 
 
 def tour() -> int:

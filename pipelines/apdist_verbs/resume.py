@@ -21,24 +21,18 @@ from apdist_verbs.start.checks import (
     refuse_incomplete,
     refuse_useless,
 )
+from apdist_verbs.start.completing import with_absolute_paths, with_own_side
+from apdist_verbs.start.data_check import check_data
+from apdist_verbs.start.model_check import check_model
+from apdist_verbs.start.running import discarded_if_refused, told_next, train_run
+from apdist_verbs.start.start import FORK, run_and_options
 from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.track import settle_if_behind
 
-FORK = "--fork"
-
 
 def resume(argv: list[str]) -> int:
     """Go on with the run ``argv[0]``; the options that follow replace the run's own."""
-    from apdist_verbs.train import (
-        check_data,
-        check_model,
-        discarded_if_refused,
-        told_next,
-        train_run,
-        with_absolute_paths,
-    )
-
     uri, given = run_and_options(argv)
     run = open_run(storage.absolute(uri))
     if "origin" in run.info:
@@ -140,17 +134,6 @@ def warn_of_fork(parent: Run, config: Config) -> None:
         )
 
 
-def run_and_options(argv: list[str]) -> tuple[str, list[str]]:
-    """The folder of the run, and the options that replace its own.
-
-    Raises:
-        ValueError: no run is named.
-    """
-    if not argv or not argv[0] or argv[0].startswith("-"):
-        raise ValueError("expected `apdist train --resume RUN [OPTIONS]`, RUN a folder under runs/")
-    return argv[0], [word for word in argv[1:] if word != FORK]
-
-
 def changes(run: Run, config: Config) -> dict[str, str]:
     """What ``config`` has otherwise than the run, as new and old value by dotted name.
 
@@ -199,7 +182,6 @@ def how_it_ended(run: Run, changed: dict[str, str]) -> WorkersFailed:
 def forked(run: Run, config: Config) -> Run:
     """A new run that begins at the newest checkpoint of ``run`` and notes where it comes from."""
     from apdist.training.run_folder.forking import fork, refuse_unforkable
-    from apdist_verbs.train import check_data, check_model, with_own_side
 
     config = with_own_side(config)
     if config.run == run.config.run:

@@ -32,6 +32,9 @@ from apdist_verbs.start.checks import (
     refuse_incomplete,
     refuse_useless,
 )
+from apdist_verbs.start.completing import with_absolute_paths, with_own_side
+from apdist_verbs.start.data_check import check_data
+from apdist_verbs.start.running import discarded_if_refused
 from apdist_verbs.start.start import COMMON, Configured, Start, start_of
 from apdist_verbs.sweeping.begun import (
     Begun,
@@ -57,12 +60,6 @@ from apdist_verbs.terminal.fields import Argument
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase, shown
 from apdist_verbs.terminal.sweep_screen import SweepScreen
-from apdist_verbs.train import (
-    check_data,
-    discarded_if_refused,
-    with_absolute_paths,
-    with_own_side,
-)
 
 USUAL_TRIALS = 8
 UNSAID = -1

@@ -88,7 +88,7 @@ def send(run: Run, config: Config, anew: bool) -> None:
     """
     from apdist.training.tracking.following import settle
     from apdist.training.tracking.mlflow_run import GoneError, RunGoneError
-    from apdist_verbs.train import used_data
+    from apdist_verbs.start.data_check import used_data
 
     where, before, old = without_secrets(config.tracking.uri), dict(run.info), run.config
     run.config = config

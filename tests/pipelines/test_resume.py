@@ -18,10 +18,9 @@ from apdist.training.events import Ended, Evaluated, Event, Restarted, StepDone
 from apdist.training.mailbox import Mailbox
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import Run, create_run, open_run
-from apdist_verbs import train
 from apdist_verbs.__main__ import main
 from apdist_verbs.resume import resume
-from apdist_verbs.train import train_run
+from apdist_verbs.start.running import train_run
 from tests.faulty_proxy import wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
@@ -121,7 +120,7 @@ def test_a_run_goes_on_with_its_own_decoder_only(
     older = override(from_json(before), {"data.decoder": "pillow-0.1"})
     path.write_text(to_json(older))
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_run", None)  # it does not come to that
+        patch.setattr("apdist_verbs.resume.train_run", None)  # it does not come to that
         assert main(["train", "--resume", run.uri]) == 2
     said = capsys.readouterr().err
     assert "data.decoder is pillow-0.1, and here is pillow-" in said

@@ -12,7 +12,7 @@ from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import SWEEP, create_run
 from apdist.training.sweeps.state import State
 from apdist_verbs import runs
-from apdist_verbs.train import train_run
+from apdist_verbs.start.running import train_run
 from tests.pipelines.sweeping.sweeps import begun_of
 from tests.pipelines.test_described import closed
 from tests.pipelines.test_resume import stopped

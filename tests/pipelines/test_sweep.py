@@ -16,10 +16,10 @@ from apdist.training.run_folder.runs import SWEEP, create_run, open_run
 from apdist.training.sweeps.driving import Driver
 from apdist.training.sweeps.records import TrialRecord
 from apdist.training.sweeps.state import State, read_state
+from apdist_verbs.start.completing import with_absolute_paths
 from apdist_verbs.start.start import start_of
 from apdist_verbs.sweep import main, read_options
 from apdist_verbs.sweeping.command import training_command
-from apdist_verbs.train import with_absolute_paths
 from tests.pipelines.sweeping.sweeps import begun_of
 from tests.training.sweeps.plans import plan_of
 

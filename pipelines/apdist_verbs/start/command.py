@@ -6,7 +6,6 @@ from apdist.addresses import without_secrets
 from apdist.config import Config, suggestion
 from apdist_verbs import sweep
 from apdist_verbs.presets import preset
-from apdist_verbs.resume import run_and_options
 from apdist_verbs.start import start
 from apdist_verbs.terminal.options import check, parse
 
@@ -48,7 +47,7 @@ def _check_start(verb: str, argv: list[str]) -> None:
         _, options = sweep.sweep_and_options(argv[1:])
         check(sweep.Limits, options, "apdist sweep --resume SWEEP")
     elif argv[0] == "--resume":
-        _, options = run_and_options(argv[1:])
+        _, options = start.run_and_options(argv[1:])
         check(Config, options, "apdist train --resume RUN")
     elif start.file_in(argv):
         start.refuse_resuming(argv, verb)

@@ -25,6 +25,7 @@ else:
     import tomli as tomllib
 
 FLAG = "--config"
+FORK = "--fork"
 COMMON = (
     *("--data.shards", "--data.eval-split", "--data.image-size", "--data.group-size"),
     *("--model.backbone", "--model.dim", "--training.steps", "--training.batch-size"),
@@ -187,3 +188,14 @@ def _preset_of(uri: str) -> str:
         return "config"
     info = read_json(decoded(storage.read_bytes(beside)))
     return str(info.get("preset", "config")).removeprefix(SWEEP)
+
+
+def run_and_options(argv: list[str]) -> tuple[str, list[str]]:
+    """The folder of the run, and the options that replace its own.
+
+    Raises:
+        ValueError: no run is named.
+    """
+    if not argv or not argv[0] or argv[0].startswith("-"):
+        raise ValueError("expected `apdist train --resume RUN [OPTIONS]`, RUN a folder under runs/")
+    return argv[0], [word for word in argv[1:] if word != FORK]

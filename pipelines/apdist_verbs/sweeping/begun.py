@@ -21,9 +21,9 @@ from apdist.training.sweeps.space import of_config, parsed_space
 from apdist.training.sweeps.state import read_head, write_head
 from apdist.training.tracking.surroundings import surroundings
 from apdist.training.tracking.tracker import Tracker
+from apdist_verbs.start.data_check import used_data
 from apdist_verbs.start.start import Start
 from apdist_verbs.terminal.console import warn
-from apdist_verbs.train import used_data
 
 if TYPE_CHECKING:
     from apdist.training.tracking.mlflow_run import MlflowRun

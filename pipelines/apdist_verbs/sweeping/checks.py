@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from apdist.config import Config, LossConfig
 from apdist.training.sweeps.space import corner_configs, losses_of
 from apdist_verbs.start.checks import check_memory, check_start, check_training_split
-from apdist_verbs.train import check_loss, check_model
+from apdist_verbs.start.model_check import check_loss, check_model
 
 if TYPE_CHECKING:
     from apdist.data.catalogue.catalogue import Catalogue

@@ -6,8 +6,8 @@ from typing import Any
 from apdist.config import Config, flatten, override
 from apdist.config.loss_section import fitting
 from apdist.data.decoders import resolved
+from apdist_verbs.start.completing import with_absolute_paths
 from apdist_verbs.start.start import Start
-from apdist_verbs.train import with_absolute_paths
 
 
 def training_command(start: Start, config: Config, params: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from apdist.config import (
 )
 from apdist.training.run_folder.runs import create_run
 from apdist_verbs.__main__ import main
-from apdist_verbs.train import train_run
+from apdist_verbs.start.running import train_run
 from tests.pictures import SIDE, write_small_set
 
 

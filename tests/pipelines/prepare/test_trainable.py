@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from apdist_verbs.start.data_check import check_data
 from apdist_verbs.start.start import read_start
-from apdist_verbs.train import check_data
 from tests.foreign import samples, write_tar
 from tests.pictures import encoded, picture, write_folder
 from tests.pipelines.test_cli import run

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from apdist.data.catalogue.catalogue import read_catalogue
+from apdist_verbs.start.data_check import check_data
 from apdist_verbs.start.start import read_start
-from apdist_verbs.train import check_data
 from tests.pictures import write_folder
 from tests.pipelines.test_cli import refused, run
 

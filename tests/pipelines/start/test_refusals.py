@@ -9,7 +9,7 @@ import pytest
 from apdist.config import Config, override
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import create_run
-from apdist_verbs import train
+from apdist_verbs.start import model_check
 from tests.pictures import write_folder, write_small_set
 from tests.pipelines.test_cli import refused
 
@@ -20,7 +20,7 @@ TRACKED = "--data.shards shards --training.batch-size 16"
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with shards, pictures, and things in the way; where no network can be built."""
-    monkeypatch.setattr(train, "_build", lambda *_: pytest.fail("built a network"))
+    monkeypatch.setattr(model_check, "_build", lambda *_: pytest.fail("built a network"))
     monkeypatch.setenv("APDIST_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     here = tmp_path / "here"

@@ -8,8 +8,8 @@ import pytest
 from apdist.config import Config, flatten, override, to_json
 from apdist.training.run_folder.runs import create_run
 from apdist_verbs.presets import preset
+from apdist_verbs.start.model_check import check_model
 from apdist_verbs.start.start import Options, read_start
-from apdist_verbs.train import check_model
 from tests.places import ROOT
 
 

@@ -4,9 +4,9 @@ import shlex
 
 from apdist.config import override
 from apdist_verbs.presets import preset
+from apdist_verbs.start.completing import with_absolute_paths
 from apdist_verbs.start.start import Start, read_start
 from apdist_verbs.sweeping.command import training_command
-from apdist_verbs.train import with_absolute_paths
 
 
 def test_the_command_of_the_best_trial_repeats_what_differs_from_the_preset() -> None:

@@ -18,8 +18,8 @@ from apdist.config import (
 from apdist.training.cluster import launch
 from apdist.training.run_folder.runs import Run, create_run
 from apdist_verbs import evaluate, index, report, search
+from apdist_verbs.start.running import train_run
 from apdist_verbs.terminal.devices import best_device, say_if_idle
-from apdist_verbs.train import train_run
 from tests.pictures import SIDE, encoded, picture
 
 
