@@ -23,7 +23,7 @@ from measuring import Work, fastest
 from torch.nn.functional import normalize
 
 from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
-from apdist.retrieval.protocols.distractors import open_tables
+from apdist.retrieval.descriptor_tables import open_tables
 from apdist.retrieval.protocols.searching import score_judged
 from apdist.retrieval.ranks import IMAGES_PER_TILE
 

@@ -40,8 +40,8 @@ _NO_ROW = -2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Job:
-    """A query that is ready for a batch."""
+class SearchJob:
+    """A decoded query, ready to be searched in a batch with others."""
 
     snapshot: Snapshot
     """The index that it began with."""
@@ -78,7 +78,7 @@ class Searcher:
         self, limits: Limits, metrics: Metrics, room: DecodingRoom, *, most: int, wait_s: float
     ) -> None:
         self.limits, self._metrics, self._room = limits, metrics, room
-        self.batcher: Batcher[Job, Found] = Batcher(self._work, most=most, wait_s=wait_s)
+        self.batcher: Batcher[SearchJob, Found] = Batcher(self._work, most=most, wait_s=wait_s)
         self.decoders = ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="decoder")
 
     async def search(self, snapshot: Snapshot, query: Query) -> Found:
@@ -96,7 +96,7 @@ class Searcher:
         """Search once: what is compiled and reserved then, the first person need not wait for."""
         width, height = snapshot.opened.model.fit.size(256, 256)
         blank = np.zeros((3, height, width), dtype=np.uint8)
-        job = Job(snapshot=snapshot, query=Query(), image=blank, own=_NO_ROW, mask=None)
+        job = SearchJob(snapshot=snapshot, query=Query(), image=blank, own=_NO_ROW, mask=None)
         self.batcher.submit(job).result()
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class Searcher:
         self.decoders.shutdown(wait=True)
         self.batcher.close()
 
-    def job(self, snapshot: Snapshot, query: Query) -> Job:
+    def job(self, snapshot: Snapshot, query: Query) -> SearchJob:
         """A query, made ready for a batch.
 
         Raises:
@@ -119,7 +119,7 @@ class Searcher:
             own = row_of(snapshot, query.key)
             data = picture_of(snapshot, own, query.key) if query.box else b""
         image = self._seen(snapshot, data, query) if data or not query.key else None
-        return Job(snapshot=snapshot, query=query, image=image, own=own, mask=mask)
+        return SearchJob(snapshot=snapshot, query=query, image=image, own=own, mask=mask)
 
     def _seen(self, snapshot: Snapshot, data: bytes, query: Query) -> NDArray[np.uint8]:
         width, height = check_picture(data, self.limits)
@@ -135,7 +135,7 @@ class Searcher:
                 413, "too_many_pixels", "the picture takes too much memory"
             ) from error
 
-    def _work(self, jobs: list[Job]) -> Sequence[Found | Exception]:
+    def _work(self, jobs: list[SearchJob]) -> Sequence[Found | Exception]:
         """The answers to the jobs of a batch, in their order."""
         start = time.perf_counter()
         descriptors = described(jobs)
@@ -189,7 +189,7 @@ def picture_of(snapshot: Snapshot, row: int, key: str) -> bytes:
         ) from error
 
 
-def described(jobs: Sequence[Job]) -> list[Tensor]:
+def described(jobs: Sequence[SearchJob]) -> list[Tensor]:
     """(b) descriptors (d,): pictures of one model with one pass, those of the index as they are."""
     found: dict[int, Tensor] = {}
     by_model: dict[int, list[int]] = {}
@@ -205,7 +205,7 @@ def described(jobs: Sequence[Job]) -> list[Tensor]:
     return [found[number] for number in range(len(jobs))]
 
 
-def stored(job: Job) -> Tensor:
+def stored(job: SearchJob) -> Tensor:
     """(d,) the descriptor that the index has of the image."""
     index, row = job.snapshot.opened.index, job.own
     if isinstance(index, SearchIndex):
@@ -217,7 +217,7 @@ def stored(job: Job) -> Tensor:
     raise AssertionError
 
 
-def searched(jobs: Sequence[Job], descriptors: Tensor) -> list[Found]:
+def searched(jobs: Sequence[SearchJob], descriptors: Tensor) -> list[Found]:
     """(b) results of the ``descriptors`` (b, d) of the jobs of one group, best first."""
     first = jobs[0]
     query, index = first.query, first.snapshot.opened.index

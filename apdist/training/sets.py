@@ -25,7 +25,11 @@ from apdist.data.images import Box, Fit
 from apdist.figures import EVALUATION, JUDGED, Seen, measure
 from apdist.retrieval.describe import views_by_row
 from apdist.retrieval.metrics import RetrievalScores, score_query_rows
-from apdist.retrieval.protocols.choosing import Wanted, choose, ground_truth_beside
+from apdist.retrieval.protocols.choosing import (
+    ProtocolOptions,
+    choose_protocol,
+    ground_truth_beside,
+)
 from apdist.retrieval.protocols.queries import views_of_queries
 from apdist.retrieval.protocols.searching import score_judged
 from apdist.training.evaluation import (
@@ -121,8 +125,8 @@ def _opened(wanted: NamedSet, config: Config) -> EvaluationSet:
     catalogue = read_catalogue(wanted.shards)
     splits = catalogue.splits()
     is_judged, split = bool(ground_truth_beside(wanted.shards)), wanted.split
-    said = Wanted(gallery_split=split) if is_judged else Wanted(split=split)
-    chosen = choose(said, wanted.shards, splits, naming=f"{wanted.name}={wanted.shards}:")
+    said = ProtocolOptions(gallery_split=split) if is_judged else ProtocolOptions(split=split)
+    chosen = choose_protocol(said, wanted.shards, splits, naming=f"{wanted.name}={wanted.shards}:")
 
     def select(split: str) -> Catalogue:
         return images_of(split, catalogue, config.data, config.training.seed)

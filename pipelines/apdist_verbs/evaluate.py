@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from apdist.data import storage
 from apdist.figures import EVALUATION, Seen, measure
-from apdist.retrieval.protocols.choosing import Protocol, Wanted, choose
+from apdist.retrieval.protocols.choosing import Protocol, ProtocolOptions, choose_protocol
 from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.making import AS_THEY_ARE, PLAIN, SHARED, Expansion, Making, typed
 from apdist_verbs.start.checks import check_evaluation_split, refuse_unwritable_file
@@ -102,9 +102,11 @@ def evaluate_by_protocol(run: Run, options: Options) -> Measured:
     from apdist_verbs.measure.judged import measure_judged
 
     where = shards_of(run, options.shards)
-    wanted = Wanted(**{name: getattr(options, name) for name in Wanted.__dataclass_fields__})
+    wanted = ProtocolOptions(
+        **{name: getattr(options, name) for name in ProtocolOptions.__dataclass_fields__}
+    )
     with phase("reading the catalogue"):
-        chosen = choose(wanted, where, read_catalogue(where).splits())
+        chosen = choose_protocol(wanted, where, read_catalogue(where).splits())
     source = source_of(run, options)
     if chosen.ground_truth is not None:
         return measure_judged(

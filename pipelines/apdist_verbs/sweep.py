@@ -19,12 +19,12 @@ from apdist.training.cluster.noise import FILE
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.run_folder.lease import held, refuse_if_held
 from apdist.training.run_folder.runs import SWEEP, create_run
-from apdist.training.sweeps.driving import Driver, Plan
+from apdist.training.sweeps.driving import Driver, SweepPlan
 from apdist.training.sweeps.ranking import by_setting, read_objective
 from apdist.training.sweeps.schedulers import PBT, SCHEDULERS
 from apdist.training.sweeps.searchers import SEARCHERS, grid, optuna_here
 from apdist.training.sweeps.space import losses_of, read_space
-from apdist.training.sweeps.state import State, read_state
+from apdist.training.sweeps.state import SweepState, read_state
 from apdist_verbs.presets import preset_help
 from apdist_verbs.start.checks import (
     check_new_run,
@@ -229,7 +229,7 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     say_if_idle(config.ray, "apdist sweep with --ray.num-workers")
     name = config.run.name or f"sweep-{start.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     run = create_run(override(config, {"run.name": name}), SWEEP + start.name)
-    plan = Plan(
+    plan = SweepPlan(
         name=run.name,
         searcher=options.searcher,
         scheduler=options.scheduler,
@@ -243,7 +243,7 @@ def sweep(options: Options, start: Start, argv: list[str]) -> int:
     with discarded_if_refused(run):
         begun = Begun(run, start, decoded(space.read_bytes()), plan)
         begun.save()
-        return search_and_show(begun, State(run.uri), options)
+        return search_and_show(begun, SweepState(run.uri), options)
 
 
 def resume(argv: list[str]) -> int:
@@ -279,7 +279,7 @@ def sweep_and_options(argv: list[str]) -> tuple[str, list[str]]:
     return argv[0], argv[1:]
 
 
-def search_and_show(begun: Begun, state: State, limits: Limits) -> int:
+def search_and_show(begun: Begun, state: SweepState, limits: Limits) -> int:
     """Search into the folder of a sweep, and show what was found."""
     until = time.monotonic() + limits.max_hours * 3600 if limits.max_hours else math.inf
     run = begun.run

@@ -10,7 +10,7 @@ from apdist.data import storage
 from apdist.training.events import Ended, Evaluated
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import SWEEP, create_run
-from apdist.training.sweeps.state import State
+from apdist.training.sweeps.state import SweepState
 from apdist_verbs import runs
 from apdist_verbs.start.running import train_run
 from tests.pipelines.sweeping.sweeps import begun_of
@@ -76,7 +76,7 @@ def test_sweeps_are_listed_with_their_trials_and_how_to_go_on(
         begun.save()
         uris[name] = begun.run.uri
         for number in range(4):
-            State(begun.run.uri, [trial(n) for n in range(number)]).save(
+            SweepState(begun.run.uri, [trial(n) for n in range(number)]).save(
                 trial(number, state="stopped" if number < num_ended else "running")
             )
     Path(create_run(small_config, SWEEP + "glyphs").uri, "sweep.json").write_text("{}")

@@ -15,7 +15,7 @@ from apdist.training.events import Ended, Evaluated, StepDone
 from apdist.training.run_folder.runs import SWEEP, create_run, open_run
 from apdist.training.sweeps.driving import Driver
 from apdist.training.sweeps.records import TrialRecord
-from apdist.training.sweeps.state import State, read_state
+from apdist.training.sweeps.state import SweepState, read_state
 from apdist_verbs.start.completing import with_absolute_paths
 from apdist_verbs.start.start import start_of
 from apdist_verbs.sweep import main, read_options
@@ -135,7 +135,9 @@ def test_a_resume_asks_for_no_fewer_settings_than_were_drawn(
     plan = plan_of(3, searcher="random", scheduler="asha", test_best=1)
     begun = begun_of(small_config, SPACE, plan)
     begun.save()
-    driver = Driver(plan, begun.dimensions(), begun.config, State(begun.run.uri), lambda _: None)
+    driver = Driver(
+        plan, begun.dimensions(), begun.config, SweepState(begun.run.uri), lambda _: None
+    )
     for _ in range(2):
         record = driver.next()
         assert record is not None

@@ -13,7 +13,7 @@ from apdist.retrieval.several import SeveralIndexes
 from apdist.serving.decoding import DecodingRoom
 from apdist.serving.limits import Limits, RefusedError
 from apdist.serving.metrics import Metrics
-from apdist.serving.searching import Job, Searcher, described, searched
+from apdist.serving.searching import Searcher, SearchJob, described, searched
 from apdist.serving.snapshot import Snapshot
 from apdist.serving.uploads import Query
 from tests.pictures import encoded, picture
@@ -87,7 +87,7 @@ def test_images_of_several_indexes_are_found_by_key(
     assert own == 7
     # The second index holds the image again, which is the nearest then.
     for row, other in ((7, "b"), (37, "a")):
-        job = Job(snapshot=several, query=Query(k=1), image=None, own=row, mask=None)
+        job = SearchJob(snapshot=several, query=Query(k=1), image=None, own=row, mask=None)
         found = searcher._work([job])[0]
         assert not isinstance(found, Exception)
         assert (found[0]["index"], found[0]["score"]) == (other, pytest.approx(1))
@@ -102,7 +102,7 @@ def test_a_search_that_fails_fails_alone(
     searcher: Searcher, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = searcher.job(snapshot, Query(image=encoded(picture(0, 0)), k=2))
-    bad = Job(snapshot=snapshot, query=Query(k=-1), image=good.image, own=-2, mask=None)
+    bad = SearchJob(snapshot=snapshot, query=Query(k=-1), image=good.image, own=-2, mask=None)
     found = searcher._work([bad, good])
     assert isinstance(found[0], ValueError)
     assert len(found[1]) == 2  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ def test_more_searches_than_may_be_are_told_to_come_again(
     go_on = threading.Event()
     work = served.service.searcher._work
 
-    def held(jobs: list[Job]) -> object:
+    def held(jobs: list[SearchJob]) -> object:
         go_on.wait(30)
         return work(jobs)
 

@@ -28,7 +28,7 @@ GALLERIES = ("database", "gallery")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ProtocolOptions:
     """What a person says of the protocol."""
 
     protocol: Protocol = "auto"
@@ -40,7 +40,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
+class ProtocolChoice:
     """What is measured."""
 
     protocol: str
@@ -50,9 +50,9 @@ class Chosen:
     """The split that is searched; empty in the labelled protocol."""
 
 
-def choose(
-    wanted: Wanted, shards: str, splits: dict[str, int], naming: str = "--gallery-split "
-) -> Chosen:
+def choose_protocol(
+    wanted: ProtocolOptions, shards: str, splits: dict[str, int], naming: str = "--gallery-split "
+) -> ProtocolChoice:
     """The protocol for the images in ``shards``, which have these ``splits``.
 
     Args:
@@ -71,7 +71,7 @@ def choose(
     if protocol in ("labelled", "query-gallery"):
         _refuse_unused(wanted, protocol)
         gallery = _gallery(wanted, shards, splits, naming) if protocol == "query-gallery" else ""
-        return Chosen(protocol=protocol, gallery_split=gallery)
+        return ProtocolChoice(protocol=protocol, gallery_split=gallery)
     if wanted.split:
         raise ValueError(
             f"--split {wanted.split} is for images with labels; by a ground truth name the split "
@@ -87,7 +87,7 @@ def choose(
 
     found = read_ground_truth(uri)
     chosen = found if wanted.protocol == "auto" else _as(protocol, found, uri)
-    return Chosen(
+    return ProtocolChoice(
         protocol=chosen.protocol,
         ground_truth=chosen,
         gallery_split=_gallery(wanted, shards, splits, naming),
@@ -102,10 +102,12 @@ def ground_truth_beside(shards: str) -> str:
     return uri if storage.exists(uri) else ""
 
 
-def _told(wanted: Wanted, has_ground_truth: bool, splits: dict[str, int]) -> Protocol:
+def _told(wanted: ProtocolOptions, has_ground_truth: bool, splits: dict[str, int]) -> Protocol:
     if wanted.ground_truth or (has_ground_truth and not wanted.split):
         return "own"  # that of the file takes its place
-    if not wanted.split and (wanted.gallery_split or wanted.query_split != Wanted.query_split):
+    if not wanted.split and (
+        wanted.gallery_split or wanted.query_split != ProtocolOptions.query_split
+    ):
         return "query-gallery"  # somebody typed it: a split that is not there is refused
     is_divided = wanted.query_split in splits and any(name in splits for name in GALLERIES)
     return "query-gallery" if is_divided and not wanted.split else "labelled"
@@ -124,7 +126,7 @@ def _as(protocol: str, found: GroundTruth, uri: str) -> GroundTruth:
         raise ValueError(f"{uri} cannot be scored as {protocol}: {error}") from error
 
 
-def _gallery(wanted: Wanted, shards: str, splits: dict[str, int], naming: str) -> str:
+def _gallery(wanted: ProtocolOptions, shards: str, splits: dict[str, int], naming: str) -> str:
     there = [name for name, number in splits.items() if number]
     names = [wanted.gallery_split] if wanted.gallery_split else [*GALLERIES]
     found = [name for name in names if name in there]
@@ -140,7 +142,7 @@ def _gallery(wanted: Wanted, shards: str, splits: dict[str, int], naming: str) -
     return found[0]
 
 
-def _refuse_unused(wanted: Wanted, protocol: str) -> None:
+def _refuse_unused(wanted: ProtocolOptions, protocol: str) -> None:
     for name in ("ground_truth", "distractors"):
         if getattr(wanted, name):
             raise ValueError(
@@ -149,7 +151,7 @@ def _refuse_unused(wanted: Wanted, protocol: str) -> None:
             )
     if protocol == "labelled":
         for name in ("query_split", "gallery_split"):
-            if getattr(wanted, name) != getattr(Wanted, name):
+            if getattr(wanted, name) != getattr(ProtocolOptions, name):
                 raise ValueError(
                     f"--{name.replace('_', '-')} {getattr(wanted, name)} is for the protocol "
                     "query-gallery; labelled has --split"

@@ -17,7 +17,7 @@ from apdist.training.sweeps.records import TrialRecord
 from apdist.training.sweeps.schedulers import curve, verdict
 from apdist.training.sweeps.searchers import Params, Told, draw
 from apdist.training.sweeps.space import config_of
-from apdist.training.sweeps.state import State
+from apdist.training.sweeps.state import SweepState
 from apdist.training.sweeps.words import name_of
 
 ATTEMPTS = 2
@@ -26,7 +26,7 @@ OVER = ("stopped", "finished", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SweepPlan:
     """What a sweep is to try; the same after it is resumed, but for the number of settings."""
 
     name: str
@@ -57,10 +57,10 @@ class Driver:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: SweepPlan,
         dimensions: Sequence[Dimension],
         config: Config,
-        state: State,
+        state: SweepState,
         check: Callable[[Config], None],
     ) -> None:
         self.plan, self.dimensions, self.config = plan, dimensions, config

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-State: TypeAlias = Literal["waiting", "running", "stopped", "finished", "failed"]
-"""``stopped``: by the scheduler, or because an earlier rung was enough."""
+TrialState: TypeAlias = Literal["waiting", "running", "stopped", "finished", "failed"]
+"""How far a trial is. ``stopped``: by the scheduler, or because an earlier rung was enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class TrialRecord:
     params: dict[str, Any]
     """Dotted name to value, without the seed."""
     seed: int
-    state: State
+    state: TrialState
     reason: str = ""
     """Why it was stopped or failed, in a line."""
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)

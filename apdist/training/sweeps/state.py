@@ -12,8 +12,7 @@ from typing import Any, get_args
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.text import decoded
-from apdist.training.sweeps.records import State as TrialState
-from apdist.training.sweeps.records import TrialRecord
+from apdist.training.sweeps.records import TrialRecord, TrialState
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +20,7 @@ SWEEP_NAME = "sweep.json"
 TRIALS = "trials"
 
 
-class State:
+class SweepState:
     """The trials of a sweep, each kept as soon as it changes.
 
     Args:
@@ -82,14 +81,14 @@ def read_head(uri: str) -> dict[str, Any]:
     return head
 
 
-def read_state(uri: str) -> State:
+def read_state(uri: str) -> SweepState:
     """The trials of the sweep in ``uri``, as they were kept last.
 
     Raises:
         ValueError: a file is damaged, or one is missing before the last.
     """
     names = storage.list_files(storage.join(uri, TRIALS), ".json")
-    return State(uri, [_read(uri, number) for number in range(len(names))])
+    return SweepState(uri, [_read(uri, number) for number in range(len(names))])
 
 
 def _read(uri: str, number: int) -> TrialRecord:

@@ -262,7 +262,7 @@ def _picture_entries(
 
 
 def _of_table(images: Images, run: Run | None, making: Making) -> Source:
-    from apdist.retrieval.protocols.distractors import KEY_COLUMN, model_of, open_tables
+    from apdist.retrieval.descriptor_tables import KEY_COLUMN, model_of, open_tables
     from apdist_verbs.described import trained_model
 
     uri = storage.absolute(images.table)

@@ -13,7 +13,7 @@ from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.ground_truth.ground_truth import GroundTruth
-from apdist.retrieval.protocols.distractors import DescriptorTables, open_tables
+from apdist.retrieval.descriptor_tables import DescriptorTables, open_tables
 from apdist.retrieval.protocols.queries import views_of_queries
 from apdist.retrieval.protocols.searching import score_judged
 from apdist_verbs.described import split_of

@@ -43,7 +43,7 @@ class Source:
             ValueError: the split is missing, the whitening was learned from it, or the tables
                 lack some of its images.
         """
-        from apdist.retrieval.protocols.distractors import open_tables
+        from apdist.retrieval.descriptor_tables import open_tables
         from apdist_verbs.described import Described, describe, split_of
 
         catalogue = split_of(self.run.config, self.shards, name)

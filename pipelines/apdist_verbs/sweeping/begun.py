@@ -14,7 +14,7 @@ from apdist.config import Config, from_json, to_json
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run, open_run, open_sweep
 from apdist.training.sweeps.dimension import Dimension
-from apdist.training.sweeps.driving import Plan
+from apdist.training.sweeps.driving import SweepPlan
 from apdist.training.sweeps.ranking import read_objective
 from apdist.training.sweeps.searchers import Params
 from apdist.training.sweeps.space import of_config, parsed_space
@@ -40,7 +40,7 @@ class Begun:
     """What its trials start from, before the options on top."""
     space: str
     """The text of the space's file."""
-    plan: Plan
+    plan: SweepPlan
 
     @property
     def config(self) -> Config:
@@ -86,7 +86,7 @@ def open_begun(uri: str, settings: int) -> Begun:
         config = from_json(json.dumps(head["config"]))
         words = tuple(head["words"])
         start = Start(head["name"], config, words, f"apdist sweep {' '.join(words)}")
-        plan = Plan(
+        plan = SweepPlan(
             name=run.name,
             searcher=head["searcher"],
             scheduler=head["scheduler"],

@@ -21,7 +21,7 @@ from apdist.training.run_folder.runs import Run
 from apdist_verbs.__main__ import main
 from apdist_verbs.extract import CONTENTS
 from tests.pipelines.measure.scenes import LETTERS, untrained_run, write_scenes
-from tests.retrieval.protocols.test_distractors import write as write_table
+from tests.retrieval.test_descriptor_tables import write as write_table
 
 
 @dataclasses.dataclass(frozen=True)

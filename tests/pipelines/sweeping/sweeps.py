@@ -2,12 +2,12 @@
 
 from apdist.config import Config, override
 from apdist.training.run_folder.runs import SWEEP, create_run
-from apdist.training.sweeps.driving import Plan
+from apdist.training.sweeps.driving import SweepPlan
 from apdist_verbs.start.start import Start
 from apdist_verbs.sweeping.begun import Begun
 
 
-def begun_of(config: Config, space: str, plan: Plan) -> Begun:
+def begun_of(config: Config, space: str, plan: SweepPlan) -> Begun:
     """A sweep of the ``space`` that has begun, named like its ``plan``."""
     config = override(config, {"run.name": plan.name})
     start = Start("glyphs", config, ("glyphs",), "apdist sweep glyphs")

@@ -23,7 +23,7 @@ from apdist.training.run_folder.runs import SWEEP, create_run, open_run
 from apdist.training.sweeps.dimension import Dimension
 from apdist.training.sweeps.driving import Driver
 from apdist.training.sweeps.records import TrialRecord
-from apdist.training.sweeps.state import State, read_state
+from apdist.training.sweeps.state import SweepState, read_state
 from apdist.training.tracking.following import Follower
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.sweeping.board import LOST, Board
@@ -44,7 +44,7 @@ def fits(config: Config) -> None:
 def board(small_config: Config) -> Board:
     run = create_run(small_config, SWEEP + "glyphs")
     plan = plan_of(2, scheduler="asha", repeats=2)
-    driver = Driver(plan, [RATE], small_config, State(run.uri), fits)
+    driver = Driver(plan, [RATE], small_config, SweepState(run.uri), fits)
     return Board(run, Tracker(small_config.tracking, "a"), driver, "test", SweepScreen(3, steps=6))
 
 
@@ -164,7 +164,7 @@ def test_a_person_who_stops_a_sweep_finds_its_trials_waiting(board: Board) -> No
 def test_what_a_trial_was_measured_at_before_is_known_when_it_goes_on(board: Board) -> None:
     record = begin(board)
     tell(board, record, step(1), evaluated(1, 0.5))
-    driver = Driver(board.driver.plan, [RATE], board.run.config, State(board.run.uri), fits)
+    driver = Driver(board.driver.plan, [RATE], board.run.config, SweepState(board.run.uri), fits)
     later = Board(board.run, board.parent, driver, "test", SweepScreen(3, steps=6))
     again = driver.next()
     assert again is not None

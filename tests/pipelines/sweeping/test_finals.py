@@ -13,7 +13,7 @@ from apdist.training.run_folder.runs import SWEEP, Run, create_run, open_run
 from apdist.training.sweeps.dimension import Dimension
 from apdist.training.sweeps.driving import Driver
 from apdist.training.sweeps.records import TrialRecord
-from apdist.training.sweeps.state import State, read_state
+from apdist.training.sweeps.state import SweepState, read_state
 from apdist.training.tracking.tracker import Tracker
 from apdist_verbs.sweeping.board import Board
 from apdist_verbs.sweeping.finals import Finals, finalists
@@ -33,7 +33,7 @@ def board(small_config: Config) -> Board:
 def board_of(config: Config) -> Board:
     """Of a sweep with a trial of each rate, the best of which comes last."""
     run = create_run(config, SWEEP + "glyphs")
-    driver = Driver(plan_of(4), [RATE], run.config, State(run.uri), lambda _: None)
+    driver = Driver(plan_of(4), [RATE], run.config, SweepState(run.uri), lambda _: None)
     while (record := driver.next()) is not None:
         own = trial_config(run.config, run.uri, record.name, record.params, record.seed)
         made = create_run(own, "glyphs")

@@ -10,7 +10,7 @@ from apdist.data import storage
 from apdist.training.run_folder.lease import held
 from apdist.training.run_folder.runs import create_run
 from apdist.training.sweeps.driving import Driver
-from apdist.training.sweeps.state import State
+from apdist.training.sweeps.state import SweepState
 from apdist_verbs import report
 from apdist_verbs.sweeping.begun import Begun
 from apdist_verbs.sweeping.showing import read_sweep, record_of, show
@@ -28,7 +28,7 @@ def begun(small_config: Config) -> Begun:
 
 def driven(begun: Begun, values: tuple[float, ...]) -> Driver:
     """The state after trials that came to ``values``; each has its run."""
-    state = State(begun.run.uri)
+    state = SweepState(begun.run.uri)
     driver = Driver(begun.plan, begun.dimensions(), begun.config, state, lambda _: None)
     for value in values:
         record = driver.next()

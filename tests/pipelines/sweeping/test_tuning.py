@@ -11,7 +11,7 @@ import pytest
 from apdist.config import Config
 from apdist.training.sweeps.dimension import Dimension
 from apdist.training.sweeps.driving import Driver
-from apdist.training.sweeps.state import State
+from apdist.training.sweeps.state import SweepState
 from tests.training.sweeps.plans import plan_of
 
 pytest.importorskip("ray.tune")
@@ -19,7 +19,7 @@ pytest.importorskip("ray.tune")
 
 def driver_of(root: Path) -> Driver:
     dimension = Dimension("loss.num_bins", "choice", values=(10, 20, 30))
-    return Driver(plan_of(3), [dimension], Config(), State(str(root)), lambda _: None)
+    return Driver(plan_of(3), [dimension], Config(), SweepState(str(root)), lambda _: None)
 
 
 def test_tune_gets_as_many_trials_as_there_is_room_for_and_an_end_when_none_is_left(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from apdist.training.sweeps.records import State, SweepRecord, TrialRecord
+from apdist.training.sweeps.records import SweepRecord, TrialRecord, TrialState
 
 SPACE: list[dict[str, Any]] = [
     {"name": "training.learning_rate", "kind": "loguniform", "log": True, "low": 1e-4, "high": 0.1},
@@ -30,7 +30,7 @@ def trial(
     number: int = 0,
     *,
     values: tuple[float, ...] = (0.25, 0.5),
-    state: State = "finished",
+    state: TrialState = "finished",
     **changes: Any,
 ) -> TrialRecord:
     """One that was measured every 60 steps."""
@@ -90,7 +90,7 @@ def forty(figure: Callable[[dict[str, Any]], float] = planted) -> SweepRecord:
     for number in range(40):
         params = drawn(number)
         value = figure(params)
-        state: State = "finished"
+        state: TrialState = "finished"
         values: tuple[float, ...] = (value / 2, 0.9 * value, value)
         if number in (7, 19):
             state, values = "failed", values[: number == 7]

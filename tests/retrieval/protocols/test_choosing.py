@@ -11,7 +11,12 @@ import pytest
 
 from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
 from apdist.data.ground_truth.ground_truth_file import NAME, write_ground_truth
-from apdist.retrieval.protocols.choosing import Chosen, Protocol, Wanted, choose
+from apdist.retrieval.protocols.choosing import (
+    Protocol,
+    ProtocolChoice,
+    ProtocolOptions,
+    choose_protocol,
+)
 from apdist_verbs.evaluate import Options
 from apdist_verbs.terminal.options import parse
 from tests.places import ROOT
@@ -23,19 +28,19 @@ SPLITS = {"train": 5, "test": 5}
 SET = {"query": 2, "database": 9}
 
 
-def chosen(root: Path, splits: dict[str, int], **wanted: Any) -> Chosen:
-    return choose(Wanted(**wanted), str(root), splits)
+def chosen(root: Path, splits: dict[str, int], **wanted: Any) -> ProtocolChoice:
+    return choose_protocol(ProtocolOptions(**wanted), str(root), splits)
 
 
 def test_without_a_ground_truth_labels_are_measured(tmp_path: Path) -> None:
-    assert chosen(tmp_path, SPLITS) == Chosen(protocol="labelled")
-    assert chosen(tmp_path, SPLITS | SET, split="test") == Chosen(protocol="labelled")
-    divided = Chosen(protocol="query-gallery", gallery_split="gallery")
+    assert chosen(tmp_path, SPLITS) == ProtocolChoice(protocol="labelled")
+    assert chosen(tmp_path, SPLITS | SET, split="test") == ProtocolChoice(protocol="labelled")
+    divided = ProtocolChoice(protocol="query-gallery", gallery_split="gallery")
     assert chosen(tmp_path, SPLITS | {"query": 1, "gallery": 2}) == divided
     typed = chosen(tmp_path, SPLITS | {"gallery": 2}, query_split="typo")  # and refused later on
     assert (typed.protocol, typed.gallery_split) == ("query-gallery", "gallery")
     named = {"query_split": "test", "gallery_split": "train"}
-    assert chosen(tmp_path, SPLITS, **named) == Chosen(
+    assert chosen(tmp_path, SPLITS, **named) == ProtocolChoice(
         protocol="query-gallery", gallery_split="train"
     )
 

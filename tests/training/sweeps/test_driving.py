@@ -7,10 +7,10 @@ import pytest
 
 from apdist.config import Config, override
 from apdist.training.sweeps.dimension import Dimension
-from apdist.training.sweeps.driving import OVER, Driver, Plan
+from apdist.training.sweeps.driving import OVER, Driver, SweepPlan
 from apdist.training.sweeps.ranking import standings
 from apdist.training.sweeps.records import TrialRecord
-from apdist.training.sweeps.state import State, read_state
+from apdist.training.sweeps.state import SweepState, read_state
 from tests.training.sweeps.plans import plan_of
 
 RATE = Dimension("training.learning_rate", "loguniform", 1e-4, 1e-1)
@@ -22,7 +22,9 @@ def fits(config: Config) -> None:
     """Every setting does."""
 
 
-def driver_of(root: Path, plan: Plan = PLAN, check: object = fits, **changes: object) -> Driver:
+def driver_of(
+    root: Path, plan: SweepPlan = PLAN, check: object = fits, **changes: object
+) -> Driver:
     plan = dataclasses.replace(plan, **changes)  # type: ignore[arg-type]
     return Driver(plan, [RATE], CONFIG, read_state(str(root)), check)  # type: ignore[arg-type]
 
@@ -215,7 +217,7 @@ def test_settings_of_earlier_runs_come_first(tmp_path: Path) -> None:
 
 def test_a_space_without_another_setting_ends_the_sweep(tmp_path: Path) -> None:
     choice = Dimension("loss.num_bins", "choice", values=(10, 20))
-    driver = Driver(PLAN, [choice], CONFIG, State(str(tmp_path)), fits)
+    driver = Driver(PLAN, [choice], CONFIG, SweepState(str(tmp_path)), fits)
     names = []
     while (record := driver.next()) is not None:
         names.append(record.name)

@@ -5,7 +5,7 @@ import pytest
 
 from apdist.data import storage
 from apdist.training.sweeps.records import TrialRecord
-from apdist.training.sweeps.state import State, read_head, read_state, write_head
+from apdist.training.sweeps.state import SweepState, read_head, read_state, write_head
 
 
 def record(number: int, state: str = "waiting", **more: object) -> TrialRecord:
@@ -15,7 +15,7 @@ def record(number: int, state: str = "waiting", **more: object) -> TrialRecord:
 
 
 def test_what_was_kept_is_read_again(tmp_path: Path) -> None:
-    state = State(str(tmp_path))
+    state = SweepState(str(tmp_path))
     for number in range(3):
         state.save(record(number))
     state.save(record(1, "running", curve=[(0, {"map": 0.1}), (10, {"map": 0.3})]))
@@ -28,7 +28,7 @@ def test_what_was_kept_is_read_again(tmp_path: Path) -> None:
 def test_an_outage_of_the_store_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = State(str(tmp_path))
+    state = SweepState(str(tmp_path))
     state.save(record(0))
 
     def away(uri: str, data: bytes) -> None:
@@ -45,7 +45,7 @@ def test_an_outage_of_the_store_loses_nothing(
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", b'{"curve": []}'])
 def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes) -> None:
-    state = State(str(tmp_path))
+    state = SweepState(str(tmp_path))
     for number in range(2):
         state.save(record(number))
     place = tmp_path / "trials" / "00000.json"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from apdist.retrieval.protocols.distractors import model_of, open_tables
+from apdist.retrieval.descriptor_tables import model_of, open_tables
 
 
 def write(path: Path, rows: Any, model: str = "m1") -> None:
@@ -44,7 +44,7 @@ def keyed(path: Path, keys: list[str], rows: Any) -> None:
 def test_descriptors_are_found_by_key_across_files_and_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apdist.retrieval.protocols.distractors.IMAGES_PER_TILE", 3)
+    monkeypatch.setattr("apdist.retrieval.descriptor_tables.IMAGES_PER_TILE", 3)
     rows = np.random.default_rng(0).standard_normal((16, 2)).astype("f4")
     keys = [f"i{row}" for row in range(16)]
     keyed(tmp_path / "a.parquet", keys[:9], rows[:9])
