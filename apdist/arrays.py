@@ -97,7 +97,7 @@ def descriptor_parts_of(name: str, parts: Array | Iterable[Array]) -> Iterable[A
 
 
 def same_width(names: tuple[str, str], first: Tensor, second: Tensor) -> None:
-    """Return where both are rows of the same descriptor size.
+    """Raise unless both are rows of the same descriptor size.
 
     Raises:
         ValueError: they are not.

@@ -93,7 +93,7 @@ class MeasuredStep:
     """What is known of a step, of one or more global batches."""
 
     results: list[StepResult]
-    """Of each batch."""
+    """One of each batch."""
     stream: StreamFigures
     """What its images took on this worker."""
     num_replaced: int

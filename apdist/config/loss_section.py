@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from apdist.config.baselines import CentresOptions
 from apdist.config.loss import TiledOptions
 from apdist.config.losses import LOSSES, METRIC_LEARNING, loss_of
-from apdist.config.rivals import CentresOptions
 from apdist.config.values import suggestion
 
 Auto = Literal["auto"]

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from apdist.config import rivals
+from apdist.config import baselines
 from apdist.config.loss import ListwiseOptions
 
 
@@ -30,7 +30,7 @@ class Loss:
     @property
     def has_centres(self) -> bool:
         """Whether it learns a centre for each class."""
-        return issubclass(self.options, rivals.CentresOptions)
+        return issubclass(self.options, baselines.CentresOptions)
 
     @property
     def is_listwise(self) -> bool:
@@ -42,21 +42,21 @@ LOSSES = {
     "ap": Loss("apdist.loss.listwise:AveragePrecisionLoss", ListwiseOptions),
     "tie_aware": Loss("apdist.loss.listwise:TieAwareLoss", ListwiseOptions),
     "tie_aware_simplified": Loss("apdist.loss.listwise:SimplifiedTieAwareLoss", ListwiseOptions),
-    "triplet": Loss("apdist.loss.baselines:BatchHardTriplet", rivals.TripletOptions),
-    "contrastive": Loss("apdist.loss.baselines:Contrastive", rivals.ContrastiveOptions),
-    "calibration": Loss("apdist.loss.baselines:Calibration", rivals.CalibrationOptions),
+    "triplet": Loss("apdist.loss.baselines:BatchHardTriplet", baselines.TripletOptions),
+    "contrastive": Loss("apdist.loss.baselines:Contrastive", baselines.ContrastiveOptions),
+    "calibration": Loss("apdist.loss.baselines:Calibration", baselines.CalibrationOptions),
     "multi_similarity": Loss(
-        "apdist.loss.baselines:MultiSimilarity", rivals.MultiSimilarityOptions
+        "apdist.loss.baselines:MultiSimilarity", baselines.MultiSimilarityOptions
     ),
     "smooth_ap": Loss(
-        "apdist.loss.baselines:SmoothAveragePrecision", rivals.SmoothAveragePrecisionOptions
+        "apdist.loss.baselines:SmoothAveragePrecision", baselines.SmoothAveragePrecisionOptions
     ),
-    "recall_at_k": Loss("apdist.loss.baselines:RecallAtK", rivals.RecallAtKOptions),
-    "arcface": Loss("apdist.loss.centres:ArcFace", rivals.ArcFaceOptions),
-    "cosface": Loss("apdist.loss.centres:CosFace", rivals.CosFaceOptions),
-    "proxy_anchor": Loss("apdist.loss.centres:ProxyAnchor", rivals.ProxyAnchorOptions),
+    "recall_at_k": Loss("apdist.loss.baselines:RecallAtK", baselines.RecallAtKOptions),
+    "arcface": Loss("apdist.loss.centres:ArcFace", baselines.ArcFaceOptions),
+    "cosface": Loss("apdist.loss.centres:CosFace", baselines.CosFaceOptions),
+    "proxy_anchor": Loss("apdist.loss.centres:ProxyAnchor", baselines.ProxyAnchorOptions),
     "normalised_softmax": Loss(
-        "apdist.loss.centres:NormalisedSoftmax", rivals.NormalisedSoftmaxOptions
+        "apdist.loss.centres:NormalisedSoftmax", baselines.NormalisedSoftmaxOptions
     ),
 }
 """By the name on the command line."""
@@ -64,7 +64,9 @@ LOSSES = {
 METRIC_LEARNING = "pml:"
 """Begins the name of a loss of pytorch-metric-learning."""
 
-_METRIC_LEARNING = Loss("apdist.loss.metric_learning:metric_learning", rivals.MetricLearningOptions)
+_METRIC_LEARNING = Loss(
+    "apdist.loss.metric_learning:metric_learning", baselines.MetricLearningOptions
+)
 
 
 def loss_of(kind: str) -> Loss:

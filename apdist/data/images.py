@@ -133,7 +133,7 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def refuse_cut(data: bytes) -> None:
-    """Return where the image's bytes reach to their end; decodes those that do not show it.
+    """Raise unless the image's bytes reach to their end; decodes those that do not show it.
 
     Raises:
         ImageError: they end before the last pixel, or cannot be decoded.

@@ -27,7 +27,7 @@ _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def refuse_words(license: str, repo: str) -> None:  # noqa: A002
-    """Return where the hub could take both, or they are empty.
+    """Raise unless the hub could take both, or they are empty.
 
     Raises:
         ValueError: it could not, or its client is missing.

@@ -30,7 +30,7 @@ _UNKNOWN = re.compile(r"call_function\[target=(?:torch\.ops\.)?([\w.<> ]+)\]")
 
 
 def refuse_without_onnx() -> None:
-    """Return where the packages are here.
+    """Refuse to go on without the packages that this needs.
 
     Raises:
         ValueError: one is not, with how to get it.

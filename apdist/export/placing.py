@@ -11,7 +11,7 @@ from apdist.data.storage.local import unwritable
 
 
 def refuse_occupied(out: str) -> None:
-    """Return where nothing lies at ``out``.
+    """Refuse to write where something lies at ``out``.
 
     Raises:
         ValueError: something does.

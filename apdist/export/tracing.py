@@ -50,7 +50,7 @@ def traced(module: PixelsToDescriptors, shape: tuple[int, ...] = ()) -> Exported
 
 
 def refuse_shape(shape: tuple[int, ...]) -> None:
-    """Return where ``shape`` is empty, or height and width.
+    """Raise unless ``shape`` is empty, or height and width.
 
     Raises:
         ValueError: it is neither.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from apdist.config.rivals import (
+from apdist.config.baselines import (
     CalibrationOptions,
     ContrastiveOptions,
     MultiSimilarityOptions,

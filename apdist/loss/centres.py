@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from apdist.config.rivals import (
+from apdist.config.baselines import (
     ArcFaceOptions,
     CosFaceOptions,
     NormalisedSoftmaxOptions,

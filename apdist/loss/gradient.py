@@ -149,7 +149,7 @@ class Seen:
     """How they were cut."""
 
     tiles: list[Tile]
-    """Into what."""
+    """The tiles that they were cut into."""
 
     codes: Codes
     """Intervals of the pairs, or nothing."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from apdist.config.rivals import arguments_of
+from apdist.config.baselines import arguments_of
 from apdist.loss.centres import ClassPlaces
 from apdist.loss.metric_learning_source import (
     CLASSES,

@@ -96,7 +96,7 @@ class Tile:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(r, c)."""
+        """Rows and columns of the tile, (r, c)."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
     def num_pairs(self) -> int:

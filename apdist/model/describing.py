@@ -38,7 +38,7 @@ class Part:
     numbers: list[int]
     """(m,) which of the pictures they are of, in the order that they were given."""
     names: list[str]
-    """(m,) theirs."""
+    """(m,) names of the pictures that could be read."""
     unread: list[tuple[str, str]] = field(default_factory=list)
     """Names of those that could not be read, and why."""
 

@@ -125,7 +125,7 @@ class HubBackbone(nn.Module):
         )
 
     def refuse_what_fails(self, side: int) -> None:
-        """Return where the model gives features of images of ``side`` pixels.
+        """Raise unless the model gives features of images of ``side`` pixels.
 
         Raises:
             ValueError: its own code fails on them.
@@ -133,7 +133,7 @@ class HubBackbone(nn.Module):
         self._tried(side)
 
     def refuse_shape(self, height: int, width: int) -> None:
-        """Return where the model gives features of images of that shape.
+        """Raise unless the model gives features of images of that shape.
 
         Raises:
             ValueError: its own code fails on them.

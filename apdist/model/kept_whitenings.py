@@ -18,7 +18,7 @@ def keep_whitening(whitening: Whitening, run: str, name: str) -> str:
 
 
 def refuse_other_model(whitening: Whitening, model_id: str) -> None:
-    """Return where ``whitening`` was learned with the model, or nobody knows with which.
+    """Raise unless ``whitening`` was learned with the model, or nobody knows with which.
 
     Raises:
         ValueError: it was learned with another one, whose axes mean something else.

@@ -111,7 +111,7 @@ class Moments:
 
 
 def check_finite(descriptors: Tensor) -> None:
-    """Return where ``descriptors`` are (n, d), n >= 1, and finite.
+    """Raise unless ``descriptors`` are (n, d), n >= 1, and finite.
 
     Raises:
         ValueError: they are not.

@@ -30,7 +30,7 @@ def fits(pattern: str, name: str) -> bool:
 def refuse_unknown(
     option: str, patterns: Sequence[str], names: Iterable[str], what: str = "nothing in the network"
 ) -> None:
-    """Return where each of ``patterns`` fits one of ``names``, which are of ``what``.
+    """Raise unless each of ``patterns`` fits one of ``names``, which are of ``what``.
 
     Raises:
         ValueError: one fits none.

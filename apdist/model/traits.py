@@ -28,7 +28,7 @@ class Traits:
     """A backbone seen from outside: which pooling it admits, which pixels it wants."""
 
     num_channels: int
-    """c."""
+    """Channels of the feature map, c."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     """Of pixels in [0, 1], by colour."""
     std: tuple[float, ...] = IMAGENET_STD
@@ -48,7 +48,7 @@ class Traits:
 
 
 def refuse_side(backbone: str, traits: Traits, side: int) -> None:
-    """Return where images of ``side`` pixels can be cut into the patches of ``backbone``.
+    """Raise unless images of ``side`` pixels can be cut into the patches of ``backbone``.
 
     Raises:
         ValueError: the side is no multiple, with the two nearest that are.

@@ -79,9 +79,9 @@ class ClassTable:
     rows: tuple[ClassFigures, ...]
     """Worst first, those without a query last."""
     names: dict[int, str]
-    """Of every class that a row names."""
+    """Names of the classes in ``rows``, by label."""
     num_classes: int
-    """In all."""
+    """Number of classes in all, shown or not."""
     num_each: int
     """So many of the worst and of the best are listed, and others that the page shows."""
 

@@ -54,7 +54,7 @@ class SearchIndex:
         return len(self.descriptors)
 
     def refuse_model(self, model_id: str, name: object) -> None:
-        """Return where queries of model ``model_id`` can be searched for in the index ``name``.
+        """Raise unless queries of model ``model_id`` can be searched for in the index ``name``.
 
         Raises:
             ValueError: its images were described with another model, or in another way.
@@ -66,7 +66,7 @@ class SearchIndex:
             )
 
     def refuse_unlike(self, name: object, other: SearchIndex, other_name: object) -> None:
-        """Return where this index, ``name``, can be searched together with another one.
+        """Raise unless this index, ``name``, can be searched together with another one.
 
         Raises:
             ValueError: they are of different models, or of different widths.

@@ -83,7 +83,7 @@ class Current:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking for newer indexes."""
         self._is_over.set()
         if self._thread is not None:
             self._thread.join()

@@ -75,7 +75,7 @@ async def body_of(
 
 
 async def refuse_unknown_options(request: Request) -> None:
-    """Return where each option of the address is one of its route's, and is there once.
+    """Raise unless each option of the address is one of its route's, and is there once.
 
     Raises:
         RefusedError: a search would go on without what was meant.
@@ -166,7 +166,7 @@ def check_picture(data: bytes, limits: Limits) -> tuple[int, int]:
 
 
 def check_box(box: Box, size: tuple[int, int]) -> None:
-    """Return where something of a picture is in the box, and the box is of a picture of its size.
+    """Raise unless something of a picture is in the box, and the box is of a picture of its size.
 
     Raises:
         RefusedError: nothing is, or more than a tenth of the box lies outside.

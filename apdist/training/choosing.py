@@ -31,13 +31,13 @@ class ChosenWeights:
     ema: float
     """What their running mean keeps at each step; 0: no mean."""
     split: str
-    """By which they were chosen; empty: they are the last ones."""
+    """The split that they were chosen by; empty: they are the last ones."""
     mean_average_precision: float
-    """There; 0 without a split."""
+    """On ``split``, after ``step`` steps; 0 without a split."""
     best_step: int
-    """Steps done when it was the highest."""
+    """Steps done when ``split`` had the highest mAP."""
     best_mean_average_precision: float
-    """Then."""
+    """After ``best_step`` steps."""
 
     def __str__(self) -> str:
         """Which, and why, in words."""

@@ -40,7 +40,7 @@ class Curve:
     steps: int
     split: str
     losses: list[float] = field(default_factory=list)
-    """Of every step."""
+    """Loss of every step so far."""
     similarities: list[tuple[float, float]] = field(default_factory=list)
     """Mean of the positive and of the negative pairs, of every step that has them."""
     evaluations: list[tuple[int, float, float]] = field(default_factory=list)

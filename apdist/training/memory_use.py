@@ -12,7 +12,7 @@ _UNIT = 1 if sys.platform == "darwin" else 1024
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """Of a process."""
+    """The peak memory of a process."""
 
     device_mib: float
     """0 on a CPU."""

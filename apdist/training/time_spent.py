@@ -39,15 +39,15 @@ class TimeSpent:
     seconds: dict[str, float]
     """The largest first."""
     peak_mib: dict[str, float]
-    """Of the GPU where there is one, and of the host."""
+    """Peak memory of the GPU, where there is one, and of the host."""
 
     @property
     def total_s(self) -> float:
-        """All together."""
+        """Seconds of all parts together."""
         return sum(self.seconds.values())
 
     def share(self, part: str) -> float:
-        """Of the whole."""
+        """Share of ``part`` in the whole time, in [0, 1]."""
         return self.seconds.get(part, 0.0) / self.total_s if self.total_s else 0.0
 
     def __str__(self) -> str:

@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
 
 
 def refuse_there(out: str) -> None:
-    """Return where nothing lies at ``out``.
+    """Refuse to write where something lies at ``out``.
 
     Raises:
         ValueError: something does.

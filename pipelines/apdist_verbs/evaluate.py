@@ -98,8 +98,8 @@ def evaluate_by_protocol(run: Run, options: Options) -> Measured:
     """Measure the run's model as the options or the data say."""
     from apdist.data.catalogue.catalogue import read_catalogue
     from apdist_verbs.described import shards_of
-    from apdist_verbs.measure.divided import measure_divided
     from apdist_verbs.measure.judged import measure_judged
+    from apdist_verbs.measure.query_gallery import measure_query_gallery
 
     where = shards_of(run, options.shards)
     wanted = ProtocolOptions(
@@ -117,7 +117,7 @@ def evaluate_by_protocol(run: Run, options: Options) -> Measured:
             distractors=options.distractors,
         )
     if chosen.protocol == "query-gallery":
-        return measure_divided(
+        return measure_query_gallery(
             source,
             query_split=options.query_split,
             gallery_split=chosen.gallery_split,
@@ -158,7 +158,7 @@ def source_of(run: Run, options: Options) -> Source:
 def measure_labelled(source: Source, options: Options) -> Measured:
     """Every image of a split is a query against the rest."""
     from apdist_verbs.described import split_name
-    from apdist_verbs.measure.divided import evaluation_figures, notes_on_depth
+    from apdist_verbs.measure.query_gallery import evaluation_figures, notes_on_depth
     from apdist_verbs.measure.results import Measured, lines_of
 
     run = source.run

@@ -13,7 +13,7 @@ from apdist.config import RayConfig
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.inside import is_whole, refuse_outside
-from apdist.training.cluster.ends import loss_explained
+from apdist.training.cluster.ends import lost_cluster_explained
 from apdist.training.cluster.joining import arrival, ray_cluster, resources_of_nodes
 from apdist.training.cluster.room import uses_gpus
 from apdist_verbs.making import PLAIN, SHARED, Making, made, noted
@@ -94,7 +94,7 @@ def extract(options: Options) -> None:
     with ExitStack() as stack:
         with phase(arrival(config)), _our_options():
             stack.enter_context(ray_cluster(config, smaller="with fewer --num-workers"))
-        stack.enter_context(loss_explained(going_on))
+        stack.enter_context(lost_cluster_explained(going_on))
         if not storage.create(storage.join(out, CONTENTS), json.dumps(contents).encode()):
             refuse_others(out, contents)  # another process may have begun meanwhile
         try:

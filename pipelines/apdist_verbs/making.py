@@ -87,7 +87,7 @@ class Expansion:
         return bool(self.query_expansion or self.database_augmentation)
 
     def refuse_too_many(self, num_images: int, num_more: int = 0) -> None:
-        """Return where so many neighbours can be had.
+        """Refuse more neighbours than there are images.
 
         Args:
             num_images: of the database.

@@ -58,7 +58,7 @@ class Listed:
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """Name of the folder, which is the run's."""
         return self.uri.rsplit("/", 1)[-1]
 
     def cells(self) -> list[str]:

@@ -11,7 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 from apdist.data import storage
-from apdist.data.storage.local import hint
+from apdist.data.storage.local import path_hint
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.terminal.console import said_beside_output, say
 from apdist_verbs.terminal.fields import Argument, positional, repeated, shown_default
@@ -177,7 +177,7 @@ def queries_of(options: Options) -> list[str]:
         path = storage.local_path(pictures[0])
         if path is not None and not path.exists():
             raise ValueError(
-                f"the query image {path} does not exist{hint(path) or '; check the path'}"
+                f"the query image {path} does not exist{path_hint(path) or '; check the path'}"
             )
     return pictures
 
@@ -200,7 +200,7 @@ def opened_index(run: Run, options: Options) -> OpenIndex:
 
 
 def refuse_targets(options: Options) -> None:
-    """Return where the files can be written.
+    """Raise unless the files can be written.
 
     Raises:
         ValueError: one cannot.

@@ -13,9 +13,9 @@ from apdist.config import override
 from apdist.data import storage
 from apdist.data.text import decoded
 from apdist.training.cluster.credentials import credentials_kept
-from apdist.training.cluster.ends import Interrupted, loss_explained, told_as_stop
+from apdist.training.cluster.ends import Interrupted, lost_cluster_explained, told_as_stop
 from apdist.training.cluster.joining import SMALLER, arrival, ray_cluster
-from apdist.training.cluster.noise import FILE
+from apdist.training.cluster.noise import RAY_LOG_NAME
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.run_folder.lease import held, refuse_if_held
 from apdist.training.run_folder.runs import SWEEP, create_run
@@ -315,7 +315,7 @@ def search_and_show(begun: Begun, state: SweepState, limits: Limits) -> int:
 
 def run_on_cluster(begun: Begun, board: Board, limits: Limits, until: float, again: str) -> None:
     """Join or start Ray, run the trials, measure the best ones."""
-    config, log = begun.config, storage.join(begun.run.uri, FILE)
+    config, log = begun.config, storage.join(begun.run.uri, RAY_LOG_NAME)
     board.screen.phase(arrival(config.ray))
     with (
         counted_signals() as signals,
@@ -323,7 +323,7 @@ def run_on_cluster(begun: Begun, board: Board, limits: Limits, until: float, aga
         shown(board.screen),
         ray_cluster(config.ray, log, SMALLER),
         credentials_kept(),
-        loss_explained(f"`{again}` goes on from there; Ray's own output is in {log}"),
+        lost_cluster_explained(f"`{again}` goes on from there; Ray's own output is in {log}"),
     ):
         # Here: Tune takes a second to import, and what is refused before is refused at once.
         from apdist_verbs.sweeping.tuning import run_trials

@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
 
 
 def refuse(run: Run, shards: str, split: str, name: str) -> None:
-    """Return where a whitening of that name may be learned from a split.
+    """Raise unless a whitening of that name may be learned from a split.
 
     Raises:
         ValueError: the run is measured on it, or has a whitening of that name.

@@ -19,7 +19,7 @@ from apdist.data.loading.sequential import ByShape
 from apdist.data.preparing.folder import pictures_below
 from apdist.data.preparing.kinds import PICTURES, extension, hidden_kind, no_picture
 from apdist.data.preparing.tally import Tally
-from apdist.data.storage.local import hint
+from apdist.data.storage.local import path_hint
 from apdist.data.text import shown_name
 
 
@@ -54,7 +54,9 @@ def find_pictures(root: str, tally: Tally) -> list[Picture]:
     elif path.is_dir():
         names, _ = pictures_below(path, tally)
     else:
-        what = "is no folder" if path.exists() else f"does not exist{hint(path) or '; check it'}"
+        what = (
+            "is no folder" if path.exists() else f"does not exist{path_hint(path) or '; check it'}"
+        )
         raise ValueError(f"{root} {what}; expected a folder of pictures")
     if not names:
         raise ValueError(f"{root} holds no picture; expected .jpg, .png or others, in any folders")

@@ -19,10 +19,10 @@ from apdist.data.plan.group_sampler import (
     EpochGroups,
     assign_groups,
     fitted_sizes,
+    limited_blocks,
     smallest_batch,
     steps_per_epoch,
 )
-from apdist.data.plan.group_sampler import limited_blocks as limited
 from apdist.data.plan.groups import (
     CLASS_WEIGHTS,
     UNIT,
@@ -116,7 +116,7 @@ class Plan:
         steps = steps_per_epoch(blocks, self.demand)
         if not steps:
             raise ValueError(_unfillable(blocks, self.demand, group_size))
-        self.blocks = limited(blocks, self.demand, steps)
+        self.blocks = limited_blocks(blocks, self.demand, steps)
         self.summary = PlanSummary(
             num_images=int(self.classes.sizes.sum()),
             num_classes=len(self.classes.sizes),
@@ -210,7 +210,7 @@ def _unfillable(blocks: Blocks, demand: Demand, group_size: int) -> str:
     elif demand.most_groups:
         source = f"{demand.most_groups} groups of each class (data.max_groups_per_class)"
         remedy = ", or a higher cap"
-    found = smallest_batch(limited(blocks, demand, 1), demand, 1)
+    found = smallest_batch(limited_blocks(blocks, demand, 1), demand, 1)
     return (
         f"training.batch_size {demand.batch_size} cannot be filled: {source} of up to {group_size} "
         f"images (data.group_size) has {found} images; "

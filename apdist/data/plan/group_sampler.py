@@ -25,7 +25,7 @@ class Demand:
     """What a batch must be made of."""
 
     batch_size: int
-    """B."""
+    """Images in a batch, B."""
     num_classes: int
     """Exact number of different classes; 0: as it comes."""
     most_groups: int
@@ -93,7 +93,8 @@ def groups_per_batch(amount: int, demand: Demand, steps: int) -> int:
 def smallest_batch(blocks: Blocks, demand: Demand, steps: int) -> int:
     """Images that each of ``steps`` batches gets at least, whatever is drawn.
 
-    for each group of the last batch in the row: the smallest size that can lie at its place
+    It counts each group of the last batch with the smallest size that can lie at its place in the
+    row.
     """
     ends = np.cumsum(blocks.amounts)
     total = int(ends[-1]) if len(ends) else 0

@@ -22,7 +22,7 @@ from apdist.data.preparing.kinds import (
 from apdist.data.preparing.labels import number_labels
 from apdist.data.preparing.shards import Encoded, Item
 from apdist.data.preparing.tally import Tally
-from apdist.data.storage.local import hint
+from apdist.data.storage.local import path_hint
 from apdist.data.text import composed, shown_name
 
 KEPT_FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -77,7 +77,7 @@ def scan_folder(root: Path) -> Folder:
     if not root.is_dir():
         if ARCHIVE.fullmatch(root.name) and root.exists():
             raise ValueError(f"{root} is an archive; unpack it, and give the folder")
-        advice = hint(root) if not root.exists() else ""
+        advice = path_hint(root) if not root.exists() else ""
         raise ValueError(f"{root} is no folder{advice}; expected {root}/<class>/<image>")
     result = Folder()
     found, folders = pictures_below(root, result.tally)

@@ -14,7 +14,7 @@ LONGEST = 1024
 
 
 def refuse_outside(name: str, where: str) -> None:
-    """Return where ``name`` is that of a file in a folder, or in folders below it.
+    """Raise unless ``name`` is that of a file in a folder, or in folders below it.
 
     Args:
         name: what a file names.

@@ -169,7 +169,7 @@ def missing_folders(path: Path) -> list[Path]:
     return [here for here in (whole, *whole.parents) if not os.path.lexists(here)]
 
 
-def hint(path: str | Path) -> str:
+def path_hint(path: str | Path) -> str:
     """What may be meant by a path at which nothing lies; empty where nothing comes to mind."""
     text = str(path)
     if "\\" in text:
@@ -198,7 +198,7 @@ def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        advice = hint(path) or "; check the path"
+        advice = path_hint(path) or "; check the path"
         raise MissingError(f"{path} does not exist{advice}") from error
     except PermissionError as error:
         raise unreadable(path) from error

@@ -184,14 +184,15 @@ def _pages(root: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         token = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-_SAID = {
+_WHOLE_ANSWER_HAS = {
     **dict.fromkeys(["put_object", "upload_part", "head_object"], ("ETag",)),
     "complete_multipart_upload": ("ETag",),
     "create_multipart_upload": ("UploadId",),
     "list_objects_v2": ("Name", "IsTruncated", "KeyCount"),
 }
-"""Of which a whole answer has at least one. That a connection ended in the head of an answer is no
-error to boto3, and a list without its body would pass for an empty folder."""
+"""Operation to fields, of which every complete answer has at least one. boto3 raises nothing if a
+connection ends within the head of an answer, and a list without its body would pass for an empty
+folder."""
 
 
 def _call(uri: str, operation: str, **arguments: Any) -> dict[str, Any]:
@@ -200,7 +201,9 @@ def _call(uri: str, operation: str, **arguments: Any) -> dict[str, Any]:
         with explained(uri):
             client = clients_now().client(_try_timeout_s(attempts))
             answer: dict[str, Any] = getattr(client, operation)(**arguments)
-        if operation in _SAID and not any(name in answer for name in _SAID[operation]):
+        if operation in _WHOLE_ANSWER_HAS and not any(
+            name in answer for name in _WHOLE_ANSWER_HAS[operation]
+        ):
             raise TransientError("an answer that was cut off")
         return answer
 

@@ -10,7 +10,7 @@ class Version:
     """What tells one version of a file from the next."""
 
     size: int
-    """In bytes."""
+    """Bytes."""
     etag: str
     """Empty where the store has none, as on a local disk."""
     modified_ns: int = 0

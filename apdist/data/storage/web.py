@@ -26,7 +26,7 @@ class WebStore(ReadableStore):
         return uri, {}
 
     def local_path(self, uri: str) -> Path | None:
-        """Nowhere."""
+        """None: nothing on the web is a path of this machine."""
         del uri
         return None
 

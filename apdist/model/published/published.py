@@ -44,7 +44,7 @@ class Published:
     state: dict[str, Tensor] = field(default_factory=dict)
     """Weights by the names that `DescriptorNet` has for them, as precise as the file has them."""
     whitenings: dict[str, Whitening] = field(default_factory=dict)
-    """By name."""
+    """Whitenings that the file holds, by name."""
 
     def network(self) -> DescriptorNet:
         """The network with these weights, ready to describe images."""
@@ -149,7 +149,7 @@ def pooling_of(name: str, tensors: Mapping[str, Tensor], exponent: str) -> dict[
 
 
 def refuse_told(name: str, given: Given, *options: str) -> None:
-    """Return where a person gave none of ``options``, which the file ``name`` tells.
+    """Raise unless a person gave none of ``options``, which the file ``name`` tells.
 
     Raises:
         ValueError: one was given.

@@ -43,7 +43,7 @@ class Course:
     strength: float
     """1 for the best, 0 for the worst."""
     places: tuple[float, ...]
-    """On each axis."""
+    """Where the line crosses each axis."""
     path: str
     words: str
 

@@ -32,7 +32,7 @@ class TrialCurves:
 
     drawing: Drawing
     trials: tuple[TrialRecord, ...]
-    """Of the lines."""
+    """The trials whose curves are drawn, in the order of the lines."""
     stops: tuple[Stop, ...]
     num_left_out: int
 

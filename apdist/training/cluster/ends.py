@@ -39,7 +39,7 @@ def told_as_stop(signals: Sequence[int]) -> Iterator[None]:
 
 
 @contextmanager
-def loss_explained(remedy: str) -> Iterator[None]:
+def lost_cluster_explained(remedy: str) -> Iterator[None]:
     """`TrainingError` with ``remedy`` where the cluster ends, or Ray fails, while it is used."""
     try:
         yield

@@ -12,8 +12,8 @@ from apdist.training.cluster.ends import ClusterError, Interrupted, first_line
 from apdist.training.cluster.noise import NoiseFile, kept_noise
 from apdist.training.cluster.own_ray import (
     give_token,
-    heard_here_only,
-    out_of_our_group,
+    in_own_session,
+    on_loopback_only,
     refuse_without_place,
     session_folder,
     session_removed,
@@ -111,8 +111,8 @@ def _start(address: str, noise: NoiseFile, smaller: str) -> None:
         with handlers_kept(), without_core_lines(noise.write), ExitStack() as own:
             if address == "local":
                 give_token()
-                own.enter_context(heard_here_only())
-                own.enter_context(out_of_our_group())
+                own.enter_context(on_loopback_only())
+                own.enter_context(in_own_session())
             ray.init(
                 address=address,
                 log_to_driver=bool(noise.uri),

@@ -11,12 +11,12 @@ from apdist.training.cluster.ends import (
     Interrupted,
     TrainingError,
     gist,
-    loss_explained,
+    lost_cluster_explained,
     told_as_stop,
 )
 from apdist.training.cluster.failures import why_none_is_left
 from apdist.training.cluster.joining import arrival, ray_cluster
-from apdist.training.cluster.noise import FILE
+from apdist.training.cluster.noise import RAY_LOG_NAME
 from apdist.training.cluster.remote import Inbox, RemoteLink, remote_mailbox
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.cluster.trainer import build_trainer
@@ -45,9 +45,9 @@ def run_training(job: Job, *listeners: Listener[Event]) -> None:
                 _train(job, trainer, mailbox, lambda _: mailbox.take(), listeners, signals)
             return
         _begin(arrival(job.config.ray), listeners)
-        log = storage.join(job.run, FILE)
+        log = storage.join(job.run, RAY_LOG_NAME)
         remedy = f"{_going_on(job)}; Ray's own output is in {log}"
-        with ray_cluster(job.config.ray, log), loss_explained(remedy):
+        with ray_cluster(job.config.ray, log), lost_cluster_explained(remedy):
             if signals:  # while Ray started: there is nothing yet to write a checkpoint of
                 raise Interrupted
             _begin("starting the workers", listeners)
@@ -107,7 +107,7 @@ def _explain_failure(job: Job, error: BaseException, failed: Sequence[WorkersFai
     log = storage.join(job.run, "error.log")
     where = f"the whole report is in {log}"
     if job.config.ray.num_workers:
-        where += f", what the workers wrote in {storage.join(job.run, FILE)}"
+        where += f", what the workers wrote in {storage.join(job.run, RAY_LOG_NAME)}"
     try:
         report = without_secrets("".join(traceback.format_exception(error)))
         storage.write_bytes(log, report.encode(errors="backslashreplace"))

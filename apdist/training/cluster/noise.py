@@ -16,7 +16,7 @@ from apdist.data import storage
 
 logger = logging.getLogger(__name__)
 
-FILE = "ray.log"
+RAY_LOG_NAME = "ray.log"
 MOST_BYTES = 8 << 20
 """A worker that writes a line for every image must not fill a disk."""
 _NEWS = ":event_summary:"

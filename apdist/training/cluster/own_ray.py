@@ -61,7 +61,7 @@ def give_token() -> None:
 
 
 @contextmanager
-def heard_here_only() -> Iterator[None]:
+def on_loopback_only() -> Iterator[None]:
     """A Ray that the block starts listens on the loopback addresses.
 
     It has no token of its own and runs what it is sent, so nobody else on the network may reach it.
@@ -79,7 +79,7 @@ def heard_here_only() -> Iterator[None]:
 
 
 @contextmanager
-def out_of_our_group() -> Iterator[None]:
+def in_own_session() -> Iterator[None]:
     """A Ray that the block starts gets no signal that is meant for this process's group.
 
     Ctrl-C in a terminal and SIGTERM of `timeout` or a batch system go to all of the group, and Ray
@@ -100,7 +100,7 @@ def out_of_our_group() -> Iterator[None]:
         module.ConsolePopen = before
 
 
-def is_heard_here_only() -> bool:
+def is_on_loopback() -> bool:
     """Whether all nodes of the Ray that this process has joined are on loopback addresses.
 
     Asked in a trial of a sweep, too, which does not know how its Ray was started.

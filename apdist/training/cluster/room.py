@@ -66,7 +66,7 @@ def gpus_of(nodes: list[dict[str, float]]) -> int:
 
 
 def _needs(config: RayConfig, with_gpu: bool) -> dict[str, int]:
-    """Of a worker."""
+    """Ray resources that a worker takes."""
     return {"CPU": config.cpus_per_worker} | ({"GPU": 1} if with_gpu else {})
 
 

@@ -15,7 +15,7 @@ from apdist.training.cluster.elastic import (
     preemption_notice,
 )
 from apdist.training.cluster.joining import prepare_environment, resources_of_nodes
-from apdist.training.cluster.own_ray import is_heard_here_only
+from apdist.training.cluster.own_ray import is_on_loopback
 from apdist.training.cluster.room import address_of, gpus_of, uses_gpus
 from apdist.training.events import Failed
 from apdist.training.job import Job
@@ -64,7 +64,7 @@ def build_trainer(job: "Job | Finalists", link: Link, work: Callable[..., None])
     resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
     if with_gpus := _with_gpus(config.ray):
         resources["GPU"] = 1
-    stays_here = config.ray.most_workers > 0 and is_heard_here_only()
+    stays_here = config.ray.most_workers > 0 and is_on_loopback()
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = str(int(may_lose_a_host(stays_here)))
     path, filesystem = storage.for_ray(job.run)
     scaling = ScalingConfig(

@@ -52,7 +52,7 @@ def fork(parent: Run, config: Config) -> tuple[Run, int]:
 
 
 def refuse_unforkable(parent: Run, config: Config) -> None:
-    """Return where `fork` would find what it needs, as far as that needs no network.
+    """Raise unless `fork` would find what it needs, as far as that needs no network.
 
     Raises:
         ValueError: there is no checkpoint, or it does not fit.

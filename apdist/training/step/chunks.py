@@ -78,19 +78,20 @@ def sizes_of_workers(batch_size: int, chunk_size: int, num_workers: int) -> tupl
 
 
 def numbered_chunks(
-    images: Tensor, chunk_size: int, num_before: int, random: tuple[int, int]
+    images: Tensor, chunk_size: int, num_before: int, *, seed: int, step: int
 ) -> list[Chunk]:
-    """Cut a worker's images (b, 3, h, w).
+    """Cut a worker's images (b, 3, h, w) into chunks, seeded by their numbers in the global batch.
 
     Args:
         images: of this worker.
         chunk_size: c.
         num_before: chunks of the workers before this one.
-        random: seed of the run and number of the step.
+        seed: of the run.
+        step: number of the step.
     """
     parts = images.split(chunk_size) if len(images) else ()
     return [
-        Chunk(part, chunk_seed(*random, number)) for number, part in enumerate(parts, num_before)
+        Chunk(part, chunk_seed(seed, step, number)) for number, part in enumerate(parts, num_before)
     ]
 
 

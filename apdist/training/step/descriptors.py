@@ -33,9 +33,9 @@ class BatchDescriptors:
         self._finite: list[Tensor] = []
 
     @property
-    def kind(self) -> int:
-        """Width and precision as a number; 0 without an own row."""
-        return _kind_of(self._rows)
+    def format_code(self) -> int:
+        """Width and precision as one number, to compare with others'; 0 without an own row."""
+        return _format_code(self._rows)
 
     def add(self, found: Tensor, chunk: Chunk) -> None:
         """Write the descriptors (c, d) of the next ``chunk`` of this worker.
@@ -64,13 +64,13 @@ class BatchDescriptors:
         if self._finite:
             _check_finite(torch.cat(self._finite))
 
-    def gathered(self, kinds: Sequence[int], device: torch.device) -> Tensor:
-        """Rows (n, d) of all workers, to the caller; ``kinds`` of all workers.
+    def gathered(self, format_codes: Sequence[int], device: torch.device) -> Tensor:
+        """Rows (n, d) of all workers, handed over; ``format_codes`` are those of all workers.
 
         Raises:
             BatchError: they differ in width or precision; on all workers.
         """
-        width, dtype = _agreed(kinds)
+        width, dtype = _agreed_format(format_codes)
         rows, self._rows = self._rows, None
         if rows is None:
             rows = torch.empty((sum(self.sizes), width), dtype=dtype, device=device)
@@ -86,30 +86,30 @@ def gather_descriptors(
     Raises:
         BatchError: they differ in width or precision; on all workers.
     """
-    width, dtype = _agreed(workers.gather_numbers(_kind_of(own), device))
+    width, dtype = _agreed_format(workers.gather_numbers(_format_code(own), device))
     rows = torch.empty((0, width), device=device) if own is None else own
     return workers.gather_rows(rows.to(dtype), sizes)
 
 
-def _kind_of(rows: Tensor | None) -> int:
-    """Width and precision of ``rows`` (b, d) as a number, to tell the others; 0 without a row."""
+def _format_code(rows: Tensor | None) -> int:
+    """Width and precision of ``rows`` (b, d) as one number; 0 without a row."""
     return 0 if rows is None else 2 * rows.shape[1] + (rows.dtype == torch.float64)
 
 
-def _agreed(kinds: Sequence[int]) -> tuple[int, torch.dtype]:
-    """Width and precision of the descriptors, from the ``kinds`` of all workers.
+def _agreed_format(codes: Sequence[int]) -> tuple[int, torch.dtype]:
+    """Width and precision of the descriptors, from the format ``codes`` of all workers.
 
     Raises:
         BatchError: they differ; on all workers.
     """
-    found = {kind for kind in kinds if kind} or {0}
+    found = {code for code in codes if code} or {0}
     if len(found) > 1:
         raise BatchError(
             "the workers' descriptors differ in width or precision (widths "
-            f"{sorted(kind // 2 for kind in found)}); all must have the same network"
+            f"{sorted(code // 2 for code in found)}); all must have the same network"
         )
-    (kind,) = found
-    return kind // 2, torch.float64 if kind % 2 else torch.float32
+    (code,) = found
+    return code // 2, torch.float64 if code % 2 else torch.float32
 
 
 def _check_shape(descriptors: Tensor, num_images: int, width: int) -> None:

@@ -47,7 +47,7 @@ class Passes:
         self._images = self._sent()
 
     def close(self) -> None:
-        """Send no more."""
+        """Send no more chunks to the device."""
         self._images.close()
 
     def describe(self, descriptors: BatchDescriptors) -> None:

@@ -12,7 +12,7 @@ from apdist.loss.results import Diagnostics
 
 @dataclass(frozen=True)
 class StageSeconds:
-    """Of a step; on a GPU what it worked, or waited for others."""
+    """Seconds of a step by its stages; on a GPU the time that it worked or waited for others."""
 
     describe: float
     """Stage 1."""
@@ -46,6 +46,6 @@ class StepResult:
     diagnostics: Diagnostics
     """Counts and histograms of the global batch, the same on every worker."""
     seconds: StageSeconds
-    """Of its stages."""
+    """Time of its stages."""
     num_bytes: int
     """Received by this worker; without those of sharded parameters."""

@@ -77,7 +77,7 @@ def global_step(
     sizes = options.worker_sizes or workers.gather_numbers(len(images), device)
     counts = chunk_counts(sizes, options.chunk_size)
     num_before = sum(counts[: workers.rank])
-    chunks = numbered_chunks(images, options.chunk_size, num_before, (options.seed, step))
+    chunks = numbered_chunks(images, options.chunk_size, num_before, seed=options.seed, step=step)
     if is_sharded(model):  # every pass communicates: all workers make equally many
         chunks = padded(chunks, max(counts), images)
     labels = sent_whole(labels, device)
@@ -90,11 +90,11 @@ def global_step(
             check_sizes(sizes, workers.rank, workers.size, len(images))
             check_arguments(images, labels, ignore, model)
             passes.describe(descriptors)
-        told = guard.meet(descriptors.kind, len(images), num_before, sum(sizes))
+        told = guard.meet(descriptors.format_code, len(images), num_before, sum(sizes))
         check_plans([plan for _, *plan in told], options.chunk_size)
         watch.lap()
 
-        batch = descriptors.gathered([kind for kind, *_ in told], device)  # (n, d)
+        batch = descriptors.gathered([code for code, *_ in told], device)  # (n, d)
         watch.lap()
         collectives = LossCollectives(workers, sizes, batch.new_empty(0))
         scores, first = None, sum(sizes[: workers.rank])

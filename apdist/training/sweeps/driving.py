@@ -33,7 +33,7 @@ class SweepPlan:
     searcher: str
     scheduler: str
     settings: int
-    """To be drawn."""
+    """Number of settings to be drawn."""
     repeats: int
     objectives: tuple[Objective, ...]
     starting: tuple[Params, ...] = ()

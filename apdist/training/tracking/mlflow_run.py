@@ -98,7 +98,7 @@ class MlflowRun:
             patient(self.refuse_gone)
 
     def refuse_gone(self) -> None:
-        """Return where the run is there.
+        """Refuse to go on with a run that is not in the store any more.
 
         Raises:
             GoneError: it was deleted, or the store does not know it.

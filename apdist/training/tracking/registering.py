@@ -43,7 +43,7 @@ FOLDER = "descriptors"
 
 
 def refuse_unregistrable(run: Run, name: str) -> None:
-    """Return where the model of ``run`` can become a version of ``name``.
+    """Raise unless the model of ``run`` can become a version of ``name``.
 
     Raises:
         ValueError: the run has none yet, or MLflow takes no such name.

@@ -26,7 +26,7 @@ class Taker(Protocol):
         """Take the results of the next queries."""
 
     def end(self) -> None:
-        """No more come."""
+        """Finish: no more results come."""
 
 
 class CsvWriter:

@@ -54,7 +54,7 @@ class Shown:
         return self.num_queries + len(self.unread)
 
     def refuse_none(self) -> None:
-        """Return where a query could be read.
+        """Refuse to end well where no query could be read.
 
         Raises:
             ValueError: none could.

@@ -203,7 +203,7 @@ def _are_there(source: Source, index: SearchIndex) -> np.ndarray[Any, np.dtype[n
 
 def _lines(path: Path) -> list[str]:
     """The keys in a file."""
-    from apdist.data.storage.local import hint
+    from apdist.data.storage.local import path_hint
     from apdist.data.text import decoded
 
     if path == Path():
@@ -211,7 +211,9 @@ def _lines(path: Path) -> list[str]:
     try:
         text = decoded(path.read_bytes())
     except FileNotFoundError as error:
-        raise ValueError(f"--keys {path} does not exist{hint(path) or '; check it'}") from error
+        raise ValueError(
+            f"--keys {path} does not exist{path_hint(path) or '; check it'}"
+        ) from error
     except (UnicodeDecodeError, OSError) as error:
         raise ValueError(f"--keys {path} is no text file in UTF-8 that can be read") from error
     keys = [line.strip() for line in text.splitlines() if line.strip()]

@@ -46,7 +46,7 @@ class Measured:
     lines: list[Line]
     num_queries: int
     num_queries_without_positive: Mapping[str, int]
-    """By part."""
+    """Number of queries without a positive, by part of the ground truth."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else the JSON says."""
     notes: Sequence[str] = ()

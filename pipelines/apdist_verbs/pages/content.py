@@ -39,9 +39,9 @@ class Images:
     split: str = ""
     """Empty: the run's evaluation split."""
     queries: int
-    """Under each heading."""
+    """Number of queries under each heading."""
     results: int
-    """Of each query."""
+    """Number of results of each query."""
     on_map: int
 
 

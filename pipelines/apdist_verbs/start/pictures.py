@@ -16,7 +16,7 @@ from apdist.data.catalogue.catalogue import CATALOGUE_NAME
 from apdist.data.preparing.folder import ARCHIVE, scan_folder
 from apdist.data.preparing.tables.csv_tables import read_csv
 from apdist.data.preparing.tables.tables import Columns, Table
-from apdist.data.storage.local import hint
+from apdist.data.storage.local import path_hint
 from apdist.data.storage.locks import locked
 from apdist_verbs.prepare.folder import Choices, PrepareFolder, prepare_folder
 from apdist_verbs.prepare.table import (
@@ -131,7 +131,7 @@ def table_of(images: Path) -> Path | None:
         return images
     if not images.is_dir():
         raise ValueError(
-            f"{images} does not exist{hint(images)}; expected a folder, IMAGES/<class>/<image>"
+            f"{images} does not exist{path_hint(images)}; expected a folder, IMAGES/<class>/<image>"
         )
     if (images / CATALOGUE_NAME).exists():
         raise _are_shards(images, images)

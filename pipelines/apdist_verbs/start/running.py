@@ -57,7 +57,7 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     from apdist.training.cluster.ends import Interrupted
     from apdist.training.cluster.launch import run_training
     from apdist.training.cluster.metrics import RayMetrics
-    from apdist.training.cluster.noise import FILE
+    from apdist.training.cluster.noise import RAY_LOG_NAME
     from apdist.training.time_spent import time_spent
     from apdist_verbs.terminal.devices import say_if_idle
 
@@ -93,7 +93,7 @@ def train_run(run: Run, resumed: WorkersFailed | None = None) -> int:
     say(f"advice: {spent.advice()}")
     say(f"model: {storage.join(run.uri, 'model.safetensors')}")
     if run.config.ray.num_workers:
-        say(f"Ray's own output: {storage.join(run.uri, FILE)}")
+        say(f"Ray's own output: {storage.join(run.uri, RAY_LOG_NAME)}")
     if run.config.tracking.enabled:
         say(f"curves: {follower.tracker.where()}")
     return 0

@@ -48,11 +48,11 @@ class Begun:
         return self.run.config
 
     def dimensions(self) -> list[Dimension]:
-        """Those of the space."""
+        """The dimensions of the space."""
         return parsed_space(self.space, self.config, "the space")
 
     def save(self) -> None:
-        """Keep it."""
+        """Write what was asked into the sweep's folder, for a resume."""
         head: dict[str, Any] = {
             "name": self.start.name,
             "words": list(self.start.words),

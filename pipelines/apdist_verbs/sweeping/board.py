@@ -92,7 +92,7 @@ class Trial:
 
     @property
     def run(self) -> Run:
-        """Its run."""
+        """The run of this trial."""
         return self.follower.run
 
     def figures(self, event: Evaluated) -> dict[str, float]:

@@ -37,8 +37,8 @@ def refuse_unfit_metric_learning(losses: Iterable[LossConfig], dim: int) -> None
     Raises:
         ValueError: it has none of this name, does not take the arguments, or is not installed.
     """
+    from apdist.config.baselines import arguments_of
     from apdist.config.losses import METRIC_LEARNING
-    from apdist.config.rivals import arguments_of
     from apdist.loss.metric_learning_source import refuse_arguments, refuse_unknown_name
 
     found = [loss for loss in losses if any(n.startswith(METRIC_LEARNING) for n in loss.weights)]
@@ -86,7 +86,7 @@ def refuse_unfit_space(dimensions: list[Dimension], config: Config) -> None:
 
 
 def refuse_unfit(config: Config) -> None:
-    """Return where a training with these options can begin, as far as this process can tell.
+    """Raise unless a training with these options can begin, as far as this process can tell.
 
     Raises:
         ValueError: it cannot.

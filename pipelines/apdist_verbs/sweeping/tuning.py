@@ -89,7 +89,7 @@ class Feeder(Searcher):
         """Nothing, likewise."""
 
     def __deepcopy__(self, memo: object) -> "Feeder":
-        """Itself."""
+        """No copy: Ray Tune copies searchers, and there is one driver to ask."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 
 def at_least(least: int, **options: float) -> None:
-    """Return where each of the ``options`` is ``least`` or more.
+    """Raise unless each of the ``options`` is ``least`` or more.
 
     Raises:
         ValueError: the first that is not.

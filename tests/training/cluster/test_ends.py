@@ -5,7 +5,7 @@ import signal
 import pytest
 import ray
 
-from apdist.training.cluster.ends import TrainingError, loss_explained, told_as_stop
+from apdist.training.cluster.ends import TrainingError, lost_cluster_explained, told_as_stop
 
 
 def test_bad_input_that_is_told_after_a_signal_is_still_told() -> None:
@@ -16,7 +16,7 @@ def test_bad_input_that_is_told_after_a_signal_is_still_told() -> None:
 def test_a_cluster_that_is_lost_is_told_in_one_line_with_a_remedy() -> None:
     error = ray.exceptions.RayActorError()
     lost = pytest.raises(TrainingError, match=r"^lost the Ray cluster \(.*\); go on$")
-    with lost as told, loss_explained("go on"):
+    with lost as told, lost_cluster_explained("go on"):
         raise error
     assert "\n" not in str(told.value)
 
@@ -24,7 +24,7 @@ def test_a_cluster_that_is_lost_is_told_in_one_line_with_a_remedy() -> None:
 def test_a_failure_of_tune_is_told_in_one_line_and_one_of_ours_is_passed_on() -> None:
     from ray.tune.error import TuneError
 
-    with pytest.raises(TrainingError, match=r"\(broken\); go on$"), loss_explained("go on"):
+    with pytest.raises(TrainingError, match=r"\(broken\); go on$"), lost_cluster_explained("go on"):
         raise TuneError("broken")
-    with pytest.raises(KeyError), loss_explained("go on"):
+    with pytest.raises(KeyError), lost_cluster_explained("go on"):
         raise KeyError

@@ -14,9 +14,9 @@ from ray._private import ray_constants, services, utils
 
 from apdist.training.cluster.own_ray import (
     give_token,
-    heard_here_only,
-    is_heard_here_only,
-    out_of_our_group,
+    in_own_session,
+    is_on_loopback,
+    on_loopback_only,
     refuse_without_place,
     session_folder,
     session_removed,
@@ -65,7 +65,7 @@ def test_of_a_cluster_of_others_nothing_is_removed() -> None:
 
 def test_the_switch_is_back_after_the_start() -> None:
     before = ray_constants.ENABLE_RAY_CLUSTER
-    with heard_here_only():
+    with on_loopback_only():
         assert not ray_constants.ENABLE_RAY_CLUSTER
     assert before == ray_constants.ENABLE_RAY_CLUSTER
 
@@ -74,7 +74,7 @@ def test_the_switch_is_back_after_the_start() -> None:
 def test_what_ray_starts_is_in_no_group_of_ours() -> None:
     group = [sys.executable, "-c", "import os; print(os.getpgid(0))"]
     before = services.ConsolePopen
-    with out_of_our_group(), services.ConsolePopen(group, stdout=subprocess.PIPE) as started:
+    with in_own_session(), services.ConsolePopen(group, stdout=subprocess.PIPE) as started:
         assert int(started.communicate()[0]) == started.pid != os.getpgid(0)
     assert services.ConsolePopen is before
 
@@ -89,7 +89,7 @@ def test_a_ray_with_a_node_elsewhere_is_not_of_this_machine_only(
     gone = {"NodeManagerAddress": "10.0.0.9", "Alive": False}
     nodes = [{"NodeManagerAddress": address, "Alive": True} for address in addresses]
     monkeypatch.setattr(ray, "nodes", lambda: [gone, *nodes])
-    assert is_heard_here_only() is expected
+    assert is_on_loopback() is expected
 
 
 @pytest.mark.parametrize("said", ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "HOME"])

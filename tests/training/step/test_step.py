@@ -107,7 +107,7 @@ def no_gradient_as_an_image_of_others() -> None:
 
 def chunks_numbered_by_worker() -> None:
     right = step.numbered_chunks  # type: ignore[attr-defined]
-    step.numbered_chunks = lambda i, c, _, r: right(i, c, 0, r)  # type: ignore[attr-defined]
+    step.numbered_chunks = lambda i, c, _, **k: right(i, c, 0, **k)  # type: ignore[attr-defined]
 
 
 MUTATIONS: dict[str, tuple[Callable[[], None], float]] = {

@@ -13,13 +13,13 @@ class Entry:
     """Below ROOT, with / between folders."""
     label: str
     name: str
-    """Of the class."""
+    """Name of the class."""
     split: str
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All of it."""
+    """All images and queries of a published set."""
 
     entries: list[Entry]
     judged: dict[str, list[JudgedQuery]] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from apdist.data.preparing.folder import pictures_below
 from apdist.data.preparing.published.description import PublishedSet
 from apdist.data.preparing.tally import Tally
-from apdist.data.storage.local import hint
+from apdist.data.storage.local import path_hint
 from apdist.data.text import decoded, shown_name
 
 DAMAGED = "known to be damaged: left out, as by everybody"
@@ -29,7 +29,7 @@ class Place:
             ValueError: it lacks a list, or the folders of images.
         """
         if not self.root.is_dir():
-            advice = hint(self.root) if not self.root.exists() else ""
+            advice = path_hint(self.root) if not self.root.exists() else ""
             raise ValueError(
                 f"{self.root} is no folder{advice}; expected the unpacked {self.which.name}, with "
                 f"{' and '.join(self.which.lists) or 'its images'}: {self.which.address}"

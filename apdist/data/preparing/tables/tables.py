@@ -39,7 +39,7 @@ class Row:
     source: str
     label: str
     name: str
-    """Of the class."""
+    """Name of the class."""
     split: str
     """Empty where the table has no such column."""
     stored: StoredImage

@@ -13,7 +13,7 @@ from apdist.model.pretrained import load_model
 from apdist.retrieval.describe import describe_split
 from apdist.retrieval.metrics import score_queries
 from apdist_verbs.__main__ import main
-from apdist_verbs.measure.divided import num_in_both
+from apdist_verbs.measure.query_gallery import num_in_both
 from tests.pictures import encode_picture, refuse
 from tests.pipelines.measure.scenes import untrained_run
 

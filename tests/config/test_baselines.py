@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from apdist.config import rivals
-from apdist.config.rivals import arguments_of
+from apdist.config import baselines
+from apdist.config.baselines import arguments_of
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ from apdist.config.rivals import arguments_of
 )
 def test_what_means_nothing_is_refused(kind: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        getattr(rivals, f"{kind}Options")(**options)
+        getattr(baselines, f"{kind}Options")(**options)
 
 
 def test_arguments_are_literals() -> None:

@@ -12,7 +12,7 @@ from apdist.config.values import at_least, in_range
 
 @dataclass(frozen=True, kw_only=True)
 class TripletOptions:
-    """Of the batch-hard triplet loss."""
+    """Options of the batch-hard triplet loss."""
 
     margin: float = 0.1
     """Of cosine similarity."""
@@ -23,7 +23,7 @@ class TripletOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveOptions:
-    """Of the contrastive loss."""
+    """Options of the contrastive loss."""
 
     margin: float = 0.7
     """A Euclidean distance of unit vectors."""
@@ -34,7 +34,7 @@ class ContrastiveOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions:
-    """Of the calibration loss, with the margins of ROADMAP."""
+    """Options of the calibration loss, with the margins of ROADMAP."""
 
     positive_margin: float = 0.9
     """Cosine similarity that positives should have."""
@@ -48,7 +48,7 @@ class CalibrationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiSimilarityOptions:
-    """Of the multi-similarity loss."""
+    """Options of the multi-similarity loss."""
 
     alpha: float = 2.0
     """Sharpness for positives."""
@@ -68,7 +68,7 @@ class MultiSimilarityOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothAveragePrecisionOptions:
-    """Of Smooth-AP."""
+    """Options of Smooth-AP."""
 
     temperature: float = 0.01
     """Of the sigmoid."""
@@ -81,7 +81,7 @@ class SmoothAveragePrecisionOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RecallAtKOptions:
-    """Of the recall@k surrogate."""
+    """Options of the recall@k surrogate."""
 
     ks: tuple[int, ...] = (1, 2, 4, 8, 16)
     """The mean is over these."""
@@ -101,7 +101,7 @@ class RecallAtKOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CentresOptions:
-    """Of every loss that learns a centre for each class."""
+    """Options of every loss that learns a centre for each class."""
 
     centres_rate: float = 1.0
     """Learning rate of the centres, in those of the network."""
@@ -112,7 +112,7 @@ class CentresOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ArcFaceOptions(CentresOptions):
-    """Of ArcFace."""
+    """Options of ArcFace."""
 
     margin: float = 0.5
     """An angle in radians; 0.5 are 28.6 degrees."""
@@ -127,7 +127,7 @@ class ArcFaceOptions(CentresOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CosFaceOptions(CentresOptions):
-    """Of CosFace."""
+    """Options of CosFace."""
 
     margin: float = 0.35
     """Of cosine similarity."""
@@ -142,7 +142,7 @@ class CosFaceOptions(CentresOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyAnchorOptions(CentresOptions):
-    """Of Proxy-Anchor."""
+    """Options of Proxy-Anchor."""
 
     margin: float = 0.1
     """Of cosine similarity."""
@@ -157,7 +157,7 @@ class ProxyAnchorOptions(CentresOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class NormalisedSoftmaxOptions(CentresOptions):
-    """Of normalised softmax."""
+    """Options of normalised softmax."""
 
     temperature: float = 0.05
     """Of the softmax."""
@@ -169,7 +169,7 @@ class NormalisedSoftmaxOptions(CentresOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class MetricLearningOptions(CentresOptions):
-    """Of a loss of pytorch-metric-learning; a centres_rate only where it has parameters."""
+    """Options of a loss of pytorch-metric-learning; a centres_rate only where it has parameters."""
 
     arguments: tuple[str, ...] = ()
     """Of its constructor, as NAME=LITERAL."""

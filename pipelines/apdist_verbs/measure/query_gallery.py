@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from apdist_verbs.measure.source import Source
 
 
-def measure_divided(
+def measure_query_gallery(
     source: Source,
     *,
     query_split: str,
