@@ -20,10 +20,10 @@ from apdist.config import ModelConfig
 from apdist.model.pretrained import build_model
 from apdist.training.events import Event
 from apdist.training.mailbox import Mailbox
-from apdist.training.run_folder.keeper import Keeper, Origin
+from apdist.training.run_folder.keeper import CheckpointOrigin, Keeper
 from apdist.training.step.collectives import Workers
 
-ORIGIN = Origin("benchmark", "benchmark")
+ORIGIN = CheckpointOrigin("benchmark", "benchmark")
 
 
 def main() -> None:

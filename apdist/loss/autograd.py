@@ -36,7 +36,7 @@ class _TiledLoss(torch.autograd.Function):
             options = dataclasses.replace(batch.options, cache_mib=0)
             batch = dataclasses.replace(batch, options=options)
             every = slice(0, len(descriptors))
-            loss, diagnostics = read_sums(batch, first_pass(batch, every, _same).sums)
+            loss, diagnostics = read_sums(batch, first_pass(batch, every, _identity).sums)
         else:
             scores = _scored(batch)
             loss, diagnostics, ctx.gradient = scores.loss, scores.diagnostics, scores.gradient
@@ -64,7 +64,7 @@ class _TiledLoss(torch.autograd.Function):
 
 def _scored(batch: Batch) -> RowScores:
     """Loss of the ``batch``, and its gradient by all descriptors."""
-    return score_batch_rows(batch, slice(0, len(batch.descriptors)), _same, _same)
+    return score_batch_rows(batch, slice(0, len(batch.descriptors)), _identity, _identity)
 
 
 class _Undifferentiable(torch.autograd.Function):
@@ -80,5 +80,5 @@ class _Undifferentiable(torch.autograd.Function):
         )
 
 
-def _same(value: Tensor) -> Tensor:
+def _identity(value: Tensor) -> Tensor:
     return value

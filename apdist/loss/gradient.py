@@ -30,13 +30,13 @@ from apdist.loss.precision import NUM_SCALARS
 from apdist.loss.results import Diagnostics, RowScores, warn_of_no_positives
 from apdist.loss.tiles import (
     Codes,
-    Cut,
     Histograms,
     Tile,
-    cut_of,
+    Tiling,
     new_buffer,
     new_codes,
     tiles_of,
+    tiling_of,
     within,
 )
 from apdist.loss.weighted import WeightedSum
@@ -131,28 +131,28 @@ def score_batch_rows(
         ValueError: a descriptor is not finite or not of unit length.
     """
     found = first_pass(batch, rows, sum_over_workers)
-    slopes = gather_rows(inside(found.by_code))  # (n, 2, M-1)
-    by_code = found.by_code
-    if len(slopes) > by_code.shape[2]:  # of others, too
-        by_code = new_by_code(batch, len(slopes))
-        inside(by_code).copy_(slopes)
-    gradient = second_pass(batch, rows, by_code, found.seen)
+    slopes = gather_rows(interval_slopes(found.slopes_by_code))  # (n, 2, M-1)
+    slopes_by_code = found.slopes_by_code
+    if len(slopes) > slopes_by_code.shape[2]:  # other workers have rows, too
+        slopes_by_code = zero_slopes(batch, len(slopes))
+        interval_slopes(slopes_by_code).copy_(slopes)
+    gradient = second_pass(batch, rows, slopes_by_code, found.cache)
     loss, diagnostics = read_sums(batch, found.sums)
     return RowScores(loss, found.average_precision, gradient, diagnostics, listwise_loss=loss)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the first pass leaves of the scores, for the second."""
+class ScoreCache:
+    """What the first pass keeps of the scores, so that the second need not compute all again."""
 
-    cut: Cut
-    """How they were cut."""
+    tiling: Tiling
+    """How the similarity matrix was cut."""
 
     tiles: list[Tile]
-    """The tiles that they were cut into."""
+    """Its tiles, in the order of the first pass."""
 
     codes: Codes
-    """Intervals of the pairs, or nothing."""
+    """One byte a pair: the interval between two bin centres that its score is in; or nothing."""
 
     buffer: Tensor
     """Room for one tile, with the scores of the last one."""
@@ -168,54 +168,54 @@ class FirstPass:
     average_precision: Tensor
     """(b,) float64, NaN where undefined."""
 
-    by_code: Tensor
+    slopes_by_code: Tensor
     """(2, M+1, b) derivative of the loss by the score of a negative, of a positive, by code."""
 
-    seen: Seen
+    cache: ScoreCache
 
 
 def first_pass(
     batch: Batch, rows: slice, sum_over_workers: Callable[[Tensor], Tensor]
 ) -> FirstPass:
     """Sums over the global batch, and the slopes of the loss by the scores of the own ``rows``."""
-    histograms, seen = cumulative_histograms(batch, rows)
+    histograms, cache = cumulative_histograms(batch, rows)
     tables = kernels_of(batch.backend).tables_of(histograms, batch, rows)
     sums = sum_over_workers(tables.sums)
     # Weights of mean 1 divided by the number of queries: the same as by their sum. Without a query
     # that counts, all are 0. In float64: weights may be of any size.
     scale = tables.counted / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
-    by_code = new_by_code(batch, len(scale))
-    torch.mul(scale[:, None, None], tables.slopes, out=inside(by_code))
-    return FirstPass(sums, tables.averages, by_code, seen)
+    slopes_by_code = zero_slopes(batch, len(scale))
+    torch.mul(scale[:, None, None], tables.slopes, out=interval_slopes(slopes_by_code))
+    return FirstPass(sums, tables.averages, slopes_by_code, cache)
 
 
-def new_by_code(batch: Batch, num_rows: int) -> Tensor:
-    """(2, M+1, r) zeros: codes 0 and M, outside the centres, have slope 0."""
+def zero_slopes(batch: Batch, num_rows: int) -> Tensor:
+    """(2, M+1, r) zeros by code: the codes 0 and M, outside the centres, keep slope 0."""
     return batch.descriptors.new_zeros(2, batch.options.num_bins + 1, num_rows)
 
 
-def inside(by_code: Tensor) -> Tensor:
-    """(r, 2, M-1) the slopes of the intervals between two centres, of ``by_code`` (2, M+1, r)."""
-    return by_code[:, 1:-1].permute(2, 0, 1)
+def interval_slopes(slopes_by_code: Tensor) -> Tensor:
+    """(r, 2, M-1) view of ``slopes_by_code`` (2, M+1, r): of intervals between two centres."""
+    return slopes_by_code[:, 1:-1].permute(2, 0, 1)
 
 
-def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, Seen]:
-    """Histograms of the scores of the own ``rows`` with all images, and what is left of them."""
+def cumulative_histograms(batch: Batch, rows: slice) -> tuple[Histograms, ScoreCache]:
+    """Histograms of the scores of the own ``rows`` with all images, and what is kept of these."""
     descriptors, options = batch.descriptors, batch.options
-    cut = cut_of(descriptors.shape, descriptors.device, batch.backend, options.tile_size)
-    tiles = tiles_of(len(descriptors), rows, cut)
-    codes = new_codes(tiles, cut, options, descriptors.device)
+    tiling = tiling_of(descriptors.shape, descriptors.device, batch.backend, options.tile_size)
+    tiles = tiles_of(len(descriptors), rows, tiling)
+    codes = new_codes(tiles, tiling, options, descriptors.device)
     kernels = kernels_of(batch.backend)
     binning = kernels.Binning(batch, rows)
-    buffer = new_buffer(tiles, cut, descriptors.dtype, descriptors.device)
+    buffer = new_buffer(tiles, tiling, descriptors.dtype, descriptors.device)
     with kernels.products_of(descriptors, options.precision) as products:
         for tile, tile_codes in zip(tiles, codes, strict=True):
-            scores = products.scores(tile, cut.view(buffer, tile))
+            scores = products.scores(tile, tiling.view(buffer, tile))
             binning.add(scores, tile_codes, tile)
-    return binning.histograms(), Seen(cut, tiles, codes, buffer)
+    return binning.histograms(), ScoreCache(tiling, tiles, codes, buffer)
 
 
-def second_pass(batch: Batch, rows: slice, slopes: Tensor, seen: Seen) -> Tensor:
+def second_pass(batch: Batch, rows: slice, slopes: Tensor, cache: ScoreCache) -> Tensor:
     """(b, d) gradient by the descriptors of the own ``rows``, from the slopes of every row.
 
     Args:
@@ -223,16 +223,16 @@ def second_pass(batch: Batch, rows: slice, slopes: Tensor, seen: Seen) -> Tensor
         rows: of the first pass.
         slopes: (2, M+1, n) derivative of the loss by the score of a negative, of a positive of each
             query, by code.
-        seen: of the own first pass; its buffer is written to.
+        cache: of the own first pass; its buffer is written to.
     """
     descriptors = batch.descriptors
     kernels = kernels_of(batch.backend)
     sloping = kernels.Sloping(batch, rows, slopes)
     gradient = torch.zeros_like(descriptors[rows])
     with kernels.products_of(descriptors, batch.options.precision) as products:
-        pairs = list(zip(seen.tiles, seen.codes, strict=True))
+        pairs = list(zip(cache.tiles, cache.codes, strict=True))
         for number, (tile, tile_codes) in enumerate(pairs[-1:] + pairs[:-1]):
-            scores = seen.cut.view(seen.buffer, tile)
+            scores = cache.tiling.view(cache.buffer, tile)
             if number > 0 and tile_codes.numel() == 0:
                 products.scores(tile, scores)
             change = sloping.derivative(scores, tile_codes, tile)

@@ -105,7 +105,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Tiling:
     """How the similarity matrix is cut."""
 
     num_rows: int
@@ -135,9 +135,9 @@ class Cut:
         return buffer.as_strided(tile.shape, (self.stride(tile), 1))
 
 
-def cut_of(
+def tiling_of(
     shape: torch.Size, device: torch.device, backend: Backend, tile_size: int | Literal["auto"]
-) -> Cut:
+) -> Tiling:
     """How the similarities of descriptors of a ``shape`` (n, d) are cut for a backend."""
     num_images, num_numbers = shape
     of_triton = backend == "triton"
@@ -145,41 +145,41 @@ def cut_of(
         size = _GPU_TILE if tile_size == "auto" else tile_size
         square = _GPU_SQUARE if num_images > _FEW_IMAGES else _FEW_IMAGES
         multiple, row_multiple = (BLOCK, _TRITON_ROW) if of_triton else (1, 1)
-        return Cut(size, size, square, multiple, row_multiple, largest_first=True)
+        return Tiling(size, size, square, multiple, row_multiple, largest_first=True)
     is_long = num_numbers >= _LONG
     default = _CPU_TILE_OF_LONG if is_long else _CPU_TILE
     size = default if tile_size == "auto" else tile_size
-    return Cut(size, size, size if is_long and backend == "numba" else _CPU_SQUARE)
+    return Tiling(size, size, size if is_long and backend == "numba" else _CPU_SQUARE)
 
 
-def tiles_of(num_images: int, rows: slice, cut: Cut) -> list[Tile]:
+def tiles_of(num_images: int, rows: slice, tiling: Tiling) -> list[Tile]:
     """Tiles that cover the own rows: the upper triangle where they are all rows, else the strip."""
     triangular = (rows.start, rows.stop) == (0, num_images)
-    height, width = _up(cut.num_rows, cut.multiple), _up(cut.num_columns, cut.multiple)
+    height, width = _up(tiling.num_rows, tiling.multiple), _up(tiling.num_columns, tiling.multiple)
     tiles = []
     for top in range(rows.start, rows.stop, height):
         own = slice(top, min(top + height, rows.stop))
         if triangular:
-            tiles += _diagonal(own, cut)
+            tiles += _diagonal(own, tiling)
         for left in range(own.stop if triangular else 0, num_images, width):
             columns = slice(left, min(left + width, num_images))
             tiles.append(Tile(own, columns, triangular))
-    if cut.largest_first:
+    if tiling.largest_first:
         tiles.sort(key=Tile.num_pairs, reverse=True)
     else:  # The last one's scores are there twice: it is one that takes long to multiply.
         tiles.sort(key=lambda tile: (tile.mirrored, tile.num_pairs()))
     return tiles
 
 
-def _diagonal(part: slice, cut: Cut) -> list[Tile]:
+def _diagonal(part: slice, tiling: Tiling) -> list[Tile]:
     """Tiles of a square on the diagonal, halved until little is computed twice."""
     size = part.stop - part.start
-    half = _up(-(-size // 2), cut.multiple)
-    if size <= cut.smallest_square or half >= size:
+    half = _up(-(-size // 2), tiling.multiple)
+    if size <= tiling.smallest_square or half >= size:
         return [Tile(part, part, False)]
     middle = part.start + half
     first, second = slice(part.start, middle), slice(middle, part.stop)
-    return [*_diagonal(first, cut), Tile(first, second, True), *_diagonal(second, cut)]
+    return [*_diagonal(first, tiling), Tile(first, second, True), *_diagonal(second, tiling)]
 
 
 def _up(size: int, multiple: int) -> int:
@@ -192,18 +192,22 @@ def within(part: slice, rows: slice) -> slice:
     return slice(part.start - rows.start, part.stop - rows.start)
 
 
-def new_buffer(tiles: list[Tile], cut: Cut, dtype: torch.dtype, device: torch.device) -> Tensor:
+def new_buffer(
+    tiles: list[Tile], tiling: Tiling, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """Room for the scores of the largest tile."""
-    size = max((tile.shape[0] * cut.stride(tile) for tile in tiles), default=0)
+    size = max((tile.shape[0] * tiling.stride(tile) for tile in tiles), default=0)
     return torch.empty(size, dtype=dtype, device=device)
 
 
-def new_codes(tiles: list[Tile], cut: Cut, options: LossOptions, device: torch.device) -> Codes:
+def new_codes(
+    tiles: list[Tile], tiling: Tiling, options: LossOptions, device: torch.device
+) -> Codes:
     """Room for one byte a pair if that is within the budget."""
-    num_bytes = sum(tile.shape[0] * cut.stride(tile) for tile in tiles)
+    num_bytes = sum(tile.shape[0] * tiling.stride(tile) for tile in tiles)
     if options.num_bins > _MAX_BINS_OF_BYTE or not _fits(num_bytes, options, device):
         return [torch.empty((0, 0), dtype=torch.uint8, device=device) for _ in tiles]
-    return [cut.view(new_buffer([tile], cut, torch.uint8, device), tile) for tile in tiles]
+    return [tiling.view(new_buffer([tile], tiling, torch.uint8, device), tile) for tile in tiles]
 
 
 def _fits(num_bytes: int, options: LossOptions, device: torch.device) -> bool:

@@ -35,7 +35,7 @@ from apdist.training.measuring import Measuring, watched_alone
 from apdist.training.numerics import in_words
 from apdist.training.regrouping import Regrouped, never_preempted
 from apdist.training.run_folder.history import HistoryEvent
-from apdist.training.run_folder.keeper import Keeper, Origin, restarts
+from apdist.training.run_folder.keeper import CheckpointOrigin, Keeper, restarts
 from apdist.training.sizing import Sizing, with_chunk_size
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.failures import ShortageError
@@ -52,10 +52,10 @@ class TrainingData:
     fingerprint: str
     """Of the catalogue."""
 
-    def origin(self, config: Config, sizing: Sizing) -> Origin:
+    def origin(self, config: Config, sizing: Sizing) -> CheckpointOrigin:
         """What the checkpoints of a training on this data, with chunks of that size, belong to."""
         sized_config = override(config, {"training.chunk_size": sizing.chunk_size})
-        return Origin(config_hash(sized_config), self.fingerprint)
+        return CheckpointOrigin(config_hash(sized_config), self.fingerprint)
 
 
 class _ChunkTooLargeError(Exception):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from apdist.config.loss import LossOptions
 from apdist.loss.batch import checked_batch
-from apdist.loss.gradient import Seen, cumulative_histograms
+from apdist.loss.gradient import ScoreCache, cumulative_histograms
 from apdist.loss.kernels.products import Exact
 from apdist.loss.listwise import AveragePrecisionLoss
 from apdist.loss.tiles import Histograms, Tile
@@ -28,7 +28,7 @@ def histograms_of(
     *,
     ignore: Tensor | None = None,
     **options: Any,
-) -> tuple[Histograms, Seen]:
+) -> tuple[Histograms, ScoreCache]:
     asked = LossOptions(check_norm=False, **options)
     batch = checked_batch(descriptors, labels, ignore, None, asked)
     return cumulative_histograms(batch, slice(0, len(labels)) if rows is None else rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from apdist.loss.tiles import Cut, tiles_of
+from apdist.loss.tiles import Tiling, tiles_of
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 600])
@@ -18,7 +18,7 @@ def test_tiles_and_their_mirror_images_cover_the_own_rows_once(
         tile_size = 300
     rows = {"all": slice(0, n), "some": slice(n // 3, n // 2), "none": slice(n // 2, n // 2)}[part]
     covered = np.zeros((n, n), int)
-    for tile in tiles_of(n, rows, Cut(tile_size, 2 * tile_size, 256)):
+    for tile in tiles_of(n, rows, Tiling(tile_size, 2 * tile_size, 256)):
         assert tile.shape[0] <= tile_size
         assert tile.shape[1] <= 2 * tile_size
         covered[tile.rows, tile.columns] += 1
@@ -30,5 +30,5 @@ def test_tiles_and_their_mirror_images_cover_the_own_rows_once(
 
 
 def test_the_tile_seen_last_is_the_largest_that_is_multiplied_whole() -> None:
-    last = tiles_of(50, slice(0, 50), Cut(20, 20, 20))[-1]
+    last = tiles_of(50, slice(0, 50), Tiling(20, 20, 20))[-1]
     assert (last.rows, last.columns, last.mirrored) == (slice(0, 20), slice(20, 40), True)

@@ -7,7 +7,7 @@ import torch
 from apdist.model.descriptor import DescriptorNet
 from apdist.training.learning.averaging import RunningMean
 from apdist.training.learning.loss_parameters import LossParameters
-from apdist.training.run_folder.checkpoint import Part
+from apdist.training.run_folder.checkpoint import StatePart
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,6 @@ class Learner:
     """The loss, and what it learns itself."""
 
     @property
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, StatePart]:
         """What checkpoints keep beside network and optimiser, by name."""
         return {"mean": self.mean, "loss": self.loss}

@@ -41,12 +41,12 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
 _LOOKS = 3
-"""Of who only reads, for what is missing: whoever trains may have written and deleted meanwhile."""
+"""How often a mere reader looks for a missing file: who trains may write and delete meanwhile."""
 _DAMAGE = (
     *(json.JSONDecodeError, UnicodeDecodeError),
     *(AttributeError, TypeError, KeyError),
 )
-"""What reading a marker trips over that holds something else."""
+"""Exceptions from reading a marker file that holds something else."""
 MARKER_NAME = re.compile(r"meta-(\d+)\.json")
 
 
@@ -71,7 +71,7 @@ class Marker:
 
 
 @dataclass(frozen=True)
-class Found:
+class SoundCheckpoint:
     """A sound checkpoint."""
 
     uri: str
@@ -80,8 +80,8 @@ class Found:
     """Content of its file with the tensors; empty where only the marker was asked for."""
 
 
-class Part(Protocol):
-    """What is kept beside model and optimiser; whole on every worker."""
+class StatePart(Protocol):
+    """What a checkpoint keeps beside model and optimiser; it is whole on every worker."""
 
     def state_dict(self) -> dict[str, Any]:
         """Copies on the CPU."""
@@ -91,7 +91,7 @@ class Part(Protocol):
 
 
 def whole_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer, parts: Mapping[str, Part] | None = None
+    model: nn.Module, optimizer: torch.optim.Optimizer, parts: Mapping[str, StatePart] | None = None
 ) -> dict[str, Any]:
     """Model, optimiser and ``parts`` on the CPU, by name, as copies; all workers must call it.
 
@@ -152,7 +152,7 @@ def state_name(marker: Marker) -> str:
     return f"state-{marker.state_sha256}.pt"
 
 
-def newest_sound(run: str, *, with_state: bool = True) -> Found | None:
+def newest_sound(run: str, *, with_state: bool = True) -> SoundCheckpoint | None:
     """The newest sound checkpoint; None if there is none at all. Says what is passed over.
 
     Args:
@@ -194,7 +194,7 @@ def newest_history(run: str) -> list[HistoryEvent]:
                 raise
 
 
-def _newest(run: str, with_state: bool) -> tuple[Found | None, dict[str, bool]]:
+def _newest(run: str, with_state: bool) -> tuple[SoundCheckpoint | None, dict[str, bool]]:
     """The newest sound checkpoint, and why others are passed over: whether a file is missing."""
     reasons: dict[str, bool] = {}
     for name in _names(run):
@@ -207,7 +207,7 @@ def _newest(run: str, with_state: bool) -> tuple[Found | None, dict[str, bool]]:
     return None, reasons
 
 
-def sound(run: str, uri: str, writer: int) -> Found:
+def sound(run: str, uri: str, writer: int) -> SoundCheckpoint:
     """The checkpoint at ``uri`` of ``run`` as a ``writer`` left it.
 
     Raises:
@@ -216,16 +216,16 @@ def sound(run: str, uri: str, writer: int) -> Found:
     return _sound(run, uri, f"meta-{writer}.json", with_state=True)
 
 
-def _sound(run: str, uri: str, file: str, with_state: bool) -> Found:
+def _sound(run: str, uri: str, file: str, with_state: bool) -> SoundCheckpoint:
     marker = read_marker(uri, file)
     for page in marker.history:
         read_page(run, page)
     if not with_state:
-        return Found(uri, marker, b"")
+        return SoundCheckpoint(uri, marker, b"")
     state = storage.read_bytes(storage.join(uri, state_name(marker)))
     if hashlib.sha256(state).hexdigest() != marker.state_sha256:
         raise ValueError(f"the checksum of {state_name(marker)} ({len(state)} bytes) differs")
-    return Found(uri, marker, state)
+    return SoundCheckpoint(uri, marker, state)
 
 
 def read_marker(uri: str, file: str) -> Marker:
@@ -263,13 +263,13 @@ def _plain(marker: Marker) -> Marker:
 
 
 def load_state(
-    found: Found,
+    found: SoundCheckpoint,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
     config_hash: str,
     data_hash: str,
-    parts: Mapping[str, Part] | None = None,
+    parts: Mapping[str, StatePart] | None = None,
 ) -> None:
     """Restore model, optimiser and ``parts``. All workers must call it.
 

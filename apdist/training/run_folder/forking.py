@@ -12,7 +12,7 @@ from apdist.data.catalogue.selection import training_images
 from apdist.training.learning.freezing import build_trainable
 from apdist.training.run_folder.checkpoint import (
     FOLDER,
-    Found,
+    SoundCheckpoint,
     checkpoint_name,
     newest_sound,
     write_marker,
@@ -60,7 +60,7 @@ def refuse_unforkable(parent: Run, config: Config) -> None:
     _found(parent, config, with_state=False)
 
 
-def _found(parent: Run, config: Config, *, with_state: bool) -> Found:
+def _found(parent: Run, config: Config, *, with_state: bool) -> SoundCheckpoint:
     found = newest_sound(parent.uri, with_state=with_state)
     if found is None:
         raise ValueError(f"{parent.uri} has no checkpoint to begin at; train it first")
@@ -78,7 +78,7 @@ def _found(parent: Run, config: Config, *, with_state: bool) -> Found:
     return found
 
 
-def _refuse_other_network(found: Found, config: Config) -> None:
+def _refuse_other_network(found: SoundCheckpoint, config: Config) -> None:
     state = torch.load(io.BytesIO(found.state), map_location="cpu", weights_only=True)["model"]
     for name, value in (
         build_trainable(config.model, config.lora, config.training).state_dict().items()

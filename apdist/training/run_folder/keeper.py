@@ -18,9 +18,9 @@ from apdist.training.events import (
 from apdist.training.mailbox import Link
 from apdist.training.regrouping import within_an_hour
 from apdist.training.run_folder.checkpoint import (
-    Found,
     Marker,
-    Part,
+    SoundCheckpoint,
+    StatePart,
     load_state,
     newest_sound,
     sound,
@@ -35,15 +35,15 @@ from apdist.training.step.collectives import Workers
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What the checkpoints of a run belong to."""
+class CheckpointOrigin:
+    """What the checkpoints of a run belong to; see `Marker` for the two hashes."""
 
     config_hash: str
     data_hash: str
 
 
 class Keeper:
-    """A worker's hand on the run's folder and its line to the driver.
+    """Restores a run on every worker; worker 0 writes its folder and reports to the driver.
 
     Args:
         run: URI of the run's folder.
@@ -67,9 +67,9 @@ class Keeper:
         self,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        origin: Origin,
+        origin: CheckpointOrigin,
         device: torch.device,
-        parts: Mapping[str, Part] | None = None,
+        parts: Mapping[str, StatePart] | None = None,
     ) -> int:
         """Go on from the newest sound checkpoint; returns the steps done. All must call it.
 
@@ -95,7 +95,7 @@ class Keeper:
                 self._saver.last, self._saver.weights = found.marker, found.marker.weights
         return 0 if found is None else found.marker.step
 
-    def _chosen(self, device: torch.device) -> Found | None:
+    def _chosen(self, device: torch.device) -> SoundCheckpoint | None:
         """The checkpoint that worker 0 chose, on every worker."""
         found, text = None, ""
         if self.workers.rank == 0:
@@ -138,8 +138,8 @@ class Keeper:
         step: int,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        origin: Origin,
-        parts: Mapping[str, Part] | None = None,
+        origin: CheckpointOrigin,
+        parts: Mapping[str, StatePart] | None = None,
     ) -> None:
         """Begin to write a checkpoint; waits for a copy of the state. All must call it."""
         with self.during("writing the checkpoint"):
@@ -258,10 +258,8 @@ def restarts(
         if failure.time_ms not in known:
             after = failures[number] if number < len(failures) else None
             until_ms = after.time_ms if after else now_ms()
-            if (
-                not failure.ranks and not failure.is_planned
-            ):  # while nobody went on with the run no work was lost
-                until_ms = failure.time_ms
+            if not failure.ranks and not failure.is_planned:
+                until_ms = failure.time_ms  # stopped by a person: no work was lost meanwhile
             used = len(within_an_hour(failures[:number], failure.time_ms))
             new.append(
                 Restarted(

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from apdist.config.loss import LossOptions
 from apdist.loss.batch import checked_batch
-from apdist.loss.gradient import Seen, cumulative_histograms, score_own_rows
+from apdist.loss.gradient import ScoreCache, cumulative_histograms, score_own_rows
 from apdist.loss.kernels import triton_histogram as host
 from apdist.loss.kernels import triton_tables
 from apdist.loss.kernels.available import has_triton, is_interpreted
@@ -87,13 +87,13 @@ def histograms_of(
     ignore: Tensor,
     rows: slice | None = None,
     **options: Any,
-) -> tuple[Histograms, Seen]:
+) -> tuple[Histograms, ScoreCache]:
     options = {"backend": "triton", "tile_size": 128, "check_norm": False} | options
     batch = checked_batch(descriptors, labels, ignore, None, LossOptions(**options))
     return cumulative_histograms(batch, slice(0, len(labels)) if rows is None else rows)
 
 
-def contents(seen: Seen) -> list[tuple[int, list[list[int]]]]:
+def contents(seen: ScoreCache) -> list[tuple[int, list[list[int]]]]:
     """The codes of all tiles, in an order of their own."""
     return sorted((codes.numel(), codes.tolist()) for codes in seen.codes)
 

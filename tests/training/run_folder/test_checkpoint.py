@@ -10,8 +10,8 @@ from torch import nn
 
 from apdist.training.events import StepDone
 from apdist.training.run_folder.checkpoint import (
-    Found,
     Marker,
+    SoundCheckpoint,
     load_state,
     newest_history,
     newest_sound,
@@ -49,7 +49,7 @@ def marker_of(checkpoint: Path) -> Marker:
     return read_marker(str(checkpoint), "meta-0.json")
 
 
-def newest(run: Path) -> Found:
+def newest(run: Path) -> SoundCheckpoint:
     found = newest_sound(str(run))
     assert found is not None
     return found

@@ -10,13 +10,13 @@ from torch import nn
 from apdist.training.events import Event, Restarted, StepDone, WorkersFailed, now_ms
 from apdist.training.mailbox import Mailbox
 from apdist.training.regrouping import HOUR_MS
-from apdist.training.run_folder.keeper import Keeper, Origin, restarts
+from apdist.training.run_folder.keeper import CheckpointOrigin, Keeper, restarts
 from apdist.training.run_folder.lease import Lease, LeaseLost
 from apdist.training.run_folder.runs import whole_history
 from apdist.training.step.collectives import Workers
 from tests.workers import on_workers
 
-ORIGIN = Origin("a", "b")
+ORIGIN = CheckpointOrigin("a", "b")
 CPU = torch.device("cpu")
 
 
