@@ -63,7 +63,7 @@ WITHOUT_TESTS = {
     "apdist/training/job.py": DATA,
     "apdist/training/step/results.py": DATA,
     "apdist/training/sweeps/records.py": DATA,
-    "pipelines/apdist_verbs/measure/source.py": "tests/pipelines/test_making.py",
+    "pipelines/apdist_verbs/measure/source.py": "tests/pipelines/test_describe_options.py",
     "pipelines/apdist_verbs/auditing/*.py": "tests/pipelines/test_audit.py",
     "apdist/training/step/activations.py": "test_offloading and test_memory",
     "apdist/training/learning/learner.py": DATA,

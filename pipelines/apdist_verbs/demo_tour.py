@@ -13,9 +13,9 @@ from apdist.retrieval.metrics import RetrievalScores
 from apdist.training.events import StepDone
 from apdist.training.run_folder.runs import Run
 from apdist_verbs import index, report, search
+from apdist_verbs.describe_options import PLAIN
 from apdist_verbs.described import Described, describe, trained_model
 from apdist_verbs.evaluate import comparison_rows, evaluate, scores_before
-from apdist_verbs.making import PLAIN
 from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
 from apdist_verbs.presets import preset
 from apdist_verbs.start.completing import with_absolute_paths

@@ -16,7 +16,12 @@ from apdist.model.pretrained import DESCRIPTION_NAME, TrainedModel, load_model
 from apdist.retrieval.describe import describe_split, describe_views
 from apdist.training.events import Ended
 from apdist.training.run_folder.runs import CONFIG_NAME, Run, open_run
-from apdist_verbs.making import PLAIN, Making, made, warn_if_learned_otherwise
+from apdist_verbs.describe_options import (
+    PLAIN,
+    DescribeOptions,
+    warn_if_learned_otherwise,
+    with_recipe,
+)
 from apdist_verbs.terminal.console import warn
 from apdist_verbs.terminal.devices import best_device
 from apdist_verbs.terminal.ending import told
@@ -76,7 +81,7 @@ def warn_of_unkept(run_uri: str, remedy: str) -> None:
 
 
 @phase("loading weights")
-def trained_model(run: Run, making: Making = PLAIN) -> TrainedModel:
+def trained_model(run: Run, making: DescribeOptions = PLAIN) -> TrainedModel:
     """The run's model, with what is done beside its own way.
 
     Raises:
@@ -88,7 +93,7 @@ def trained_model(run: Run, making: Making = PLAIN) -> TrainedModel:
             f"model yet; go on with: apdist train --resume {shlex.quote(run.uri)}"
         )
     model = load_model(run.uri)
-    whole = made(model, making, run.uri)
+    whole = with_recipe(model, making, run.uri)
     warn_if_learned_otherwise(model, whole)
     return whole
 
@@ -119,11 +124,11 @@ def split_of(config: Config, shards: str, split: str) -> Catalogue:
 
 @functools.lru_cache(maxsize=1)  # the demo evaluates, indexes and reports the same split
 def describe(
-    run_uri: str, model_id: str, shards: str, split: str, making: Making = PLAIN
+    run_uri: str, model_id: str, shards: str, split: str, making: DescribeOptions = PLAIN
 ) -> Described:
     """Describe a split with the model of a run, on a GPU if there is one."""
     with phase("reading the catalogue"):
-        model = made(load_model(run_uri), making, run_uri)
+        model = with_recipe(load_model(run_uri), making, run_uri)
         assert model.model_id == model_id
         catalogue = split_of(open_run(run_uri).config, shards, split)
     return Described(catalogue, describe_catalogue(model, catalogue, split))

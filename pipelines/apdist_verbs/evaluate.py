@@ -9,7 +9,14 @@ from apdist.data import storage
 from apdist.figures import EVALUATION, Seen, measure
 from apdist.retrieval.protocols.choosing import Protocol, ProtocolOptions, choose_protocol
 from apdist.training.run_folder.runs import Run, evaluation_name
-from apdist_verbs.making import AS_THEY_ARE, PLAIN, SHARED, Expansion, Making, typed
+from apdist_verbs.describe_options import (
+    NOT_AVERAGED,
+    PLAIN,
+    SHARED,
+    DescribeOptions,
+    Expansion,
+    options_to_words,
+)
 from apdist_verbs.start.checks import check_evaluation_split, refuse_unwritable_file
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next
@@ -53,8 +60,8 @@ class Options:
     images are described nevertheless, in the same way."""
     json: Annotated[str, shown_default("`figures_PROTOCOL.json` in the run's folder")] = ""
     """File for the figures."""
-    making: Annotated[Making, SHARED] = PLAIN
-    expansion: Annotated[Expansion, SHARED] = AS_THEY_ARE
+    making: Annotated[DescribeOptions, SHARED] = PLAIN
+    expansion: Annotated[Expansion, SHARED] = NOT_AVERAGED
 
     def __post_init__(self) -> None:
         typed = " ".join(map(str, self.recall_at))
@@ -89,7 +96,7 @@ def main(argv: list[str]) -> int:
     if storage.list_files(storage.join(run.uri, "index")):  # it is not built twice
         say_next("find pictures", "search", "PICTURE.jpg", "--run", near(run.uri))
     else:
-        making = typed(options.making)  # as it was measured
+        making = options_to_words(options.making)  # as it was measured
         say_next("find pictures", "index", "--run", near(run.uri), *shards, *making)
     return 0
 
@@ -175,7 +182,7 @@ def measure_labelled(source: Source, options: Options) -> Measured:
     )
 
 
-def is_own(options: Options, making: Making) -> bool:
+def is_own(options: Options, making: DescribeOptions) -> bool:
     """Whether it is the run's own split, and ``making`` is as the run measures."""
     return not options.shards and not options.split and making == PLAIN
 

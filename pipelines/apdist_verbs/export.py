@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from apdist.config.values import at_least
 from apdist.data import storage
 from apdist.data.storage.local import room_explained
-from apdist_verbs.making import PLAIN, SHARED, Making, made, warn_if_learned_otherwise
+from apdist_verbs.describe_options import (
+    PLAIN,
+    SHARED,
+    DescribeOptions,
+    warn_if_learned_otherwise,
+    with_recipe,
+)
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.fields import positional, shown_default
@@ -55,7 +61,7 @@ class Options:
     """Licence on the card, as the hub names it: apache-2.0, cc-by-nc-4.0, other."""
     push: Annotated[str, shown_default("nowhere")] = ""
     """OWNER/NAME on the hub to bring the folder to, private where it is new."""
-    making: Annotated[Making, SHARED] = PLAIN
+    making: Annotated[DescribeOptions, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
         at_least("--images", self.images, 1)
@@ -116,7 +122,7 @@ def write(run: Run, model: TrainedModel, options: Options, folder: Path) -> tupl
     network = model.network
     assert isinstance(network, DescriptorNet)
     recipe = options.making.recipe(run.uri, network.dim)
-    whole = made(model, options.making, run.uri)
+    whole = with_recipe(model, options.making, run.uri)
     warn_if_learned_otherwise(model, whole)
     files, which = images_to_compare(run, options, whole.fit.side)
     export = Export(

@@ -16,7 +16,13 @@ from apdist.data.storage.inside import is_whole, refuse_outside
 from apdist.training.cluster.ends import lost_cluster_explained
 from apdist.training.cluster.joining import arrival, ray_cluster, resources_of_nodes
 from apdist.training.cluster.room import uses_gpus
-from apdist_verbs.making import PLAIN, SHARED, Making, made, noted
+from apdist_verbs.describe_options import (
+    PLAIN,
+    SHARED,
+    DescribeOptions,
+    options_to_json,
+    with_recipe,
+)
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.bounds import at_least
 from apdist_verbs.terminal.console import say
@@ -50,7 +56,7 @@ class Options:
     """Actors that each hold the model."""
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     """A GPU for each actor, or none. auto: where the machine, or the cluster, has that many."""
-    making: Annotated[Making, SHARED] = PLAIN
+    making: Annotated[DescribeOptions, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size, num_workers=self.num_workers)
@@ -78,7 +84,7 @@ def extract(options: Options) -> None:
     contents = {
         "model": model_id,
         "data": catalogue.fingerprint(),
-        "making": noted(options.making),
+        "making": options_to_json(options.making),
     }
     refuse_others(out, contents)
     waiting = [n for n in names if not storage.exists(_target(out, n))]
@@ -188,7 +194,7 @@ class Describer:
         from apdist.data.catalogue.catalogue import read_catalogue
         from apdist.model.pretrained import load_model
 
-        self.model = made(load_model(run), options.making, run)
+        self.model = with_recipe(load_model(run), options.making, run)
         self.model.network.to("cuda" if with_gpu else "cpu")
         self.catalogue = read_catalogue(shards)
         self.out, self.batch_size = out, options.batch_size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from apdist.config.values import at_least, in_range
 from apdist.data import storage
-from apdist_verbs.making import PLAIN, SHARED, Making, made
+from apdist_verbs.describe_options import PLAIN, SHARED, DescribeOptions, with_recipe
 from apdist_verbs.start.checks import refuse_unwritable_run
 from apdist_verbs.terminal.console import counted, say, warn
 from apdist_verbs.terminal.fields import shown_default
@@ -46,7 +46,7 @@ class Options:
     """Axes to keep, those of largest variance; 0: all."""
     name: Annotated[str, shown_default("the folder of the shards and the split")] = ""
     """Name of the images that it is learned from, and of the whitening."""
-    making: Annotated[Making, SHARED] = PLAIN
+    making: Annotated[DescribeOptions, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
         in_range("--power", self.power, 0, 1)
@@ -135,7 +135,7 @@ def learn(run: Run, catalogue: Catalogue, options: Options) -> Whitening:
 
     plain = trained_model(run)
     assert isinstance(plain.network, DescriptorNet)
-    dim, model = plain.network.dim, made(plain, options.making, run.uri)
+    dim, model = plain.network.dim, with_recipe(plain, options.making, run.uri)
     if options.num_components > dim:
         raise ValueError(
             f"--num-components {options.num_components}: the descriptors of {run.uri} have "

@@ -16,8 +16,8 @@ from apdist.model.kept_whitenings import keep_whitening
 from apdist.model.whitening import Whitening
 from apdist.training.events import Ended
 from apdist_verbs.__main__ import main
+from apdist_verbs.describe_options import DescribeOptions
 from apdist_verbs.described import trained_model
-from apdist_verbs.making import Making
 from tests.export.conftest import made_run
 from tests.export.test_onnx_file import needs_onnx
 from tests.pictures import picture, write_small_set
@@ -93,7 +93,7 @@ def test_a_folder_for_the_hub_runs_as_its_card_says(
     names: dict[str, np.ndarray] = {}
     exec(code[1], names)
     assert names["descriptors"].shape == (1, 5)
-    making = Making(scales=(1.0, 0.7071), whiten="own")
+    making = DescribeOptions(scales=(1.0, 0.7071), whiten="own")
     expected = trained_model(run, making)
     seen = evaluation_image((out / "picture.jpg").read_bytes(), expected.fit)
     with torch.no_grad():

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
+from apdist_verbs.describe_options import PLAIN, SHARED, DescribeOptions, options_to_json
 from apdist_verbs.index.sources import OF_THE_RUN, Images, find_source, followed_by
-from apdist_verbs.making import PLAIN, SHARED, Making, noted
 from apdist_verbs.terminal.console import counted, say
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.next_step import near, say_next
@@ -30,7 +30,7 @@ class Options:
     overwrite: bool = False
     """Take the place of an index that lies there; who is reading that one goes on with it."""
     source: Annotated[Images, SHARED] = OF_THE_RUN
-    making: Annotated[Making, SHARED] = PLAIN
+    making: Annotated[DescribeOptions, SHARED] = PLAIN
 
 
 def build(options: Options) -> int:
@@ -80,7 +80,7 @@ def make_index(run: Run | None, options: Options) -> str:
             parts,
             kind=options.kind,
             model_id=source.model_id,
-            about={"making": noted(source.making), "run": run.uri if run else ""},
+            about={"making": options_to_json(source.making), "run": run.uri if run else ""},
         )
     say(f"{out}: {described_index(settings)}")
     return out

@@ -12,9 +12,15 @@ import numpy as np
 from apdist.config import suggestion
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
+from apdist_verbs.describe_options import (
+    PLAIN,
+    SHARED,
+    options_from_json,
+    options_to_json,
+    options_to_words,
+)
 from apdist_verbs.index.build import described_index, say_search
 from apdist_verbs.index.sources import OF_THE_RUN, Images, Source, find_source, followed_by
-from apdist_verbs.making import PLAIN, SHARED, as_noted, noted, typed
 from apdist_verbs.terminal.console import counted, say, table, warn
 from apdist_verbs.terminal.fields import positional, shown_default
 from apdist_verbs.terminal.progress import phase
@@ -178,7 +184,7 @@ def _found(options: AddTo | Update) -> tuple[Run | None, str, SearchIndex, Sourc
         run = find_run(options.run)
     with phase("opening the index"):
         index = load_index(folder, model_id=None)
-    making = as_noted(index.settings.get("making", noted(PLAIN)))
+    making = options_from_json(index.settings.get("making", options_to_json(PLAIN)))
     source = find_source(options.source, run, PLAIN if options.source.table else making, folder)
     if source.model_id != index.settings["model_id"]:
         raise ValueError(
@@ -256,4 +262,4 @@ def _kind(kind: Any) -> str:
 
 def _words(making: Any) -> str:
     """How images were described, as options."""
-    return join(typed(as_noted(making))) if making else ""
+    return join(options_to_words(options_from_json(making))) if making else ""

@@ -15,7 +15,7 @@ import numpy as np
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.training.run_folder.runs import Run
-from apdist_verbs.making import PLAIN, Making, as_noted
+from apdist_verbs.describe_options import PLAIN, DescribeOptions, options_from_json
 from apdist_verbs.terminal.console import counted, warn
 from apdist_verbs.terminal.fields import shown_default
 from apdist_verbs.terminal.progress import phase, progress_bar
@@ -85,7 +85,7 @@ class Source:
     what: str
     model_id: str
     """Of what describes them."""
-    making: Making
+    making: DescribeOptions
     """How they are described."""
     keys: pa.ChunkedArray
     """(n,) of each image, before anything is described."""
@@ -100,7 +100,7 @@ class Source:
         return self.parts(np.ones(len(self), dtype=bool))
 
 
-def find_source(images: Images, run: Run | None, making: Making, out: str) -> Source:
+def find_source(images: Images, run: Run | None, making: DescribeOptions, out: str) -> Source:
     """What ``images`` names, described with the model of ``run``.
 
     Args:
@@ -123,7 +123,7 @@ def find_source(images: Images, run: Run | None, making: Making, out: str) -> So
     return _of_shards(images, run, model, making)
 
 
-def _of_shards(images: Images, run: Run, model: TrainedModel, making: Making) -> Source:
+def _of_shards(images: Images, run: Run, model: TrainedModel, making: DescribeOptions) -> Source:
     from apdist_verbs.described import describe, describe_catalogue, shards_of, split_name
 
     shards, split = shards_of(run, images.shards), images.split or split_name(run)
@@ -181,7 +181,7 @@ def entries(catalogue: Catalogue) -> pa.Table:
     return table.select(columns).append_column("shard", pa.array(uris).dictionary_encode())
 
 
-def _of_pictures(images: Images, model: TrainedModel, making: Making, out: str) -> Source:
+def _of_pictures(images: Images, model: TrainedModel, making: DescribeOptions, out: str) -> Source:
     import pyarrow as pa
 
     from apdist.data.loading.pictures import find_pictures
@@ -261,7 +261,7 @@ def _picture_entries(
     )
 
 
-def _of_table(images: Images, run: Run | None, making: Making) -> Source:
+def _of_table(images: Images, run: Run | None, making: DescribeOptions) -> Source:
     from apdist.retrieval.descriptor_tables import KEY_COLUMN, model_of, open_tables
     from apdist_verbs.described import trained_model
 
@@ -311,7 +311,7 @@ def _of_splits(column: pa.ChunkedArray, text: str, uri: str) -> NDArray[np.bool_
     return taken
 
 
-def _noted_making(uri: str) -> Making:
+def _noted_making(uri: str) -> DescribeOptions:
     """How `apdist extract` described what is in the tables; as the run measures, if nobody says."""
     from apdist_verbs.extract import CONTENTS
 
@@ -320,6 +320,6 @@ def _noted_making(uri: str) -> Making:
     if not storage.exists(contents):
         return PLAIN
     try:
-        return as_noted(read_json(storage.read_bytes(contents))["making"])
+        return options_from_json(read_json(storage.read_bytes(contents))["making"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{contents} is damaged; let `apdist extract` write it again") from error

@@ -12,7 +12,13 @@ from apdist.data import storage
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.model.pretrained import TrainedModel
 from apdist.training.run_folder.runs import Run
-from apdist_verbs.making import PLAIN, Expansion, Making, as_noted, noted
+from apdist_verbs.describe_options import (
+    PLAIN,
+    DescribeOptions,
+    Expansion,
+    options_from_json,
+    options_to_json,
+)
 from apdist_verbs.terminal.devices import best_device
 from apdist_verbs.terminal.progress import phase
 
@@ -31,7 +37,7 @@ class Source:
     run: Run
     model: TrainedModel
     shards: str
-    making: Making
+    making: DescribeOptions
     tables: str
     """Folder of `apdist extract` with the images' descriptors; empty: they are described."""
     expansion: Expansion
@@ -84,12 +90,12 @@ class Source:
         return {
             "model": self.model.model_id,
             "data": self.shards,
-            "making": noted(self.making),
+            "making": options_to_json(self.making),
             "expansion": asdict(self.expansion),
         }
 
 
-def making_of(tables: str, wanted: Making, shards: str) -> Making:
+def making_of(tables: str, wanted: DescribeOptions, shards: str) -> DescribeOptions:
     """How the descriptors in the folder ``tables`` of `apdist extract` were made.
 
     Raises:
@@ -104,7 +110,7 @@ def making_of(tables: str, wanted: Making, shards: str) -> Making:
         )
     try:
         contents = read_json(storage.read_bytes(uri))
-        data, making = contents["data"], as_noted(contents["making"])
+        data, making = contents["data"], options_from_json(contents["making"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{uri} is damaged; extract again into another folder") from error
     if data != read_catalogue(shards).fingerprint():
@@ -120,10 +126,10 @@ def making_of(tables: str, wanted: Making, shards: str) -> Making:
     return making
 
 
-def _options(making: Making) -> str:
+def _options(making: DescribeOptions) -> str:
     """As they are written on the command line."""
     words = []
-    for name, value in noted(making).items():
+    for name, value in options_to_json(making).items():
         if value != getattr(PLAIN, name):
             values = " ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else value
             words.append(f"--{name.replace('_', '-')} {values}")

@@ -17,8 +17,8 @@ from apdist.retrieval.index import load_index
 from apdist.retrieval.search_index import SearchIndex
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.__main__ import main
+from apdist_verbs.describe_options import PLAIN, options_to_json
 from apdist_verbs.extract import CONTENTS, Describer, Options
-from apdist_verbs.making import PLAIN, noted
 from tests.pictures import encoded, picture, write_small_set
 from tests.pipelines.measure.scenes import untrained_run
 
@@ -80,7 +80,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     describer = Describer(run.uri, str(root / "shards"), out, Options(out=out), False)
     told = describer({"shard": np.array(shard_names(catalogue))})
     assert not any(told["refused"].tolist())
-    contents = {"data": catalogue.fingerprint(), "making": noted(PLAIN)}
+    contents = {"data": catalogue.fingerprint(), "making": options_to_json(PLAIN)}
     (root / "tables" / CONTENTS).write_text(json.dumps(contents))
     words = ["index", "--run", run.uri, "--split", "test", "--out", str(root / "built")]
     assert main([*words, "--kind", "exact"]) == 0

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from apdist.retrieval.recipe import Recipe
 
 SHARED = Argument(name="")
-"""Marks a field of `Making`: its options are the verb's own."""
+"""Marks a field of `DescribeOptions`: its options are the verb's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Making:
+class DescribeOptions:
     """How images are described: as the run measures, unless told otherwise."""
 
     size: Annotated[int, shown_default("as the run measures")] = 0
@@ -53,7 +53,7 @@ class Making:
         """
         from apdist.retrieval.recipe import recipe_of
 
-        return recipe_of(noted(self), run, dim)
+        return recipe_of(options_to_json(self), run, dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,38 +140,38 @@ class Expansion:
         return queries, database
 
 
-PLAIN, AS_THEY_ARE = Making(), Expansion()
-"""As the run measures, and not averaged."""
+PLAIN, NOT_AVERAGED = DescribeOptions(), Expansion()
+"""Described as the run measures; not averaged with neighbours."""
 
 
-def noted(making: Making) -> dict[str, Any]:
-    """The options as a file beside descriptors keeps them."""
+def options_to_json(making: DescribeOptions) -> dict[str, Any]:
+    """The options as JSON, by name; files of descriptors and indexes keep them under "making"."""
     return dataclasses.asdict(making)
 
 
-def typed(making: Making) -> list[str]:
-    """The options as a person types them; none where images are described as the run measures."""
+def options_to_words(making: DescribeOptions) -> list[str]:
+    """The options as words of a command line; none where the run measures in the same way."""
     words: list[str] = []
-    for name, value in noted(making).items():
-        if value != noted(PLAIN)[name]:
+    for name, value in options_to_json(making).items():
+        if value != options_to_json(PLAIN)[name]:
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{name.replace('_', '-')}", *(str(v).removesuffix(".0") for v in values)]
     return words
 
 
-def as_noted(values: Any) -> Making:
-    """The options that `noted` wrote.
+def options_from_json(values: Any) -> DescribeOptions:
+    """The options that `options_to_json` wrote.
 
     Raises:
         ValueError: they are damaged.
     """
     try:
-        return Making(**{**values, "scales": tuple(values["scales"])})
+        return DescribeOptions(**{**values, "scales": tuple(values["scales"])})
     except (TypeError, LookupError) as error:
         raise ValueError(f"how descriptors were made is damaged ({error})") from error
 
 
-def made(model: TrainedModel, making: Making, run: str) -> TrainedModel:
+def with_recipe(model: TrainedModel, making: DescribeOptions, run: str) -> TrainedModel:
     """The ``model`` of a ``run`` with its recipe, and an id of its own where it has one.
 
     Raises:
@@ -190,7 +190,7 @@ def warn_if_learned_otherwise(model: TrainedModel, whole: TrainedModel) -> None:
 
     Args:
         model: the run's own.
-        whole: what `made` has made of it.
+        whole: what `with_recipe` has made of it.
     """
     recipe = getattr(whole.network, "recipe", None)
     if recipe is not None and (how := recipe.learned_otherwise(model.fit)):

@@ -24,14 +24,14 @@ from apdist.retrieval.metrics import score_labelled, score_queries
 from apdist.retrieval.scores_file import write_scores
 from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.__main__ import main
+from apdist_verbs.describe_options import DescribeOptions, options_to_json, options_to_words
 from apdist_verbs.described import describe, trained_model
 from apdist_verbs.extract import CONTENTS, Describer, Options
-from apdist_verbs.making import Making, noted, typed
 from tests.pictures import write_small_set
 from tests.pipelines.measure.scenes import untrained_run
 from tests.places import ROOT
 
-MAKING = Making(size=20, scales=(1.0, 0.5), scale_power=2.0, whiten="own")
+MAKING = DescribeOptions(size=20, scales=(1.0, 0.5), scale_power=2.0, whiten="own")
 HANDED_OVER = re.findall(r"^\| (`.+?`) \|", (ROOT / "docs" / "handover.md").read_text(), re.M)
 """Columns, as the manual has them: one or more in a line."""
 WORDS = ["--size", "20", "--scales", "1", "0.5", "--scale-power", "2", "--whiten", "own"]
@@ -50,7 +50,7 @@ class Place:
         lines = json.loads(target.read_text())["figures"]
         return {line["key"]: line["value"] for line in lines}
 
-    def descriptors(self, split: str, making: Making) -> Any:
+    def descriptors(self, split: str, making: DescribeOptions) -> Any:
         """Those of the library, and labels."""
         model = trained_model(self.run, making)
         found = describe(self.run.uri, model.model_id, self.shards, split, making)
@@ -64,7 +64,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     write_small_set(root / "shards")
     run = untrained_run(root / "runs", root / "shards")
     result = Place(run, str(root / "shards"), root)
-    whitening = learn_pca_whitening(result.descriptors("train", Making())[0], num_components=5)
+    whitening = learn_pca_whitening(
+        result.descriptors("train", DescribeOptions())[0], num_components=5
+    )
     keep_whitening(whitening, run.uri, "own")
     return result
 
@@ -78,7 +80,7 @@ def tables(place: Place) -> str:
     describer = Describer(place.run.uri, place.shards, out, options, False)
     told = describer({"shard": np.array(shard_names(catalogue))})
     assert not any(told["refused"].tolist())
-    contents = {"data": catalogue.fingerprint(), "making": noted(MAKING)}
+    contents = {"data": catalogue.fingerprint(), "making": options_to_json(MAKING)}
     Path(out, CONTENTS).write_text(json.dumps(contents))
     return out
 
@@ -105,7 +107,7 @@ def refused(place: Place, capsys: pytest.CaptureFixture[str], *words: str) -> st
 def test_the_index_that_is_next_is_described_as_was_measured(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert typed(Making()) == []
+    assert options_to_words(DescribeOptions()) == []
     place.evaluate("--split", "test", *WORDS)
     assert f"apdist index --run {place.run.uri} {' '.join(WORDS)}" in capsys.readouterr().out
 
@@ -115,7 +117,10 @@ def test_evaluation_describes_as_it_is_told(place: Place) -> None:
     found = place.evaluate("--split", "test", *WORDS)
     assert found["map"] == pytest.approx(expected.mean_average_precision, abs=1e-9)
     assert found["map"] != pytest.approx(place.evaluate("--split", "test")["map"], abs=1e-4)
-    ids = [trained_model(place.run, m).model_id for m in (MAKING, Making(size=20), Making())]
+    ids = [
+        trained_model(place.run, m).model_id
+        for m in (MAKING, DescribeOptions(size=20), DescribeOptions())
+    ]
     assert len(set(ids)) == 3
     assert ids[2] == load_model(place.run.uri).model_id
 
@@ -137,7 +142,7 @@ def test_what_was_extracted_once_is_measured_as_it_was_made(
 def test_figures_before_training_stand_beside_what_was_made_alike_alone(
     place: Place, tables: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = score_labelled(*place.descriptors("test", Making()))
+    plain = score_labelled(*place.descriptors("test", DescribeOptions()))
     kept = storage.join(place.run.uri, evaluation_name("test", 0))
     write_scores(plain, kept)
     place.evaluate()
@@ -168,7 +173,7 @@ def test_queries_and_database_are_averaged_with_their_neighbours(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     divided = ("--protocol", "query-gallery", "--query-split", "test", "--gallery-split", "test")
-    queries, query_labels = place.descriptors("test", Making())
+    queries, query_labels = place.descriptors("test", DescribeOptions())
     expansion = ("--query-expansion", "3", "--database-augmentation", "2", "--expansion-alpha", "2")
     found = place.evaluate(*divided, *expansion)
     itself = augment_database(queries, k=2, alpha=2)
