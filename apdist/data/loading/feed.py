@@ -1,7 +1,7 @@
 """Images to the device, part by part: while one is computed with, the next is on its way there.
 
 The whole batch stays in the host's memory. A thread copies a part into page-locked memory, from
-which the device fetches it by itself, on a stream of its own. Two such places take turns, whatever
+which the device fetches it by itself, on a stream of its own. Two such buffers take turns, whatever
 the size of the batch; events say when each may be written and read.
 
 Shapes: c images in a part, s side of the crop in pixels.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
-NUM_PLACES = 2
+NUM_BUFFERS = 2
 _LONGEST_END_S = 10.0
 
 
@@ -86,15 +86,15 @@ class CudaStreams:
 
 
 @dataclass
-class _Place:
-    """Room for a part in page-locked memory and on the device."""
+class _StagingBuffer:
+    """Memory that a part passes through: page-locked on the host, and on the device."""
 
     host: Tensor
-    there: Tensor
-    sent: Any
-    """The device has fetched it."""
-    used: Any
-    """The device has computed with it."""
+    device: Tensor
+    fetched: Any
+    """Event: the device has fetched the part, so that ``host`` may be written again."""
+    consumed: Any
+    """Event: the device has computed with the part, so that ``device`` may be written again."""
 
 
 def on_device(
@@ -111,15 +111,15 @@ def on_device(
         Exception: whatever ``parts`` raises.
     """
     if (streams := streams_of(device)) is not None:
-        yield from sent(parts, streams)
+        yield from stage(parts, streams)
         return
     with closing(parts):
         for name, images in parts:
             yield name, images.to(device)
 
 
-def sent_whole(values: Tensor, device: torch.device) -> Tensor:
-    """A few ``values`` on ``device``; nobody waits for it."""
+def send_small(values: Tensor, device: torch.device) -> Tensor:
+    """A few ``values`` on ``device``, by one copy that nobody waits for."""
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
@@ -130,31 +130,33 @@ def streams_of(device: torch.device) -> Streams | None:
     return CudaStreams(device) if device.type == "cuda" else None
 
 
-def sent(
+def stage(
     parts: Generator[tuple[T, Tensor], None, None], streams: Streams
 ) -> Generator[tuple[T, Tensor], None, None]:
-    """``parts`` by way of ``streams``.
+    """``parts``, copied to the device by a thread, through two buffers that take turns.
 
     Raises:
         Exception: whatever ``parts`` raises.
     """
-    free: queue.SimpleQueue[_Place | None] = queue.SimpleQueue()
-    ready: queue.SimpleQueue[tuple[T, Tensor, _Place] | BaseException | None] = queue.SimpleQueue()
-    left, places = threading.Event(), list[_Place]()
-    for _ in range(NUM_PLACES):
+    free: queue.SimpleQueue[_StagingBuffer | None] = queue.SimpleQueue()
+    ready: queue.SimpleQueue[tuple[T, Tensor, _StagingBuffer] | BaseException | None] = (
+        queue.SimpleQueue()
+    )
+    left, buffers = threading.Event(), list[_StagingBuffer]()
+    for _ in range(NUM_BUFFERS):
         free.put(None)  # made when its shape is known
 
     def send() -> None:
         try:
             with closing(parts):
                 for name, images in parts:
-                    place = free.get()
+                    buffer = free.get()
                     if left.is_set():
                         return
-                    if place is None or not _has_room(place, images):
-                        places.append(place := _new_place(images, streams))
-                    _send(images, place, streams)
-                    ready.put((name, place.there[: len(images)], place))
+                    if buffer is None or not _has_room(buffer, images):
+                        buffers.append(buffer := _new_buffer(images, streams))
+                    _send(images, buffer, streams)
+                    ready.put((name, buffer.device[: len(images)], buffer))
             ready.put(None)
         except BaseException as error:
             ready.put(error)
@@ -165,34 +167,34 @@ def sent(
         while (item := ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
-            name, images, place = item
-            streams.wait(place.sent, streams.computing)
+            name, images, buffer = item
+            streams.wait(buffer.fetched, streams.computing)
             yield name, images
-            streams.record(place.used, streams.computing)
-            free.put(place)
+            streams.record(buffer.consumed, streams.computing)
+            free.put(buffer)
     finally:
         left.set()
         free.put(None)
         thread.join(_LONGEST_END_S)  # it may wait for a read, and ends with it
-        for place in places:  # what is left in flight must not land in memory of other use
-            streams.wait(place.sent, streams.computing)
+        for buffer in buffers:  # what is left in flight must not land in memory of other use
+            streams.wait(buffer.fetched, streams.computing)
 
 
-def _has_room(place: _Place, images: Tensor) -> bool:
-    held = place.host[: len(images)]
+def _has_room(buffer: _StagingBuffer, images: Tensor) -> bool:
+    held = buffer.host[: len(images)]
     return held.shape == images.shape and held.dtype == images.dtype
 
 
-def _new_place(images: Tensor, streams: Streams) -> _Place:
-    place = _Place(*streams.memory(images), streams.event(), streams.event())
-    streams.record(place.used, streams.computing)  # by what had this memory before
-    return place
+def _new_buffer(images: Tensor, streams: Streams) -> _StagingBuffer:
+    buffer = _StagingBuffer(*streams.memory(images), streams.event(), streams.event())
+    streams.record(buffer.consumed, streams.computing)  # by what had this memory before
+    return buffer
 
 
-def _send(images: Tensor, place: _Place, streams: Streams) -> None:
+def _send(images: Tensor, buffer: _StagingBuffer, streams: Streams) -> None:
     number = len(images)
-    streams.synchronize(place.sent)  # or the device could fetch half of these as the last ones
-    streams.wait(place.used, streams.copying)
-    place.host[:number].copy_(images)
-    streams.copy(place.there[:number], place.host[:number])
-    streams.record(place.sent, streams.copying)
+    streams.synchronize(buffer.fetched)  # or the device could fetch half of these as the last ones
+    streams.wait(buffer.consumed, streams.copying)
+    buffer.host[:number].copy_(images)
+    streams.copy(buffer.device[:number], buffer.host[:number])
+    streams.record(buffer.fetched, streams.copying)

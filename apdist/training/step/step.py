@@ -15,7 +15,7 @@ from contextlib import closing
 
 from torch import Tensor, nn
 
-from apdist.data.loading.feed import sent_whole
+from apdist.data.loading.feed import send_small
 from apdist.loss.gradient import score_own_rows
 from apdist.training.step.batch_norm import ChunkStatistics
 from apdist.training.step.chunks import chunk_counts, numbered_chunks, padded
@@ -80,8 +80,8 @@ def global_step(
     chunks = numbered_chunks(images, options.chunk_size, num_before, seed=options.seed, step=step)
     if is_sharded(model):  # every pass communicates: all workers make equally many
         chunks = padded(chunks, max(counts), images)
-    labels = sent_whole(labels, device)
-    ignore = None if ignore is None else sent_whole(ignore, device)
+    labels = send_small(labels, device)
+    ignore = None if ignore is None else send_small(ignore, device)
     statistics, earlier = ChunkStatistics(model), take_gradients(model)
     descriptors = BatchDescriptors(sizes, workers)
 

@@ -169,7 +169,7 @@ def file_in(argv: list[str]) -> str:
     return ""
 
 
-def _beside(uri: str) -> str:
+def _run_json_of(uri: str) -> str:
     """The run.json of the run whose config.json, or whose folder, ``uri`` is."""
     folder = uri.rstrip("/")
     if folder.endswith(f"/{CONFIG_NAME}") or folder == CONFIG_NAME:
@@ -178,15 +178,15 @@ def _beside(uri: str) -> str:
 
 
 def _is_of_a_run(uri: str) -> bool:
-    return storage.exists(_beside(uri))
+    return storage.exists(_run_json_of(uri))
 
 
 def _preset_of(uri: str) -> str:
     """What the run, or sweep, of this file was started from; ``config`` for any other file."""
-    beside = _beside(uri)
-    if not storage.exists(beside):
+    run_json = _run_json_of(uri)
+    if not storage.exists(run_json):
         return "config"
-    info = read_json(decoded(storage.read_bytes(beside)))
+    info = read_json(decoded(storage.read_bytes(run_json)))
     return str(info.get("preset", "config")).removeprefix(SWEEP)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from apdist.data.loading.feed import CudaStreams, on_device, sent, sent_whole
+from apdist.data.loading.feed import CudaStreams, on_device, send_small, stage
 from tests.late_device import LateStreams, PromptStreams
 
 NUM_PARTS, SHAPE = 9, (4, 3, 2, 2)
@@ -34,7 +34,7 @@ def parts(
 def test_what_is_computed_with_is_what_was_read(favourite: str, last: int) -> None:
     streams, log = LateStreams(favourite), list[str]()
     seen, names = list[Tensor](), list[int]()
-    for name, images in sent(parts(log, last=last), streams):
+    for name, images in stage(parts(log, last=last), streams):
         names.append(name)
         streams.add(streams.computing, lambda images=images: seen.append(images.clone()))
     streams.finish()
@@ -51,7 +51,7 @@ def test_a_part_that_is_larger_gets_room() -> None:
             yield size, torch.full((size, 3), size)
 
     streams, seen = LateStreams("copying"), list[Tensor]()
-    for _, images in sent(growing(), streams):
+    for _, images in stage(growing(), streams):
         streams.add(streams.computing, lambda images=images: seen.append(images.clone()))
     streams.finish()
     assert [images[:, 0].tolist() for images in seen] == [[1], [2] * 2, [5] * 5, [3] * 3]
@@ -59,12 +59,12 @@ def test_a_part_that_is_larger_gets_room() -> None:
 
 def test_the_next_part_is_sent_while_one_is_computed_with() -> None:
     log: list[str] = []
-    stream = sent(parts(log), LateStreams("copying"))
+    stream = stage(parts(log), LateStreams("copying"))
     assert next(stream)[0] == 0
     deadline = time.monotonic() + 5
     while "read 2" not in log and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert "read 2" in log  # 1 is sent, 2 waits for the place of 0
+    assert "read 2" in log  # 1 is sent, 2 waits for the buffer of 0
     time.sleep(0.05)
     assert "read 3" not in log
     stream.close()
@@ -73,7 +73,7 @@ def test_the_next_part_is_sent_while_one_is_computed_with() -> None:
 
 def test_nothing_lands_in_memory_that_was_given_back() -> None:
     streams = LateStreams("computing")
-    stream = sent(parts([]), streams)
+    stream = stage(parts([]), streams)
     next(stream)
     stream.close()
     sent_before = list[bool]()
@@ -92,7 +92,7 @@ def test_memory_that_is_still_computed_with_is_not_written_over() -> None:
             return host, there
 
     seen, streams = list[Tensor](), Reused("copying")
-    for _ in sent(parts([], 2), streams):
+    for _ in stage(parts([], 2), streams):
         pass
     streams.finish()
     assert [images.unique().tolist() for images in seen] == [[254], [254]]
@@ -103,14 +103,14 @@ def test_an_error_of_the_parts_is_raised_after_what_came_before() -> None:
         yield from parts([], 2)
         raise ValueError("image 7 is corrupt")
 
-    stream = sent(failing(), LateStreams("copying"))
+    stream = stage(failing(), LateStreams("copying"))
     assert [next(stream)[0], next(stream)[0]] == [0, 1]
     with pytest.raises(ValueError, match="image 7 is corrupt"):
         next(stream)
 
 
 def test_a_device_that_does_everything_at_once_gives_the_same() -> None:
-    stream = sent(parts([]), PromptStreams())
+    stream = stage(parts([]), PromptStreams())
     assert [images.unique().tolist() for _, images in stream] == [[n] for n in range(NUM_PARTS)]
 
 
@@ -126,9 +126,9 @@ def test_on_a_cpu_nothing_is_copied() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_what_is_computed_with_is_what_was_read() -> None:
     device, sums = torch.device("cuda"), []
-    for name, images in sent(parts([]), CudaStreams(device)):
+    for name, images in stage(parts([]), CudaStreams(device)):
         torch.cuda._sleep(10_000_000)
-        sums.append((name, images.long().sum(), sent_whole(torch.tensor([name]), device)))
+        sums.append((name, images.long().sum(), send_small(torch.tensor([name]), device)))
     for name, total, value in sums:
         assert total.item() == 48 * name
         assert value.item() == name
