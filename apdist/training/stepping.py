@@ -86,7 +86,7 @@ class Stepper:
             ShortageError: there is too little memory; on all workers.
         """
         started = time.perf_counter()
-        self.freezing.at(step)
+        self.freezing.set_step(step)
         results, streamed = [], []
         for _ in range(self.config.training.accumulate):
             batch = self._next_batch(batches)

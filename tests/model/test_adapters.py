@@ -109,7 +109,7 @@ def test_freezing_leaves_adapters_alone_and_unfreezes_no_weight_below_them() -> 
         *("pooling.p", "linear.weight", "linear.bias")
     }
     assert len(learning) == 3 + 2 * 4
-    Freezing(network, options).at(0)
+    Freezing(network, options).set_step(0)
     learning = {name for name, p in network.named_parameters() if p.requires_grad}
     assert {name for name in learning if not is_adapter(name)} == {"pooling.p"}
     assert len(learning) == 1 + 2 * 4

@@ -29,13 +29,13 @@ def build_trainable(model: ModelConfig, lora: LoraConfig, options: TrainingConfi
     if options.freeze:
         _keep_group_norms_alive(network)
     freezing = Freezing(network, options)
-    freezing.at(0)
+    freezing.set_step(0)
     if not any(p.requires_grad for p in network.parameters()):
         raise ValueError(
             f"training.freeze {' '.join(options.freeze)} leaves nothing to train; freeze less"
         )
     if options.unfreeze_at:
-        freezing.at(options.unfreeze_at)
+        freezing.set_step(options.unfreeze_at)
     return network
 
 
@@ -56,8 +56,8 @@ class Freezing:
         }
         self.is_frozen = False
 
-    def at(self, step: int) -> None:
-        """Freeze, or not, for ``step``."""
+    def set_step(self, step: int) -> None:
+        """Freeze the parameters named, or let them be trained, as they are at ``step``."""
         is_frozen = not self.unfreeze_at or step < self.unfreeze_at
         if is_frozen == self.is_frozen:
             return
@@ -91,7 +91,7 @@ def _is_named(name: str, patterns: tuple[str, ...]) -> bool:
 def trained_share(network: nn.Module, options: TrainingConfig) -> tuple[int, int]:
     """How many numbers of ``network`` are trained at the first step, and how many it has."""
     freezing = Freezing(network, options)
-    freezing.at(0)
+    freezing.set_step(0)
     sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
-    freezing.at(options.unfreeze_at)
+    freezing.set_step(options.unfreeze_at)
     return sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)

@@ -38,7 +38,7 @@ def test_batch_norm_of_a_frozen_part_keeps_its_statistics() -> None:
     images = torch.rand(4, 3, 32, 32)
     names = ["backbone.layer1.0.bn1.running_mean", "backbone.layer2.0.bn1.running_mean"]
     for step, moves in ((0, [False, True]), (4, [False, True]), (5, [True, True])):
-        freezing.at(step)
+        freezing.set_step(step)
         before = {name: value.clone() for name, value in network.state_dict().items()}
         network.eval()
         network.train()
