@@ -13,7 +13,7 @@ from apdist.config.json_text import read_json
 from apdist.config.lora import LoraConfig
 from apdist.config.loss_section import LossConfig
 from apdist.config.model import ModelConfig
-from apdist.config.run import RayConfig, RunConfig, TrackingConfig
+from apdist.config.run import AUTO, RayConfig, RunConfig, TrackingConfig
 from apdist.config.training import CheckpointConfig, EvaluationConfig, TrainingConfig
 from apdist.config.values import checked, suggestion
 
@@ -35,7 +35,9 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        if self.training.parameters == "sharded" and self.ray.least_workers < 2:
+        # What auto stands for is looked at again, in the options that have the number.
+        is_known = self.ray.num_workers != AUTO
+        if self.training.parameters == "sharded" and is_known and self.ray.least_workers < 2:
             raise ValueError(
                 "training.parameters sharded needs ray.num_workers of at least 2, "
                 f"got {self.ray.num_workers}"

@@ -7,6 +7,8 @@ from typing import Literal
 from apdist.addresses import shown
 from apdist.config.values import at_least
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RayConfig:
@@ -15,9 +17,11 @@ class RayConfig:
     address: str = "local"
     """`local` starts Ray on this machine (in a submitted job: joins the job's cluster); `auto` or
     host:port joins a running cluster."""
-    num_workers: int | str = 2
-    """Worker processes; 0 trains in this process, without Ray. A range, as 2-8: as many of them as
-    there is room for, looked at anew at each checkpoint and after each failure."""
+    num_workers: int | str = AUTO
+    """Worker processes; auto: one for each GPU of the machine, or of the cluster, when the run
+    begins (for a trial of a sweep one in all), two where there is none. 0 trains in this process,
+    without Ray. A range, as 2-8: as many of them as there is room for, looked at anew at each
+    checkpoint and after each failure."""
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     """A GPU for each worker, or none. auto: where the machine, or the cluster, has that many when
     the run begins."""
@@ -43,35 +47,41 @@ class RayConfig:
 
     @property
     def least_workers(self) -> int:
-        """Fewer of them do not train."""
+        """Fewer of them do not train. Of auto 1: it stands for a number once Ray is there."""
         number = self.num_workers
+        if number == AUTO:
+            return 1
         return number if isinstance(number, int) else int(number.partition("-")[0])
 
     @property
     def most_workers(self) -> int:
-        """More of them are not started."""
+        """More of them are not started. Of auto 1, likewise."""
         number = self.num_workers
+        if number == AUTO:
+            return 1
         return number if isinstance(number, int) else int(number.partition("-")[2])
 
     @property
     def is_elastic(self) -> bool:
         """Whether their number may change while the training goes on."""
-        return isinstance(self.num_workers, str)
+        return isinstance(self.num_workers, str) and self.num_workers != AUTO
 
 
 def _refuse_bad_number(number: int | str) -> None:
     """Check `ray.num_workers`.
 
     Raises:
-        ValueError: it is neither a number nor a range of numbers.
+        ValueError: it is neither auto, a number nor a range of numbers.
     """
     if isinstance(number, int):
         at_least("ray.num_workers", number, 0)
         return
+    if number == AUTO:
+        return
     found = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", number)
     if found is None:
         raise ValueError(
-            f"ray.num_workers must be a number, as 2, or a range, as 2-8; got {number!r}"
+            f"ray.num_workers must be auto, a number, as 2, or a range, as 2-8; got {number!r}"
         )
     least, most = map(int, found.groups())
     if least == 0:

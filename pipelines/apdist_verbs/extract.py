@@ -3,19 +3,17 @@
 import hashlib
 import json
 import logging
-import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from apdist.config import RayConfig
+from apdist.config import RayConfig, values
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.inside import is_whole, refuse_outside
 from apdist.training.cluster.ends import lost_cluster_explained
 from apdist.training.cluster.joining import arrival, ray_cluster, resources_of_nodes
-from apdist.training.cluster.room import uses_gpus
+from apdist.training.cluster.room import uses_gpus, with_number
 from apdist_verbs.describe_options import (
     PLAIN,
     SHARED,
@@ -26,7 +24,7 @@ from apdist_verbs.describe_options import (
 from apdist_verbs.start.checks import refuse_unwritable
 from apdist_verbs.terminal.bounds import at_least
 from apdist_verbs.terminal.console import say
-from apdist_verbs.terminal.fields import shown_default
+from apdist_verbs.terminal.fields import Argument, shown_default
 from apdist_verbs.terminal.next_step import near
 from apdist_verbs.terminal.options import parse
 from apdist_verbs.terminal.progress import phase, progress_bar
@@ -50,16 +48,30 @@ class Options:
     """Folder or s3:// prefix with the shards to describe."""
     batch_size: int = 256
     """Images described at once."""
-    address: str = "local"
+    ray_address: Annotated[str, Argument(name="ray.address")] = RayConfig.address
     """`local` starts Ray on this machine; `auto` or host:port joins a running cluster."""
-    num_workers: int = 2
-    """Actors that each hold the model."""
-    use_gpu: Literal["auto", "yes", "no"] = "auto"
+    ray_num_workers: Annotated[int | Literal["auto"], Argument(name="ray.num-workers")] = "auto"
+    """Actors that each hold the model; auto: one for each GPU, two where there is none."""
+    ray_use_gpu: Annotated[Literal["auto", "yes", "no"], Argument(name="ray.use-gpu")] = "auto"
     """A GPU for each actor, or none. auto: where the machine, or the cluster, has that many."""
+    ray_autoscaling: Annotated[bool, Argument(name="ray.autoscaling")] = False
+    """The cluster grows on demand: wait for nodes instead of refusing too many actors."""
     making: Annotated[DescribeOptions, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
-        at_least(1, batch_size=self.batch_size, num_workers=self.num_workers)
+        at_least(1, batch_size=self.batch_size)
+        if isinstance(self.ray_num_workers, int):
+            values.at_least("ray.num_workers", self.ray_num_workers, 1)
+
+    @property
+    def ray(self) -> RayConfig:
+        """The cluster and the actors on it."""
+        return RayConfig(
+            address=self.ray_address,
+            num_workers=self.ray_num_workers,
+            use_gpu=self.ray_use_gpu,
+            autoscaling=self.ray_autoscaling,
+        )
 
 
 def main(argv: list[str]) -> int:
@@ -92,40 +104,22 @@ def extract(options: Options) -> None:
     if not waiting:
         say(f"read them: pyarrow.parquet.read_table({near(out)!r})")
         return
-    config = RayConfig(
-        address=options.address, num_workers=options.num_workers, use_gpu=options.use_gpu
-    )
-    say_if_idle(config, "apdist extract with --num-workers")
+    say_if_idle(options.ray, "apdist extract with --ray.num-workers")
     going_on = "the same command goes on with the shards that are missing"
     with ExitStack() as stack:
-        with phase(arrival(config)), _our_options():
-            stack.enter_context(ray_cluster(config, smaller="with fewer --num-workers"))
+        with phase(arrival(options.ray)):
+            stack.enter_context(ray_cluster(options.ray, smaller="with fewer --ray.num-workers"))
         stack.enter_context(lost_cluster_explained(going_on))
         if not storage.create(storage.join(out, CONTENTS), json.dumps(contents).encode()):
             refuse_others(out, contents)  # another process may have begun meanwhile
         try:
-            with_gpus = uses_gpus(config, resources_of_nodes())
-            _extract(options, with_gpus, run.uri, shards, out, waiting)
+            _extract(options, run.uri, shards, out, waiting)
         except BaseException:
             if not any(storage.exists(_target(out, name)) for name in names):
                 storage.remove(storage.join(out, CONTENTS))  # nothing came of it
             raise
     say(f"{out}: descriptors of {len(names)} shards by model {model_id}")
     say(f"read them: pyarrow.parquet.read_table({near(out)!r})")
-
-
-@contextmanager
-def _our_options() -> Iterator[None]:
-    """Options of Ray by the names that they have here: without the section of a training's."""
-    try:
-        yield
-    except ValueError as error:
-        text = str(error).replace(", or --ray.autoscaling if it grows", "")
-        names = "|".join(field.name.replace("_", "[_-]") for field in fields(RayConfig))
-        told = re.sub(
-            rf"(?:--)?\bray\.({names})\b", lambda found: f"--{found[1].replace('_', '-')}", text
-        )
-        raise ValueError(told) from error
 
 
 def refuse_others(out: str, contents: dict[str, Any]) -> None:
@@ -161,15 +155,16 @@ def refuse_others(out: str, contents: dict[str, Any]) -> None:
         )
 
 
-def _extract(
-    options: Options, with_gpus: bool, run: str, shards: str, out: str, names: list[str]
-) -> None:
+def _extract(options: Options, run: str, shards: str, out: str, names: list[str]) -> None:
     with phase("loading Ray Data"):
         import ray.data
 
     # After the import, which sets it: plans and durations are no news for our users.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    nodes = resources_of_nodes()
+    config = with_number(options.ray, nodes)
+    with_gpus = uses_gpus(config, nodes)
     done = 0
     with progress_bar("describing shards", len(names)) as update:
         update.phase("starting the actors")
@@ -177,7 +172,7 @@ def _extract(
             Describer,
             fn_constructor_args=(run, shards, out, options, with_gpus),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(options.num_workers, len(names))),
+            compute=ray.data.ActorPoolStrategy(size=min(config.most_workers, len(names))),
             num_gpus=1 if with_gpus else None,
         )
         for row in described.iter_rows():

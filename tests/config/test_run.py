@@ -33,9 +33,15 @@ def test_a_bad_option_is_refused_with_its_name(change: dict[str, object], messag
 
 @pytest.mark.parametrize(
     ("number", "least", "most", "is_elastic"),
-    [(2, 2, 2, False), (0, 0, 0, False), ("2-8", 2, 8, True), ("3-3", 3, 3, True)],
+    [
+        (2, 2, 2, False),
+        (0, 0, 0, False),
+        ("2-8", 2, 8, True),
+        ("3-3", 3, 3, True),
+        ("auto", 1, 1, False),
+    ],
 )
-def test_a_number_of_workers_may_be_a_range(
+def test_a_number_of_workers_may_be_a_range_or_auto(
     number: int | str, least: int, most: int, is_elastic: bool
 ) -> None:
     config = from_json(to_json(override(Config(), {"ray.num_workers": number})))

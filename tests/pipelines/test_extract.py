@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from apdist_verbs.extract import CONTENTS, _our_options, refuse_others
+from apdist_verbs.extract import CONTENTS, refuse_others
 
 MINE = {"model": "a1", "data": "d1"}
 
@@ -33,23 +33,3 @@ def test_a_damaged_note_of_the_contents_is_refused(tmp_path: Path, text: str) ->
     (tmp_path / CONTENTS).write_text(text)
     with pytest.raises(ValueError, match="is damaged; choose another --out"):
         refuse_others(str(tmp_path), MINE)
-
-
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        (
-            "ray.num_workers is 9, each with 1 CPU; the cluster has room for 2: use fewer, or "
-            "--ray.autoscaling if it grows",
-            "--num-workers is 9, each with 1 CPU; the cluster has room for 2: use fewer",
-        ),
-        (
-            "no Ray cluster at ray.address 'a:1' (x.ray.log); use --ray.address local",
-            "no Ray cluster at --address 'a:1' (x.ray.log); use --address local",
-        ),
-    ],
-)
-def test_options_of_ray_are_told_by_the_names_that_they_have_here(said: str, told: str) -> None:
-    with pytest.raises(ValueError, match="room|cluster") as refused, _our_options():
-        raise ValueError(said)
-    assert str(refused.value) == told

@@ -4,10 +4,15 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from apdist.config import RayConfig
+from apdist.config.run import AUTO
 from apdist.training.cluster.address import refuse_if_nobody_listens
+
+WITHOUT_GPUS = 2
+"""Workers of auto where no GPU is: more would share the same CPUs."""
 
 
 def address_of(config: RayConfig) -> str:
@@ -47,6 +52,28 @@ def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> Non
             f"ray.num_workers is {config.num_workers}, each with {each}; the cluster has room for "
             f"{room:g}: use fewer, or --ray.autoscaling if it grows"
         )
+
+
+def with_number(
+    config: RayConfig, nodes: list[dict[str, float]], of_trial: bool = False
+) -> RayConfig:
+    """``config`` with the number of workers that auto stands for on a cluster of such ``nodes``.
+
+    Args:
+        config: of the workers.
+        nodes: what each has.
+        of_trial: whether other trials share the GPUs.
+    """
+    if config.num_workers != AUTO:
+        return config
+    gpus = 0 if config.use_gpu == "no" else int(room_on(_needs(config, True), nodes))
+    if gpus:
+        number = 1 if of_trial else gpus
+    elif config.autoscaling:
+        number = WITHOUT_GPUS
+    else:
+        number = min(WITHOUT_GPUS, max(1, int(room_on(_needs(config, False), nodes))))
+    return replace(config, num_workers=number)
 
 
 def uses_gpus(config: RayConfig, nodes: list[dict[str, float]]) -> bool:

@@ -4,9 +4,11 @@ import functools
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from apdist.config import Config, RayConfig
+from apdist.config.run import AUTO
 from apdist.data import storage
 from apdist.training.cluster.elastic import (
     elastic_trainer,
@@ -16,7 +18,7 @@ from apdist.training.cluster.elastic import (
 )
 from apdist.training.cluster.joining import prepare_environment, resources_of_nodes
 from apdist.training.cluster.own_ray import is_on_loopback
-from apdist.training.cluster.room import address_of, gpus_of, uses_gpus
+from apdist.training.cluster.room import address_of, gpus_of, uses_gpus, with_number
 from apdist.training.events import Failed
 from apdist.training.job import Job
 from apdist.training.mailbox import Link, WarningForwarder
@@ -60,6 +62,7 @@ def build_trainer(job: "Job | Finalists", link: Link, work: Callable[..., None])
 
     # Ray says at INFO that it has no workers, and where to report problems; that is our own choice.
     logging.getLogger("ray.train.v2.api.config").setLevel(logging.WARNING)
+    job = _with_number_of_workers(job)
     config: Config = job.config
     resources: dict[str, float] = {"CPU": config.ray.cpus_per_worker}
     if with_gpus := _with_gpus(config.ray):
@@ -91,6 +94,20 @@ def build_trainer(job: "Job | Finalists", link: Link, work: Callable[..., None])
         ),
     )
     return trainer
+
+
+def _with_number_of_workers(job: "Job | Finalists") -> "Job | Finalists":
+    """``job`` with the number that auto stands for.
+
+    Raises:
+        ValueError: its parameters cannot be sharded over so few.
+    """
+    config = job.config
+    if config.ray.num_workers != AUTO:
+        return job
+    of_trial = isinstance(job, Job) and job.is_trial
+    workers = with_number(config.ray, resources_of_nodes(), of_trial)
+    return replace(job, config=replace(config, ray=workers))
 
 
 def _with_gpus(config: RayConfig) -> bool:

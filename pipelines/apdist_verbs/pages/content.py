@@ -9,6 +9,7 @@ from typing import Any
 
 from apdist.addresses import without_secrets
 from apdist.config import flatten
+from apdist.config.run import AUTO
 from apdist.config.values import shown
 from apdist.data import storage
 from apdist.report.report import Report, choose_queries
@@ -124,10 +125,10 @@ def summary(run: Run) -> str:
     config = run.config
     batch = config.training.batch_size * config.training.accumulate
     workers = config.ray.num_workers
-    trained = (
-        f"{len(run.of_kind(StepDone))} steps of {batch} images on {workers or 1} "
-        f"worker{'s' if config.ray.most_workers > 1 else ''}, loss {config.loss.shown}"
-    )
+    trained = f"{len(run.of_kind(StepDone))} steps of {batch} images"
+    if workers != AUTO:  # as many as there were GPUs, which the history does not tell
+        trained += f" on {workers or 1} worker{'' if workers in (0, 1) else 's'}"
+    trained += f", loss {config.loss.shown}"
     if origin := run.info.get("origin"):
         trained = f"{origin['kind']} {origin['file']}, as published"
     size = f"{config.model.dim}-d" if config.model.dim else "pooled"

@@ -19,7 +19,7 @@ from apdist.training.cluster.background import Background
 from apdist.training.cluster.ends import Interrupted
 from apdist.training.cluster.joining import resources_of_nodes
 from apdist.training.cluster.remote import Inbox, remote_mailbox
-from apdist.training.cluster.room import uses_gpus
+from apdist.training.cluster.room import uses_gpus, with_number
 from apdist.training.cluster.signals import counted_signals
 from apdist.training.cluster.watch import watch
 from apdist.training.events import FromTrial
@@ -116,7 +116,8 @@ class Room:
         return min(self._found, self.most) if self.most else self._found
 
     def _look(self) -> int:
-        options, nodes = self.config.ray, resources_of_nodes()
+        nodes = resources_of_nodes()
+        options = with_number(self.config.ray, nodes, of_trial=True)
         cpus = sum(node.get("CPU", 0) // options.cpus_per_worker for node in nodes)
         room = int(cpus) // options.most_workers
         if uses_gpus(options, nodes):

@@ -1,6 +1,8 @@
 """Room for the workers, as far as it is known before Ray starts."""
 
 import os
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from apdist.training.cluster.room import (
     refuse_at_once,
     refuse_if_too_small,
     uses_gpus,
+    with_number,
 )
 from tests.s3_server import free_ports
 
@@ -46,6 +49,29 @@ def test_workers_get_gpus_where_there_is_one_for_each(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert uses_gpus(RayConfig(num_workers=0), [])
     assert not uses_gpus(RayConfig(num_workers=0, use_gpu="no"), [])
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes", "number", "of_trial"),
+    [
+        ({}, [{"CPU": 8, "GPU": 1}], 1, 1),
+        ({}, [{"CPU": 8, "GPU": 4}, {"CPU": 2, "GPU": 4}], 6, 1),
+        ({"use_gpu": "no"}, [{"CPU": 8, "GPU": 4}], 2, 2),
+        ({"cpus_per_worker": 4}, [{"CPU": 8, "GPU": 4}], 2, 1),
+        ({}, [{"CPU": 8}], 2, 2),
+        ({}, [{"CPU": 1}], 1, 1),
+        ({"autoscaling": True}, [{"CPU": 1}], 2, 2),
+        ({"autoscaling": True, "use_gpu": "yes"}, [], 2, 2),
+        ({"num_workers": 3}, [{"CPU": 8, "GPU": 4}], 3, 3),
+        ({"num_workers": "2-8"}, [{"CPU": 8, "GPU": 4}], "2-8", "2-8"),
+    ],
+)
+def test_auto_is_a_worker_for_each_gpu_or_two(
+    options: dict[str, Any], nodes: list[dict[str, float]], number: int | str, of_trial: int | str
+) -> None:
+    config = RayConfig(**options)
+    assert with_number(config, nodes) == replace(config, num_workers=number)
+    assert with_number(config, nodes, of_trial=True).num_workers == of_trial
 
 
 def test_more_workers_than_this_machine_has_cpus_are_refused_before_ray_is_there() -> None:

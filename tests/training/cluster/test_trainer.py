@@ -1,8 +1,12 @@
 """What the trainer of a job is given."""
 
+from dataclasses import replace
+
 import pytest
 
+from apdist.config import Config, override
 from apdist.training.cluster import trainer
+from apdist.training.job import Job
 
 
 @pytest.mark.parametrize(
@@ -14,3 +18,24 @@ def test_notices_are_heard_but_by_the_only_host_of_all(
 ) -> None:
     monkeypatch.setattr(trainer, "resources_of_nodes", lambda: [{"CPU": 8}] * num_hosts)
     assert trainer.may_lose_a_host(stays_here) == expected
+
+
+def test_auto_is_a_number_for_the_workers_and_one_gpu_for_a_trial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trainer, "resources_of_nodes", lambda: [{"CPU": 8, "GPU": 4}])
+    job = Job(Config(), "runs/a")
+    numbered = trainer._with_number_of_workers
+    assert numbered(job).config.ray.num_workers == 4
+    assert numbered(replace(job, is_trial=True)).config.ray.num_workers == 1
+    three = replace(job, config=override(Config(), {"ray.num_workers": 3}))
+    assert numbered(three) is three
+
+
+def test_parameters_are_not_sharded_over_the_one_worker_of_auto(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trainer, "resources_of_nodes", lambda: [{"CPU": 8, "GPU": 1}])
+    job = Job(override(Config(), {"training.parameters": "sharded"}), "runs/a")
+    with pytest.raises(ValueError, match="needs ray.num_workers of at least 2, got 1"):
+        trainer._with_number_of_workers(job)
