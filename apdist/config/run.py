@@ -18,10 +18,10 @@ class RayConfig:
     """`local` starts Ray on this machine (in a submitted job: joins the job's cluster); `auto` or
     host:port joins a running cluster."""
     num_workers: int | str = AUTO
-    """Worker processes; auto: one for each GPU of the machine, or of the cluster, when the run
-    begins (for a trial of a sweep one in all), two where there is none. 0 trains in this process,
-    without Ray. A range, as 2-8: as many of them as there is room for, looked at anew at each
-    checkpoint and after each failure."""
+    """Worker processes; auto: one for each GPU of the machine, or that is free on the cluster, when
+    the run begins (for a trial of a sweep one in all), two where there is none. 0 trains in this
+    process, without Ray. A range, as 2-8: as many of them as there is room for, looked at anew at
+    each checkpoint and after each failure."""
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     """A GPU for each worker, or none. auto: where the machine, or the cluster, has that many when
     the run begins."""

@@ -11,6 +11,7 @@ from apdist.config import RayConfig, values
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.inside import is_whole, refuse_outside
+from apdist.training.cluster.elastic import free_gpus
 from apdist.training.cluster.ends import lost_cluster_explained
 from apdist.training.cluster.joining import arrival, ray_cluster, resources_of_nodes
 from apdist.training.cluster.room import uses_gpus, with_number
@@ -163,7 +164,7 @@ def _extract(options: Options, run: str, shards: str, out: str, names: list[str]
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
     nodes = resources_of_nodes()
-    config = with_number(options.ray, nodes)
+    config = with_number(options.ray, nodes, free_gpus(options.ray))
     with_gpus = uses_gpus(config, nodes)
     done = 0
     with progress_bar("describing shards", len(names)) as update:

@@ -5,6 +5,7 @@ the cluster that are up to 20 s old, and counts hosts that are being drained as 
 """
 
 import asyncio
+import math
 import signal
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 
 from apdist.config import RayConfig
 from apdist.training.cluster.failures import failure_of, was_raised, was_refused
-from apdist.training.cluster.room import room_on
+from apdist.training.cluster.room import address_of, room_on
 from apdist.training.events import PhaseBegan, now_ms
 from apdist.training.mailbox import Link
 from apdist.training.regrouping import RestartBudget, WorkerCount
@@ -189,6 +190,13 @@ def free_room(needs: Mapping[str, float]) -> int:
         if name not in leaving
     ]
     return int(room_on({kind: n for kind, n in needs.items() if n}, nodes))
+
+
+def free_gpus(config: RayConfig) -> float:
+    """How many workers with a GPU there is room for; no end on a machine that is ours alone."""
+    if address_of(config) == "local":
+        return math.inf
+    return free_room({"CPU": config.cpus_per_worker, "GPU": 1})
 
 
 def occupy(nodes: Iterable[str]) -> None:

@@ -55,20 +55,20 @@ def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> Non
 
 
 def with_number(
-    config: RayConfig, nodes: list[dict[str, float]], of_trial: bool = False
+    config: RayConfig, nodes: list[dict[str, float]], most: float = math.inf
 ) -> RayConfig:
     """``config`` with the number of workers that auto stands for on a cluster of such ``nodes``.
 
     Args:
         config: of the workers.
         nodes: what each has.
-        of_trial: whether other trials share the GPUs.
+        most: GPUs that it may take; one is taken, or waited for, where there are any.
     """
     if config.num_workers != AUTO:
         return config
     gpus = 0 if config.use_gpu == "no" else int(room_on(_needs(config, True), nodes))
     if gpus:
-        number = 1 if of_trial else gpus
+        number = int(max(1, min(gpus, most)))
     elif config.autoscaling:
         number = WITHOUT_GPUS
     else:

@@ -12,6 +12,7 @@ from apdist.config.run import AUTO
 from apdist.data import storage
 from apdist.training.cluster.elastic import (
     elastic_trainer,
+    free_gpus,
     group_watcher,
     policies,
     preemption_notice,
@@ -105,8 +106,9 @@ def _with_number_of_workers(job: "Job | Finalists") -> "Job | Finalists":
     config = job.config
     if config.ray.num_workers != AUTO:
         return job
-    of_trial = isinstance(job, Job) and job.is_trial
-    workers = with_number(config.ray, resources_of_nodes(), of_trial)
+    # Other trials take the other GPUs.
+    most = 1 if isinstance(job, Job) and job.is_trial else free_gpus(config.ray)
+    workers = with_number(config.ray, resources_of_nodes(), most)
     return replace(job, config=replace(config, ray=workers))
 
 

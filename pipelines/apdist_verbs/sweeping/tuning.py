@@ -117,7 +117,7 @@ class Room:
 
     def _look(self) -> int:
         nodes = resources_of_nodes()
-        options = with_number(self.config.ray, nodes, of_trial=True)
+        options = with_number(self.config.ray, nodes, most=1)
         cpus = sum(node.get("CPU", 0) // options.cpus_per_worker for node in nodes)
         room = int(cpus) // options.most_workers
         if uses_gpus(options, nodes):

@@ -70,8 +70,9 @@ def test_auto_is_a_worker_for_each_gpu_or_two(
     options: dict[str, Any], nodes: list[dict[str, float]], number: int | str, of_trial: int | str
 ) -> None:
     config = RayConfig(**options)
+    assert with_number(config, nodes, most=0) == with_number(config, nodes, most=1)
     assert with_number(config, nodes) == replace(config, num_workers=number)
-    assert with_number(config, nodes, of_trial=True).num_workers == of_trial
+    assert with_number(config, nodes, most=1).num_workers == of_trial
 
 
 def test_more_workers_than_this_machine_has_cpus_are_refused_before_ray_is_there() -> None:
