@@ -62,12 +62,12 @@ def with_number(
     Args:
         config: of the workers.
         nodes: what each has.
-        most: GPUs that it may take; one is taken, or waited for, where there are any.
+        most: GPUs that it may take; at least one is taken, or waited for.
     """
     if config.num_workers != AUTO:
         return config
     gpus = 0 if config.use_gpu == "no" else int(room_on(_needs(config, True), nodes))
-    if gpus:
+    if gpus or config.use_gpu == "yes":
         number = int(max(1, min(gpus, most)))
     elif config.autoscaling:
         number = WITHOUT_GPUS

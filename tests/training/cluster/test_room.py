@@ -61,7 +61,7 @@ def test_workers_get_gpus_where_there_is_one_for_each(monkeypatch: pytest.Monkey
         ({}, [{"CPU": 8}], 2, 2),
         ({}, [{"CPU": 1}], 1, 1),
         ({"autoscaling": True}, [{"CPU": 1}], 2, 2),
-        ({"autoscaling": True, "use_gpu": "yes"}, [], 2, 2),
+        ({"autoscaling": True, "use_gpu": "yes"}, [], 1, 1),
         ({"num_workers": 3}, [{"CPU": 8, "GPU": 4}], 3, 3),
         ({"num_workers": "2-8"}, [{"CPU": 8, "GPU": 4}], "2-8", "2-8"),
     ],
