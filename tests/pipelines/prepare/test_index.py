@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +53,12 @@ def test_a_broken_sample_is_named_or_skipped_and_counted(
 
 
 def test_ctrl_c_ends_cataloguing_and_what_was_read_is_kept(tmp_path: Path) -> None:
-    large = [file for n in range(4000) for file in sample(f"k{n}", n % 7, 0)[:2]]
-    for number in range(6):
-        write_tar(tmp_path / f"{number}.tar", samples(1) if number < 2 else large)
+    for number in range(2):
+        write_tar(tmp_path / f"{number}.tar", samples(1))
+    large = [file for n in range(10_000) for file in sample(f"k{n}", n % 7, 0)[:2]]
+    write_tar(tmp_path / "2.tar", large)
+    for number in range(3, 6):
+        os.link(tmp_path / "2.tar", tmp_path / f"{number}.tar")
     command = ["prepare", "index", str(tmp_path), "--processes", "2"]
     with subprocess.Popen(
         [sys.executable, "-c", APDIST, *command],
@@ -68,14 +70,13 @@ def test_ctrl_c_ends_cataloguing_and_what_was_read_is_kept(tmp_path: Path) -> No
     ) as process:
         try:
             until(lambda: (tmp_path / PARTS).exists() and any((tmp_path / PARTS).iterdir()))
-            stopped = time.monotonic()
             os.killpg(process.pid, signal.SIGINT)
             _, err = process.communicate(timeout=DEADLINE_S)
         finally:
             process.kill()
-    assert time.monotonic() - stopped < 4, "the shards in hand were read to their ends"
     assert process.returncode == 130
-    assert re.fullmatch(r"apdist: stopped; \d of 6 shards are read, .* from there\n", err)
+    # Those in hand were not read to their ends: they would be two of the large ones.
+    assert re.fullmatch(r"apdist: stopped; [0-3] of 6 shards are read, .* from there\n", err)
     assert not (tmp_path / "index.parquet").exists()
     assert not [path for path in (tmp_path / PARTS).iterdir() if path.name.startswith(".")]
 
