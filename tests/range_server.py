@@ -18,6 +18,8 @@ class WebFile:
     data: bytes
     etag: str = '"1"'
     ignores_range: bool = False
+    most_bytes: int = 1 << 40
+    """That an answer to a request for a range has."""
     headers: dict[str, str] = field(default_factory=dict)
     """Instead of those that would be right; an empty value leaves the header out."""
     redirects: dict[str, str] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         if start >= size:
             self._reply(416, b"", {"Content-Range": f"bytes */{size}"})
             return
-        last = min(last, size - 1)
+        last = min(last, size - 1, start + self.file.most_bytes - 1)
         headers = {"ETag": etag, "Content-Range": f"bytes {start}-{last}/{size}"}
         self._reply(206, data[start : last + 1], {**headers, **self.file.headers})
 

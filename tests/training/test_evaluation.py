@@ -17,6 +17,8 @@ from apdist.training.step.collectives import Workers
 from apdist.training.step.sharding import shard_parameters
 from tests.workers import on_workers
 
+BF16 = torch.bfloat16
+
 
 class Both(nn.Module):
     """The descriptors of a network twice, side by side."""
@@ -72,6 +74,36 @@ def test_workers_find_together_what_one_finds_alone_and_the_first_knows_it(
     for field in dataclasses.fields(RetrievalScores):
         found, wanted = (getattr(s, field.name) for s in (first, expected))
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9, equal_nan=True)
+
+
+class Watched(Both):
+    """Keeps how many images it was shown at once, and in which precision it multiplied."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self.seen: list[tuple[int, torch.dtype]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        ones = torch.ones(1, 1)
+        self.seen.append((len(images), (ones @ ones).dtype))
+        return super().forward(images)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bf16", BF16)])
+def test_an_evaluation_has_the_batch_size_and_the_precision_of_its_options(
+    small_config: Config, precision: str, dtype: torch.dtype
+) -> None:
+    config = override(
+        small_config, {"evaluation.batch_size": 7, "evaluation.precision": precision}
+    )
+    split = evaluation_images(read_catalogue(config.data.shards), config.data, 0)
+    network = build_model(config.model)
+    watched = Watched(network)
+    evaluate(watched, split, network.fit(config.data.image_size, "crop"), config, Workers())
+    sizes = [size for size, _ in watched.seen]
+    assert max(sizes) == 7
+    assert sum(sizes) == len(split)
+    assert {seen for _, seen in watched.seen} == {dtype}
 
 
 def test_a_network_is_shown_images_as_its_backbone_was_trained(small_config: Config) -> None:

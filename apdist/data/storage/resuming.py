@@ -91,6 +91,8 @@ class ResumingReader(io.RawIOBase):
             self._leave()
 
     def _receive(self, limit: int, attempts: Attempts) -> bytes:
+        if self.part is not None and self.position == self.part.end:
+            self._leave()  # the server sent less than it was asked for, as it may
         part = self.part or self._connect(attempts)
         block = part.read(limit, attempts) if self.position < self.end else b""
         if not block and self.position < self.end:
@@ -107,7 +109,7 @@ class ResumingReader(io.RawIOBase):
             part.drop()
             raise
         attempts.answered()
-        self.end = min(self.end, part.end) if self.end >= 0 else part.end
+        self.end = min(self.end, part.file_bytes) if self.end >= 0 else part.file_bytes
         self.etag, self.file_bytes, self.part = self.etag or part.etag, part.file_bytes, part
         return part
 

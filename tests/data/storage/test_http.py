@@ -1,11 +1,15 @@
 """Answers of HTTP servers: followed, read or refused."""
 
+import ssl
+from pathlib import Path
+
 import pytest
 
 from apdist.data import storage
 from apdist.data.storage import StorageError, Version
 from tests.data.storage.conftest import DATA
-from tests.range_server import WebFile
+from tests.data.storage.test_connections import certificate
+from tests.range_server import WebFile, range_server
 
 pytestmark = pytest.mark.usefixtures("policy")
 
@@ -26,11 +30,64 @@ def test_a_server_without_ranges_serves_from_the_first_byte_only(web: WebFile) -
         storage.read_range(f"{web.address}/file.tar", 1, 10)
 
 
+def test_a_server_that_sends_less_than_it_was_asked_for_is_asked_for_the_rest(
+    web: WebFile,
+) -> None:
+    web.most_bytes = 700
+    uri, before = f"{web.address}/file.tar", storage.counters()
+    assert storage.read_range(uri, 3, 2000) == DATA[3:2003]
+    with storage.open_stream(uri, offset=1000) as stream:
+        assert stream.read() == DATA[1000:]
+    assert len(web.asked) == 3 + 6
+    assert storage.counters().since(before).retries == 0
+
+
+def test_a_redirect_leads_to_tls_and_never_back(
+    web: WebFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = certificate(tmp_path)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(bundle)
+    with range_server(DATA, context) as safe:
+        web.redirects = {"/moved": f"{safe.address}/file.tar"}
+        assert storage.read_range(f"{web.address}/moved", 3, 4) == DATA[3:7]
+        safe.redirects = {"/moved": f"{web.address}/file.tar?X-Amz-Signature=5ec2e7"}
+        asked = len(web.asked)
+        with pytest.raises(StorageError, match=r"redirects from https to http:.*\?\.\.\.$"):
+            storage.read_range(f"{safe.address}/moved", 3, 4)
+    assert len(web.asked) == asked
+
+
+def test_a_request_that_is_signed_is_sent_to_no_other_address(
+    web: WebFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", web.address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    web.redirects = {"/bucket/key": "/file.tar"}
+    with pytest.raises(StorageError, match="s3://bucket/key: refused, HTTP 302"):
+        storage.read_range("s3://bucket/key", 3, 10)
+    assert web.asked == ["/bucket/key"]
+
+
+def test_an_etag_that_is_weak_is_compared_as_others_are(web: WebFile) -> None:
+    web.etag = 'W/"1"'
+    assert storage.read_range(f"{web.address}/file.tar", 3, 4, "1") == DATA[3:7]
+
+
+def test_a_file_whose_size_the_server_does_not_say_is_refused(web: WebFile) -> None:
+    web.headers = {"Content-Length": ""}
+    with pytest.raises(StorageError, match="does not say how long the file is"):
+        storage.read_bytes(f"{web.address}/file.tar")
+
+
 @pytest.mark.parametrize(
     ("headers", "told"),
     [
         ({"Content-Encoding": "gzip"}, "compresses on the way"),
         ({"Content-Range": "bytes 0-9/5120"}, "asked for bytes 3 to 13, the server sent"),
+        ({"Content-Range": "bytes 3-13/5120"}, "asked for bytes 3 to 13, the server sent"),
         ({"Content-Range": ""}, "asked for bytes 3 to 13, the server sent ''"),
     ],
 )
