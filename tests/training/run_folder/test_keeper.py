@@ -1,5 +1,6 @@
 """What a worker keeps of a run."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,60 @@ def test_what_ended_the_loop_is_raised_and_not_what_came_of_it(tmp_path: Path) -
 
     with pytest.raises(RuntimeError, match="first"):
         loop()
+
+
+class Slow(Lease):
+    """Takes a while to say that nobody took the run."""
+
+    def refuse_if_lost(self) -> None:
+        time.sleep(0.3)
+
+
+def saved(keeper: Keeper, steps: int = 1) -> None:
+    """Begin to write a checkpoint after these steps."""
+    learned = learner()
+    keeper.restore(*learned, ORIGIN, CPU)
+    for step in range(1, steps + 1):
+        keeper.post(StepDone(step=step, figures={}))
+    keeper.save(steps, *learned, ORIGIN)
+
+
+def test_a_loop_that_fails_leaves_the_checkpoint_that_it_had_begun(tmp_path: Path) -> None:
+    keeper = Keeper(str(tmp_path), Slow(str(tmp_path), 1), Mailbox[Event](), Workers(), keep=2)
+
+    def loop() -> None:
+        with keeper.written_at_the_end():
+            saved(keeper)
+            raise RuntimeError("gone")
+
+    with pytest.raises(RuntimeError, match="gone"):
+        loop()
+    assert [event.step for event in whole_history(str(tmp_path))] == [1]
+
+
+def test_workers_that_settle_know_whether_their_checkpoint_is_written(tmp_path: Path) -> None:
+    keeper = Keeper(str(tmp_path), Slow(str(tmp_path), 1), Mailbox[Event](), Workers(), keep=2)
+    saved(keeper)
+    keeper.settle(CPU)
+    assert [event.step for event in whole_history(str(tmp_path))] == [1]
+    (tmp_path / "writer").mkdir()
+    (tmp_path / "writer" / "00000002.json").write_text("{}")
+    lost = Keeper(str(tmp_path), Lease(str(tmp_path), 1), Mailbox[Event](), Workers(), keep=2)
+    saved(lost, steps=2)
+    with pytest.raises(OSError, match="LeaseLost: .* taken over by another process"):
+        lost.settle(CPU)
+
+
+def test_what_follows_a_step_that_was_not_saved_is_not_stored_with_the_step_before(
+    tmp_path: Path,
+) -> None:
+    keeper = Keeper(str(tmp_path), None, Mailbox[Event](), Workers(), keep=2)
+    saved(keeper, steps=2)
+    keeper.post(StepDone(step=3, figures={}))
+    keeper.save_history(3)
+    keeper.settle(CPU)
+    assert [event.step for event in whole_history(str(tmp_path))] == [1, 2]
+    assert restored(str(tmp_path)) == "2"
 
 
 def restored(run: str) -> str:

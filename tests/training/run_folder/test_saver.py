@@ -3,10 +3,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn, optim
 
 from apdist.training.events import Evaluated, StepDone
-from apdist.training.run_folder.checkpoint import Marker, newest_sound, whole_state
+from apdist.training.run_folder import kept_weights
+from apdist.training.run_folder.checkpoint import FOLDER, Marker, newest_sound, whole_state
+from apdist.training.run_folder.kept_weights import packed
 from apdist.training.run_folder.pages import Recorder, read_pages
 from apdist.training.run_folder.saver import Saver
 
@@ -140,6 +143,49 @@ def test_what_happens_after_a_checkpoint_can_be_stored_with_it(tmp_path: Path) -
     assert found is not None
     assert read_pages(str(tmp_path), found.marker.history) == [step_done(1), evaluated]
     assert len(list((tmp_path / "history").iterdir())) == 1
+
+
+def newest(run: Path) -> Marker:
+    found = newest_sound(str(run))
+    assert found is not None
+    return found.marker
+
+
+def kept_files(run: Path) -> list[str]:
+    return sorted(path.stem for path in (run / kept_weights.FOLDER).iterdir())
+
+
+def keep_weights(saving: Saver, role: str, value: float) -> str:
+    name, content = packed({"weight": torch.full((3,), value)})
+    saving.keep_weights(role, name, content)
+    return name
+
+
+def test_old_checkpoints_leave_with_the_weights_that_no_other_needs(tmp_path: Path) -> None:
+    saving = saver(tmp_path)
+    names = []
+    for step, role in enumerate(["start", "chosen", "chosen", "chosen"]):
+        names.append(keep_weights(saving, role, step))
+        saving.save(state(), Marker(step=step, **ORIGIN))
+    saving.wait()
+    assert newest(tmp_path).weights == {"start": names[0], "chosen": names[3]}
+    assert [path.name[-2:] for path in sorted((tmp_path / FOLDER).iterdir())] == ["02", "03"]
+    assert kept_files(tmp_path) == sorted([names[0], names[2], names[3]])
+
+
+def test_what_a_second_writer_adds_to_a_checkpoint_is_its_own(tmp_path: Path) -> None:
+    first = saver(tmp_path, writer=1)
+    keep_weights(first, "chosen", 1.0)
+    first.save(state(), Marker(step=1, **ORIGIN))
+    first.wait()
+    second = saver(tmp_path, writer=2)
+    second.last = newest(tmp_path)
+    assert second.last.writer == 1
+    name = keep_weights(second, "chosen", 2.0)
+    second.recorder.add(Evaluated(step=1, split="test", figures={"map": 0.5}, seconds=1))
+    second.save_history()
+    second.wait()
+    assert (newest(tmp_path).writer, newest(tmp_path).weights) == (2, {"chosen": name})
 
 
 def test_the_pages_that_a_worker_begins_with_stay_for_a_driver_that_is_slow(tmp_path: Path) -> None:
