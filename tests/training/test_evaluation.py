@@ -93,9 +93,7 @@ class Watched(Both):
 def test_an_evaluation_has_the_batch_size_and_the_precision_of_its_options(
     small_config: Config, precision: str, dtype: torch.dtype
 ) -> None:
-    config = override(
-        small_config, {"evaluation.batch_size": 7, "evaluation.precision": precision}
-    )
+    config = override(small_config, {"evaluation.batch_size": 7, "evaluation.precision": precision})
     split = evaluation_images(read_catalogue(config.data.shards), config.data, 0)
     network = build_model(config.model)
     watched = Watched(network)

@@ -20,9 +20,11 @@ from apdist.training.events import (
     Event,
     Noticed,
     PhaseBegan,
+    Restarted,
     Similarities,
     Started,
     StepDone,
+    WorkersFailed,
 )
 from apdist.training.job import Job
 from apdist.training.mailbox import Mailbox
@@ -35,6 +37,7 @@ from tests.trainings import CPU, StopAfter, gone_on, losses, of_kind, trained, w
 from tests.workers import on_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::DeprecationWarning")
+BF16 = torch.bfloat16
 # Weights and losses of a training.
 Whole = tuple[dict[str, Tensor], list[float]]
 
@@ -72,6 +75,18 @@ def test_what_is_no_step_is_told_by_its_name(small_config: Config) -> None:
     kinds = [type(event) for event in events]
     assert kinds.index(PhaseBegan) < kinds.index(Started)
     assert all(event.time_ms for event in events if isinstance(event, PhaseBegan))
+
+
+def test_a_run_that_goes_on_after_its_workers_failed_tells_so_once(small_config: Config) -> None:
+    changes = {"loss.kind": "triplet", "data.eval_split": ""}
+    run, _ = trained(override(small_config, changes), "a", StopAfter(2))
+    link, failed = Mailbox[Event](), WorkersFailed(ranks=[1], cause="gone", time_ms=5, hosts=["a"])
+    job = Job(run.config, run.uri, resumed=failed)
+    train(job, link, CPU)
+    (event,) = of_kind(link.take(), Restarted)
+    assert (event.step, event.cause) == (3, "worker 1 on a: gone")
+    train(job, link, CPU)
+    assert of_kind(link.take(), Restarted) == []
 
 
 def test_a_training_that_gets_worse_is_noticed_and_the_history_keeps_it(
@@ -191,6 +206,38 @@ def test_without_an_evaluation_split_nothing_is_evaluated(small_config: Config) 
     assert not of_kind(events, Evaluated)
 
 
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, torch.dtype]]:
+    """Of each pass of the steps through the network: is a graph kept, and in which precision."""
+    found, step = list[tuple[bool, torch.dtype]](), stepping.global_step
+
+    def note(module: torch.nn.Module, _inputs: object, output: Tensor) -> None:
+        if isinstance(module, torch.nn.Conv2d) and module.in_channels == 3:  # the first layer
+            found.append((torch.is_grad_enabled(), output.dtype))
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        hook = torch.nn.modules.module.register_module_forward_hook(note)
+        try:
+            return step(*arguments, **options)
+        finally:
+            hook.remove()
+
+    monkeypatch.setattr(stepping, "global_step", watched)
+    return found
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bf16", BF16)])
+def test_the_network_is_trained_in_the_precision_that_was_asked_for(
+    small_config: Config,
+    passes: list[tuple[bool, torch.dtype]],
+    precision: str,
+    dtype: torch.dtype,
+) -> None:
+    changes = {"training.precision": precision, "training.steps": 1, "data.eval_split": ""}
+    trained(override(small_config, changes), "a")
+    assert {seen for _, seen in passes} == {dtype}
+
+
 def test_bf16_trains(small_config: Config, whole: Whole) -> None:
     _, events = trained(override(small_config, {"training.precision": "bf16"}), "a")
     assert losses(events)[0] == pytest.approx(whole[1][0], abs=0.02)
@@ -206,10 +253,16 @@ def test_what_is_kept_of_a_chunk_changes_nothing(small_config: Config) -> None:
 
 @pytest.mark.parametrize(("memory_gib", "mode"), [(1e-6, "recompute"), (1.0, "store")])
 def test_activations_are_stored_if_they_fit_and_the_reason_is_told(
-    small_config: Config, memory_gib: float, mode: str
+    small_config: Config,
+    passes: list[tuple[bool, torch.dtype]],
+    memory_gib: float,
+    mode: str,
 ) -> None:
-    _, events = trained(override(small_config, {"training.memory_gib": memory_gib}), "a")
+    changes = {"training.memory_gib": memory_gib, "training.steps": 1, "data.eval_split": ""}
+    _, events = trained(override(small_config, changes), "a")
     (start,) = of_kind(events, Started)
+    graphs = [has_graph for has_graph, _ in passes]
+    assert graphs == ([True] * 4 if mode == "store" else [False] * 4 + [True] * 4)
     assert start.activations == mode
     assert "the graphs of 4 chunks of 8 images hold" in start.activations_reason
 

@@ -57,6 +57,16 @@ def test_a_batch_that_is_long_in_coming_is_told(
     ]
 
 
+def test_a_batch_that_came_is_not_waited_for_any_more(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepping, "PATIENCE_S", 1000.0)
+    changes = {"loss.kind": "triplet", "data.eval_split": "", "training.steps": 2}
+    trained(override(small_config, changes), "a")
+    late = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert [timer for timer in late if not timer.finished.is_set()] == []
+
+
 def test_a_gradient_that_is_not_finite_is_skipped_with_a_warning(
     small_config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
