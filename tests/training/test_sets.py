@@ -208,6 +208,32 @@ def test_a_set_that_comes_later_or_has_other_images_is_measured_at_once(
     assert [(name, step) for name, step, _ in found[3:]] == [("first", 6), ("scenes", 6)]
 
 
+def test_sets_may_be_measured_after_every_step(small_config: Config, divided: str) -> None:
+    changes = {"loss.kind": "triplet", "training.batch_size": 16, "training.steps": 2}
+    changes |= {"data.eval_split": "", "evaluation.sets_every_steps": 1}
+    run = begun(override(small_config, changes | {"evaluation.sets": [f"set={divided}"]}), "a")
+    assert places(gone_on(run)) == [("set", step, -1) for step in (0, 1, 2)]
+
+
+def test_shards_of_one_split_need_not_say_which(small_config: Config, tmp_path: Path) -> None:
+    items = [Item(f"{n}.png", n // 2, "", "all", content=(n // 2, n)) for n in range(4)]
+    write_shards(items, encode_picture, str(tmp_path), shard_bytes=10_000, on_refused=refuse)
+    found = open_set(named_set(f"a={tmp_path}"), small_config)
+    assert (found.split, found.num_queries) == ("all", 4)
+
+
+def test_queries_of_labels_that_nobody_searches_are_refused(
+    small_config: Config, tmp_path: Path
+) -> None:
+    items = [
+        Item(f"{n}.png", n, "", split, content=(n, n))
+        for n, split in enumerate(["query", "gallery", "gallery"])
+    ]
+    write_shards(items, encode_picture, str(tmp_path), shard_bytes=10_000, on_refused=refuse)
+    with pytest.raises(ValueError, match="a: no image of the split 'query' has its label in 'gall"):
+        open_set(named_set(f"a={tmp_path}"), small_config)
+
+
 def test_what_cannot_be_measured_is_refused_by_the_name_of_its_set(
     small_config: Config, scenes: str, divided: str, tmp_path: Path
 ) -> None:

@@ -71,13 +71,13 @@ def test_workers_that_start_again_take_the_number_of_those_before(
 def fits(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Say of how many images the last pass of a step is out of memory."""
 
-    def most(number: int) -> None:
+    def most(number: int, at: int = 2) -> None:
         forward, large = DescriptorNet.forward, list[int]()
 
         def limited(network: DescriptorNet, images: Tensor) -> Tensor:
             if len(images) > number and torch.is_grad_enabled():
                 large.append(len(images))
-            if len(large) == 2:  # of the two chunks of a batch; the first has left its gradient
+            if len(large) == at:  # of two chunks of each batch; those before left their gradients
                 large.clear()
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return forward(network, images)
@@ -87,13 +87,16 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> Any:
     return most
 
 
+@pytest.mark.parametrize(("loss", "accumulate"), [("ap", 1), ("arcface", 2)])
 def test_a_first_step_that_does_not_fit_is_tried_once_more(
-    small_config: Config, room_for: Any, fits: Any
+    small_config: Config, room_for: Any, fits: Any, loss: str, accumulate: int
 ) -> None:
     room_for(16)
-    _, expected = recorded(override(small_config, AUTO | {"training.chunk_size": 8}), "told")
-    fits(8)
-    uri, events = recorded(override(small_config, AUTO), "auto")
+    changes = {"loss.kind": loss, "training.accumulate": accumulate}
+    config = override(small_config, AUTO | changes)
+    _, expected = recorded(override(config, {"training.chunk_size": 8}), "told")
+    fits(8, at=2 * accumulate)
+    uri, events = recorded(config, "auto")
     assert open_run(uri).config.training.chunk_size == 8
     assert losses(events) == losses(expected)
     (notice,) = [event for event in of_kind(events, Noticed) if event.topic == "chunk_size"]
