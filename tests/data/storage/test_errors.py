@@ -9,7 +9,8 @@ import pytest
 
 from apdist.data import storage
 from apdist.data.storage import RetryPolicy, StorageError
-from tests.faulty_proxy import Fault, FaultyProxy, always, faulty_proxy
+from tests.data.storage.conftest import DATA
+from tests.faulty_proxy import Fault, FaultyProxy, always, faulty_proxy, first
 from tests.range_server import WebFile, range_server
 
 SIGNATURE = "X-Amz-Signature=5ec2e7"
@@ -110,6 +111,58 @@ def test_an_endpoint_whose_name_does_not_resolve_is_named(
     for operation in (storage.read_bytes, storage.list_files):
         with pytest.raises(StorageError, match=r"the name nowhere\.invalid cannot be resolved"):
             operation("s3://bucket/key")
+
+
+@pytest.fixture
+def closed() -> str:
+    """An address where no server listens."""
+    with range_server(b"") as file:
+        return file.address
+
+
+def test_what_is_wrong_with_a_connection_is_told_in_words(
+    web: WebFile, closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.configure(RetryPolicy(deadline_s=0.6, first_wait_s=0.05, unanswered_s=0.1))
+    with pytest.raises(
+        StorageError, match=r"no connection \(connection refused\), no server listens there; check"
+    ):
+        storage.read_bytes(f"{closed}/file")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", closed)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with pytest.raises(
+        StorageError, match=r"no connection \(connection refused\), .*; check AWS_ENDPOINT_URL"
+    ):
+        storage.list_files("s3://bucket/folder")
+    with faulty_proxy(web.address) as proxy:
+        proxy.begin(always(Fault("stall", seconds=9)))
+        with pytest.raises(StorageError, match=r"gave up after .*: the server went silent; check"):
+            storage.read_bytes(f"{proxy.endpoint}/file.tar")
+    monkeypatch.setenv("HTTP_PROXY", closed)
+    with pytest.raises(
+        StorageError,
+        match=r"the proxy failed \(no connection \(.*\)\); check HTTPS_PROXY, HTTP_PROXY",
+    ):
+        storage.read_bytes("http://elsewhere.invalid/file")
+
+
+@pytest.mark.parametrize("status", [307, 408, 425, 429, 500, 503])
+def test_a_server_that_cannot_answer_now_is_asked_again(web: WebFile, status: int) -> None:
+    storage.configure(RetryPolicy(first_wait_s=0.001))
+    with faulty_proxy(web.address) as proxy:
+        proxy.begin(first(Fault("status", status=status, code="")))
+        assert storage.read_range(f"{proxy.endpoint}/file.tar", 3, 4) == DATA[3:7]
+        assert proxy.num_faults.total() == 1
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 428])
+def test_a_server_that_refuses_is_asked_once(web: WebFile, status: int) -> None:
+    with faulty_proxy(web.address) as proxy:
+        proxy.begin(first(Fault("status", status=status, code="")))
+        with pytest.raises(StorageError, match=f"HTTP {status}"):
+            storage.read_range(f"{proxy.endpoint}/file.tar", 3, 4)
+        assert proxy.num_requests == 1
 
 
 def test_a_policy_of_no_time_is_refused() -> None:
