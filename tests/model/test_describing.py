@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from apdist.config import ModelConfig
 from apdist.data.images import Fit
-from apdist.model.describing import _without_name, described_parts
+from apdist.model.describing import _without_name, describe_given, described_parts
 from apdist.model.pretrained import TrainedModel, build_model
 from tests.pictures import picture
 
@@ -32,6 +33,7 @@ def test_parts_name_what_they_hold_and_what_they_miss(model: TrainedModel) -> No
         described_parts(model.network, model.fit, images, batch_size=2, skip_unreadable=True)
     )
     assert [part.numbers for part in parts] == [[0], [2], []]
+    assert [part.names for part in parts] == [["picture 0"], ["picture 2"], []]
     assert [part.num_given for part in parts] == [2, 2, 1]
     assert [name for part in parts for name, _ in part.unread] == [
         "picture 1",
@@ -42,6 +44,29 @@ def test_parts_name_what_they_hold_and_what_they_miss(model: TrainedModel) -> No
         model.describe(images)
     with pytest.raises(ValueError, match="got none"):
         model.describe([])
+
+
+class Watched(nn.Module):
+    """Means of pixels, as a network with dropout has them; keeps how many images it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.sizes: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        means = images.float().mean(dim=(2, 3)) * self.scale  # (b, 3)
+        return torch.nn.functional.dropout(means, training=self.training)
+
+
+def test_a_network_in_training_describes_as_one_that_is_trained(model: TrainedModel) -> None:
+    network, images = Watched().train(), [picture(number, 0) for number in range(5)]
+    found = describe_given(network, model.fit, images, batch_size=2)
+    assert torch.equal(found, describe_given(Watched().eval(), model.fit, images))
+    assert network.training
+    assert max(network.sizes) == 2
+    assert sum(network.sizes) == 5
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,23 @@ def test_a_pickle_that_is_more_than_tensors_is_not_loaded(tmp_path: Path) -> Non
         read_weights(str(tmp_path / "model.pth"))
 
 
+def test_weights_are_found_in_a_checkpoint_of_a_training(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"epoch": 3, "state_dict": {"module.w": torch.ones(2), "step": 4}}, path)
+    found = read_weights(str(path))
+    assert [*found] == ["w"]
+    assert torch.equal(found["w"], torch.ones(2))
+    torch.save([torch.ones(2)], path)
+    with pytest.raises(ValueError, match=r"holds a list, no parameters by name; save state_dict"):
+        read_weights(str(path))
+
+
+def test_a_linear_layer_that_is_not_learned_may_have_any_size() -> None:
+    assert build_model(ModelConfig(dim=500)).dim == 500
+    with pytest.raises(ValueError, match="model.init pca gives at most the .* got model.dim 500"):
+        build_model(ModelConfig(dim=500, init="pca"))
+
+
 def test_safetensors_are_read(tmp_path: Path) -> None:
     save_file({"module.w": torch.ones(2)}, tmp_path / "w.safetensors")
     assert torch.equal(read_weights(str(tmp_path / "w.safetensors"))["w"], torch.ones(2))

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from apdist.retrieval.approximate import building
 from apdist.retrieval.index import build_index
 from apdist.retrieval.ranking import nearest_rows
-from tests.retrieval.indexes import needs_faiss, small_index
+from tests.retrieval.indexes import big_index, needs_faiss, small_index
 
 
 @needs_faiss
@@ -38,3 +38,11 @@ def test_an_index_looks_as_far_as_its_descriptors_demand(
     scores, _ = index.search(unseen, 10)
     nearest, _ = nearest_rows(unseen, spread, 10)
     assert (scores >= nearest[:, -1:]).double().mean() > 0.93
+
+
+@needs_faiss
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_an_index_looks_no_farther_than_its_descriptors_demand(kind: str) -> None:
+    index = big_index(kind)
+    far = {"ivf": index.settings.get("num_lists", 0), "hnsw": 1024}[kind]
+    assert index.settings["num_probes" if kind == "ivf" else "search_width"] <= far / 2

@@ -89,3 +89,17 @@ def test_among_rare_images_faiss_looks_the_farther(kind: str) -> None:
     _, of_few = found.search(descriptors[:100], descriptors, 10, allowed)
     few = scores.masked_fill(~allowed, -2).topk(10).indices
     assert recall(of_few, few) > recall(of_all, scores.topk(10).indices) - 0.05
+
+
+@needs_faiss
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_of_fewer_images_than_are_wanted_all_are_found(kind: str) -> None:
+    descriptors = clustered(400, 8)
+    found, _ = building.build_faiss(kind, descriptors)
+    allowed = torch.zeros(400, dtype=torch.bool)
+    allowed[[7, 200, 399]] = True
+    scores, rows = found.search(descriptors[:5], descriptors, 10, allowed)
+    assert rows[:, :3].sort(dim=1).values.tolist() == [[7, 200, 399]] * 5
+    assert (rows[:, 3:] == -1).all()
+    assert (scores[:, 3:] == -torch.inf).all()
