@@ -235,3 +235,11 @@ def test_bad_input_is_refused() -> None:
         baselines.BatchHardTriplet()(descriptors * 2, labels)
     with pytest.raises(ValueError, match="labels must have shape"):
         baselines.BatchHardTriplet()(descriptors, labels[:3])
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_scores_have_the_precision_of_their_descriptors(loss: Callable[..., Tensor]) -> None:
+    descriptors, labels, *_ = batch()
+    expected = loss(descriptors, labels).item()  # in float64
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss(descriptors.float(), labels).item() == pytest.approx(expected, rel=1e-5)

@@ -76,6 +76,17 @@ def test_figures_and_curves_have_a_column_and_a_line_for_each_run() -> None:
     for chart in charts.values():
         assert [line.name for line in chart.series] == ["A apple", "B apple"]
         assert len({line.look for line in chart.series}) == 2
+    held_out = [line.points for line in charts["mAP: holdout"].series]
+    assert held_out == [((0, 0.0), (10, 0.25), (20, 0.5), (30, 0.75))] * 2
+
+
+def test_runs_may_have_found_different_numbers_of_images() -> None:
+    (query,) = comparison().queries
+    shorter = replace(query.lists[1], results=query.lists[1].results[:1])
+    page, _ = render_comparison(
+        replace(comparison(), queries=(replace(query, lists=(query.lists[0], shorter)),))
+    )
+    assert page.count('class="results"') == 2
 
 
 def test_the_page_shows_both_lists_of_a_query_and_what_is_lower_in_words() -> None:

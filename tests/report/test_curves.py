@@ -44,6 +44,15 @@ def test_queries_are_sorted_from_worst_to_best() -> None:
     assert [place for place, _ in chart.series[0].points][::59] == [0.0, 1.0]
 
 
+def test_precision_is_drawn_over_all_of_recall() -> None:
+    chart, *_ = score_charts(None, scores(0.4))
+    levels = [level for level, _ in chart.series[0].points]
+    assert (levels[0], levels[-1]) == (0.0, 1.0)
+    assert [value for _, value in chart.series[0].points] == (
+        scores(0.4).precision_at_recall.tolist()
+    )
+
+
 def test_similarities_are_those_of_the_first_step_and_of_the_last() -> None:
     chart = similarity_chart(report().similarities)
     assert [line.name for line in chart.series] == [

@@ -9,8 +9,9 @@ import pytest
 
 from apdist.data import storage
 from apdist.data.storage import StorageError
+from apdist.data.storage.connections import pool_for
 from tests.data.storage.conftest import DATA
-from tests.range_server import range_server
+from tests.range_server import WebFile, range_server
 
 pytestmark = pytest.mark.usefixtures("policy")
 
@@ -26,6 +27,13 @@ def test_a_certificate_that_nobody_knows_is_refused_at_once(
             storage.read_bytes(f"{file.address}/file.tar")
         monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
         assert storage.read_range(f"{file.address}/file.tar", 5, 5) == DATA[5:10]
+
+
+def test_a_connection_is_used_again(web: WebFile) -> None:
+    uri = f"{web.address}/file.tar"
+    for offset in range(0, 50, 10):
+        assert storage.read_range(uri, offset, 10) == DATA[offset : offset + 10]
+    assert pool_for(uri).connection_from_url(uri).num_connections == 1
 
 
 def certificate(folder: Path) -> Path:

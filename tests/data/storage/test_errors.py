@@ -128,6 +128,8 @@ def test_what_is_wrong_with_a_connection_is_told_in_words(
         StorageError, match=r"no connection \(connection refused\), no server listens there; check"
     ):
         storage.read_bytes(f"{closed}/file")
+    with pytest.raises(StorageError, match="no server listens there"):
+        storage.version(f"{closed}/file")
     monkeypatch.setenv("AWS_ENDPOINT_URL", closed)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
