@@ -34,6 +34,11 @@ def test_figures_of_other_images_under_the_same_name_are_not_compared() -> None:
     assert (change.first, change.last) == (0.5, 0.75)
 
 
+def test_weights_of_the_start_that_were_chosen_have_changed_nothing() -> None:
+    (change,) = set_changes([row(0, map=0.5), row(9, map=0.5, of_step=0)])
+    assert (change.when, change.change) == ("step 0", 0.0)
+
+
 def test_of_parts_each_has_its_main_figure() -> None:
     keys = ["easy/map_trapezoid", "easy/precision_at_1", "hard/map_trapezoid"]
     found = set_changes([row(0, **dict.fromkeys(keys, 0.5))])

@@ -33,6 +33,7 @@ def test_what_was_planted_is_found_and_the_rest_may_be_chance() -> None:
     first = found.shares[0]
     assert 0.4 < first.low < first.share < first.high <= 1
     assert found.explained > 0.5
+    assert found.together == pytest.approx(1 - sum(share.share for share in found.shares), abs=0.1)
     assert "may be chance" not in first.in_words
     assert all("may be chance" in share.in_words for share in found.shares[2:])
 

@@ -49,6 +49,13 @@ def test_repeats_have_a_mean_and_a_spread_and_one_that_was_stopped_does_not_flat
     assert noise_of(found[1:]) is None
 
 
+def test_of_repeats_that_were_all_stopped_those_count_that_came_furthest() -> None:
+    early = trial(0, values=(0.9,), setting=1, state="stopped")
+    late = trial(1, values=(0.5, 0.6, 0.4), setting=1, repeat=1, state="stopped")
+    (found,) = settings_of(sweep(early, late))
+    assert found.values == (0.4,)
+
+
 def test_of_a_figure_that_is_to_be_small_the_least_is_the_best() -> None:
     found = settings_of(sweep(trial(0), trial(1, values=(0.1,)), objectives=["-map"]))
     assert [setting.number for setting in found] == [1, 0]
