@@ -1,7 +1,9 @@
 """`apdist runs`: runs in every state, with what to do next."""
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,3 +128,29 @@ def test_the_figure_of_a_run_says_of_which_split_it_is_unless_of_the_reported_on
     run.history += [measured("test", 6, 0.4), measured("holdout", 6, 0.5)]
     run.history.append(Ended(step=6, model_id="m", weights="the last"))
     assert runs.score_of(run) == (0.4, "test")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(-3, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h"), (86400, "1 d"), (863000, "10 d")],
+)
+def test_an_age_has_the_largest_unit_that_it_reaches(seconds: float, told: str) -> None:
+    assert runs.age_of(seconds) == told
+
+
+def test_the_run_that_ended_last_is_the_one_to_measure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = int(time.time() * 1000)
+
+    def row(name: str, state: Any, hours: int, **more: Any) -> runs.Listed:
+        ended = now - 3_600_000 * hours
+        return runs.Listed(uri=f"runs/{name}", state=state, done=6, total=6, time_ms=ended, **more)
+
+    rows = [row("a", "finished", 9), row("b", "finished", 5), row("c", "finished", 7)]
+    others = [row("d", "stopped", 2), row("e", "finished", 1, kind="sweep")]
+    assert rows[0].cells()[-1] == "9 h"
+    runs.show("runs", [*rows, *others])
+    assert "apdist evaluate --run runs/b" in " ".join(capsys.readouterr().out.split())
+    runs.show("runs", others)
+    assert "apdist evaluate" not in capsys.readouterr().out

@@ -56,3 +56,35 @@ def test_what_is_missing_is_told() -> None:
             "1 of 4 queries could not be read",
         ],
     )
+
+
+def test_queries_that_could_not_be_read_are_named_a_few_of_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown = Shown(3, 8)
+    shown.unread.append(("x0", "is empty"))
+    with pytest.raises(ValueError, match="^the query image x0 is empty; give another, or mend"):
+        shown.refuse_none()
+    shown.unread += [(f"x{n}", "is empty") for n in range(1, 7)]
+    with pytest.raises(ValueError, match="^none of the 7 query images could be read; the first: x0"):
+        shown.refuse_none()
+    shown.add(some(1))
+    shown.refuse_none()
+    shown.print_counts()
+    told = capsys.readouterr().err
+    assert "x4 is empty" in told
+    assert "x5" not in told
+    assert "and 2 more" in told
+
+
+def test_a_column_is_shown_where_any_result_has_something_in_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entries = pa.table({"key": ["a", "b"], "label_name": ["", "dog"]})
+    found = (torch.tensor([[0.9, 0.5]]), torch.tensor([[0, 1]]))
+    shown = Shown(2, 2)
+    shown.add(results_of(2, (range(1), ["q"]), found, entries, least_score=-1.0))
+    shown.print_tables("here")
+    told = capsys.readouterr().out
+    assert "class" in told
+    assert "dog" in told

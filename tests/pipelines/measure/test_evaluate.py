@@ -97,7 +97,6 @@ def test_another_split_leaves_the_scores_of_the_own_one(
         (["--recall-at", "0"], "--recall-at must be whole numbers of at least 1"),
         (["--recall-at", "5", "5"], "--recall-at names a number twice: 5 5"),
         (["--json", "."], "--json . is a folder; give a file, as ./figures.json"),
-        (["--query-expansion", "2"], "need queries apart from the images that are searched"),
         (["--split", "lone"], "none with two images, so no query would have a positive"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from apdist.data.catalogue.catalogue import Catalogue
 from apdist.data.ground_truth.ground_truth import GroundTruth
@@ -17,6 +18,8 @@ from apdist.data.ground_truth.ground_truth_file import write_ground_truth
 from apdist.data.images import evaluation_image
 from apdist.data.loading.reader import ImageReader, read_images
 from apdist.model.pretrained import load_model
+from apdist.retrieval.expansion import expand_queries
+from apdist.retrieval.protocols.searching import score_judged
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.__main__ import main
 from apdist_verbs.extract import CONTENTS
@@ -149,6 +152,33 @@ def test_distractors_of_the_model_push_positives_back_and_others_are_refused(
     write_table(tables / "b.parquet", rows[:5], "another")
     said = refused(replica, capsys, "--distractors", str(tables))
     assert "b.parquet holds descriptors of model another, not of" in said
+
+
+@pytest.mark.parametrize("has_more", [False, True], ids=["alone", "among distractors"])
+def test_queries_are_averaged_with_what_is_nearest_of_all_that_is_searched(
+    replica: Replica, has_more: bool
+) -> None:
+    keys = replica.catalogue.column("key").to_pylist()
+    rows = {key: row for row, key in enumerate(keys)}
+    names = [key for key in keys if key[0] != "q"]
+    database = torch.from_numpy(np.stack([described(replica, rows[key]) for key in names]))
+    asked = [described(replica, rows[q.key], q.box) for q in replica.truth.queries]
+    noise = torch.randn(database.shape, generator=torch.Generator().manual_seed(0))
+    more = normalize(database + 0.001 * noise, dim=1)  # as near, and no scores are equal
+    everything, options = database, ["--query-expansion", "2"]
+    if has_more:
+        tables = replica.root / "neighbours"
+        tables.mkdir()
+        write_table(tables / "a.parquet", more.numpy(), load_model(replica.run.uri).model_id)
+        everything, options = torch.cat((database, more)), [*options, "--distractors", str(tables)]
+    queries = expand_queries(torch.from_numpy(np.stack(asked)), everything, k=2, alpha=0)
+    found = figures(replica.evaluate(*options))
+    parts = score_judged(
+        *(queries, database, names, replica.truth), distractors=[more] if has_more else ()
+    )
+    for part in parts:
+        for key, value in part.figures.items():
+            assert found[part.part, key] == pytest.approx(value, abs=1e-6)
 
 
 def test_a_ground_truth_of_other_images_is_refused_before_anything_is_described(
