@@ -375,8 +375,13 @@ class Workers:
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("cuts", [[], [40], [11, 11], [0, 63, 90]])
-def test_workers_together_have_the_gradient_of_one_process(backend: str, cuts: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("cuts", "num_bins"),
+    [([], 20), ([40], 20), ([11, 11], 20), ([0, 63, 90], 20), ([40], 120)],
+)
+def test_workers_together_have_the_gradient_of_one_process(
+    backend: str, cuts: list[int], num_bins: int
+) -> None:
     descriptors = unit_rows(90, 6, seed=8)
     # The first workers hold all the lone queries: a mean over own queries would show.
     labels = torch.cat((torch.arange(40) + 100, torch.arange(50) % 9))
@@ -385,9 +390,9 @@ def test_workers_together_have_the_gradient_of_one_process(backend: str, cuts: l
         "query_weights": torch.linspace(0.1, 2, 90, dtype=torch.float64),
     }
     leaf = descriptors.clone().requires_grad_()
-    expected = average_precision_loss(leaf, labels, backend="dense", **options)
+    expected = average_precision_loss(leaf, labels, backend="dense", num_bins=num_bins, **options)
     expected.backward()
-    loss = AveragePrecisionLoss(backend=backend, tile_size=16)
+    loss = AveragePrecisionLoss(backend=backend, tile_size=16, num_bins=num_bins)
     scores = Workers(cuts).score(loss, descriptors, labels, **options)
     assert [score.loss.item() for score in scores] == pytest.approx(
         [expected.item()] * len(scores), abs=1e-12
@@ -510,6 +515,16 @@ def test_rows_outside_the_batch_are_refused(rows: slice) -> None:
         score_own_rows(
             AveragePrecisionLoss(),
             *(GOOD, LABELS, rows),
+            sum_over_workers=lambda x: x,
+            gather_rows=lambda x: x,
+        )
+
+
+def test_the_definition_is_no_loss_of_several_workers() -> None:
+    with pytest.raises(ValueError, match='backend "dense" serves one process; use "tiled"'):
+        score_own_rows(
+            AveragePrecisionLoss(backend="dense"),
+            *(GOOD, LABELS, slice(0, 3)),
             sum_over_workers=lambda x: x,
             gather_rows=lambda x: x,
         )

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from apdist.data.storage.errors import StorageError
 from apdist.data.storage.process_cache import cached_per_process
 
 NUM_CONNECTIONS = 32
@@ -31,10 +32,20 @@ def _pool(proxy: str, bundle: str) -> urllib3.PoolManager:
     context = ssl.create_default_context()
     context.load_verify_locations(get_cert_path(True))
     if bundle:
-        context.load_verify_locations(bundle)
+        _trust(context, bundle)
     if proxy:
         return urllib3.ProxyManager(proxy, maxsize=NUM_CONNECTIONS, ssl_context=context)
     return urllib3.PoolManager(maxsize=NUM_CONNECTIONS, ssl_context=context)
+
+
+def _trust(context: ssl.SSLContext, bundle: str) -> None:
+    try:
+        context.load_verify_locations(bundle)
+    except OSError as error:  # an SSLError is one
+        raise StorageError(
+            f"AWS_CA_BUNDLE is {bundle}, which holds no certificates that can be read "
+            f"({error.strerror}); give a file of certificates (PEM), or unset it"
+        ) from error
 
 
 @functools.lru_cache(maxsize=64)

@@ -29,6 +29,17 @@ def test_a_certificate_that_nobody_knows_is_refused_at_once(
         assert storage.read_range(f"{file.address}/file.tar", 5, 5) == DATA[5:10]
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_of_certificates_that_is_none_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    if content:
+        (tmp_path / "ca.pem").write_text(content)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    with pytest.raises(StorageError, match=r"AWS_CA_BUNDLE is .*/ca.pem, which holds no certif"):
+        storage.read_bytes("https://127.0.0.1:1/file")
+
+
 def test_a_connection_is_used_again(web: WebFile) -> None:
     uri = f"{web.address}/file.tar"
     for offset in range(0, 50, 10):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from apdist.data import storage
-from apdist.data.storage import StorageError, Version
+from apdist.data.storage import StorageError, Version, resuming
 from tests.data.storage.conftest import DATA
 from tests.data.storage.test_connections import certificate
 from tests.range_server import WebFile, range_server
@@ -40,6 +40,13 @@ def test_a_server_that_sends_less_than_it_was_asked_for_is_asked_for_the_rest(
         assert stream.read() == DATA[1000:]
     assert len(web.asked) == 3 + 6
     assert storage.counters().since(before).retries == 0
+
+
+def test_a_file_is_whole_where_its_parts_have_a_deadline_each(
+    web: WebFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resuming, "DEADLINE_BYTES", 1000)  # fewer than one answer begins with
+    assert storage.read_bytes(f"{web.address}/file.tar") == DATA
 
 
 def test_a_redirect_leads_to_tls_and_never_back(
