@@ -66,7 +66,7 @@ def test_queries_that_could_not_be_read_are_named_a_few_of_them(
     with pytest.raises(ValueError, match="^the query image x0 is empty; give another, or mend"):
         shown.refuse_none()
     shown.unread += [(f"x{n}", "is empty") for n in range(1, 7)]
-    with pytest.raises(ValueError, match="^none of the 7 query images could be read; the first: x0"):
+    with pytest.raises(ValueError, match="^none of the 7 query images could be read; the first"):
         shown.refuse_none()
     shown.add(some(1))
     shown.refuse_none()

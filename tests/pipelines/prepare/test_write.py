@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from apdist.data.catalogue.catalogue import read_catalogue
+from apdist_verbs.prepare.write import Writing, named
 from apdist_verbs.start.data_check import check_data
 from apdist_verbs.start.start import read_start
 from tests.pictures import write_folder
@@ -129,3 +130,19 @@ def test_an_output_that_takes_no_file_is_refused_and_nothing_is_left(
     message = refused([*command, "--out", str(tmp_path / "out")], capsys)
     assert f"000000.tar cannot be written ({os.strerror(reason)}); make room" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_list_of_refused_files_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = [(f"{number:03}.jpg", "is no image") for number in range(50)]
+    told = named(refused, str(tmp_path / "file" / "mine"), "skipped 50 files")
+    assert "mine-refused.tsv, where all would be named, cannot be written: " in told
+    assert "): 000.jpg is no image; " in told
+
+
+@pytest.mark.parametrize("option", ["shard_mib", "seed"])
+def test_a_number_that_is_too_small_is_refused(option: str) -> None:
+    least = {"shard_mib": 1, "seed": 0}[option]
+    assert Writing(out="x", **{option: least})
+    with pytest.raises(ValueError, match=f"--{option.replace('_', '-')} must be at least {least}"):
+        Writing(out="x", **{option: least - 1})
