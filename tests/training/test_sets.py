@@ -218,7 +218,7 @@ def test_sets_may_be_measured_after_every_step(small_config: Config, divided: st
 def test_shards_of_one_split_need_not_say_which(small_config: Config, tmp_path: Path) -> None:
     items = [Item(f"{n}.png", n // 2, "", "all", content=(n // 2, n)) for n in range(4)]
     write_shards(items, encode_picture, str(tmp_path), shard_bytes=10_000, on_refused=refuse)
-    found = open_set(named_set(f"a={tmp_path}"), small_config)
+    found = open_evaluation_set(named_set(f"a={tmp_path}"), small_config)
     assert (found.split, found.num_queries) == ("all", 4)
 
 
@@ -231,7 +231,7 @@ def test_queries_of_labels_that_nobody_searches_are_refused(
     ]
     write_shards(items, encode_picture, str(tmp_path), shard_bytes=10_000, on_refused=refuse)
     with pytest.raises(ValueError, match="a: no image of the split 'query' has its label in 'gall"):
-        open_set(named_set(f"a={tmp_path}"), small_config)
+        open_evaluation_set(named_set(f"a={tmp_path}"), small_config)
 
 
 def test_what_cannot_be_measured_is_refused_by_the_name_of_its_set(
