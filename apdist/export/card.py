@@ -178,11 +178,11 @@ def _figures(run: Run, export: Export) -> str:
     parts += [_of_sets(run.of_kind(SetMeasured))] * bool(run.of_kind(SetMeasured))
     if not parts:
         return "Nothing was measured in this run: `apdist evaluate` does."
-    if export.making:
+    if export.describing:
         parts.insert(
             0,
             "**Measured of the run's own way, without the options of this export** "
-            f"({plain(json.dumps(export.making))}): measure those with `apdist evaluate`.",
+            f"({plain(json.dumps(export.describing))}): measure those with `apdist evaluate`.",
         )
     return "\n\n".join(parts)
 

@@ -24,7 +24,7 @@ class Export:
     """How images are brought to the network."""
     dim: int
     """Numbers of a descriptor."""
-    making: dict[str, Any]
+    describing: dict[str, Any]
     """Options beside the run's own way, by name; empty: none."""
     shape: tuple[int, ...] = ()
     """Height and width of all images; empty: any."""
@@ -47,7 +47,7 @@ class Export:
                 "means": "unit length: their inner product is the cosine similarity",
             },
             "inside": self.inside,
-            "making": self.making,
+            "describing": self.describing,
         }
         if parity is not None:
             found["parity"] = {
@@ -60,7 +60,7 @@ class Export:
     @property
     def inside(self) -> list[str]:
         """What the graph does, step by step."""
-        config, scales = self.network.config, self.making.get("scales", [1.0])
+        config, scales = self.network.config, self.describing.get("scales", [1.0])
         steps = [
             resizing(self.fit),
             f"normalise by mean {_list(self.network.traits.mean)}, "
@@ -71,8 +71,8 @@ class Export:
         steps += [config.backbone, f"pooling {self.network.pooling_name}"]
         if config.dim:
             steps.append(f"linear layer to {config.dim}")
-        if self.making.get("whiten"):
-            steps.append(f"whitening {self.making['whiten']!r}")
+        if self.describing.get("whiten"):
+            steps.append(f"whitening {self.describing['whiten']!r}")
         return [*steps, "L2 norm"]
 
     def for_metadata(self) -> dict[str, str]:

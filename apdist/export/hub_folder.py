@@ -64,7 +64,7 @@ def write_hub_files(
     for file in (WEIGHTS_NAME, DESCRIPTION_NAME):
         (folder / file).write_bytes(storage.read_bytes(storage.join(run.uri, file)))
     if whitening is not None:
-        keep_whitening(whitening, str(folder), export.making["whiten"])
+        keep_whitening(whitening, str(folder), export.describing["whiten"])
     config = {
         "model_type": "apdist",
         "architectures": ["DescriptorNet"],

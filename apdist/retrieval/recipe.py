@@ -118,11 +118,11 @@ class Recipe:
         return _Prepared(network, self)
 
 
-def recipe_of(making: Mapping[str, Any], run: str, dim: int) -> Recipe:
+def recipe_of(describing: Mapping[str, Any], run: str, dim: int) -> Recipe:
     """The recipe by its options, as an index notes them.
 
     Args:
-        making: size, scales, scale_power, and whiten, the name of a whitening or its file.
+        describing: size, scales, scale_power, and whiten, the name of a whitening or its file.
         run: URI of the run's folder, which has whitenings.
         dim: size of the network's descriptors.
 
@@ -130,8 +130,12 @@ def recipe_of(making: Mapping[str, Any], run: str, dim: int) -> Recipe:
         ValueError: they are damaged, an option is out of range, or there is no such whitening.
     """
     try:
-        size, scales, power = making["size"], tuple(making["scales"]), making["scale_power"]
-        name = making["whiten"]
+        size, scales, power = (
+            describing["size"],
+            tuple(describing["scales"]),
+            describing["scale_power"],
+        )
+        name = describing["whiten"]
     except (TypeError, LookupError) as error:
         raise ValueError(f"how descriptors were made is damaged ({error!r})") from error
     whitening = find_whitening(run, name, dim) if name else None

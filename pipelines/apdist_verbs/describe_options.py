@@ -144,15 +144,15 @@ PLAIN, NOT_AVERAGED = DescribeOptions(), Expansion()
 """Described as the run measures; not averaged with neighbours."""
 
 
-def options_to_json(making: DescribeOptions) -> dict[str, Any]:
-    """The options as JSON, by name; files of descriptors and indexes keep them under "making"."""
-    return dataclasses.asdict(making)
+def options_to_json(describing: DescribeOptions) -> dict[str, Any]:
+    """The options as JSON, by name: "describing" in files of descriptors and in indexes."""
+    return dataclasses.asdict(describing)
 
 
-def options_to_words(making: DescribeOptions) -> list[str]:
+def options_to_words(describing: DescribeOptions) -> list[str]:
     """The options as words of a command line; none where the run measures in the same way."""
     words: list[str] = []
-    for name, value in options_to_json(making).items():
+    for name, value in options_to_json(describing).items():
         if value != options_to_json(PLAIN)[name]:
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{name.replace('_', '-')}", *(str(v).removesuffix(".0") for v in values)]
@@ -171,7 +171,7 @@ def options_from_json(values: Any) -> DescribeOptions:
         raise ValueError(f"how descriptors were made is damaged ({error})") from error
 
 
-def with_recipe(model: TrainedModel, making: DescribeOptions, run: str) -> TrainedModel:
+def with_recipe(model: TrainedModel, describing: DescribeOptions, run: str) -> TrainedModel:
     """The ``model`` of a ``run`` with its recipe, and an id of its own where it has one.
 
     Raises:
@@ -182,7 +182,7 @@ def with_recipe(model: TrainedModel, making: DescribeOptions, run: str) -> Train
     from apdist.retrieval.recipe import prepared
 
     assert isinstance(model.network, DescriptorNet)
-    return prepared(model, making.recipe(run, model.network.dim))
+    return prepared(model, describing.recipe(run, model.network.dim))
 
 
 def warn_if_learned_otherwise(model: TrainedModel, whole: TrainedModel) -> None:

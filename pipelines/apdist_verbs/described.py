@@ -81,7 +81,7 @@ def warn_of_unkept(run_uri: str, remedy: str) -> None:
 
 
 @phase("loading weights")
-def trained_model(run: Run, making: DescribeOptions = PLAIN) -> TrainedModel:
+def trained_model(run: Run, describing: DescribeOptions = PLAIN) -> TrainedModel:
     """The run's model, with what is done beside its own way.
 
     Raises:
@@ -93,7 +93,7 @@ def trained_model(run: Run, making: DescribeOptions = PLAIN) -> TrainedModel:
             f"model yet; go on with: apdist train --resume {shlex.quote(run.uri)}"
         )
     model = load_model(run.uri)
-    whole = with_recipe(model, making, run.uri)
+    whole = with_recipe(model, describing, run.uri)
     warn_if_learned_otherwise(model, whole)
     return whole
 
@@ -124,11 +124,11 @@ def split_of(config: Config, shards: str, split: str) -> Catalogue:
 
 @functools.lru_cache(maxsize=1)  # the demo evaluates, indexes and reports the same split
 def describe(
-    run_uri: str, model_id: str, shards: str, split: str, making: DescribeOptions = PLAIN
+    run_uri: str, model_id: str, shards: str, split: str, describing: DescribeOptions = PLAIN
 ) -> Described:
     """Describe a split with the model of a run, on a GPU if there is one."""
     with phase("reading the catalogue"):
-        model = with_recipe(load_model(run_uri), making, run_uri)
+        model = with_recipe(load_model(run_uri), describing, run_uri)
         assert model.model_id == model_id
         catalogue = split_of(open_run(run_uri).config, shards, split)
     return Described(catalogue, describe_catalogue(model, catalogue, split))

@@ -60,7 +60,7 @@ class Options:
     images are described nevertheless, in the same way."""
     json: Annotated[str, shown_default("`figures_PROTOCOL.json` in the run's folder")] = ""
     """File for the figures."""
-    making: Annotated[DescribeOptions, SHARED] = PLAIN
+    describing: Annotated[DescribeOptions, SHARED] = PLAIN
     expansion: Annotated[Expansion, SHARED] = NOT_AVERAGED
 
     def __post_init__(self) -> None:
@@ -96,8 +96,8 @@ def main(argv: list[str]) -> int:
     if storage.list_files(storage.join(run.uri, "index")):  # it is not built twice
         say_next("find pictures", "search", "PICTURE.jpg", "--run", near(run.uri))
     else:
-        making = options_to_words(options.making)  # as it was measured
-        say_next("find pictures", "index", "--run", near(run.uri), *shards, *making)
+        describing = options_to_words(options.describing)  # as it was measured
+        say_next("find pictures", "index", "--run", near(run.uri), *shards, *describing)
     return 0
 
 
@@ -146,17 +146,17 @@ def source_of(run: Run, options: Options) -> Source:
         ValueError: the run has no model, or descriptors are not of these images.
     """
     from apdist_verbs.described import shards_of, trained_model
-    from apdist_verbs.measure.source import Source, making_of
+    from apdist_verbs.measure.source import Source, describing_of
 
-    where, making = shards_of(run, options.shards), options.making
+    where, describing = shards_of(run, options.shards), options.describing
     tables = options.descriptors and storage.absolute(options.descriptors)
     if tables:
-        making = making_of(tables, making, where)
+        describing = describing_of(tables, describing, where)
     return Source(
         run=run,
-        model=trained_model(run, making),
+        model=trained_model(run, describing),
         shards=where,
-        making=making,
+        describing=describing,
         tables=tables,
         expansion=options.expansion,
     )
@@ -170,7 +170,7 @@ def measure_labelled(source: Source, options: Options) -> Measured:
 
     run = source.run
     after = score_split(source, options)
-    before = scores_before(run) if is_own(options, source.making) else None
+    before = scores_before(run) if is_own(options, source.describing) else None
     return Measured(
         protocol="labelled",
         title=f"{run.name}: {after.num_queries} queries, each against the rest",
@@ -182,9 +182,9 @@ def measure_labelled(source: Source, options: Options) -> Measured:
     )
 
 
-def is_own(options: Options, making: DescribeOptions) -> bool:
-    """Whether it is the run's own split, and ``making`` is as the run measures."""
-    return not options.shards and not options.split and making == PLAIN
+def is_own(options: Options, describing: DescribeOptions) -> bool:
+    """Whether it is the run's own split, and ``describing`` is as the run measures."""
+    return not options.shards and not options.split and describing == PLAIN
 
 
 def evaluate(run: Run) -> RetrievalScores:
@@ -207,7 +207,7 @@ def score_split(source: Source, options: Options) -> RetrievalScores:
         scores = score_labelled(
             found.descriptors, torch.tensor(found.catalogue.labels), recall_at=options.recall_at
         )
-    if is_own(options, source.making) and not source.tables:
+    if is_own(options, source.describing) and not source.tables:
         try:
             write_scores(scores, storage.join(run.uri, "evaluation.json"))
         except OSError:

@@ -61,7 +61,7 @@ class Options:
     """Licence on the card, as the hub names it: apache-2.0, cc-by-nc-4.0, other."""
     push: Annotated[str, shown_default("nowhere")] = ""
     """OWNER/NAME on the hub to bring the folder to, private where it is new."""
-    making: Annotated[DescribeOptions, SHARED] = PLAIN
+    describing: Annotated[DescribeOptions, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
         at_least("--images", self.images, 1)
@@ -70,7 +70,7 @@ class Options:
         for option in ("name", "license", "push"):
             if getattr(self, option) and self.to != "hub":
                 raise ValueError(f"--{option} belongs to --to hub, got --to {self.to}")
-        if self.to == "mlflow" and (self.shape or self.making != PLAIN):
+        if self.to == "mlflow" and (self.shape or self.describing != PLAIN):
             raise ValueError(
                 "--to mlflow takes the run's model as it is; leave --shape, --size, --scales and "
                 "--whiten out, or use --to onnx"
@@ -121,8 +121,8 @@ def write(run: Run, model: TrainedModel, options: Options, folder: Path) -> tupl
 
     network = model.network
     assert isinstance(network, DescriptorNet)
-    recipe = options.making.recipe(run.uri, network.dim)
-    whole = with_recipe(model, options.making, run.uri)
+    recipe = options.describing.recipe(run.uri, network.dim)
+    whole = with_recipe(model, options.describing, run.uri)
     warn_if_learned_otherwise(model, whole)
     files, which = images_to_compare(run, options, whole.fit.side)
     export = Export(
@@ -130,7 +130,7 @@ def write(run: Run, model: TrainedModel, options: Options, folder: Path) -> tupl
         network=network,
         fit=whole.fit,
         dim=network.dim if recipe.whitening is None else len(recipe.whitening.projection),
-        making={} if recipe.is_plain else asdict(options.making),
+        describing={} if recipe.is_plain else asdict(options.describing),
         shape=options.shape,
     )
     exported = _written(run, export, recipe, options.to, folder)

@@ -57,7 +57,7 @@ class Options:
     """A GPU for each actor, or none. auto: where the machine, or the cluster, has that many."""
     ray_autoscaling: Annotated[bool, Argument(name="ray.autoscaling")] = False
     """The cluster grows on demand: wait for nodes instead of refusing too many actors."""
-    making: Annotated[DescribeOptions, SHARED] = PLAIN
+    describing: Annotated[DescribeOptions, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size)
@@ -90,14 +90,14 @@ def extract(options: Options) -> None:
         from apdist_verbs.terminal.devices import say_if_idle
 
     run = find_run(options.run)
-    model_id = trained_model(run, options.making).model_id
+    model_id = trained_model(run, options.describing).model_id
     shards, out = shards_of(run, options.shards), storage.absolute(options.out)
     catalogue = read_catalogue(shards)
     names = shard_names(catalogue)
     contents = {
         "model": model_id,
         "data": catalogue.fingerprint(),
-        "making": options_to_json(options.making),
+        "describing": options_to_json(options.describing),
     }
     refuse_others(out, contents)
     waiting = [n for n in names if not storage.exists(_target(out, n))]
@@ -190,7 +190,7 @@ class Describer:
         from apdist.data.catalogue.catalogue import read_catalogue
         from apdist.model.pretrained import load_model
 
-        self.model = with_recipe(load_model(run), options.making, run)
+        self.model = with_recipe(load_model(run), options.describing, run)
         self.model.network.to("cuda" if with_gpu else "cpu")
         self.catalogue = read_catalogue(shards)
         self.out, self.batch_size = out, options.batch_size

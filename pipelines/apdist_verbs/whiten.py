@@ -46,12 +46,12 @@ class Options:
     """Axes to keep, those of largest variance; 0: all."""
     name: Annotated[str, shown_default("the folder of the shards and the split")] = ""
     """Name of the images that it is learned from, and of the whitening."""
-    making: Annotated[DescribeOptions, SHARED] = PLAIN
+    describing: Annotated[DescribeOptions, SHARED] = PLAIN
 
     def __post_init__(self) -> None:
         in_range("--power", self.power, 0, 1)
         at_least("--num-components", self.num_components, 0)
-        if self.making.whiten:
+        if self.describing.whiten:
             raise ValueError("--whiten names a whitening, and here one is learned; leave it out")
         if self.pairs and self.kind != "supervised":
             raise ValueError(f"--pairs belongs to --kind supervised, got --kind {self.kind}")
@@ -135,7 +135,7 @@ def learn(run: Run, catalogue: Catalogue, options: Options) -> Whitening:
 
     plain = trained_model(run)
     assert isinstance(plain.network, DescriptorNet)
-    dim, model = plain.network.dim, with_recipe(plain, options.making, run.uri)
+    dim, model = plain.network.dim, with_recipe(plain, options.describing, run.uri)
     if options.num_components > dim:
         raise ValueError(
             f"--num-components {options.num_components}: the descriptors of {run.uri} have "
@@ -167,7 +167,7 @@ def learn(run: Run, catalogue: Catalogue, options: Options) -> Whitening:
         mean=found.mean.cpu(),
         projection=found.projection.cpu(),
         model=plain.model_id,
-        size=options.making.size,
-        scales=options.making.scales,
-        scale_power=options.making.scale_power,
+        size=options.describing.size,
+        scales=options.describing.scales,
+        scale_power=options.describing.scale_power,
     )

@@ -15,7 +15,9 @@ PARITY = Parity(num_images=3, images="drawn pictures", of_pixels=1, of_files=0.9
 
 def export_of(model: TrainedModel) -> Export:
     assert isinstance(model.network, DescriptorNet)
-    return Export(model_id=model.model_id, network=model.network, fit=model.fit, dim=8, making={})
+    return Export(
+        model_id=model.model_id, network=model.network, fit=model.fit, dim=8, describing={}
+    )
 
 
 def evaluated(step: int, value: float) -> Evaluated:
@@ -67,8 +69,8 @@ def test_of_a_split_that_was_measured_at_the_end_alone_nothing_is_said_of_before
 
 
 def test_what_is_not_known_is_said(run: Run, model: TrainedModel) -> None:
-    making = {"scales": (1.0, 0.5), "whiten": "own"}
-    export = replace(export_of(model), making=making, shape=(48, 64))
+    describing = {"scales": (1.0, 0.5), "whiten": "own"}
+    export = replace(export_of(model), describing=describing, shape=(48, 64))
     text = card(run, export, PARITY, Said(name="it"))
     assert "No licence was said" in text
     assert "license:" not in text

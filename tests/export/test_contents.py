@@ -10,7 +10,7 @@ from tests.export.test_card import PARITY, export_of
 
 def test_steps_and_shapes(model: TrainedModel) -> None:
     export = replace(
-        export_of(model), making={"scales": (1.0, 0.5), "whiten": "own"}, shape=(48, 64)
+        export_of(model), describing={"scales": (1.0, 0.5), "whiten": "own"}, shape=(48, 64)
     )
     facts = export.facts(PARITY)
     assert facts["input"]["shape"] == ["n", 48, 64, 3]

@@ -42,7 +42,7 @@ def test_a_folder_is_a_model_of_apdist_with_its_whitening(
     folder = tmp_path / "hub"
     folder.mkdir()
     whitening = Whitening(mean=torch.rand(8), projection=torch.rand(4, 8))
-    export = replace(export_of(model), making={"whiten": "own", "scales": [1.0]}, dim=4)
+    export = replace(export_of(model), describing={"whiten": "own", "scales": [1.0]}, dim=4)
     write_hub_files(run, export, PARITY, folder, Said(name="it"), whitening)
     assert load_model(str(folder)).model_id == model.model_id
     assert torch.equal(find_whitening(str(folder), "own", 8).mean, whitening.mean)

@@ -31,7 +31,7 @@ from tests.pictures import write_small_set
 from tests.pipelines.measure.scenes import untrained_run
 from tests.places import ROOT
 
-MAKING = DescribeOptions(size=20, scales=(1.0, 0.5), scale_power=2.0, whiten="own")
+DESCRIBING = DescribeOptions(size=20, scales=(1.0, 0.5), scale_power=2.0, whiten="own")
 HANDED_OVER = re.findall(r"^\| (`.+?`) \|", (ROOT / "docs" / "handover.md").read_text(), re.M)
 """Columns, as the manual has them: one or more in a line."""
 WORDS = ["--size", "20", "--scales", "1", "0.5", "--scale-power", "2", "--whiten", "own"]
@@ -50,17 +50,17 @@ class Place:
         lines = json.loads(target.read_text())["figures"]
         return {line["key"]: line["value"] for line in lines}
 
-    def descriptors(self, split: str, making: DescribeOptions) -> Any:
+    def descriptors(self, split: str, describing: DescribeOptions) -> Any:
         """Those of the library, and labels."""
-        model = trained_model(self.run, making)
-        found = describe(self.run.uri, model.model_id, self.shards, split, making)
+        model = trained_model(self.run, describing)
+        found = describe(self.run.uri, model.model_id, self.shards, split, describing)
         return found.descriptors, torch.tensor(found.catalogue.labels)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("making")
+    root = tmp_path_factory.mktemp("describing")
     write_small_set(root / "shards")
     run = untrained_run(root / "runs", root / "shards")
     result = Place(run, str(root / "shards"), root)
@@ -75,12 +75,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def tables(place: Place) -> str:
     """What `apdist extract` writes with these options, in this process."""
     out = str(place.root / "tables")
-    options = Options(out=out, making=MAKING)
+    options = Options(out=out, describing=DESCRIBING)
     catalogue = read_catalogue(place.shards)
     describer = Describer(place.run.uri, place.shards, out, options, False)
     told = describer({"shard": np.array(shard_names(catalogue))})
     assert not any(told["refused"].tolist())
-    contents = {"data": catalogue.fingerprint(), "making": options_to_json(MAKING)}
+    contents = {"data": catalogue.fingerprint(), "describing": options_to_json(DESCRIBING)}
     Path(out, CONTENTS).write_text(json.dumps(contents))
     return out
 
@@ -113,13 +113,13 @@ def test_the_index_that_is_next_is_described_as_was_measured(
 
 
 def test_evaluation_describes_as_it_is_told(place: Place) -> None:
-    expected = score_labelled(*place.descriptors("test", MAKING))
+    expected = score_labelled(*place.descriptors("test", DESCRIBING))
     found = place.evaluate("--split", "test", *WORDS)
     assert found["map"] == pytest.approx(expected.mean_average_precision, abs=1e-9)
     assert found["map"] != pytest.approx(place.evaluate("--split", "test")["map"], abs=1e-4)
     ids = [
         trained_model(place.run, m).model_id
-        for m in (MAKING, DescribeOptions(size=20), DescribeOptions())
+        for m in (DESCRIBING, DescribeOptions(size=20), DescribeOptions())
     ]
     assert len(set(ids)) == 3
     assert ids[2] == load_model(place.run.uri).model_id

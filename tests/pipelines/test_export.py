@@ -93,8 +93,8 @@ def test_a_folder_for_the_hub_runs_as_its_card_says(
     names: dict[str, np.ndarray] = {}
     exec(code[1], names)
     assert names["descriptors"].shape == (1, 5)
-    making = DescribeOptions(scales=(1.0, 0.7071), whiten="own")
-    expected = trained_model(run, making)
+    describing = DescribeOptions(scales=(1.0, 0.7071), whiten="own")
+    expected = trained_model(run, describing)
     seen = evaluation_image((out / "picture.jpg").read_bytes(), expected.fit)
     with torch.no_grad():
         found = expected.network(torch.from_numpy(seen)[None]).numpy()

@@ -160,11 +160,11 @@ def test_a_whitening_learned_at_another_size_is_told() -> None:
 
 
 def test_a_noted_recipe_is_read_whole() -> None:
-    making = {"size": 96, "scales": [1.0, 0.5], "scale_power": 3.0, "whiten": ""}
+    describing = {"size": 96, "scales": [1.0, 0.5], "scale_power": 3.0, "whiten": ""}
     expected = Recipe(size=96, scales=(1.0, 0.5), scale_power=3.0)
-    assert recipe_of(making, "no run", 6) == expected
+    assert recipe_of(describing, "no run", 6) == expected
     with pytest.raises(ValueError, match="how descriptors were made is damaged"):
-        recipe_of({**making, "scales": None}, "no run", 6)
+        recipe_of({**describing, "scales": None}, "no run", 6)
 
 
 def test_what_a_recipe_changes_has_an_id_of_its_own(network: DescriptorNet) -> None:

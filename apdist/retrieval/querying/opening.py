@@ -77,8 +77,8 @@ def model_of(index: SearchIndex | SeveralIndexes, run: str) -> TrainedModel:
     """
     model = load_model(run)
     assert isinstance(model.network, DescriptorNet)
-    making: Any = index.settings.get("making")
-    return prepared(model, recipe_of(making, run, model.network.dim)) if making else model
+    describing: Any = index.settings.get("describing")
+    return prepared(model, recipe_of(describing, run, model.network.dim)) if describing else model
 
 
 def index_at(place: str) -> str:

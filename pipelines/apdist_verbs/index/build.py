@@ -30,7 +30,7 @@ class Options:
     overwrite: bool = False
     """Take the place of an index that lies there; who is reading that one goes on with it."""
     source: Annotated[Images, SHARED] = OF_THE_RUN
-    making: Annotated[DescribeOptions, SHARED] = PLAIN
+    describing: Annotated[DescribeOptions, SHARED] = PLAIN
 
 
 def build(options: Options) -> int:
@@ -69,7 +69,7 @@ def make_index(run: Run | None, options: Options) -> str:
     from apdist.retrieval.stored.folder import claimed
 
     out = storage.absolute(options.out or storage.join(run.uri if run else "", "index"))
-    source = find_source(options.source, run, options.making, out)
+    source = find_source(options.source, run, options.describing, out)
     refuse_kind(options.kind, len(source))
     with (
         claimed(out, "overwrite" if options.overwrite else "new") as generation,
@@ -80,7 +80,7 @@ def make_index(run: Run | None, options: Options) -> str:
             parts,
             kind=options.kind,
             model_id=source.model_id,
-            about={"making": options_to_json(source.making), "run": run.uri if run else ""},
+            about={"describing": options_to_json(source.describing), "run": run.uri if run else ""},
         )
     say(f"{out}: {described_index(settings)}")
     return out

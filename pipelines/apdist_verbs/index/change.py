@@ -149,8 +149,8 @@ def index_check(options: Check) -> int:
     _, folder = _place(options)
     with phase("reading the index"):
         index = read_index(folder, check_all=True)
-    settings = {name: value for name, value in index.settings.items() if name != "making"}
-    settings |= {"made": _words(index.settings.get("making")) or "as the run measures"}
+    settings = {name: value for name, value in index.settings.items() if name != "describing"}
+    settings |= {"made": _words(index.settings.get("describing")) or "as the run measures"}
     columns = [f"{field.name} ({_kind(field.type)})" for field in index.entries.schema]
     rows = [[name, str(value)] for name, value in settings.items()]
     table(
@@ -184,8 +184,8 @@ def _found(options: AddTo | Update) -> tuple[Run | None, str, SearchIndex, Sourc
         run = find_run(options.run)
     with phase("opening the index"):
         index = load_index(folder, model_id=None)
-    making = options_from_json(index.settings.get("making", options_to_json(PLAIN)))
-    source = find_source(options.source, run, PLAIN if options.source.table else making, folder)
+    describing = options_from_json(index.settings.get("describing", options_to_json(PLAIN)))
+    source = find_source(options.source, run, PLAIN if options.source.table else describing, folder)
     if source.model_id != index.settings["model_id"]:
         raise ValueError(
             f"{folder} is of model {index.settings['model_id']}, {source.what} of model "
@@ -260,6 +260,6 @@ def _kind(kind: Any) -> str:
     return "text" if str(plain) == "string" else str(plain)
 
 
-def _words(making: Any) -> str:
+def _words(describing: Any) -> str:
     """How images were described, as options."""
-    return join(options_to_words(options_from_json(making))) if making else ""
+    return join(options_to_words(options_from_json(describing))) if describing else ""

@@ -85,7 +85,7 @@ class Source:
     what: str
     model_id: str
     """Of what describes them."""
-    making: DescribeOptions
+    describing: DescribeOptions
     """How they are described."""
     keys: pa.ChunkedArray
     """(n,) of each image, before anything is described."""
@@ -100,13 +100,13 @@ class Source:
         return self.parts(np.ones(len(self), dtype=bool))
 
 
-def find_source(images: Images, run: Run | None, making: DescribeOptions, out: str) -> Source:
+def find_source(images: Images, run: Run | None, describing: DescribeOptions, out: str) -> Source:
     """What ``images`` names, described with the model of ``run``.
 
     Args:
         images: which.
         run: None where descriptors are there and nobody says of which run.
-        making: how they are described.
+        describing: how they are described.
         out: names a file of pictures that were left out, where they are many.
 
     Raises:
@@ -115,15 +115,17 @@ def find_source(images: Images, run: Run | None, making: DescribeOptions, out: s
     from apdist_verbs.described import trained_model
 
     if images.table:
-        return _of_table(images, run, making)
+        return _of_table(images, run, describing)
     assert run is not None
-    model = trained_model(run, making)
+    model = trained_model(run, describing)
     if images.images:
-        return _of_pictures(images, model, making, out)
-    return _of_shards(images, run, model, making)
+        return _of_pictures(images, model, describing, out)
+    return _of_shards(images, run, model, describing)
 
 
-def _of_shards(images: Images, run: Run, model: TrainedModel, making: DescribeOptions) -> Source:
+def _of_shards(
+    images: Images, run: Run, model: TrainedModel, describing: DescribeOptions
+) -> Source:
     from apdist_verbs.described import describe, describe_catalogue, shards_of, split_name
 
     shards, split = shards_of(run, images.shards), images.split or split_name(run)
@@ -132,13 +134,13 @@ def _of_shards(images: Images, run: Run, model: TrainedModel, making: DescribeOp
 
     def parts(wanted: NDArray[np.bool_]) -> Iterator[Part]:
         if wanted.all() and "," not in split and split != ALL:  # the demo has just measured these
-            found = describe(run.uri, model.model_id, shards, split, making)
+            found = describe(run.uri, model.model_id, shards, split, describing)
             yield found.descriptors, entries(found.catalogue)
         elif wanted.any():
             some = catalogue.subset(np.flatnonzero(wanted))
             yield describe_catalogue(model, some, split), entries(some)
 
-    return Source(_named(split), model.model_id, making, catalogue.column("key"), parts)
+    return Source(_named(split), model.model_id, describing, catalogue.column("key"), parts)
 
 
 def _named(split: str) -> str:
@@ -181,7 +183,9 @@ def entries(catalogue: Catalogue) -> pa.Table:
     return table.select(columns).append_column("shard", pa.array(uris).dictionary_encode())
 
 
-def _of_pictures(images: Images, model: TrainedModel, making: DescribeOptions, out: str) -> Source:
+def _of_pictures(
+    images: Images, model: TrainedModel, describing: DescribeOptions, out: str
+) -> Source:
     import pyarrow as pa
 
     from apdist.data.loading.pictures import find_pictures
@@ -205,7 +209,7 @@ def _of_pictures(images: Images, model: TrainedModel, making: DescribeOptions, o
             what = f"left out {counted(len(refused), 'file')} without a readable image"
             warn(named(refused, out, what))
 
-    return Source(f"the pictures in {images.images}", model.model_id, making, keys, parts)
+    return Source(f"the pictures in {images.images}", model.model_id, describing, keys, parts)
 
 
 def _described_pictures(
@@ -261,12 +265,12 @@ def _picture_entries(
     )
 
 
-def _of_table(images: Images, run: Run | None, making: DescribeOptions) -> Source:
+def _of_table(images: Images, run: Run | None, describing: DescribeOptions) -> Source:
     from apdist.retrieval.descriptor_tables import KEY_COLUMN, model_of, open_tables
     from apdist_verbs.described import trained_model
 
     uri = storage.absolute(images.table)
-    if making != PLAIN:
+    if describing != PLAIN:
         raise ValueError(
             "--size, --scales, --scale-power and --whiten say how images are described, and those "
             "of a --table are; leave them out"
@@ -320,6 +324,6 @@ def _noted_making(uri: str) -> DescribeOptions:
     if not storage.exists(contents):
         return PLAIN
     try:
-        return options_from_json(read_json(storage.read_bytes(contents))["making"])
+        return options_from_json(read_json(storage.read_bytes(contents))["describing"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{contents} is damaged; let `apdist extract` write it again") from error

@@ -37,7 +37,7 @@ class Source:
     run: Run
     model: TrainedModel
     shards: str
-    making: DescribeOptions
+    describing: DescribeOptions
     tables: str
     """Folder of `apdist extract` with the images' descriptors; empty: they are described."""
     expansion: Expansion
@@ -56,7 +56,7 @@ class Source:
         self._refuse_learned_from(catalogue, name)
         if not self.tables:
             where = self.run.uri, self.model.model_id, self.shards, name
-            found = describe(*where, self.making)
+            found = describe(*where, self.describing)
             return Described(found.catalogue, found.descriptors.to(best_device()))
         with phase("reading the descriptors"):
             tables = open_tables(self.tables, model_id=self.model.model_id)
@@ -90,12 +90,12 @@ class Source:
         return {
             "model": self.model.model_id,
             "data": self.shards,
-            "making": options_to_json(self.making),
+            "describing": options_to_json(self.describing),
             "expansion": asdict(self.expansion),
         }
 
 
-def making_of(tables: str, wanted: DescribeOptions, shards: str) -> DescribeOptions:
+def describing_of(tables: str, wanted: DescribeOptions, shards: str) -> DescribeOptions:
     """How the descriptors in the folder ``tables`` of `apdist extract` were made.
 
     Raises:
@@ -110,7 +110,7 @@ def making_of(tables: str, wanted: DescribeOptions, shards: str) -> DescribeOpti
         )
     try:
         contents = read_json(storage.read_bytes(uri))
-        data, making = contents["data"], options_from_json(contents["making"])
+        data, describing = contents["data"], options_from_json(contents["describing"])
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{uri} is damaged; extract again into another folder") from error
     if data != read_catalogue(shards).fingerprint():
@@ -118,18 +118,18 @@ def making_of(tables: str, wanted: DescribeOptions, shards: str) -> DescribeOpti
             f"{tables} holds descriptors of other images than {shards} (or of these before they "
             "were prepared or labelled again); extract them again"
         )
-    if wanted not in (PLAIN, making):
+    if wanted not in (PLAIN, describing):
         raise ValueError(
-            f"{tables} was made with {_options(making)}, this command says {_options(wanted)}; "
+            f"{tables} was made with {_options(describing)}, this command says {_options(wanted)}; "
             "leave these options out, or extract again with them"
         )
-    return making
+    return describing
 
 
-def _options(making: DescribeOptions) -> str:
+def _options(describing: DescribeOptions) -> str:
     """As they are written on the command line."""
     words = []
-    for name, value in options_to_json(making).items():
+    for name, value in options_to_json(describing).items():
         if value != getattr(PLAIN, name):
             values = " ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else value
             words.append(f"--{name.replace('_', '-')} {values}")

@@ -65,7 +65,7 @@ def measure_run(run: Run, images: Images) -> MeasuredRun:
     source = source_of(run, options)
     split = images.split or split_name(run)
     after = score_split(source, options)
-    before = scores_before(run) if is_own(options, source.making) else None
+    before = scores_before(run) if is_own(options, source.describing) else None
     if before and len(before.average_precision) != len(after.average_precision):
         before = None  # the shards were written anew since
     where = shards_of(run, images.shards)

@@ -10,7 +10,7 @@ from apdist_verbs.terminal.overview import two_columns
 FOLDER = Path(__file__).parents[1] / "spaces"
 SPACES = {
     "paper": "bins, rate, batch, weight of classes",
-    "rivals": "other losses with their margins and temperatures",
+    "baselines": "other losses with their margins and temperatures",
     "augmentation": "crops, turns and colours",
     "backbone": "what lies on top of one: pooling, size, start of the last layer",
 }

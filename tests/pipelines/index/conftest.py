@@ -80,7 +80,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     describer = Describer(run.uri, str(root / "shards"), out, Options(out=out), False)
     told = describer({"shard": np.array(shard_names(catalogue))})
     assert not any(told["refused"].tolist())
-    contents = {"data": catalogue.fingerprint(), "making": options_to_json(PLAIN)}
+    contents = {"data": catalogue.fingerprint(), "describing": options_to_json(PLAIN)}
     (root / "tables" / CONTENTS).write_text(json.dumps(contents))
     words = ["index", "--run", run.uri, "--split", "test", "--out", str(root / "built")]
     assert main([*words, "--kind", "exact"]) == 0

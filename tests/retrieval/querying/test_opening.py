@@ -72,17 +72,17 @@ def test_queries_are_described_as_the_index_says(indexed: Indexed, tmp_path: Pat
     model = load_model(run)
     images = [indexed.encoded(row) for row in range(30)]
     keep_whitening(learn_pca_whitening(model.describe(images), num_components=5), run, "own")
-    making = {"size": 20, "scales": [1.0, 0.5], "scale_power": 2.0, "whiten": "own"}
-    other = prepared(model, recipe_of(making, run, len(model.describe(images)[0])))
+    describing = {"size": 20, "scales": [1.0, 0.5], "scale_power": 2.0, "whiten": "own"}
+    other = prepared(model, recipe_of(describing, run, len(model.describe(images)[0])))
     plain = load_index(f"{run}/index", model_id=None)
     index = build_index(
         other.describe(images), plain.entries, kind="exact", model_id=other.model_id
     )
-    index.settings["making"] = making
+    index.settings["describing"] = describing
     save_index(index, tmp_path / "index", overwrite=True)
     opened = open_index(tmp_path / "index", run=run, device="cpu")
     assert torch.equal(opened.describe(images), other.describe(images))
-    index.settings["making"] = {"size": 20}
+    index.settings["describing"] = {"size": 20}
     save_index(index, tmp_path / "index", overwrite=True)
     with pytest.raises(ValueError, match="how descriptors were made is damaged"):
         open_index(tmp_path / "index", run=run)

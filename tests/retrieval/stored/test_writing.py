@@ -29,7 +29,7 @@ def test_an_index_that_comes_in_parts_is_the_one_that_comes_at_once(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "_ROWS_PER_GROUP", 100)
-    about = {"making": {"size": 7}}
+    about = {"describing": {"size": 7}}
     settings = write_index(
         parts([1, 499, 0, 300, 200]), tmp_path / "parts", kind=kind, model_id="m", about=about
     )
