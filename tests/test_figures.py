@@ -24,7 +24,7 @@ from apdist.report.key_figures import key_figures
 from apdist.retrieval.metrics import RetrievalScores, score_labelled
 from apdist.retrieval.protocols.scores import FIGURES
 from apdist.training.step.results import StageSeconds, StepResult
-from apdist_verbs.evaluate import comparison_rows
+from apdist_verbs.measure.labelled import comparison_rows
 
 STREAM = StreamFigures(
     num_images=8,

@@ -64,6 +64,7 @@ WITHOUT_TESTS = {
     "apdist/training/step/results.py": DATA,
     "apdist/training/sweeps/records.py": DATA,
     "pipelines/apdist_verbs/measure/source.py": "tests/pipelines/test_describe_options.py",
+    "pipelines/apdist_verbs/measure/options.py": "test_labelled and test_cli type them",
     "pipelines/apdist_verbs/auditing/*.py": "tests/pipelines/test_audit.py",
     "apdist/training/step/activations.py": "test_offloading and test_memory",
     "apdist/training/learning/learner.py": DATA,
@@ -75,7 +76,10 @@ WITHOUT_TESTS = {
     },
     "pipelines/apdist_verbs/demo*.py": "types the other verbs; tests/test_wheel.py runs it",
     "pipelines/apdist_verbs/pages/content.py": "tests/pipelines/pages/test_comparing.py, test_cli",
-    "pipelines/apdist_verbs/track.py": "glue: tests/training/tracking/test_following.py",
+    **{
+        f"pipelines/apdist_verbs/{name}.py": "glue: tests/training/tracking/test_following.py"
+        for name in ("settling", "track")
+    },
     **{
         f"apdist/training/tracking/{name}.py": "tests/training/tracking/test_following.py"
         for name in ("artifacts", "description")

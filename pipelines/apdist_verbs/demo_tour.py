@@ -15,7 +15,7 @@ from apdist.training.run_folder.runs import Run
 from apdist_verbs import index, report, search
 from apdist_verbs.describe_options import PLAIN
 from apdist_verbs.described import Described, describe, trained_model
-from apdist_verbs.evaluate import comparison_rows, evaluate, scores_before
+from apdist_verbs.measure.labelled import comparison_rows, score_own_split, scores_before
 from apdist_verbs.prepare.glyphs import PrepareGlyphs, prepare_glyphs
 from apdist_verbs.presets import preset
 from apdist_verbs.start.completing import with_absolute_paths
@@ -30,12 +30,12 @@ def tour() -> int:
     if not storage.exists(storage.join(config.data.shards, CATALOGUE_NAME)):
         _heading("1. draw the data set: characters in the typefaces that matplotlib ships")
         prepare_glyphs(PrepareGlyphs(out=config.data.shards))
-    _heading("2. train on two Ray workers: one global AP batch a step, in three stages")
+    _heading("2. train on Ray workers: one global AP batch a step, in three stages")
     run = new_run(config, "glyphs")
     if code := train_run(run):
         return code
     _heading("3. evaluate, index and search characters that were never trained on")
-    after = evaluate(run)
+    after = score_own_split(run)
     folder = index.make_index(run, index.Options(run=run.uri))
     query = example_query(run)
     search.search(run, [str(query)], search.Options(query=(str(query),), run=run.uri, k=5))

@@ -22,11 +22,11 @@ from apdist_verbs.describe_options import (
     warn_if_learned_otherwise,
     with_recipe,
 )
+from apdist_verbs.settling import settle_if_behind
 from apdist_verbs.terminal.console import warn
 from apdist_verbs.terminal.devices import best_device
 from apdist_verbs.terminal.ending import told
 from apdist_verbs.terminal.progress import phase, progress_bar
-from apdist_verbs.track import settle_if_behind
 
 
 @dataclass(frozen=True)

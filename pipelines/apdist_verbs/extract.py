@@ -11,6 +11,7 @@ from apdist.config import RayConfig, values
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.inside import is_whole, refuse_outside
+from apdist.retrieval.descriptor_tables import CONTENTS
 from apdist.training.cluster.elastic import free_gpus
 from apdist.training.cluster.ends import lost_cluster_explained
 from apdist.training.cluster.joining import arrival, ray_cluster, resources_of_nodes
@@ -32,9 +33,6 @@ from apdist_verbs.terminal.progress import phase, progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-CONTENTS = "_contents.json"
-"""Says of which model and images the tables beside it are; readers of Parquet pass over it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from apdist.data.loading.decoding import REPLACE
 from apdist.training.events import WorkersFailed, now_ms
 from apdist.training.run_folder.lease import refuse_if_held
 from apdist.training.run_folder.runs import Run, open_run
+from apdist_verbs.settling import settle_if_behind
 from apdist_verbs.start.checks import (
     check_new_run,
     check_surroundings,
@@ -28,7 +29,6 @@ from apdist_verbs.start.running import discarded_if_refused, told_next, train_ru
 from apdist_verbs.start.start import FORK, run_and_options
 from apdist_verbs.terminal.console import say, warn
 from apdist_verbs.terminal.options import parse
-from apdist_verbs.track import settle_if_behind
 
 
 def resume(argv: list[str]) -> int:

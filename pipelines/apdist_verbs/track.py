@@ -142,11 +142,3 @@ def registered(run: Run, name: str) -> int:
         f"-m {model} --env-manager local"
     )
     return 0
-
-
-def settle_if_behind(run: Run) -> None:
-    """Send MLflow what it lacks of a run that nobody trains, as after a kill or an outage."""
-    from apdist.training.tracking.following import is_unsettled, settle
-
-    if is_unsettled(run) and not settle(run):
-        say(f"MLflow lacks a part of {run.uri}; later: apdist track {shlex.quote(run.uri)}")

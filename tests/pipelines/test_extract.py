@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from apdist_verbs.extract import CONTENTS, refuse_others
+from apdist.retrieval.descriptor_tables import CONTENTS
+from apdist_verbs.extract import refuse_others
 
 MINE = {"model": "a1", "data": "d1"}
 

@@ -26,8 +26,8 @@ from apdist.training.events import (
 from apdist.training.run_folder.runs import Run
 from apdist.training.time_spent import time_spent
 from apdist_verbs.described import Described, shards_of, split_name
-from apdist_verbs.evaluate import Options as EvaluateOptions
-from apdist_verbs.evaluate import is_own, score_split, scores_before, source_of
+from apdist_verbs.measure.labelled import is_own, score_split, scores_before, source_of
+from apdist_verbs.measure.options import Options as EvaluateOptions
 from apdist_verbs.pages.shown import Showing
 
 

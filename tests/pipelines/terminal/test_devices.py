@@ -17,7 +17,8 @@ from apdist.config import (
 )
 from apdist.training.cluster import launch
 from apdist.training.run_folder.runs import Run, create_run
-from apdist_verbs import evaluate, index, report, search
+from apdist_verbs import index, report, search
+from apdist_verbs.measure.labelled import score_own_split
 from apdist_verbs.start.running import train_run
 from apdist_verbs.terminal.devices import best_device, say_if_idle
 from tests.pictures import SIDE, encoded, picture
@@ -51,7 +52,7 @@ def test_the_gpu_is_the_best_device_where_there_is_one(with_gpu: None) -> None:
 
 
 def use_evaluate(run: Run, _: Path) -> None:
-    evaluate.evaluate(run)
+    score_own_split(run)
 
 
 def use_index(run: Run, folder: Path) -> None:

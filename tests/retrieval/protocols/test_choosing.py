@@ -17,7 +17,7 @@ from apdist.retrieval.protocols.choosing import (
     ProtocolOptions,
     choose_protocol,
 )
-from apdist_verbs.evaluate import Options
+from apdist_verbs.measure.options import Options
 from apdist_verbs.terminal.options import parse
 from tests.places import ROOT
 

@@ -1,4 +1,4 @@
-"""`apdist evaluate` and others of a run to which only another person may write."""
+"""A run on a split of its own, also where only another person may write to it."""
 
 import json
 from collections.abc import Callable, Iterator
