@@ -22,9 +22,6 @@ from apdist.retrieval.ranks import IMAGES_PER_TILE
 from apdist.retrieval.stored.writing import MODEL_COLUMN
 
 DESCRIPTOR_COLUMN, KEY_COLUMN = "descriptor", "key"
-CONTENTS = "_contents.json"
-"""Says of which model and images the tables beside it are; readers of Parquet pass over it."""
-
 _BUFFER_BYTES = 4 << 20
 
 

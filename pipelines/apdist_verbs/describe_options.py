@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from apdist.model.pretrained import TrainedModel
     from apdist.retrieval.recipe import Recipe
 
+CONTENTS = "_contents.json"
+"""Says of which model and images the tables beside it are; readers of Parquet pass over it."""
 SHARED = Argument(name="")
 """Marks a field of `DescribeOptions`: its options are the verb's own."""
 

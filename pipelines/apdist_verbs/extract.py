@@ -11,12 +11,12 @@ from apdist.config import RayConfig, values
 from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.storage.inside import is_whole, refuse_outside
-from apdist.retrieval.descriptor_tables import CONTENTS
 from apdist.training.cluster.elastic import free_gpus
 from apdist.training.cluster.ends import lost_cluster_explained
 from apdist.training.cluster.joining import arrival, ray_cluster, resources_of_nodes
 from apdist.training.cluster.room import uses_gpus, with_number
 from apdist_verbs.describe_options import (
+    CONTENTS,
     PLAIN,
     SHARED,
     DescribeOptions,

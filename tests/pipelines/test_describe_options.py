@@ -19,13 +19,17 @@ from apdist.data.loading.sequential import shard_names
 from apdist.model.kept_whitenings import keep_whitening
 from apdist.model.pretrained import load_model
 from apdist.model.whitening import learn_pca_whitening
-from apdist.retrieval.descriptor_tables import CONTENTS
 from apdist.retrieval.expansion import augment_database, expand_queries
 from apdist.retrieval.metrics import score_labelled, score_queries
 from apdist.retrieval.scores_file import write_scores
 from apdist.training.run_folder.runs import Run, evaluation_name
 from apdist_verbs.__main__ import main
-from apdist_verbs.describe_options import DescribeOptions, options_to_json, options_to_words
+from apdist_verbs.describe_options import (
+    CONTENTS,
+    DescribeOptions,
+    options_to_json,
+    options_to_words,
+)
 from apdist_verbs.described import describe, trained_model
 from apdist_verbs.extract import Describer, Options
 from tests.pictures import write_small_set

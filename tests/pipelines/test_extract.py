@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from apdist.retrieval.descriptor_tables import CONTENTS
+from apdist_verbs.describe_options import CONTENTS
 from apdist_verbs.extract import refuse_others
 
 MINE = {"model": "a1", "data": "d1"}

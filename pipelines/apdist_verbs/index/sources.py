@@ -317,7 +317,7 @@ def _of_splits(column: pa.ChunkedArray, text: str, uri: str) -> NDArray[np.bool_
 
 def _noted_making(uri: str) -> DescribeOptions:
     """How `apdist extract` described what is in the tables; as the run measures, if nobody says."""
-    from apdist.retrieval.descriptor_tables import CONTENTS
+    from apdist_verbs.describe_options import CONTENTS
 
     folder = uri.rpartition("/")[0] if uri.endswith(".parquet") else uri
     contents = storage.join(folder, CONTENTS)

@@ -13,9 +13,10 @@ from apdist.config.json_text import read_json
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.ground_truth.ground_truth import GroundTruth
-from apdist.retrieval.descriptor_tables import CONTENTS, DescriptorTables, open_tables
+from apdist.retrieval.descriptor_tables import DescriptorTables, open_tables
 from apdist.retrieval.protocols.queries import views_of_queries
 from apdist.retrieval.protocols.searching import score_judged
+from apdist_verbs.describe_options import CONTENTS
 from apdist_verbs.described import split_of
 from apdist_verbs.measure.results import Measured, judged_lines
 from apdist_verbs.terminal.console import counted

@@ -101,7 +101,7 @@ def describing_of(tables: str, wanted: DescribeOptions, shards: str) -> Describe
     Raises:
         ValueError: they are of other images, nobody knows how they were made, or not as ``wanted``.
     """
-    from apdist.retrieval.descriptor_tables import CONTENTS
+    from apdist_verbs.describe_options import CONTENTS
 
     uri = storage.join(tables, CONTENTS)
     if not storage.exists(uri):

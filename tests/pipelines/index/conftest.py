@@ -13,12 +13,11 @@ import torch
 
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.sequential import shard_names
-from apdist.retrieval.descriptor_tables import CONTENTS
 from apdist.retrieval.index import load_index
 from apdist.retrieval.search_index import SearchIndex
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.__main__ import main
-from apdist_verbs.describe_options import PLAIN, options_to_json
+from apdist_verbs.describe_options import CONTENTS, PLAIN, options_to_json
 from apdist_verbs.extract import Describer, Options
 from tests.pictures import encoded, picture, write_small_set
 from tests.pipelines.measure.scenes import untrained_run

@@ -18,11 +18,11 @@ from apdist.data.ground_truth.ground_truth_file import write_ground_truth
 from apdist.data.images import evaluation_image
 from apdist.data.loading.reader import ImageReader, read_images
 from apdist.model.pretrained import load_model
-from apdist.retrieval.descriptor_tables import CONTENTS
 from apdist.retrieval.expansion import expand_queries
 from apdist.retrieval.protocols.searching import score_judged
 from apdist.training.run_folder.runs import Run
 from apdist_verbs.__main__ import main
+from apdist_verbs.describe_options import CONTENTS
 from tests.pipelines.measure.scenes import LETTERS, untrained_run, write_scenes
 from tests.retrieval.test_descriptor_tables import write as write_table
 
