@@ -77,6 +77,7 @@ class Screen:
         else:  # perhaps again after a failure
             if event.step:
                 say(f"going on from step {event.step}")
+            say(f"workers: {group_of(event)}")
             if event.chunk_size_reason:
                 say(f"chunk size: {event.chunk_size} images ({event.chunk_size_reason})")
             say(f"activations: {event.activations} ({event.activations_reason})")
@@ -91,6 +92,13 @@ class Screen:
         if event.topic not in self.topics:
             warn(f"{who}step {event.step}: {event.text}")
         self.topics.add(event.topic)
+
+
+def group_of(event: Started) -> str:
+    """How many workers there are, on how many hosts, and what they compute with."""
+    num_hosts = len(set(event.hosts))
+    where = f" on {num_hosts} hosts" if num_hosts > 1 else ""
+    return f"{len(event.hosts)}{where}, {'a GPU each' if event.numerics else 'no GPU'}"
 
 
 def measured(event: Evaluated | SetMeasured | Ended | Restarted) -> str:

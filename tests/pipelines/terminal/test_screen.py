@@ -1,8 +1,10 @@
 """What a person sees of a training."""
 
+from dataclasses import replace
+
 import pytest
 
-from apdist.training.events import Noticed, PhaseBegan, StepDone
+from apdist.training.events import Noticed, PhaseBegan, Started, StepDone
 from apdist_verbs.terminal.progress import Progress
 from apdist_verbs.terminal.screen import Screen
 from tests.training.test_events import SAMPLES
@@ -21,6 +23,7 @@ def test_the_screen_shows_what_a_person_wants_to_know_and_decides_about_every_ki
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
         "going on from step 4",
+        "workers: 2 on 2 hosts, no GPU",
         "chunk size: 128 images (an image takes 2 MiB)",
         "activations: store (it fits)",
         "step 5: test mAP 0.2500, R@1 0.5000, R-precision 0.2000",
@@ -43,6 +46,13 @@ def test_the_screen_shows_what_a_person_wants_to_know_and_decides_about_every_ki
     ]
     with pytest.raises(AssertionError, match="nobody has decided"):
         screen({"kind": "step"})  # type: ignore[arg-type]
+
+
+def test_it_is_said_how_many_workers_auto_came_to(capsys: pytest.CaptureFixture[str]) -> None:
+    started = next(event for event in SAMPLES if isinstance(event, Started))
+    begun = replace(started, step=0, hosts=["here"] * 4, numerics="float32, on NVIDIA H200")
+    Screen(Progress("training", 6))(begun)
+    assert capsys.readouterr().out.splitlines()[0] == "workers: 4, a GPU each"
 
 
 def test_steps_that_arrive_in_a_bunch_have_the_pace_of_the_worker_that_did_them() -> None:
