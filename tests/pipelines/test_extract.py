@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from apdist.config import RayConfig
 from apdist_verbs.describe_options import CONTENTS
-from apdist_verbs.extract import refuse_others
+from apdist_verbs.extract import Options, refuse_others
 
 MINE = {"model": "a1", "data": "d1"}
 
@@ -34,3 +35,11 @@ def test_a_damaged_note_of_the_contents_is_refused(tmp_path: Path, text: str) ->
     (tmp_path / CONTENTS).write_text(text)
     with pytest.raises(ValueError, match="is damaged; choose another --out"):
         refuse_others(str(tmp_path), MINE)
+
+
+def test_its_actors_are_those_that_the_options_of_ray_say() -> None:
+    asked = Options(out="t", ray_address="auto", ray_num_workers=3, ray_use_gpu="no")
+    assert asked.ray == RayConfig(address="auto", num_workers=3, use_gpu="no")
+    assert Options(out="t", ray_autoscaling=True).ray == RayConfig(autoscaling=True)
+    with pytest.raises(ValueError, match="ray.num_workers must be at least 1"):
+        Options(out="t", ray_num_workers=0)

@@ -30,10 +30,12 @@ def test_a_worker_needs_all_it_has_on_one_node() -> None:
     refuse_if_too_small(RayConfig(num_workers="2-9"), [{"CPU": 2}])
     with pytest.raises(ValueError, match="num_workers is 3-9, .* has room for 2"):
         refuse_if_too_small(RayConfig(num_workers="3-9"), [{"CPU": 2}])
-    with pytest.raises(ValueError, match="1, each with 2 CPUs; the cluster has room for 0"):
+    with pytest.raises(ValueError, match="2 CPUs; .* room for 0: use fewer --ray.cpus-per-worker"):
         refuse_if_too_small(two, [{"CPU": 1}, {"CPU": 1}])
     with pytest.raises(ValueError, match="each with 1 CPU and 1 GPU; the cluster has room for 1"):
         refuse_if_too_small(RayConfig(num_workers=2, use_gpu="yes"), [{"CPU": 8, "GPU": 1}])
+    with pytest.raises(ValueError, match="is auto, each .* room for 0: use --ray.use-gpu no, or"):
+        refuse_if_too_small(RayConfig(use_gpu="yes"), [{"CPU": 8}])
 
 
 def test_workers_get_gpus_where_there_is_one_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
