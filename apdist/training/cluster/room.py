@@ -48,14 +48,11 @@ def refuse_if_too_small(config: RayConfig, nodes: list[dict[str, float]]) -> Non
     needs = _needs(config, config.use_gpu == "yes")
     if config.least_workers > (room := room_on(needs, nodes)):
         each = " and ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in needs.items())
-        remedy = "use fewer"
-        if room < 1:  # there are no fewer
-            remedy = (
-                f"use {'--ray.use-gpu no' if 'GPU' in needs else 'fewer --ray.cpus-per-worker'}"
-            )
+        less = "--ray.use-gpu no" if "GPU" in needs else "fewer --ray.cpus-per-worker"
+        remedy = "fewer" if room >= 1 else less
         raise ValueError(
             f"ray.num_workers is {config.num_workers}, each with {each}; the cluster has room for "
-            f"{room:g}: {remedy}, or --ray.autoscaling if it grows"
+            f"{room:g}: use {remedy}, or --ray.autoscaling if it grows"
         )
 
 
