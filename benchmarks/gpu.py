@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import gpu_loss
+import gpu_rooms
 import gpu_step
 import torch
 from gpu_figures import Check, Figure, Setting
 
-CHECKS = [*gpu_loss.CHECKS, *gpu_step.CHECKS]
+CHECKS = [*gpu_loss.CHECKS, *gpu_step.CHECKS, *gpu_rooms.CHECKS]
 
 
 def main() -> int:

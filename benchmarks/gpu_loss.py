@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -163,35 +164,81 @@ def step_of(loss: AveragePrecisionLoss, descriptors: Tensor, labels: Tensor) -> 
 
 
 def idle(setting: Setting) -> Iterator[Figure]:
-    """How many launches there are, and how long the GPU works in one step of the loss."""
-    if setting.dry:
-        return
-    from torch.profiler import ProfilerActivity, profile
+    """How many launches there are, how long the GPU works in one step of the loss, when it waits.
 
-    for num_images in (4096, 65_536):
-        descriptors, labels = setting.batch(num_images, 512)
+    What is outside of the launches is Python before the first and after the last.
+    """
+    for num_images in (256,) if setting.dry else (4096, 65_536):
+        descriptors, labels = setting.batch(num_images, 16 if setting.dry else 512)
         for name, options in WAYS.items():
             step = step_of(AveragePrecisionLoss(**options), descriptors, labels)
             wall = setting.median_ms(step, 5, 2)
-            with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
-                step()
-                setting.finish()
-            events = [e for e in profiler.events() if e.device_type.name == "CUDA"]
+            launches = launches_of(setting, step)
+            waits = waits_between(launches)
             spent: dict[str, float] = {}
-            for event in events:
-                key = event.name.split("<")[0].split("_")[0:2]
-                spent["_".join(key)] = spent.get("_".join(key), 0) + event.device_time / 1e3
-            most = sorted(spent.items(), key=lambda item: -item[1])[:6]
+            for launch in launches:
+                spent[launch.name] = spent.get(launch.name, 0) + launch.stop - launch.start
+            within = max(launch.stop for launch in launches) - launches[0].start
             yield Figure(
                 "idle",
-                {"n": num_images, "d": 512, "way": name},
+                {"n": num_images, "d": descriptors.shape[1], "way": name},
                 {
                     "wall ms": round(wall, 2),
                     "busy ms": round(sum(spent.values()), 2),
-                    "launches": len(events),
-                    "most": ", ".join(f"{key} {ms:.2f}" for key, ms in most),
+                    "waits ms": round(sum(waits.values()), 2),
+                    "outside ms": round(wall - within, 2),
+                    "launches": len(launches),
+                    "most": most_of(spent),
+                    "longest waits": most_of(waits),
                 },
             )
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a GPU did in one piece, from ``start`` to ``stop`` in milliseconds."""
+
+    name: str
+    start: float
+    stop: float
+
+
+def launches_of(setting: Setting, work: Callable[[], object]) -> list[Launch]:
+    """Launches of ``work`` in their order; on a CPU, torch's operations stand in for them."""
+    from torch.profiler import ProfilerActivity, profile
+
+    kind = "CPU" if setting.dry else "CUDA"
+    with profile(activities=[getattr(ProfilerActivity, kind)], acc_events=True) as profiler:
+        work()
+        setting.finish()
+    launches = [
+        Launch(
+            "_".join(event.name.split("<")[0].split("_")[:2]),
+            event.time_range.start / 1e3,
+            event.time_range.end / 1e3,
+        )
+        for event in profiler.events()
+        if event.device_type.name == kind
+    ]
+    return sorted(launches, key=lambda launch: launch.start)
+
+
+def waits_between(launches: list[Launch]) -> dict[str, float]:
+    """Milliseconds without any launch, by those before and after."""
+    waits: dict[str, float] = {}
+    last = launches[0]
+    for launch in launches[1:]:
+        if launch.start > last.stop:
+            between = f"{last.name} > {launch.name}"
+            waits[between] = waits.get(between, 0) + launch.start - last.stop
+        last = max(last, launch, key=lambda one: one.stop)
+    return waits
+
+
+def most_of(spent: dict[str, float]) -> str:
+    """The largest six."""
+    most = sorted(spent.items(), key=lambda item: -item[1])[:6]
+    return ", ".join(f"{key} {ms:.2f}" for key, ms in most)
 
 
 def peer(setting: Setting) -> Iterator[Figure]:
