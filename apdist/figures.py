@@ -124,11 +124,10 @@ class MeasuredStep:
         return 1 - self.mean(lambda result: result.listwise_loss or 0.0)
 
     def terms(self, names: Iterable[str]) -> dict[str, float]:
-        """Mean over the batches of each term of a sum, with keys of the ``names`` of the terms."""
+        """Mean over the batches of each term, with keys of the ``names`` of the terms."""
         batches = [result.term_losses for result in self.results]
         means = [fmean(losses) for losses in zip(*batches, strict=True)]
-        # Without a sum there are names, and no terms.
-        pairs = zip(names, means, strict=False)
+        pairs = zip(names, means, strict=True)
         return {TERM + name.replace(":", "_"): mean for name, mean in pairs}
 
     @property

@@ -6,6 +6,7 @@ default of its own. A value for an option that the loss does not have is refused
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ class LossKind:
     default, which its text names."""
     terms: tuple[str, ...] = ()
     """A weighted sum in place of kind, as NAME=WEIGHT: ap=1 calibration=0.1."""
+    matryoshka: tuple[int, ...] = ()
+    """For descriptors that are cut later (`--dim`): the mean of the loss and of that of the first
+    so many numbers of each descriptor, of unit length again: 64 128."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,7 @@ class LossConfig(TiledOptions, LossKind):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_sizes(self.matryoshka)
         for kind in self.weights:
             _refuse_unknown(kind)
         self._refuse_impossible_sums()
@@ -95,9 +100,15 @@ class LossConfig(TiledOptions, LossKind):
     @property
     def shown(self) -> str:
         """The loss in a word, a sum in a few."""
-        if not self.terms:
-            return self.kind
-        return " + ".join(f"{weight:g} {kind}" for kind, weight in self.weights.items())
+        shown = " + ".join(f"{weight:g} {kind}" for kind, weight in self.weights.items())
+        cut = f", matryoshka {' '.join(map(str, self.matryoshka))}" if self.matryoshka else ""
+        return (shown if self.terms else self.kind) + cut
+
+    @property
+    def names_of_terms(self) -> list[str]:
+        """Of the losses that are known one by one, in the order of `RowScores.term_losses`."""
+        terms = list(self.weights) if self.terms else []
+        return terms + [f"at_{size}" for size in (*self.matryoshka, "whole") if self.matryoshka]
 
     @property
     def rate_of_centres(self) -> float:
@@ -169,6 +180,14 @@ def _chosen(config: LossConfig) -> list[str]:
         for option in dataclasses.fields(config)
         if option.name not in _KINDS | _TILED and getattr(config, option.name) != option.default
     ]
+
+
+def _check_sizes(sizes: tuple[int, ...]) -> None:
+    if sizes and (sizes[0] < 1 or any(a >= b for a, b in itertools.pairwise(sizes))):
+        raise ValueError(
+            "loss.matryoshka must be numbers of at least 1, each larger than the one before, as "
+            f"64 128; got {' '.join(map(str, sizes))}"
+        )
 
 
 def _refuse_unknown(kind: str) -> None:

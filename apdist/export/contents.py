@@ -73,6 +73,8 @@ class Export:
             steps.append(f"linear layer to {config.dim}")
         if self.describing.get("whiten"):
             steps.append(f"whitening {self.describing['whiten']!r}")
+        if kept := self.describing.get("dim"):
+            steps.append(f"the first {kept} numbers")
         return [*steps, "L2 norm"]
 
     def for_metadata(self) -> dict[str, str]:

@@ -16,20 +16,20 @@ from apdist.retrieval.recipe import Recipe
 
 
 class PixelsToDescriptors(nn.Module):
-    """Images as a caller has them to descriptors: resize, crop, network, scales, whitening, L2.
+    """Images as a caller has them to descriptors: resized, described, whitened, cut, L2.
 
     The checks of the package are left out: a graph cannot refuse.
 
     Args:
         network: of the run, in evaluation mode.
         fit: how images are brought to it, by the recipe.
-        recipe: other sizes, several scales, whitening.
+        recipe: other sizes, several scales, whitening, numbers that are kept.
     """
 
     def __init__(self, network: DescriptorNet, fit: Fit, recipe: Recipe) -> None:
         super().__init__()
         self.network, self.fit = network, fit
-        self.scales, self.scale_power = recipe.scales, recipe.scale_power
+        self.scales, self.scale_power, self.dim = recipe.scales, recipe.scale_power, recipe.dim
         self.whitening: nn.Linear | None = None
         if recipe.whitening is not None:
             weight, bias = recipe.whitening.as_linear()
@@ -46,4 +46,6 @@ class PixelsToDescriptors(nn.Module):
             powered = torch.stack([x.sign() * x.abs().pow(self.scale_power) for x in found])
             mean = powered.mean(dim=0)
             pooled = F.normalize(mean.sign() * mean.abs().pow(1 / self.scale_power), dim=-1)
-        return pooled if self.whitening is None else F.normalize(self.whitening(pooled), dim=-1)
+        if self.whitening is not None:
+            pooled = F.normalize(self.whitening(pooled), dim=-1)
+        return F.normalize(pooled[:, : self.dim], dim=-1) if self.dim else pooled

@@ -26,6 +26,7 @@ from apdist.config.loss import LossOptions
 from apdist.loss.batch import Batch, check_lengths, checked_batch, device_of
 from apdist.loss.batch_loss import BatchLoss, score_whole_batch
 from apdist.loss.kernels.backends import kernels_of
+from apdist.loss.matryoshka import Matryoshka
 from apdist.loss.precision import NUM_SCALARS
 from apdist.loss.results import Diagnostics, RowScores, warn_of_no_positives
 from apdist.loss.tiles import (
@@ -57,7 +58,8 @@ def score_own_rows(
 
     The listwise loss shares the work between the workers, and calls both collectives exactly once,
     in this order, whatever the batch. Any other is evaluated by each worker on the whole batch. In
-    a `WeightedSum` each term is computed as it would be alone.
+    a `WeightedSum` each term is computed as it would be alone, in a `Matryoshka` each part, one
+    after the other.
 
     Args:
         loss: an `AveragePrecisionLoss`, or any function of (descriptors, labels).
@@ -73,10 +75,9 @@ def score_own_rows(
         ValueError: as `average_precision_loss`, on all workers alike; backend "dense"; ``ignore``
             or ``query_weights`` with a loss that does not know them.
     """
-    if isinstance(loss, WeightedSum):
-        score_term = partial(
+    if isinstance(loss, WeightedSum | Matryoshka):
+        score_part = partial(
             score_own_rows,
-            descriptors=descriptors,
             labels=labels,
             rows=rows,
             sum_over_workers=sum_over_workers,
@@ -84,7 +85,10 @@ def score_own_rows(
             ignore=ignore,
             query_weights=query_weights,
         )
-        return loss.score(score_term)
+        if isinstance(loss, Matryoshka):
+            device_of(descriptors)
+            return loss.score(descriptors, checked_rows(rows, len(descriptors)), score_part)
+        return loss.score(partial(score_part, descriptors=descriptors))
     options = getattr(loss, "options", None)
     if not isinstance(options, LossOptions):
         if ignore is not None or query_weights is not None:

@@ -66,7 +66,8 @@ class RowScores:
     """() float64 of the listwise loss, alone or as a term without its weight; None without one."""
 
     term_losses: tuple[Tensor, ...] = ()
-    """() float64 of each term of a sum, without its weight."""
+    """() float64 of each term of a sum, without its weight; then those of a `Matryoshka`, of the
+    first numbers and of whole descriptors."""
 
 
 def warn_of_no_positives(num_images: int) -> None:

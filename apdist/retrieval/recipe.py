@@ -1,4 +1,4 @@
-"""Descriptors as papers make them with a trained network: other sizes, several scales, whitened.
+"""Descriptors as papers make them with a network: other sizes, several scales, whitened, cut.
 
 Shapes: b images, h x w pixels, d descriptor size of the network, k that of what is made.
 """
@@ -43,10 +43,14 @@ class Recipe:
     """p of the power mean over scales (`pool_scales`); 1: the mean."""
     whitening: Whitening | None = None
     """Applied to what the scales gave."""
+    dim: int = 0
+    """Numbers that are kept of that, the first ones, of unit length again; 0: all."""
 
     def __post_init__(self) -> None:
         if self.size < 0:
             raise ValueError(f"size must be at least 0 pixels, got {self.size}")
+        if self.dim < 0:
+            raise ValueError(f"dim must be at least 0 numbers, got {self.dim}")
         if not self.scales:
             raise ValueError("scales: give one or more, such as 1 0.7071 1.4142")
         for scale in self.scales:
@@ -62,7 +66,12 @@ class Recipe:
     @property
     def is_plain(self) -> bool:
         """Whether nothing is done beside the network's own way."""
-        return not self.size and self.scales == (1.0,) and self.whitening is None
+        return not self.size and self._is_the_network_s
+
+    @property
+    def _is_the_network_s(self) -> bool:
+        """Whether descriptors of given images are those of the network."""
+        return self.scales == (1.0,) and self.whitening is None and not self.dim
 
     def facts(self) -> dict[str, Any]:
         """What it does, for files that say how their descriptors were made."""
@@ -71,6 +80,8 @@ class Recipe:
             found["scale_power"] = self.scale_power
         if self.whitening is not None:
             found["whitening"] = _digest(self.whitening)
+        if self.dim:
+            found["dim"] = self.dim
         return found
 
     def fit(self, fit: Fit) -> Fit:
@@ -106,23 +117,39 @@ class Recipe:
         """What describes with ``network``: images (b, 3, h, w) to (b, k).
 
         Raises:
-            ValueError: the whitening was learned from descriptors of another size.
+            ValueError: the whitening was learned from descriptors of another size, or there are
+                fewer numbers than are to be kept.
         """
-        if self.scales == (1.0,) and self.whitening is None:
+        if self._is_the_network_s:
             return network
         if self.whitening is not None and len(self.whitening.mean) != network.dim:
             raise ValueError(
                 f"the whitening was learned from descriptors of {len(self.whitening.mean)} numbers "
                 f"and this network gives {network.dim}; take one that was learned from its own"
             )
+        self.dim_of(network)
         return _Prepared(network, self)
+
+    def dim_of(self, network: DescriptorNet) -> int:
+        """Size of the descriptors that are made with ``network``.
+
+        Raises:
+            ValueError: there are fewer numbers than are to be kept.
+        """
+        whole = network.dim if self.whitening is None else len(self.whitening.projection)
+        if self.dim > whole:
+            raise ValueError(
+                f"dim {self.dim} is more than the {whole} numbers of a descriptor; keep fewer, or "
+                "leave it out"
+            )
+        return self.dim or whole
 
 
 def recipe_of(describing: Mapping[str, Any], run: str, dim: int) -> Recipe:
     """The recipe by its options, as an index notes them.
 
     Args:
-        describing: size, scales, scale_power, and whiten, the name of a whitening or its file.
+        describing: size, scales, scale_power, dim, and whiten, the name of a whitening or its file.
         run: URI of the run's folder, which has whitenings.
         dim: size of the network's descriptors.
 
@@ -135,11 +162,11 @@ def recipe_of(describing: Mapping[str, Any], run: str, dim: int) -> Recipe:
             tuple(describing["scales"]),
             describing["scale_power"],
         )
-        name = describing["whiten"]
+        name, kept = describing["whiten"], describing["dim"]
     except (TypeError, LookupError) as error:
         raise ValueError(f"how descriptors were made is damaged ({error!r})") from error
     whitening = find_whitening(run, name, dim) if name else None
-    return Recipe(size=size, scales=scales, scale_power=power, whitening=whitening)
+    return Recipe(size=size, scales=scales, scale_power=power, whitening=whitening, dim=kept)
 
 
 def prepared(model: TrainedModel, recipe: Recipe) -> TrainedModel:
@@ -163,7 +190,7 @@ def prepared(model: TrainedModel, recipe: Recipe) -> TrainedModel:
 
 
 class _Prepared(nn.Module):
-    """A network, at several scales, whitened."""
+    """A network, at several scales, whitened, cut."""
 
     def __init__(self, network: DescriptorNet, recipe: Recipe) -> None:
         super().__init__()
@@ -178,7 +205,9 @@ class _Prepared(nn.Module):
         pooled = found[0]
         if len(found) > 1:
             pooled = pool_scales(torch.stack(found), p=recipe.scale_power)
-        return pooled if recipe.whitening is None else recipe.whitening(pooled)
+        if recipe.whitening is not None:
+            pooled = recipe.whitening(pooled)
+        return F.normalize(pooled[:, : recipe.dim], dim=1) if recipe.dim else pooled
 
 
 def at_scale(images: Tensor, scale: float, multiple: int = 1) -> Tensor:

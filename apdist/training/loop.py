@@ -185,7 +185,7 @@ class Loop:
                 done += 1
                 stop, replaced, is_preempted = self.exchange_flags(measured.num_replaced)
                 measured = replace(measured, num_replaced=replaced)
-                figures = logged(STEP, measured) | measured.terms(self.config.loss.weights)
+                figures = logged(STEP, measured) | measured.terms(self.config.loss.names_of_terms)
                 self.tell(StepDone(step=done, figures=figures))
                 self.after_step(done, stop, is_preempted)
         return done

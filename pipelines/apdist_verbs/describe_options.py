@@ -42,6 +42,9 @@ class DescribeOptions:
     whiten: Annotated[str, shown_default("none")] = ""
     """Whitening of the descriptors: the name of one that the run has, or a file of `apdist whiten`
     (.safetensors)."""
+    dim: Annotated[int, shown_default("all")] = 0
+    """Numbers of each descriptor that are kept, the first ones, of unit length again: for models
+    that were trained with `loss.matryoshka`."""
 
     def recipe(self, run: str, dim: int) -> Recipe:
         """What is done beside the network's own way.

@@ -129,7 +129,7 @@ def write(run: Run, model: TrainedModel, options: Options, folder: Path) -> tupl
         model_id=whole.model_id,
         network=network,
         fit=whole.fit,
-        dim=network.dim if recipe.whitening is None else len(recipe.whitening.projection),
+        dim=recipe.dim_of(network),
         describing={} if recipe.is_plain else asdict(options.describing),
         shape=options.shape,
     )

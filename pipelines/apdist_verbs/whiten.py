@@ -53,6 +53,11 @@ class Options:
         at_least("--num-components", self.num_components, 0)
         if self.describing.whiten:
             raise ValueError("--whiten names a whitening, and here one is learned; leave it out")
+        if self.describing.dim:
+            raise ValueError(
+                f"--dim {self.describing.dim} cuts what a whitening gives; leave it out, "
+                "--num-components keeps fewer axes"
+            )
         if self.pairs and self.kind != "supervised":
             raise ValueError(f"--pairs belongs to --kind supervised, got --kind {self.kind}")
         if self.power != Options.power and self.kind != "pca":

@@ -51,6 +51,8 @@ from apdist.config.loss_section import fitting
             {"loss.terms": ["ap=1", "calibration=1"], "loss.margin": 0.2},
             r"no option of 1 ap \+ 1 calibration, which has num_bins, .*, positive_margin",
         ),
+        ({"loss.matryoshka": [0, 4]}, "of at least 1, .*; got 0 4"),
+        ({"loss.matryoshka": [4, 4]}, "each larger than the one before, as 64 128; got 4 4"),
     ],
 )
 def test_a_bad_option_of_a_run_is_refused_with_its_name(
@@ -91,6 +93,16 @@ def test_terms_are_losses_with_weights() -> None:
     assert LossConfig(kind="triplet", terms=("triplet=1", "ap=1")).weights["ap"] == 1
     assert loss.options_of("ap")["num_bins"] == 20
     assert loss.options_of("pml:TripletMarginLoss") == {"arguments": ("margin=0.3",)}
+
+
+def test_losses_of_first_numbers_are_named_and_shown() -> None:
+    alone = LossConfig(matryoshka=(4, 16))
+    assert alone.shown == "ap, matryoshka 4 16"
+    assert alone.names_of_terms == ["at_4", "at_16", "at_whole"]
+    sums = LossConfig(matryoshka=(4,), terms=("ap=1", "triplet=2"))
+    assert sums.shown == "1 ap + 2 triplet, matryoshka 4"
+    assert sums.names_of_terms == ["ap", "triplet", "at_4", "at_whole"]
+    assert LossConfig().names_of_terms == []
 
 
 def test_a_rate_of_centres_is_the_network_s_unless_it_is_chosen() -> None:

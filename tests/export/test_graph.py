@@ -21,8 +21,10 @@ WHITENING = Whitening(mean=torch.rand(8), projection=torch.rand(5, 8))
         Recipe(size=40),
         Recipe(scales=(1.0, 0.5), scale_power=2.0),
         Recipe(scales=(0.7071, 1.4142), whitening=WHITENING),
+        Recipe(whitening=WHITENING, dim=3),
+        Recipe(dim=4),
     ],
-    ids=["plain", "size", "scales", "whitened"],
+    ids=["plain", "size", "scales", "whitened", "whitened and cut", "cut"],
 )
 def test_descriptors_are_those_of_the_run(model: TrainedModel, recipe: Recipe) -> None:
     network = model.network

@@ -15,6 +15,7 @@ from apdist.loss.baselines import RecallAtK, SmoothAveragePrecision
 from apdist.loss.building import build_loss
 from apdist.loss.centres import ArcFace
 from apdist.loss.listwise import AveragePrecisionLoss
+from apdist.loss.matryoshka import Matryoshka
 from apdist.loss.weighted import WeightedSum
 from tests.reference import unit_rows
 
@@ -55,6 +56,32 @@ def test_a_loss_with_centres_has_one_for_each_class() -> None:
     assert (loss.options.margin, loss.options.scale) == (0.25, 3.0)
     assert loss.places.classes.tolist() == [5, 6, 7, 8, 9]
     assert loss.centres.shape == (5, 4)
+
+
+def test_a_matryoshka_has_a_loss_for_each_size() -> None:
+    loss = build_loss(LossConfig(kind="arcface", margin=0.25, matryoshka=(1, 3)), CLASSES, 4)
+    assert isinstance(loss, Matryoshka)
+    assert loss.sizes == (1, 3)
+    assert [tuple(p.shape) for p in loss.parameters()] == [(5, 1), (5, 3), (5, 4)]
+    assert loss(DESCRIPTORS, LABELS).isfinite()
+    alone = build_loss(LossConfig(matryoshka=(2,), num_bins=9), CLASSES, 4)
+    assert [part.options.num_bins for part in alone.losses] == [9, 9]  # type: ignore[attr-defined]
+
+
+def test_centres_of_whole_descriptors_begin_the_same_with_matryoshka_and_without() -> None:
+    torch.manual_seed(3)
+    alone = build_loss(LossConfig(kind="arcface"), CLASSES, 4)
+    torch.manual_seed(3)
+    loss = build_loss(LossConfig(kind="arcface", matryoshka=(2,)), CLASSES, 4)
+    assert isinstance(loss, Matryoshka)
+    assert isinstance(alone, ArcFace)
+    assert torch.equal(alone.centres, list(loss.parameters())[-1])
+
+
+@pytest.mark.parametrize("size", [4, 9])
+def test_a_part_that_is_no_part_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"matryoshka {size} is not below the 4 numbers"):
+        build_loss(LossConfig(matryoshka=(2, size)), CLASSES, 4)
 
 
 def test_one_of_pytorch_metric_learning_gets_its_arguments() -> None:

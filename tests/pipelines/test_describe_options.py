@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from apdist.config import override, to_json
 from apdist.data import storage
 from apdist.data.catalogue.catalogue import read_catalogue
 from apdist.data.loading.sequential import shard_names
@@ -22,7 +24,7 @@ from apdist.model.whitening import learn_pca_whitening
 from apdist.retrieval.expansion import augment_database, expand_queries
 from apdist.retrieval.metrics import score_labelled, score_queries
 from apdist.retrieval.scores_file import write_scores
-from apdist.training.run_folder.runs import Run, evaluation_name
+from apdist.training.run_folder.runs import CONFIG_NAME, Run, evaluation_name
 from apdist_verbs.__main__ import main
 from apdist_verbs.describe_options import (
     CONTENTS,
@@ -36,10 +38,11 @@ from tests.pictures import write_small_set
 from tests.pipelines.measure.scenes import untrained_run
 from tests.places import ROOT
 
-DESCRIBING = DescribeOptions(size=20, scales=(1.0, 0.5), scale_power=2.0, whiten="own")
+DESCRIBING = DescribeOptions(size=20, scales=(1.0, 0.5), scale_power=2.0, whiten="own", dim=4)
 HANDED_OVER = re.findall(r"^\| (`.+?`) \|", (ROOT / "docs" / "handover.md").read_text(), re.M)
 """Columns, as the manual has them: one or more in a line."""
 WORDS = ["--size", "20", "--scales", "1", "0.5", "--scale-power", "2", "--whiten", "own"]
+WORDS += ["--dim", "4"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def test_tables_say_what_a_database_has_to_know(place: Place, tables: str) -> No
         found = pq.read_table(file)
         assert set(found.column_names) == set(re.findall(r"\w+", " ".join(HANDED_OVER)))
         assert found.schema.metadata[b"apdist.metric"] == b"cosine"
-        assert found.schema.metadata[b"apdist.dim"] == b"5"
+        assert found.schema.metadata[b"apdist.dim"] == b"4"
         assert found.schema.metadata[b"apdist.model"].decode() == found["model"][0].as_py()
         lengths = np.linalg.norm(np.stack(found["descriptor"].to_pylist()), axis=1)
         np.testing.assert_allclose(lengths, 1, atol=1e-5)
@@ -130,6 +133,31 @@ def test_evaluation_describes_as_it_is_told(place: Place) -> None:
     assert ids[2] == load_model(place.run.uri).model_id
 
 
+def test_a_model_that_was_trained_to_be_cut_is_measured_cut_as_well(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, labels = place.descriptors("test", DescribeOptions())
+    run, target = place.root / "cut", place.root / "cut.json"
+    shutil.copytree(place.run.uri, run)
+    trained = override(place.run.config, {"loss.matryoshka": [2, 3]})
+    (run / CONFIG_NAME).write_text(to_json(trained))
+    words = ["evaluate", "--run", str(run), "--json", str(target), "--split", "test"]
+    assert main(words) == 0
+    assert "first 2 numbers" in capsys.readouterr().out
+    lines = json.loads(target.read_text())["figures"]
+    parts = {(line["part"], line["key"]): line["value"] for line in lines}
+    assert len(parts) == len(lines)
+    assert {part for part, _ in parts} == {"", "first 2 numbers", "first 3 numbers"}
+    for size in (2, 3):
+        cut = whole[:, :size] / whole[:, :size].norm(dim=1, keepdim=True)
+        expected = score_labelled(cut, labels)
+        found = parts[f"first {size} numbers", "map"]
+        assert found == pytest.approx(expected.mean_average_precision, abs=1e-6)
+        assert main([*words, "--dim", str(size)]) == 0
+        (kept,) = (f for f in json.loads(target.read_text())["figures"] if f["key"] == "map")
+        assert kept["value"] == pytest.approx(found, abs=1e-6)
+
+
 def test_what_was_extracted_once_is_measured_as_it_was_made(
     place: Place, tables: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,7 +166,10 @@ def test_what_was_extracted_once_is_measured_as_it_was_made(
     assert place.evaluate("--split", "test", "--descriptors", tables, *WORDS) == expected
     words = ("evaluate", "--split", "test", "--descriptors", tables)
     said = refused(place, capsys, *words, "--size", "32")
-    assert "was made with --size 20 --scales 1 0.5 --scale-power 2.0 --whiten own, this" in said
+    assert (
+        "was made with --size 20 --scales 1 0.5 --scale-power 2.0 --whiten own --dim 4, this"
+        in said
+    )
     assert "is no folder of `apdist extract" in refused(
         place, capsys, "evaluate", "--descriptors", place.shards
     )
@@ -218,6 +249,8 @@ def test_an_index_is_searched_as_its_images_were_described(
         (["--whiten", "owm"], "has no whitening 'owm': it has own; did you mean 'own'"),
         (["--scales", "1", "9"], "scales must lie in (0, 4], got 9"),
         (["--size", "-5"], "size must be at least 0"),
+        (["--dim", "-5"], "dim must be at least 0 numbers, got -5"),
+        (["--whiten", "own", "--dim", "6"], "dim 6 is more than the 5 numbers of a descriptor"),
         (["--query-expansion", "-1"], "must be at least 0"),
         (["--expansion-alpha", "nan"], "--expansion-alpha must be at least 0"),
         (["--expansion-alpha", "3"], "--expansion-alpha 3 weighs neighbours, and there are none"),

@@ -76,6 +76,7 @@ def test_whitenings_are_kept_by_name_with_what_they_were_learned_from(run: str) 
         (["--split", "test"], "is measured on the split 'test': whitened by what is learned from"),
         (["--num-components", "7"], "the descriptors of .* have 6 numbers; keep at most so many"),
         (["--whiten", "x"], "--whiten names a whitening, and here one is learned"),
+        (["--dim", "3"], "--dim 3 cuts what a whitening gives; leave it out, --num-components"),
         (["--power", "2"], "--power must lie in"),
         (["--pairs", "x.csv"], "--pairs belongs to --kind supervised, got --kind pca"),
         (["--kind", "supervised", "--power", "0.5"], "--power belongs to --kind pca, got"),

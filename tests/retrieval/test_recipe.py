@@ -51,6 +51,23 @@ def test_scales_are_pooled_by_their_power_mean_and_whitened_then(network: Descri
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # float32 pixels when scaled
 
 
+@pytest.mark.parametrize(
+    "whitening", [None, Whitening(mean=torch.ones(6), projection=torch.eye(6))]
+)
+def test_the_first_numbers_are_kept_of_what_was_whitened(
+    network: DescriptorNet, whitening: Whitening | None
+) -> None:
+    recipe = Recipe(whitening=whitening, dim=4)
+    with torch.no_grad():
+        found = recipe.of(network)(images())
+        whole = Recipe(whitening=whitening).of(network)(images())[:, :4]
+    torch.testing.assert_close(found, whole / whole.square().sum(1, keepdim=True).sqrt())
+    assert recipe.dim_of(network) == 4
+    assert Recipe(whitening=whitening).dim_of(network) == 6
+    with pytest.raises(ValueError, match="dim 7 is more than the 6 numbers of a descriptor"):
+        Recipe(whitening=whitening, dim=7).of(network)
+
+
 def test_images_of_a_large_scale_go_through_a_cpu_in_fewer_at_once(
     network: DescriptorNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +113,8 @@ def test_what_was_done_is_told_apart() -> None:
             Recipe(scales=(1.0, 0.5), scale_power=3.0),
             Recipe(whitening=first),
             Recipe(whitening=second),
+            Recipe(dim=4),
+            Recipe(whitening=second, dim=2),
         )
     ]
     assert all(facts.count(one) == 1 for one in facts)
@@ -108,6 +127,7 @@ def test_what_was_done_is_told_apart() -> None:
     ("changes", "message"),
     [
         ({"size": -1}, "size must be at least 0"),
+        ({"dim": -1}, "dim must be at least 0 numbers, got -1"),
         ({"scales": ()}, "scales: give one or more"),
         ({"scales": (1.0, 0.0)}, r"scales must lie in \(0, 4\], got 0"),
         ({"scales": (5.0,)}, r"scales must lie in \(0, 4\], got 5"),
@@ -160,8 +180,8 @@ def test_a_whitening_learned_at_another_size_is_told() -> None:
 
 
 def test_a_noted_recipe_is_read_whole() -> None:
-    describing = {"size": 96, "scales": [1.0, 0.5], "scale_power": 3.0, "whiten": ""}
-    expected = Recipe(size=96, scales=(1.0, 0.5), scale_power=3.0)
+    describing = {"size": 96, "scales": [1, 0.5], "scale_power": 3.0, "whiten": "", "dim": 5}
+    expected = Recipe(size=96, scales=(1.0, 0.5), scale_power=3.0, dim=5)
     assert recipe_of(describing, "no run", 6) == expected
     with pytest.raises(ValueError, match="how descriptors were made is damaged"):
         recipe_of({**describing, "scales": None}, "no run", 6)

@@ -90,10 +90,11 @@ class AllFailedError(WorkerError):
 
 
 class LossCollectives:
-    """The two collectives of the listwise loss: every worker takes part in both, or in one.
+    """The two collectives of a listwise loss: every worker takes part in both, or in one.
 
     A worker that fails before the first sends NaN, so that all see it in the sums, which they look
-    at anyway. One that fails later takes part in the second with whatever it has.
+    at anyway. One that fails later takes part in the second with whatever it has. Several listwise
+    losses are as many rounds: who has failed in one sends NaN in the next.
 
     Args:
         workers: who takes part.
@@ -104,7 +105,7 @@ class LossCollectives:
     def __init__(self, workers: Workers, sizes: Sequence[int], like: Tensor) -> None:
         self.workers, self.sizes, self.like = workers, sizes, like
         self._slopes: Tensor | None = None
-        self._has_summed = self._has_gathered = False
+        self._has_summed, self._rounds_done = False, 0
 
     @contextmanager
     def attended(self, loss: Any) -> Iterator[None]:
@@ -120,18 +121,18 @@ class LossCollectives:
         except Exception as error:
             options = getattr(loss, "options", None)
             if isinstance(options, LossOptions):
-                self._catch_up(error, options.num_bins)
+                self._catch_up(error, options.num_bins, getattr(loss, "num_rounds", 1))
             raise
 
-    def _catch_up(self, error: Exception, num_bins: int) -> None:
-        if not self._has_summed:
+    def _catch_up(self, error: Exception, num_bins: int, num_rounds: int) -> None:
+        if self._has_summed:
+            assert self._slopes is not None
+            self._gather(self._slopes)
+        if self._rounds_done < num_rounds:
             num_sums = NUM_SCALARS + 2 * num_bins
             nothing = self.like.new_full((num_sums,), torch.nan, dtype=torch.float64)
             self.workers.sum(nothing)
             raise AllFailedError from error
-        if not self._has_gathered:
-            assert self._slopes is not None
-            self._gather(self._slopes)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum of ``values`` (7 + 2 M,) over the workers, on the CPU: the one wait for the device.
@@ -159,6 +160,6 @@ class LossCollectives:
         return self._gather(self._slopes)
 
     def _gather(self, slopes: Tensor) -> Tensor:
-        self._has_gathered = True
+        self._has_summed, self._rounds_done = False, self._rounds_done + 1
         self.workers.fill_rows(slopes, self.sizes)
         return slopes

@@ -40,7 +40,7 @@ class StepResult:
     listwise_loss: float | None
     """Of the listwise loss, alone or as a term of a sum; None without one."""
     term_losses: tuple[float, ...]
-    """Of each term of a sum, without its weight."""
+    """Of each term of a sum without its weight, of each part of a `Matryoshka`."""
     average_precision: Tensor
     """(b,) binned AP of the own queries; NaN where undefined, and for any other loss."""
     diagnostics: Diagnostics

@@ -49,18 +49,44 @@ def measure_labelled(source: Source, options: Options) -> Measured:
     from apdist_verbs.measure.query_gallery import evaluation_figures, notes_on_depth
     from apdist_verbs.measure.results import Measured, lines_of
 
-    run = source.run
+    run, figures = source.run, evaluation_figures(options.recall_at)
     after = score_split(source, options)
     before = scores_before(run) if is_own(options, source.describing) else None
+    lines = lines_of(figures, after, before)
+    for size, scores in scores_of_first_numbers(source, options).items():
+        part = lines_of(figures, scores, part=f"first {size} numbers")
+        lines += [line for line in part if line.key in ("map", "recall_at_1")]
     return Measured(
         protocol="labelled",
         title=f"{run.name}: {after.num_queries} queries, each against the rest",
-        lines=lines_of(evaluation_figures(options.recall_at), after, before),
+        lines=lines,
         num_queries=after.num_queries,
         num_queries_without_positive={"all": after.num_queries_without_positive},
         notes=notes_on_depth(options.recall_at, after.num_queries - 1),
         facts={**source.facts(), "split": options.split or split_name(run)},
     )
+
+
+def scores_of_first_numbers(source: Source, options: Options) -> dict[int, RetrievalScores]:
+    """Scores of what the run was trained to be cut to, by numbers that are kept; often none."""
+    import torch
+
+    from apdist.loss.matryoshka import first_numbers
+    from apdist.retrieval.metrics import score_labelled
+    from apdist_verbs.described import split_name
+
+    sizes = source.run.config.loss.matryoshka
+    if not sizes or source.describing.dim or source.describing.whiten:
+        return {}
+    found = source.split(options.split or split_name(source.run))
+    labels = torch.tensor(found.catalogue.labels)
+    with phase("ranking"):
+        return {
+            size: score_labelled(
+                first_numbers(found.descriptors, size), labels, recall_at=options.recall_at
+            )
+            for size in sizes
+        }
 
 
 def is_own(options: Options, describing: DescribeOptions) -> bool:

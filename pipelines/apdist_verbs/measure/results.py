@@ -24,7 +24,7 @@ class Line:
     """A figure that was measured."""
 
     part: str = ""
-    """Which positives count; empty where there is one kind."""
+    """Which positives count, or which numbers of a descriptor; empty where all do."""
     key: str
     label: str
     value: float

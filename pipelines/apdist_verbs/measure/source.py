@@ -133,4 +133,4 @@ def _options(describing: DescribeOptions) -> str:
         if value != getattr(PLAIN, name):
             values = " ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else value
             words.append(f"--{name.replace('_', '-')} {values}")
-    return " ".join(words) or "none of --size, --scales, --whiten"
+    return " ".join(words) or "none of --size, --scales, --whiten, --dim"

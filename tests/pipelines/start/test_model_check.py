@@ -38,8 +38,8 @@ def test_the_losses_of_the_manual_can_be_typed_and_computed(command: str) -> Non
     if "pml:" in command:
         pytest.importorskip("pytorch_metric_learning")
     config = override(options.config, {"training.batch_size": 16})
-    loss = build_loss(config.loss, np.arange(4), 8)
-    rows = unit_rows(16, 8, seed=0, dtype=torch.float32)
+    loss = build_loss(config.loss, np.arange(4), 128)
+    rows = unit_rows(16, 128, seed=0, dtype=torch.float32)
     assert torch.isfinite(loss(rows, torch.arange(16) // 4))
 
 

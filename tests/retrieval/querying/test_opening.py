@@ -72,7 +72,7 @@ def test_queries_are_described_as_the_index_says(indexed: Indexed, tmp_path: Pat
     model = load_model(run)
     images = [indexed.encoded(row) for row in range(30)]
     keep_whitening(learn_pca_whitening(model.describe(images), num_components=5), run, "own")
-    describing = {"size": 20, "scales": [1.0, 0.5], "scale_power": 2.0, "whiten": "own"}
+    describing = {"size": 20, "scales": [1, 0.5], "scale_power": 2.0, "whiten": "own", "dim": 4}
     other = prepared(model, recipe_of(describing, run, len(model.describe(images)[0])))
     plain = load_index(f"{run}/index", model_id=None)
     index = build_index(

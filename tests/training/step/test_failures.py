@@ -11,6 +11,7 @@ from torch import Tensor
 from apdist.loss import gradient
 from apdist.loss.baselines import Contrastive
 from apdist.loss.listwise import AveragePrecisionLoss
+from apdist.loss.matryoshka import Matryoshka
 from apdist.training.step.chunks import own_rows
 from apdist.training.step.collectives import Workers
 from apdist.training.step.failures import BatchError, ShortageError, WorkerError
@@ -75,6 +76,11 @@ FAILURES = {
         ShortageError,
         "failed to score the batch of step 7: out of memory",
     ),
+    **{
+        f"{which}_pass {call} of 3 parts": (ShortageError, "failed to score the batch of step 7")
+        for which in ("first", "second")
+        for call in (1, 2, 3)
+    },
     "labels": (BatchError, "worker 1 of 2 .*labels must be 14 integers, one per image"),
 }
 
@@ -99,6 +105,8 @@ def run_one_that_fails(name: str) -> None:
         global_step(
             Toy(), images[rows], labels, StepOptions(loss=Contrastive(), chunk_size=6), step=STEP
         )
+    elif name.endswith("parts"):
+        run_short_of_memory_at(*name.split()[:2])
     elif name.endswith("pass of the loss"):
         attribute = "first_pass" if name.startswith("first") else "second_pass"
         saved = getattr(gradient, attribute)
@@ -110,6 +118,24 @@ def run_one_that_fails(name: str) -> None:
             setattr(gradient, attribute, saved)
     else:
         run_step(Failing(name), 6)
+
+
+def run_short_of_memory_at(attribute: str, call: str) -> None:
+    """Score whole descriptors and two parts; on one worker the n-th call has no memory."""
+    saved, calls = getattr(gradient, attribute), []
+
+    def work(*args: Any) -> Any:
+        calls.append(args)
+        if Workers().rank == 1 and len(calls) == int(call):
+            short_of_memory()
+        return saved(*args)
+
+    setattr(gradient, attribute, work)
+    try:
+        listwise = AveragePrecisionLoss()
+        run_step(Toy(), 6, loss=Matryoshka(listwise, {2: listwise, 4: listwise}))
+    finally:
+        setattr(gradient, attribute, saved)
 
 
 def run_failing(names: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from apdist.loss.baselines import Calibration, Contrastive
 from apdist.loss.batch_loss import BatchLoss, parameters_of
 from apdist.loss.centres import ArcFace, CosFace, NormalisedSoftmax, ProxyAnchor
 from apdist.loss.listwise import AveragePrecisionLoss
+from apdist.loss.matryoshka import Matryoshka
 from apdist.loss.weighted import WeightedSum
 from apdist.training.step.collectives import Workers
 from apdist.training.step.failures import BatchError
@@ -24,10 +25,12 @@ CLASSES = torch.tensor([99, 50, 6, 5, 4, 3, 2, 1, 0])
 """Of the batch, and one that is not in it."""
 
 
-def with_centres(kind: Callable[..., nn.Module], **options: Any) -> Callable[[], BatchLoss]:
+def with_centres(
+    kind: Callable[..., nn.Module], size: int = 6, **options: Any
+) -> Callable[[], BatchLoss]:
     def build() -> BatchLoss:
         torch.manual_seed(5)
-        return kind(CLASSES, 6, **options).double()
+        return kind(CLASSES, size, **options).double()
 
     return build
 
@@ -44,6 +47,10 @@ LOSSES: dict[str, Callable[[], BatchLoss]] = {
     ),
     "arcface and ap": lambda: WeightedSum(
         [(with_centres(ArcFace, scale=8.0)(), 0.2), (AveragePrecisionLoss(), 3.0)]
+    ),
+    "matryoshka": lambda: Matryoshka(
+        WeightedSum([(AveragePrecisionLoss(), 1.0), (Calibration(), 0.1)]),
+        {2: AveragePrecisionLoss(), 5: with_centres(ArcFace, size=5, scale=8.0)()},
     ),
 }
 
@@ -102,7 +109,8 @@ def test_a_step_with_any_loss_is_one_graph_over_the_batch(num_workers: int, shar
             ):
                 torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-12)
                 assert torch.equal(own, same), "parameters would drift apart"
-        assert len(expected.centres) == ("arcface" in name or name[:4] in ("cosf", "prox", "norm"))
+        learn = ("arcface", "cosface", "proxy_anchor", "normalised_softmax", "arcface and ap")
+        assert len(expected.centres) == (name in (*learn, "matryoshka"))
 
 
 def apart() -> Tensor:
