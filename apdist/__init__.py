@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         average_precision_from_scores as average_precision_from_scores,
     )
     from apdist.loss.listwise import average_precision_loss as average_precision_loss
+    from apdist.loss.matryoshka import Matryoshka as Matryoshka
     from apdist.loss.results import Diagnostics as Diagnostics
     from apdist.loss.results import RowScores as RowScores
     from apdist.model.descriptor import DescriptorNet as DescriptorNet
@@ -65,6 +66,7 @@ _HOMES = {
         ],
         "apdist.loss.listwise",
     ),
+    **dict.fromkeys(["Matryoshka"], "apdist.loss.matryoshka"),
     **dict.fromkeys(["Diagnostics", "RowScores"], "apdist.loss.results"),
     **dict.fromkeys(["DescriptorNet"], "apdist.model.descriptor"),
     **dict.fromkeys(["TrainedModel", "build_model", "load_model"], "apdist.model.pretrained"),
@@ -101,6 +103,7 @@ __all__ = [
     "Filter",
     "JudgedScores",
     "LossOptions",
+    "Matryoshka",
     "OpenIndex",
     "Plan",
     "PlanSummary",

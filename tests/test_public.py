@@ -15,6 +15,7 @@ PUBLIC = {
         "AveragePrecisionLoss",
         "Diagnostics",
         "LossOptions",
+        "Matryoshka",
         "RowScores",
         "average_precision",
         "average_precision_from_scores",

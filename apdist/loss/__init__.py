@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         average_precision_from_scores as average_precision_from_scores,
     )
     from apdist.loss.listwise import average_precision_loss as average_precision_loss
+    from apdist.loss.matryoshka import Matryoshka as Matryoshka
     from apdist.loss.results import Diagnostics as Diagnostics
     from apdist.loss.results import RowScores as RowScores
 
@@ -28,12 +29,14 @@ _HOMES = {
         ],
         "apdist.loss.listwise",
     ),
+    **dict.fromkeys(["Matryoshka"], "apdist.loss.matryoshka"),
     **dict.fromkeys(["Diagnostics", "RowScores"], "apdist.loss.results"),
 }
 __all__ = [
     "AveragePrecisionLoss",
     "Diagnostics",
     "LossOptions",
+    "Matryoshka",
     "RowScores",
     "average_precision",
     "average_precision_from_scores",

@@ -72,8 +72,8 @@ class Options:
                 raise ValueError(f"--{option} belongs to --to hub, got --to {self.to}")
         if self.to == "mlflow" and (self.shape or self.describing != PLAIN):
             raise ValueError(
-                "--to mlflow takes the run's model as it is; leave --shape, --size, --scales and "
-                "--whiten out, or use --to onnx"
+                "--to mlflow takes the run's model as it is; leave --shape, --size, --scales, "
+                "--whiten and --dim out, or use --to onnx"
             )
 
 

@@ -24,7 +24,7 @@ from apdist.model.whitening import learn_pca_whitening
 from apdist.retrieval.expansion import augment_database, expand_queries
 from apdist.retrieval.metrics import score_labelled, score_queries
 from apdist.retrieval.scores_file import write_scores
-from apdist.training.run_folder.runs import CONFIG_NAME, Run, evaluation_name
+from apdist.training.run_folder.runs import CONFIG_NAME, Run, evaluation_name, open_run
 from apdist_verbs.__main__ import main
 from apdist_verbs.describe_options import (
     CONTENTS,
@@ -34,6 +34,7 @@ from apdist_verbs.describe_options import (
 )
 from apdist_verbs.described import describe, trained_model
 from apdist_verbs.extract import Describer, Options
+from apdist_verbs.pages.content import Images, facts, measure_run
 from tests.pictures import write_small_set
 from tests.pipelines.measure.scenes import untrained_run
 from tests.places import ROOT
@@ -143,19 +144,21 @@ def test_a_model_that_was_trained_to_be_cut_is_measured_cut_as_well(
     (run / CONFIG_NAME).write_text(to_json(trained))
     words = ["evaluate", "--run", str(run), "--json", str(target), "--split", "test"]
     assert main(words) == 0
-    assert "first 2 numbers" in capsys.readouterr().out
-    lines = json.loads(target.read_text())["figures"]
-    parts = {(line["part"], line["key"]): line["value"] for line in lines}
-    assert len(parts) == len(lines)
-    assert {part for part, _ in parts} == {"", "first 2 numbers", "first 3 numbers"}
+    assert "mAP, first 2" in capsys.readouterr().out
+    lines = {line["key"]: line for line in json.loads(target.read_text())["figures"]}
     for size in (2, 3):
         cut = whole[:, :size] / whole[:, :size].norm(dim=1, keepdim=True)
         expected = score_labelled(cut, labels)
-        found = parts[f"first {size} numbers", "map"]
+        found = lines[f"map_first_{size}"]["value"]
         assert found == pytest.approx(expected.mean_average_precision, abs=1e-6)
         assert main([*words, "--dim", str(size)]) == 0
-        (kept,) = (f for f in json.loads(target.read_text())["figures"] if f["key"] == "map")
-        assert kept["value"] == pytest.approx(found, abs=1e-6)
+        kept = {line["key"]: line for line in json.loads(target.read_text())["figures"]}
+        assert kept["map"]["value"] == pytest.approx(found, abs=1e-6)
+        assert f"map_first_{size}" not in kept
+        on_page = facts(
+            measure_run(open_run(str(run)), Images(split="test", queries=1, results=1, on_map=9))
+        )
+        assert on_page[f"first {size} numbers"] == f"mAP {found:.4f}"
 
 
 def test_what_was_extracted_once_is_measured_as_it_was_made(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from apdist.data import storage
@@ -52,17 +53,21 @@ def measure_labelled(source: Source, options: Options) -> Measured:
     run, figures = source.run, evaluation_figures(options.recall_at)
     after = score_split(source, options)
     before = scores_before(run) if is_own(options, source.describing) else None
-    lines = lines_of(figures, after, before)
+    lines, notes = lines_of(figures, after, before), []
     for size, scores in scores_of_first_numbers(source, options).items():
-        part = lines_of(figures, scores, part=f"first {size} numbers")
-        lines += [line for line in part if line.key in ("map", "recall_at_1")]
+        lines += [
+            replace(line, key=f"{line.key}_first_{size}", label=f"{line.label}, first {size}")
+            for line in lines_of(figures, scores)
+            if line.key in ("map", "recall_at_1")
+        ]
+        notes = ["first N: of the first N numbers of each descriptor alone, as --dim N keeps them"]
     return Measured(
         protocol="labelled",
         title=f"{run.name}: {after.num_queries} queries, each against the rest",
         lines=lines,
         num_queries=after.num_queries,
         num_queries_without_positive={"all": after.num_queries_without_positive},
-        notes=notes_on_depth(options.recall_at, after.num_queries - 1),
+        notes=notes + notes_on_depth(options.recall_at, after.num_queries - 1),
         facts={**source.facts(), "split": options.split or split_name(run)},
     )
 

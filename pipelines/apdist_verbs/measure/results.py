@@ -24,7 +24,7 @@ class Line:
     """A figure that was measured."""
 
     part: str = ""
-    """Which positives count, or which numbers of a descriptor; empty where all do."""
+    """Which positives count; empty where there is one kind."""
     key: str
     label: str
     value: float
@@ -88,21 +88,17 @@ def judged_lines(parts: Sequence[JudgedScores]) -> list[Line]:
 
 
 def show(measured: Measured) -> None:
-    """Print every figure with its convention."""
+    """Print every figure with its convention, which is said once."""
     has_parts = any(line.part for line in measured.lines)
     has_before = any(line.before for line in measured.lines)
     columns = [""] * has_parts + ["", *["before training"] * has_before]
     columns += ["after" if has_before else "score", "what it counts"]
-    rows = [
-        [
-            *[line.part] * has_parts,
-            line.label,
-            *[line.before] * has_before,
-            line.text,
-            line.convention,
-        ]
-        for line in measured.lines
-    ]
+    rows, said = [], set()
+    for line in measured.lines:
+        convention = "" if line.convention in said else line.convention
+        said.add(line.convention)
+        own = [line.part] * has_parts, [line.before] * has_before
+        rows.append([*own[0], line.label, *own[1], line.text, convention])
     table(measured.title, columns, rows)
     for part, number in measured.num_queries_without_positive.items():
         if number:

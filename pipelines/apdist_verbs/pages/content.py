@@ -26,7 +26,13 @@ from apdist.training.events import (
 from apdist.training.run_folder.runs import Run
 from apdist.training.time_spent import time_spent
 from apdist_verbs.described import Described, shards_of, split_name
-from apdist_verbs.measure.labelled import is_own, score_split, scores_before, source_of
+from apdist_verbs.measure.labelled import (
+    is_own,
+    score_split,
+    scores_before,
+    scores_of_first_numbers,
+    source_of,
+)
 from apdist_verbs.measure.options import Options as EvaluateOptions
 from apdist_verbs.pages.shown import Showing
 
@@ -57,6 +63,8 @@ class MeasuredRun:
     after: RetrievalScores
     before: RetrievalScores | None
     """Of the same images; None where they were not measured before training."""
+    of_first: dict[int, RetrievalScores]
+    """Of the first numbers of each descriptor, by how many; where it was trained to be cut."""
 
 
 def measure_run(run: Run, images: Images) -> MeasuredRun:
@@ -69,7 +77,8 @@ def measure_run(run: Run, images: Images) -> MeasuredRun:
     if before and len(before.average_precision) != len(after.average_precision):
         before = None  # the shards were written anew since
     where = shards_of(run, images.shards)
-    return MeasuredRun(run, where, split, source.split(split), after, before)
+    of_first = scores_of_first_numbers(source, options)
+    return MeasuredRun(run, where, split, source.split(split), after, before, of_first)
 
 
 def compose(measured: MeasuredRun, images: Images, max_bytes: int) -> Report:
@@ -142,7 +151,12 @@ def facts(measured: MeasuredRun) -> dict[str, str]:
     seconds, spent = sum(step.figures["seconds"] for step in steps), time_spent(run.history)
     advice = spent.advice()
     batch = config.training.batch_size * config.training.accumulate
+    of_first = {
+        f"first {size} numbers": f"mAP {scores.mean_average_precision:.4f}"
+        for size, scores in measured.of_first.items()
+    }
     return {
+        **of_first,
         "training steps": f"{seconds:.0f} s for {len(steps)} steps",
         "throughput": f"{batch * len(steps) / max(seconds, 1e-9):.0f} images/s",
         "global AP batch": f"{batch} images",

@@ -80,9 +80,9 @@ def refuse_unfit_space(dimensions: list[Dimension], config: Config) -> None:
     for changed in corners:  # these first: they need no torch, whose import takes a second
         refuse_unfillable(changed)
     for loss in losses_of(dimensions, config):
-        check_loss(loss, config.model.dim or 64)
+        check_loss(loss, size_for(loss, config.model.dim))
     for changed in corners:
-        check_loss(changed.loss, changed.model.dim or 64)
+        check_loss(changed.loss, size_for(changed.loss, changed.model.dim))
 
 
 def refuse_unfit(config: Config) -> None:
@@ -92,7 +92,12 @@ def refuse_unfit(config: Config) -> None:
         ValueError: it cannot.
     """
     refuse_unfillable(config)
-    check_loss(config.loss, config.model.dim or 64)
+    check_loss(config.loss, size_for(config.loss, config.model.dim))
+
+
+def size_for(loss: LossConfig, dim: int) -> int:
+    """Numbers of a descriptor; of a network that is not built here, as many as ``loss`` takes."""
+    return dim or max((64, *(1 + size for size in loss.matryoshka)))
 
 
 def refuse_unfillable(config: Config) -> None:

@@ -18,6 +18,7 @@ def space(name: str, values: str) -> str:
         (space("data.classes_per_batch", "[8, 9]"), "classes_per_batch"),
         (space("data.train_split", '["train", "tran"]'), "'tran'"),
         (space("model.dim", "[16, 500]") + space("model.init", '["pca"]'), "model.init pca"),
+        (space("loss.matryoshka", "[[], [4], [4, 500]]"), "loss.matryoshka 500 is not below"),
     ],
 )
 def test_a_space_with_one_choice_that_cannot_be_trained_is_refused(
@@ -36,6 +37,15 @@ def test_values_that_fit_alone_and_not_together_are_seen_when_they_are_drawn(
     both = {"data.classes_per_batch": 8, "data.group_size": 2}
     with pytest.raises(ValueError, match="batch"):
         refuse_unfit(override(small_config, both))
+
+
+def test_a_size_that_is_learned_from_the_network_alone_is_not_refused_before_it_is_built(
+    small_config: Config,
+) -> None:
+    config = override(small_config, {"model.dim": 0})
+    text = space("loss.matryoshka", "[[], [4, 500]]")
+    refuse_unfit_space(parsed_space(text, config, "the space"), config)
+    refuse_unfit(config)
 
 
 def test_a_pattern_that_names_nothing_in_the_network_is_refused(small_config: Config) -> None:
