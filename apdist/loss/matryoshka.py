@@ -79,26 +79,27 @@ class Matryoshka(nn.Module):
         Raises:
             ValueError: a part has more numbers than a descriptor.
         """
-        found, gradients = [], []
-        for size, loss in zip(self.sizes, self.losses, strict=False):
-            found.append(score(loss, first_numbers(descriptors, size)))
-            gradients.append(_through_cut(descriptors[rows], size, found[-1].gradient))
-        whole = score(self.losses[-1], descriptors)
-        found.append(whole)
+        share, losses = 1 / len(self.losses), []
+        total = torch.zeros_like(upcast(descriptors[rows])[0])
         by_parameter: dict[nn.Parameter, Tensor] = {}
-        for loss, scores in zip(self.losses, found, strict=True):
+        for size, loss in zip((*self.sizes, None), self.losses, strict=True):
+            scores = score(loss, descriptors if size is None else first_numbers(descriptors, size))
+            gradient = scores.gradient
+            if size is not None:
+                gradient = _through_cut(descriptors[rows], size, gradient)
+            total.add_(gradient, alpha=share)
+            losses.append(scores.loss)
             pairs = zip(parameters_of(loss), scores.parameter_gradients, strict=True)
-            for parameter, gradient in pairs:
-                if gradient is not None:
+            for parameter, of_part in pairs:
+                if of_part is not None:
                     earlier = by_parameter.get(parameter, 0.0)
-                    by_parameter[parameter] = earlier + gradient / len(found)
-        losses = [scores.loss for scores in found]
+                    by_parameter[parameter] = earlier + share * of_part
         return dataclasses.replace(
-            whole,
+            scores,  # of whole descriptors, the last
             loss=torch.stack(losses).mean(),
-            gradient=torch.stack([*gradients, whole.gradient]).mean(dim=0),
+            gradient=total,
             parameter_gradients=tuple(by_parameter.get(p) for p in parameters_of(self)),
-            term_losses=(*whole.term_losses, *losses),
+            term_losses=(*scores.term_losses, *losses),
         )
 
 
