@@ -3,9 +3,9 @@
 Shapes: b images, c channels, h x w positions, r regions.
 """
 
-import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -169,8 +169,11 @@ def regions_of(height: int, width: int, num_levels: int) -> list[tuple[int, int,
     of them, along the longer one as many more as let neighbours overlap by nearly 40 %.
     """
     short, long = sorted((height, width))
-    overlap = [abs(1 - (long - short) / more / short - _OVERLAP) for more in range(1, 7)]
-    more = 1 + overlap.index(min(overlap)) if long > short else 0
+    # In float32, step by step as torch computes the published code: rounding decides ties of the
+    # overlap (maps of 9:5) and starts that are whole numbers.
+    steps = (long - short) * (1 / np.arange(1, 7, dtype=np.float32))  # (6,)
+    overlap = abs((short**2 - short * steps) / short**2 - _OVERLAP)
+    more = 1 + int(overlap.argmin()) if long > short else 0
     regions = []
     for level in range(1, num_levels + 1):
         size = 2 * short // (level + 1)
@@ -184,8 +187,9 @@ def _starts(length: int, size: int, count: int) -> list[int]:
     """Where ``count`` regions of ``size`` begin, evenly from end to end of ``length``."""
     step = (length - size) / (count - 1) if count > 1 else 0.0
     # Published code rounds down the centres: of regions of 1 they lie at -1, of odd ones at halves.
-    half = math.floor(size / 2 - 1)
-    return [math.floor(half + i * step) - half for i in range(count)]
+    half = size // 2 - 1
+    centres = np.floor(half + np.arange(count, dtype=np.float32) * step)
+    return [int(centre) - half for centre in centres]
 
 
 class _Pooling(nn.Module):

@@ -169,6 +169,32 @@ def test_regions_of_a_level_have_the_side_of_the_definition() -> None:
 
 
 @pytest.mark.parametrize(
+    ("long", "short"),
+    # Ties of the overlap, starts that are whole numbers, and one of neither.
+    [(9, 5), (18, 10), (36, 20), (33, 3), (44, 12), (47, 11), (62, 2), (61, 25), (64, 48)],
+)
+def test_regions_are_those_of_the_published_code_where_rounding_decides(
+    long: int, short: int
+) -> None:
+    overlaps = (short**2 - short * ((long - short) / torch.arange(1.0, 7.0))) / short**2
+    more = 1 + int((overlaps - 0.4).abs().min(dim=0).indices)
+    expected = []
+    for level in (1, 2, 3):
+        size = 2 * short // (level + 1)
+        half = size // 2 - 1
+
+        def starts(length: int, count: int, size: int = size, half: int = half) -> list[int]:
+            step = (length - size) / max(1, count - 1)
+            return ((half + torch.arange(count).float() * step).floor() - half).int().tolist()
+
+        across, down = starts(long, level + more), starts(short, level)
+        expected += [(top, left, size) for top in down for left in across]
+    assert regions_of(short, long, 3) == expected
+    turned = regions_of(long, short, 3)
+    assert sorted((left, top, size) for top, left, size in turned) == sorted(expected)
+
+
+@pytest.mark.parametrize(
     ("traits", "auto"),
     [
         (CONVOLUTIONAL, "gem"),
