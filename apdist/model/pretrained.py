@@ -151,6 +151,7 @@ def save_model(
         "model_id": model_id,
         "image_size": fit.side,
         "resize": fit.resize,
+        "interpolation": fit.interpolation,
         "model": config | {"weights": "", "pooling": network.pooling_name},
         "backbone": backbone.description() if isinstance(backbone, HubBackbone) else None,
         "weights": about or {},
@@ -183,6 +184,10 @@ def load_model(folder: Place) -> TrainedModel:
         network = DescriptorNet(override(Config(), options).model, description["backbone"])
         network.load_state_dict(load(data))
         fit = network.fit(int(description["image_size"]), description["resize"])
+        # Older files do not say it: they hold what the network itself says.
+        fit = dataclasses.replace(
+            fit, interpolation=description.get("interpolation", fit.interpolation)
+        )
     except Exception as error:  # both files may hold anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(

@@ -21,6 +21,7 @@ from apdist_verbs.terminal.progress import phase
 
 if TYPE_CHECKING:
     from apdist.model.published.published import Published
+    from apdist.model.whitening import Whitening
 
 PRESET = "converted"
 
@@ -140,7 +141,10 @@ def _write(folder: str, out: str, model: Published, config: Config, origin: dict
     from apdist.training.run_folder.runs import Run
 
     network = model.network()
-    fit = network.fit(config.data.image_size, config.evaluation.resize)
+    fit = dataclasses.replace(
+        network.fit(config.data.image_size, config.evaluation.resize),
+        interpolation=model.interpolation,
+    )
     about: dict[str, float | str] = {key: str(origin[key]) for key in ("file", "sha256", "kind")}
     for name, whitening in model.whitenings.items():
         keep_whitening(whitening, folder, name)
@@ -165,6 +169,16 @@ def tell(out: str, model: Published, options: Options) -> None:
     head = f"linear layer to {config.dim}" if config.dim else "no linear layer"
     say(f"{run}: {model.kind}: {config.backbone}, {pooling}, {head}")
     if model.whitenings:
-        say(f"whitenings: {', '.join(model.whitenings)}")
+        shown = [name + _scales_of(learned) for name, learned in model.whitenings.items()]
+        say(f"whitenings: {', '.join(shown)}")
     shards = [] if options.shards else ["--shards", "SHARDS"]
     say_next("measure it", "evaluate", "--run", run, *shards)
+
+
+def _scales_of(learned: Whitening) -> str:
+    """`` (with --scales 1 0.5 --scale-power 3)``; empty where one scale is meant, or none known."""
+    if len(learned.scales) < 2:
+        return ""
+    scales = " ".join(f"{scale:g}" for scale in learned.scales)
+    power = f" --scale-power {learned.scale_power:g}" if learned.scale_power != 1 else ""
+    return f" (with --scales {scales}{power})"

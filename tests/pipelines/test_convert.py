@@ -1,5 +1,6 @@
 """``apdist convert``: a run that other verbs take, or one line and nothing written."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -16,7 +17,8 @@ from apdist.model.pretrained import build_model, load_model
 from apdist.model.published.published import Given
 from apdist.model.published.reading import read_published
 from apdist_verbs.__main__ import main
-from apdist_verbs.described import find_run, shards_of
+from apdist_verbs.describe_options import DescribeOptions
+from apdist_verbs.described import find_run, shards_of, trained_model
 from tests import published_models as published
 from tests.model.published.test_pickles import Calls
 from tests.pictures import encoded, picture, write_small_set
@@ -106,6 +108,24 @@ def test_the_folder_has_the_model_its_whitenings_and_where_they_came_from(
     ):
         shards_of(find_run(str(out)), "")
     assert shards_of(find_run(str(out)), "/x") == "/x"
+
+
+def test_a_run_of_cirtorch_resizes_as_it_does_and_says_how_its_whitening_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = {"m": np.zeros((512, 1)), "P": np.eye(512)}
+    meta = {"architecture": "resnet18", "pooling": "gem", "Lw": {"set": {"ss": parts, "ms": parts}}}
+    file, out = tmp_path / "gem.pth", str(tmp_path / "gem")
+    file.write_bytes(published.saved(published.cirtorch_content(meta)))
+    assert main(["convert", str(file), out]) == 0
+    said = capsys.readouterr().out
+    assert "whitenings: set, set-ms (with --scales 1 0.7071 0.5 --scale-power 2.7)" in said
+    assert load_model(out).fit == Fit(side=1024, resize="shrink", interpolation="lanczos")
+    options = DescribeOptions(scales=(1.0, 0.7071, 0.5), whiten="set-ms")
+    trained_model(find_run(out), options)
+    assert "'set' was learned with scale_power 2.7 (here 1)" in capsys.readouterr().err
+    trained_model(find_run(out), dataclasses.replace(options, scale_power=2.7))
+    assert not capsys.readouterr().err
 
 
 def test_what_a_backbone_does_not_say_is_asked_for(

@@ -36,8 +36,15 @@ _PREFIXES = (
 )
 _POOLING = ("pool.", "pooling.")
 _REGIONAL = (("pool.rpool.", "pooling.pooling."), ("pool.whiten.", "pooling.linear."))
-_SCALES = {"ss": "", "ms": "-ms"}
+_NAMES = {"ss": "", "ms": "-ms"}
 """What is added to the name of a whitening that was learned at one scale, and at several."""
+_SCALES = {"ss": (1.0,), "ms": (1.0, 0.7071, 0.5)}
+"""These scales, as a person gives them: those of the first release, with which ``Lw`` was published
+(``[1, 1/2**(1/2), 1/2]`` in the README since). A checkpoint does not say them."""
+_SIZE = 1024
+"""Of the images that ``Lw`` was learned from: the default of ``test.py``."""
+_INTERPOLATION = "lanczos"
+"""Of ``imresize``: Pillow's thumbnail by ANTIALIAS."""
 
 
 def read_cirtorch(name: str, content: dict[str, Any], given: Given) -> Published:
@@ -61,7 +68,12 @@ def read_cirtorch(name: str, content: dict[str, Any], given: Given) -> Published
         **_head(name, meta, tensors),
     )
     refuse_told(name, given, "learned_on")
-    model = Published(kind=_KIND, config=config, whitenings=_whitenings(name, meta.get("Lw")))
+    model = Published(
+        kind=_KIND,
+        config=config,
+        whitenings=_whitenings(name, meta.get("Lw"), _scale_power(meta, config)),
+        interpolation=_INTERPOLATION,
+    )
     return fitted(name, model, tensors, (*_PREFIXES, *(_REGIONAL if regional else (_POOLING,))))
 
 
@@ -91,21 +103,38 @@ def _head(name: str, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     return {"dim": len(tensors["whiten.weight"]), "norm_before_linear": True}
 
 
-def _whitenings(name: str, learned: Any) -> dict[str, Whitening]:
+def _scale_power(meta: Mapping[str, Any], config: ModelConfig) -> float:
+    """Exponent of the mean over scales: GeM's, unless regions or a whitening layer follow.
+
+    ``Lw`` comes after the mean, and changes nothing of it.
+    """
+    if meta.get("pooling") != "gem" or config.regional or config.dim:
+        return 1.0
+    return float(f"{config.gem_p:.4g}")  # as `apdist convert` shows it, and a person gives it
+
+
+def _whitenings(name: str, learned: Any, scale_power: float) -> dict[str, Whitening]:
     """``Lw``: by the name of the images, at one scale and at several: P (x - m), L2."""
     found = {}
     for learned_on, by_scales in _items(name, "Lw", learned):
         for scales, parts in _items(name, f"Lw {learned_on!r}", by_scales):
             what = f"Lw {learned_on!r} {scales!r}"
-            if scales not in _SCALES or not isinstance(parts, dict) or not {"m", "P"} <= set(parts):
+            if scales not in _NAMES or not isinstance(parts, dict) or not {"m", "P"} <= set(parts):
                 raise ValueError(f"{name} has {what}; expected ss and ms, each with m and P")
             mean = matrix_of(name, f"m of {what}", parts["m"]).flatten()
             projection = matrix_of(name, f"P of {what}", parts["P"])
             try:
-                whitening = Whitening(mean=mean, projection=projection, learned_on=str(learned_on))
+                whitening = Whitening(
+                    mean=mean,
+                    projection=projection,
+                    learned_on=str(learned_on),
+                    size=_SIZE,
+                    scales=_SCALES[scales],
+                    scale_power=scale_power if scales == "ms" else 1.0,
+                )
             except ValueError as error:
                 raise ValueError(f"{name} has {what} of shapes that do not fit") from error
-            found[f"{learned_on}{_SCALES[scales]}"] = whitening
+            found[f"{learned_on}{_NAMES[scales]}"] = whitening
     return found
 
 

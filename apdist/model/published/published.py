@@ -45,6 +45,8 @@ class Published:
     """Weights by the names that `DescriptorNet` has for them, as precise as the file has them."""
     whitenings: dict[str, Whitening] = field(default_factory=dict)
     """Whitenings that the file holds, by name."""
+    interpolation: str = "bicubic"
+    """How the published code resizes images: a name of Pillow's filters."""
 
     def network(self) -> DescriptorNet:
         """The network with these weights, ready to describe images."""

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
+from apdist.data.images import Fit, fitted, to_array
 from apdist.model.backbones import build_backbone
 from apdist.model.published.cirtorch import read_cirtorch
 from apdist.model.published.published import Given, Published
+from apdist.retrieval.recipe import Recipe
 from tests import published_models as published
 
 META = {
@@ -20,6 +23,8 @@ META = {
     "whitening": False,
     "outputdim": 512,
 }
+PARTS = {"m": np.zeros((512, 1)), "P": np.eye(512)}
+LEARNED = {"set": {"ss": PARTS, "ms": PARTS}}
 
 
 def read(given: Given | None = None, num_exponents: int = 1, **meta: Any) -> Published:
@@ -112,6 +117,47 @@ def test_whitenings_of_one_scale_and_of_several_have_names_of_their_own() -> Non
         expected /= np.linalg.norm(expected, axis=0, keepdims=True) + 1e-6
         torch.testing.assert_close(found[name](x), torch.from_numpy(expected.T), atol=1e-8, rtol=0)
         assert found[name].learned_on == "retrieval-SfM-120k"
+
+
+@pytest.mark.parametrize(
+    ("meta", "num_exponents"),
+    [({"whitening": True}, 1), ({"regional": True}, 1), ({"pooling": "gemmp"}, 512)],
+)
+def test_scales_are_averaged_plainly_behind_regions_a_whitening_layer_or_several_exponents(
+    meta: dict[str, Any], num_exponents: int
+) -> None:
+    found = read(num_exponents=num_exponents, Lw=LEARNED, **meta).whitenings
+    assert [learned.scale_power for learned in found.values()] == [1.0, 1.0]
+
+
+def test_other_scales_or_another_exponent_than_a_whitening_was_learned_with_are_told() -> None:
+    found = read(Lw=LEARNED).whitenings
+    one, several = found["set"], found["set-ms"]
+    assert (one.size, one.scales, one.scale_power) == (1024, (1.0,), 1.0)
+    scales, others, plain = (1.0, 0.7071, 0.5), (1.0, 0.7071, 1.4142), (1.0,)
+    fit = Fit(side=1024, resize="shrink", interpolation="lanczos")
+    for whitening, used, power, told in (
+        (several, scales, 2.7, ""),
+        (several, scales, 1.0, "scale_power 2.7 (here 1)"),
+        (several, others, 2.7, "scales 1 0.7071 0.5 (here 1 0.7071 1.4142)"),
+        (several, plain, 1.0, "scales 1 0.7071 0.5 (here 1)"),
+        (one, plain, 1.0, ""),
+        (one, scales, 2.7, "scales 1 (here 1 0.7071 0.5)"),
+    ):
+        recipe = Recipe(whitening=whitening, scales=used, scale_power=power)
+        assert recipe.learned_otherwise(fit) == told
+
+
+@pytest.mark.parametrize("size", [(300, 200), (200, 301), (641, 480), (90, 60), (1600, 1067)])
+def test_lanczos_makes_images_smaller_as_the_published_thumbnail_does(
+    size: tuple[int, int],
+) -> None:
+    coarse = np.random.default_rng(0).integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
+    image = Image.fromarray(coarse).resize(size, Image.Resampling.NEAREST)
+    found = fitted(image, Fit(side=128, resize="shrink", interpolation="lanczos"))
+    # As by the Pillow of that time, which did not halve an image first.
+    image.thumbnail((128, 128), Image.Resampling.LANCZOS, reducing_gap=None)
+    np.testing.assert_array_equal(found, to_array(image))
 
 
 def test_what_the_meta_leaves_open_is_asked_for() -> None:
