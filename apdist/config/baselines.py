@@ -73,7 +73,7 @@ class SmoothAveragePrecisionOptions:
     temperature: float = 0.01
     """Of the sigmoid."""
     include_self: bool = True
-    """Each query is also one of its own positives, as in the published code."""
+    """Each query is also one of its own positives, as in the published code of Smooth-AP."""
 
     def __post_init__(self) -> None:
         positive("temperature", self.temperature)
@@ -89,6 +89,8 @@ class RecallAtKOptions:
     """Of the sigmoid that counts the images above."""
     recall_temperature: float = 1.0
     """Of the sigmoid that compares a rank with k."""
+    recall_temperatures: tuple[float, ...] = ()
+    """The same, one for each of ks, if any are named; the published ones are the ks themselves."""
 
     def __post_init__(self) -> None:
         if not self.ks:
@@ -97,6 +99,22 @@ class RecallAtKOptions:
             at_least("ks", k, 1)
         positive("rank_temperature", self.rank_temperature)
         positive("recall_temperature", self.recall_temperature)
+        for temperature in self.recall_temperatures:
+            positive("recall_temperatures", temperature)
+        self._refuse_other_temperatures()
+
+    def _refuse_other_temperatures(self) -> None:
+        given = self.recall_temperatures
+        if given and len(given) != len(self.ks):
+            raise ValueError(
+                f"recall_temperatures must be one for each of ks ({' '.join(map(str, self.ks))}), "
+                f"got {len(given)}; give {len(self.ks)}"
+            )
+        if given and self.recall_temperature != RecallAtKOptions.recall_temperature:
+            raise ValueError(
+                "recall_temperature is one for all ks and recall_temperatures one for each, got "
+                "both; leave one out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

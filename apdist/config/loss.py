@@ -63,7 +63,7 @@ class ListwiseOptions(TiledOptions):
     """What a run can choose, where its loss is listwise."""
 
     include_self: bool = False
-    """A query is also its own positive, as in the published code."""
+    """A query is also its own positive."""
 
 
 @dataclass(frozen=True, kw_only=True)

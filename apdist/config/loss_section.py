@@ -44,8 +44,8 @@ class LossConfig(TiledOptions, LossKind):
     """Its name in the configuration."""
 
     include_self: Literal["auto", "yes", "no"] = "auto"
-    """A query is also its own positive, as in the published code: ap, tie_aware,
-    tie_aware_simplified (no), smooth_ap (yes)."""
+    """A query is also its own positive: ap, tie_aware, tie_aware_simplified (no), smooth_ap (yes;
+    as in its published code)."""
     margin: float | Auto = "auto"
     """triplet (0.1), cosface (0.35), proxy_anchor (0.1): of cosine similarity; contrastive (0.7): a
     distance of unit vectors; arcface (0.5): an angle in radians."""
@@ -60,6 +60,9 @@ class LossConfig(TiledOptions, LossKind):
     """Of the sigmoid that counts ranks: recall_at_k (0.01)."""
     recall_temperature: float | Auto = "auto"
     """Of the sigmoid that compares a rank with k: recall_at_k (1)."""
+    recall_temperatures: tuple[float, ...] = ()
+    """The same, one for each of ks, if any are named: recall_at_k (none; in its published code the
+    ks themselves, 1 2 4 8 16)."""
     ks: tuple[int, ...] = ()
     """The mean is over the recalls at these, if any are named: recall_at_k (1 2 4 8 16)."""
     alpha: float | Auto = "auto"

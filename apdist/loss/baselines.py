@@ -128,10 +128,13 @@ class SmoothAveragePrecision(SmoothAveragePrecisionOptions):
 class RecallAtK(RecallAtKOptions):
     """1 - mean over k of the soft recall@k (Patel et al., CVPR 2022).
 
-        recall@k = sum over positives of sigmoid((k - rank) / temperature) / min(k, positives)
+        recall@k = min(k, sum over positives of sigmoid((k - rank) / temperature))
+                 / min(k, positives)
 
-    with soft ranks as in Smooth-AP; the query itself is not in its list. The sigmoid is 1/2 where
-    the rank is k, so a perfect ranking does not reach 0.
+    with soft ranks as in Smooth-AP. The sigmoid is 1/2 where the rank is k, so a perfect ranking
+    does not reach 0. The query itself is not in its list; in the published code it is, and counts
+    about 1 in every rank: recall@k there compares the ranks here with k - 1, and is at most
+    sigmoid(-1 / temperature) for k = 1.
     """
 
     def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:
@@ -141,9 +144,11 @@ class RecallAtK(RecallAtKOptions):
         queries, ranks, _ = _soft_ranks(scores, positive, ~itself, self.rank_temperature)
         num_positives = positive.sum(dim=1)
         losses = torch.zeros_like(scores[:, 0])
-        for k in self.ks:
-            found = torch.sigmoid((k - ranks) / self.recall_temperature)  # (p,)
-            recalls = torch.zeros_like(losses).index_add(0, queries, found)
+        temperatures = self.recall_temperatures or (self.recall_temperature,) * len(self.ks)
+        for k, temperature in zip(self.ks, temperatures, strict=True):
+            found = torch.sigmoid((k - ranks) / temperature)  # (p,)
+            # Of more than k positives a high temperature finds more than k.
+            recalls = torch.zeros_like(losses).index_add(0, queries, found).clamp(max=k)
             losses = losses + (1 - recalls / num_positives.clamp(min=1, max=k)) / len(self.ks)
         return _mean(losses, num_positives > 0)
 

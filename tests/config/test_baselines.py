@@ -25,6 +25,17 @@ from apdist.config.baselines import arguments_of
         ("RecallAtK", {"ks": (4, 0)}, "ks must be at least 1, got 0"),
         ("RecallAtK", {"rank_temperature": 0.0}, "rank_temperature must be"),
         ("RecallAtK", {"recall_temperature": 0.0}, "recall_temperature must be"),
+        (
+            "RecallAtK",
+            {"ks": (1, 4), "recall_temperatures": (1.0,)},
+            r"must be one for each of ks \(1 4\), got 1; give 2",
+        ),
+        ("RecallAtK", {"ks": (1,), "recall_temperatures": (0.0,)}, "recall_temperatures must be"),
+        (
+            "RecallAtK",
+            {"ks": (1,), "recall_temperature": 2.0, "recall_temperatures": (1.0,)},
+            "got both; leave one out",
+        ),
         ("ArcFace", {"margin": 3.2}, "margin must lie in"),
         ("ArcFace", {"scale": 0.0}, "scale must be"),
         ("CosFace", {"margin": 2.2}, "margin must lie in"),

@@ -112,11 +112,12 @@ def test_a_rate_of_centres_is_the_network_s_unless_it_is_chosen() -> None:
 
 def test_options_of_several_values_survive_a_file() -> None:
     changes: dict[str, Any] = {"loss.kind": "recall_at_k", "loss.ks": [1, 4]}
+    changes |= {"loss.recall_temperatures": [1, 4.5]}
     config = override(Config(), changes)
-    assert config.loss.ks == (1, 4)
+    assert (config.loss.ks, config.loss.recall_temperatures) == ((1, 4), (1.0, 4.5))
     assert from_json(to_json(config)) == config
     assert config_hash(from_json(to_json(config))) == config_hash(config)
-    assert config_hash(config) != config_hash(override(config, {"loss.ks": [1]}))
+    assert config_hash(config) != config_hash(override(config, {"loss.ks": [1, 2]}))
 
 
 def test_options_that_a_changed_loss_does_not_have_are_left_out() -> None:

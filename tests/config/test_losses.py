@@ -18,7 +18,7 @@ def shown(default: object) -> str:
     if isinstance(default, bool):
         return "yes" if default else "no"
     if isinstance(default, tuple):
-        return " ".join(map(str, default))
+        return " ".join(map(str, default)) or "none"
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

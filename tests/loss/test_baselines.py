@@ -167,25 +167,62 @@ def test_smooth_average_precision_has_the_published_mean(temperature: str) -> No
     assert 1 - loss.item() == pytest.approx(mean(published), abs=1e-9)
 
 
-def test_recall_at_k_is_its_formula() -> None:
+@pytest.mark.parametrize(
+    ("ks", "temperatures"),
+    [((1, 4), (0.5, 0.5)), ((1, 2, 4, 8, 16), (1, 2, 4, 8, 16)), ((1, 2), (9.0, 30.0))],
+    ids=["one temperature", "the published ones", "high ones, which find more than k"],
+)
+def test_recall_at_k_is_the_published_one_without_the_query_in_its_own_list(
+    ks: tuple[int, ...], temperatures: tuple[float, ...]
+) -> None:
     descriptors, labels, s, classes = batch()
+    options = {"ks": ks, "rank_temperature": 0.05, "recall_temperatures": temperatures}
+    loss = baselines.RecallAtK(**options)(descriptors, labels)  # type: ignore[arg-type]
+    expected = published_recall_loss(s, classes, ks, temperatures, is_listed=False)
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    assert 0 <= loss.item() <= 1
+    if len(set(temperatures)) == 1:
+        one = baselines.RecallAtK(ks=ks, rank_temperature=0.05, recall_temperature=temperatures[0])
+        assert one(descriptors, labels).item() == loss.item()
+
+
+def test_the_query_in_its_own_list_takes_a_place_of_the_published_recall() -> None:
+    # A query and its positive; far enough apart that the published sigmoid counts the query as 1.
+    scores, classes = [[1.0, 0.0], [0.0, 1.0]], [0, 0]
+    here, there = (
+        1 - published_recall_loss(scores, classes, (1,), (1.0,), is_listed=is_listed)
+        for is_listed in (False, True)
+    )
+    assert here == pytest.approx(0.5)
+    assert there == pytest.approx(0.27, abs=0.005)
+    rows = torch.eye(2, dtype=torch.float64)
+    assert baselines.RecallAtK(ks=(1,))(rows, torch.zeros(2).long()).item() == pytest.approx(0.5)
+
+
+def published_recall_loss(
+    scores: list[list[float]],
+    classes: list[int],
+    ks: tuple[int, ...],
+    temperatures: tuple[float, ...],
+    *,
+    is_listed: bool,
+) -> float:
+    """That of Patel et al., query by query, by itself; ``is_listed``: the query in its own list."""
 
     def sigmoid(x: float) -> float:
         return 1 / (1 + math.exp(-x))
 
     losses = []
     for i, positives, negatives in lists(classes):
-        for k in (1, 4):
-            found = 0.0
-            for x in positives:
-                others = [z for z in positives + negatives if z != x]
-                rank = 1 + sum(sigmoid((s[i][z] - s[i][x]) / 0.05) for z in others)
-                found += sigmoid((k - rank) / 0.5)
+        listed = positives + negatives + [i] * is_listed
+        ranks = [
+            1 + sum(sigmoid((scores[i][z] - scores[i][x]) / 0.05) for z in listed if z != x)
+            for x in positives
+        ]
+        for k, temperature in zip(ks, temperatures, strict=True):
+            found = min(k, sum(sigmoid((k - rank) / temperature) for rank in ranks))
             losses.append(1 - found / min(k, len(positives)))
-    loss = baselines.RecallAtK(ks=(1, 4), rank_temperature=0.05, recall_temperature=0.5)(
-        descriptors, labels
-    )
-    assert loss.item() == pytest.approx(mean(losses), abs=1e-12)
+    return mean(losses)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
