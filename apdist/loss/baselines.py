@@ -133,8 +133,8 @@ class RecallAtK(RecallAtKOptions):
 
     with soft ranks as in Smooth-AP. The sigmoid is 1/2 where the rank is k, so a perfect ranking
     does not reach 0. The query itself is not in its list; in the published code it is, and counts
-    about 1 in every rank: recall@k there compares the ranks here with k - 1, and is at most
-    sigmoid(-1 / temperature) for k = 1.
+    about 1 in every rank: recall@k there compares the ranks here with k - 1, so that an only
+    positive in first place gives sigmoid(-1 / temperature) for k = 1.
     """
 
     def __call__(self, descriptors: Tensor, labels: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Shapes: q queries, n database images, d descriptor size, k neighbours, s scales.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +25,18 @@ from apdist.retrieval.ranking import nearest_rows, query_tiles
 
 _SMALLEST_POWER, _LARGEST_POWER = 0.01, 100.0
 """Of a mean over scales: beyond, powers of small numbers are 0 in float32."""
+_NONE = -torch.inf
+"""The score of what is no neighbour."""
 
 
 def expand_queries(
-    queries: Array, database: Array, *, k: int, alpha: float, more: Iterable[Array] = ()
+    queries: Array,
+    database: Array,
+    *,
+    k: int,
+    alpha: float,
+    more: Iterable[Array] = (),
+    own: Sequence[int] = (),
 ) -> Tensor:
     """Alpha query expansion: each query plus its ``k`` nearest images, weighted, of unit length.
 
@@ -42,6 +50,8 @@ def expand_queries(
         k: neighbours; 0 leaves the queries as they are.
         alpha: 0 weighs all neighbours alike (average query expansion).
         more: parts of the database (m, d) beside ``database``, gone through once.
+        own: (q,) row of ``database`` with the query's own picture, which is no neighbour; -1 where
+            there is none. Empty: there is none of any query.
 
     Raises:
         ValueError: shapes differ, k exceeds the number of images, or alpha is negative.
@@ -52,11 +62,11 @@ def expand_queries(
     k, alpha = count_of("k", k, 0), number_of("alpha", alpha, 0)
     if not k:
         return queries
-    scores, rows = nearest_rows(queries, database, min(k, len(database)))
+    scores, rows = _nearest_others(queries, database, k, _checked_own(own, queries, database))
     near, places = database, rows
     for part in descriptor_parts_of("more", more):
         near, scores, places = _nearest_of_both(queries, near, scores, places, part, k)
-    count_of("k", k, 0, scores.shape[1])
+    count_of("k", k, 0, scores.shape[1] - int((scores == _NONE).any()))
     return _add_neighbours(queries, near, scores, places, alpha)
 
 
@@ -79,6 +89,32 @@ def augment_database(database: Array, *, k: int, alpha: float) -> Tensor:
     return _add_neighbours(
         database, database, scores[~itself].view(shape), rows[~itself].view(shape), alpha
     )
+
+
+def _checked_own(own: Sequence[int], queries: Tensor, database: Tensor) -> Tensor | None:
+    if not len(own):
+        return None
+    if len(own) != len(queries) or not -1 <= min(own) <= max(own) < len(database):
+        raise ValueError(
+            f"own must be a row of the database for each of {len(queries)} queries, from 0 to "
+            f"{len(database) - 1}, or -1; got {len(own)}, from {min(own)} to {max(own)}"
+        )
+    return torch.tensor(own, device=queries.device)
+
+
+def _nearest_others(
+    queries: Tensor, database: Tensor, k: int, own: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Scores and rows of the nearest (q, up to k), but for the ``own`` (q,) row of each query.
+
+    Where an own row is among so few that all are needed, its score is `_NONE`.
+    """
+    if own is None:
+        return nearest_rows(queries, database, min(k, len(database)))
+    scores, rows = nearest_rows(queries, database, min(k + 1, len(database)))
+    scores = scores.masked_fill(rows == own[:, None], _NONE)
+    order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+    return scores.gather(1, order), rows.gather(1, order)
 
 
 def _nearest_of_both(

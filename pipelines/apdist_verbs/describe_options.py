@@ -14,7 +14,7 @@ from apdist_verbs.terminal.console import warn
 from apdist_verbs.terminal.fields import Argument, shown_default
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
@@ -91,12 +91,13 @@ class Expansion:
         """Whether anything is averaged."""
         return bool(self.query_expansion or self.database_augmentation)
 
-    def refuse_too_many(self, num_images: int, num_more: int = 0) -> None:
+    def refuse_too_many(self, num_images: int, num_more: int = 0, *, has_own: bool = False) -> None:
         """Refuse more neighbours than there are images.
 
         Args:
             num_images: of the database.
             num_more: distractors.
+            has_own: whether a query's own picture is among the images, and no neighbour.
 
         Raises:
             ValueError: they cannot.
@@ -107,7 +108,7 @@ class Expansion:
                 "or --distractors out"
             )
         for option, wanted, there in (
-            ("query-expansion", self.query_expansion, num_images + num_more),
+            ("query-expansion", self.query_expansion, num_images + num_more - has_own),
             ("database-augmentation", self.database_augmentation, num_images - 1),
         ):
             if wanted > there:
@@ -117,7 +118,11 @@ class Expansion:
                 )
 
     def applied(
-        self, queries: Tensor, database: Tensor, more: Callable[[], Iterable[Array]] | None = None
+        self,
+        queries: Tensor,
+        database: Tensor,
+        more: Callable[[], Iterable[Array]] | None = None,
+        own: Sequence[int] = (),
     ) -> tuple[Tensor, Tensor]:
         """Queries (q, d) and database (n, d), moved towards their neighbours.
 
@@ -125,6 +130,8 @@ class Expansion:
             queries: of unit length.
             database: likewise.
             more: distractors, part by part, that queries may have as neighbours.
+            own: (q,) row of the database with each query's own picture, which is no neighbour, or
+                -1; empty: there is none.
 
         Raises:
             ValueError: there are fewer neighbours than are wanted.
@@ -141,6 +148,7 @@ class Expansion:
                 k=self.query_expansion,
                 alpha=alpha,
                 more=more() if more else (),
+                own=own,
             )
         return queries, database
 

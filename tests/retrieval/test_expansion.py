@@ -116,6 +116,31 @@ def test_neighbours_may_come_part_by_part(k: int) -> None:
         expand_queries(queries, database[:2], k=12, alpha=2, more=parts)
 
 
+@pytest.mark.parametrize(("k", "alpha"), [(1, 0), (3, 2), (9, 1)])
+@pytest.mark.parametrize("num_first", [10, 2], ids=["at once", "part by part"])
+def test_a_query_s_own_picture_is_no_neighbour(k: int, alpha: float, num_first: int) -> None:
+    generator = torch.Generator().manual_seed(7)
+    database = F.normalize(torch.randn(10, 8, generator=generator, dtype=torch.float64), dim=1)
+    queries, own = torch.cat((database[:2], -database[:1])), [0, 1, -1]
+    first, rest = database[:num_first], database[num_first:]
+    more = rest.split(3) if len(rest) else ()
+    found = expand_queries(queries, first, k=k, alpha=alpha, more=more, own=own)
+    for query, row, expanded in zip(queries, own, found, strict=True):
+        others = database[[other for other in range(10) if other != row]]
+        expected = expand_queries(query[None], others, k=k, alpha=alpha)[0]
+        torch.testing.assert_close(expanded, expected, rtol=0, atol=1e-6)  # scores are float32
+    with pytest.raises(ValueError, match="k must be from 0 to 9, got 10"):
+        expand_queries(queries, first, k=10, alpha=alpha, more=more, own=own)
+
+
+def test_of_many_exact_copies_of_a_query_all_but_its_own_picture_are_neighbours() -> None:
+    database = torch.tensor([[1.0, 0.0]] * 4 + [[0.0, 1.0]])
+    found = expand_queries(database[3:4], database, k=4, alpha=0, own=[3])
+    torch.testing.assert_close(found, F.normalize(torch.tensor([[4.0, 1.0]]), dim=1))
+    found = expand_queries(database[3:4], database, k=2, alpha=0, own=[3])
+    torch.testing.assert_close(found, database[:1])
+
+
 def test_images_with_many_exact_copies_are_augmented_by_copies() -> None:
     database = torch.tensor([[1.0, 0.0]] * 5 + [[0.0, 1.0]])
     augmented = augment_database(database, k=2, alpha=1)
@@ -151,6 +176,9 @@ def test_impossible_requests_are_refused() -> None:
         augment_database(database, k=6, alpha=1)
     with pytest.raises(ValueError, match="alpha must be at least 0, got -1"):
         expand_queries(queries, database, k=1, alpha=-1)
+    for own in ([0], [0, 6], [-2, 0]):
+        with pytest.raises(ValueError, match="a row of the database for each of 2 queries, from 0"):
+            expand_queries(queries, database, k=1, alpha=1, own=own)
     unit = torch.eye(3, dtype=torch.float64)
     with pytest.raises(ValueError, match="queries have 3 dimensions, the database 4"):
         expand_queries(unit, database, k=1, alpha=1)

@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from apdist.data.ground_truth.ground_truth import JUDGEMENTS, GroundTruth, JudgedQuery
+from apdist.data.ground_truth.ground_truth import (
+    JUDGEMENTS,
+    WITH_BOXES,
+    GroundTruth,
+    JudgedQuery,
+)
 from apdist.given import of_kind
 
 _SHOWN = 3
@@ -66,6 +71,24 @@ def _rows(query: JudgedQuery, rows: Mapping[str, int]) -> JudgedRows:
     if query.key in rows and query.key not in set(query.judged()):
         found["junk"] += (rows[query.key],)
     return JudgedRows(**found)
+
+
+def own_rows(ground_truth: GroundTruth, database: Sequence[str]) -> list[int]:
+    """(q,) row of each query's own picture that is taken out of the ranks, -1 for none; or empty.
+
+    Of revisited and classic it is empty, too: their queries are parts of their pictures.
+
+    Args:
+        ground_truth: names images by their keys.
+        database: (n,) keys of the database images, by row.
+    """
+    if ground_truth.protocol in WITH_BOXES:
+        return []
+    rows = {key: row for row, key in enumerate(database)}
+    judged = rows_of_keys(ground_truth, database)
+    own = [rows.get(query.key, -1) for query in ground_truth.queries]
+    found = [row if row in known.junk else -1 for row, known in zip(own, judged, strict=True)]
+    return found if max(found) >= 0 else []
 
 
 def refuse_missing(keys: list[str], there: Mapping[str, int], verb: str, where: str) -> None:

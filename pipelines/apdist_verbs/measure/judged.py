@@ -14,6 +14,7 @@ from apdist.data import storage
 from apdist.data.catalogue.catalogue import Catalogue, read_catalogue
 from apdist.data.ground_truth.ground_truth import GroundTruth
 from apdist.retrieval.descriptor_tables import DescriptorTables, open_tables
+from apdist.retrieval.protocols.judging import own_rows
 from apdist.retrieval.protocols.queries import views_of_queries
 from apdist.retrieval.protocols.searching import score_judged
 from apdist_verbs.describe_options import CONTENTS
@@ -48,7 +49,8 @@ def measure_judged(
         ground_truth, views = views_of_queries(ground_truth, catalogue, keys, splits)
         uri = distractors and storage.absolute(distractors)
         refuse_distractors_of_same_images(uri, catalogue)
-        source.expansion.refuse_too_many(len(keys), 1 if uri else 0)
+        own = own_rows(ground_truth, keys)
+        source.expansion.refuse_too_many(len(keys), 1 if uri else 0, has_own=bool(own))
         if uri:  # whether there are any, before hours of describing
             open_tables(uri, model_id=source.model.model_id)
     queries = source.views(catalogue, "queries", views)
@@ -59,7 +61,7 @@ def measure_judged(
     if source.expansion.is_any:
         with phase("finding neighbours"):
             more = tables.parts if tables else None
-            queries, database = source.expansion.applied(queries, database, more)
+            queries, database = source.expansion.applied(queries, database, more, own)
     num_more = tables.num_rows if tables else 0
     with progress_bar("ranking", num_more) if num_more else phase("ranking") as update:
         parts = score_judged(

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import normalize
 
 from apdist.data.catalogue.catalogue import Catalogue
-from apdist.data.ground_truth.ground_truth import GroundTruth
+from apdist.data.ground_truth.ground_truth import GroundTruth, JudgedQuery
 from apdist.data.ground_truth.ground_truth_file import write_ground_truth
 from apdist.data.images import evaluation_image
 from apdist.data.loading.reader import ImageReader, read_images
@@ -179,6 +179,34 @@ def test_queries_are_averaged_with_what_is_nearest_of_all_that_is_searched(
     for part in parts:
         for key, value in part.figures.items():
             assert found[part.part, key] == pytest.approx(value, abs=1e-6)
+
+
+def test_queries_that_are_searched_themselves_are_averaged_with_others_alone(
+    replica: Replica, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = replica.catalogue.column("key").to_pylist()
+    names = [key for key in keys if key[0] != "q"]
+    database = torch.from_numpy(np.stack([described(replica, keys.index(key)) for key in names]))
+    truth = GroundTruth(
+        protocol="own",
+        queries=tuple(
+            JudgedQuery(key=f"easy{n}0", positives=(f"easy{n}1", f"easy{n}2")) for n in range(8)
+        ),
+    )
+    file = replica.file(truth)
+    asked = []
+    for query in truth.queries:
+        row = names.index(query.key)
+        others = torch.cat((database[:row], database[row + 1 :]))
+        asked.append(expand_queries(database[row : row + 1], others, k=1, alpha=0))
+    (expected,) = score_judged(torch.cat(asked), database, names, truth)
+    found = figures(replica.evaluate("--ground-truth", file, "--query-expansion", "1"))
+    for key, value in expected.figures.items():
+        assert found["", key] == pytest.approx(value, abs=1e-6)
+    assert found != figures(replica.evaluate("--ground-truth", file))
+    capsys.readouterr()
+    said = refused(replica, capsys, "--ground-truth", file, "--query-expansion", "72")
+    assert "--query-expansion 72 is more than the 71 images that there are" in said
 
 
 def test_a_ground_truth_of_other_images_is_refused_before_anything_is_described(
