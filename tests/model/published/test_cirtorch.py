@@ -155,7 +155,7 @@ def test_lanczos_makes_images_smaller_as_the_published_thumbnail_does(
     coarse = np.random.default_rng(0).integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
     image = Image.fromarray(coarse).resize(size, Image.Resampling.NEAREST)
     found = fitted(image, Fit(side=128, resize="shrink", interpolation="lanczos"))
-    # As by the Pillow of that time, which did not halve an image first.
+    # Without the blocks that Pillow averages first of images far larger.
     image.thumbnail((128, 128), Image.Resampling.LANCZOS, reducing_gap=None)
     np.testing.assert_array_equal(found, to_array(image))
 
