@@ -7,7 +7,7 @@ import io
 import math
 import warnings
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,6 +225,13 @@ class Fit:
     """A name of Pillow's filters."""
     multiple: int = 1
     """Of which height and width are multiples: the patches of a transformer."""
+
+    def __post_init__(self) -> None:
+        if self.resize not in get_args(Resize):
+            raise ValueError(f"resize must be {' or '.join(get_args(Resize))}, got {self.resize!r}")
+        if self.interpolation.upper() not in Image.Resampling.__members__:
+            filters = " or ".join(name.lower() for name in Image.Resampling.__members__)
+            raise ValueError(f"interpolation must be {filters}, got {self.interpolation!r}")
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of what a network sees of an image of that width and height."""

@@ -184,10 +184,7 @@ def load_model(folder: Place) -> TrainedModel:
         network = DescriptorNet(override(Config(), options).model, description["backbone"])
         network.load_state_dict(load(data))
         fit = network.fit(int(description["image_size"]), description["resize"])
-        # Older files do not say it: they hold what the network itself says.
-        fit = dataclasses.replace(
-            fit, interpolation=description.get("interpolation", fit.interpolation)
-        )
+        fit = dataclasses.replace(fit, interpolation=description["interpolation"])
     except Exception as error:  # both files may hold anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(

@@ -103,9 +103,10 @@ class Recipe:
         own = Recipe(size=learned.size, scales=learned.scales, scale_power=learned.scale_power)
         differ = {
             "size": own.fit(fit) != self.fit(fit),
-            "scales": own.scales != self.scales,
-            "scale_power": own.scales == self.scales != (1.0,)
-            and own.scale_power != self.scale_power,
+            "scales": not _alike(own.scales, self.scales, 1e-3),
+            "scale_power": len(self.scales) > 1
+            and _alike(own.scales, self.scales, 1e-3)
+            and not _alike((own.scale_power,), (self.scale_power,), 1e-2),
         }
         return ", ".join(
             f"{name} {_shown(getattr(own, name))} (here {_shown(getattr(self, name))})"
@@ -228,6 +229,12 @@ def at_scale(images: Tensor, scale: float, multiple: int = 1) -> Tensor:
         return F.interpolate(pixels, scale_factor=scale, **options)
     size = [max(1, round(side * scale / multiple)) * multiple for side in images.shape[2:]]
     return F.interpolate(pixels, size=size, **options)
+
+
+def _alike(one: tuple[float, ...], other: tuple[float, ...], error: float) -> bool:
+    """Whether they are the same in some order but for a relative ``error``: 0.7071 for 1/2^0.5."""
+    pairs = zip(sorted(one), sorted(other), strict=False)
+    return len(one) == len(other) and all(math.isclose(*pair, rel_tol=error) for pair in pairs)
 
 
 def _shown(value: float | tuple[float, ...]) -> str:

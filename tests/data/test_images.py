@@ -301,3 +301,17 @@ def test_a_box_keeps_all_pixels_of_a_jpeg_that_would_be_decoded_at_a_fraction() 
 def test_a_box_beside_the_image_is_refused() -> None:
     with pytest.raises(ImageError, match="has 60 x 60 pixels, none of them in the box"):
         evaluation_image(encoded(picture(1, 2, 60)), Fit(side=16), (70, 0, 90, 20))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"resize": "fill"}, "resize must be crop or longest or shrink, got 'fill'"),
+        ({"interpolation": "cubic"}, "interpolation must be nearest or .*, got 'cubic'"),
+    ],
+)
+def test_a_size_that_images_cannot_be_brought_to_is_refused(
+    change: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Fit(side=32, **change)  # type: ignore[arg-type]

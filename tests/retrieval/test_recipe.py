@@ -152,6 +152,10 @@ def test_a_whitening_of_another_width_is_refused(network: DescriptorNet) -> None
     [
         ({}, ""),
         ({"scale_power": 2.0}, "scale_power 3 (here 2)"),
+        ({"scale_power": 2.98, "scales": (0.5001, 1.0)}, ""),
+        ({"scale_power": 2.9}, "scale_power 3 (here 2.9)"),
+        ({"scales": (1.0, 0.51)}, "scales 1 0.5 (here 1 0.51)"),
+        ({"scales": (1.0, 0.5, 0.25)}, "scales 1 0.5 (here 1 0.5 0.25)"),
         ({"scales": (1.0, 0.25)}, "scales 1 0.5 (here 1 0.25)"),
         ({"scales": (1.0,), "scale_power": 1.0}, "scales 1 0.5 (here 1)"),
         ({"size": 128}, ""),  # the network's own
