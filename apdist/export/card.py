@@ -115,10 +115,17 @@ def _use(export: Export) -> str:
     pixels = f"`pixels` (n, height, width, 3) uint8, red green blue, upright, {taken}"
     draft = draft.format(side=export.fit.side)
     code = _USE.format(dim=export.dim, draft=draft, resized=resized)
+    other = ""
+    if export.describing:
+        other = (
+            f", gives the network alone: {export.network.dim} numbers of model id "
+            f"`{export.model_id.partition('-')[0]}`, which cannot be compared with those of "
+            "`model.onnx`"
+        )
     return (
         f"{code}\n\nIt takes {pixels}, and gives `descriptors` (n, {export.dim}) float32. In "
-        'apdist: `apdist.model.load_model("FOLDER")`, with the folder of these files; a training '
-        "starts from them with `--model.weights FOLDER/model.safetensors`."
+        f'apdist: `apdist.model.load_model("FOLDER")`, with the folder of these files{other}; a '
+        "training starts from them with `--model.weights FOLDER/model.safetensors`."
     )
 
 

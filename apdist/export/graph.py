@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from apdist.data.images import Fit
 from apdist.export.resampling import resampled, scaled
+from apdist.loss.matryoshka import first_numbers
 from apdist.model.descriptor import DescriptorNet
 from apdist.retrieval.recipe import Recipe
 
@@ -48,4 +49,4 @@ class PixelsToDescriptors(nn.Module):
             pooled = F.normalize(mean.sign() * mean.abs().pow(1 / self.scale_power), dim=-1)
         if self.whitening is not None:
             pooled = F.normalize(self.whitening(pooled), dim=-1)
-        return F.normalize(pooled[:, : self.dim], dim=-1) if self.dim else pooled
+        return first_numbers(pooled, self.dim) if self.dim else pooled

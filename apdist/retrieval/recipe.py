@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from apdist.arrays import number_of
 from apdist.data.images import Fit
+from apdist.loss.matryoshka import first_numbers
 from apdist.model.descriptor import DescriptorNet
 from apdist.model.kept_whitenings import find_whitening, refuse_other_model
 from apdist.model.pieces import in_pieces
@@ -167,6 +168,8 @@ def recipe_of(describing: Mapping[str, Any], run: str, dim: int) -> Recipe:
     except (TypeError, LookupError) as error:
         raise ValueError(f"how descriptors were made is damaged ({error!r})") from error
     whitening = find_whitening(run, name, dim) if name else None
+    if kept == (dim if whitening is None else len(whitening.projection)):
+        kept = 0  # nothing is cut
     return Recipe(size=size, scales=scales, scale_power=power, whitening=whitening, dim=kept)
 
 
@@ -208,7 +211,7 @@ class _Prepared(nn.Module):
             pooled = pool_scales(torch.stack(found), p=recipe.scale_power)
         if recipe.whitening is not None:
             pooled = recipe.whitening(pooled)
-        return F.normalize(pooled[:, : recipe.dim], dim=1) if recipe.dim else pooled
+        return first_numbers(pooled, recipe.dim) if recipe.dim else pooled
 
 
 def at_scale(images: Tensor, scale: float, multiple: int = 1) -> Tensor:

@@ -77,6 +77,9 @@ def test_what_is_not_known_is_said(run: Run, model: TrainedModel) -> None:
     assert "Nothing was measured in this run" in text
     assert 'convert("RGB").resize((64, 48))' in text
     assert "draft" not in text
+    alone = f"the network alone: {model.network.dim} numbers of model id `{model.model_id}`"
+    assert alone in text
+    assert "the network alone" not in card(run, export_of(model), PARITY, Said(name="it"))
     run.history = [evaluated(0, 0.1), *run.history]
     text = card(run, export, PARITY, Said(name="it"))
     assert "without the options of this export" in text

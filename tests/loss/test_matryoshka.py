@@ -1,5 +1,7 @@
 """Losses of the first numbers of descriptors beside that of the whole."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -113,11 +115,64 @@ def test_half_precision_is_cut_as_float32() -> None:
     assert torch.equal(found, F.normalize(DESCRIPTORS.float()[:, :4], dim=1))
 
 
+def test_a_cut_without_a_direction_is_the_first_axis_and_has_no_gradient() -> None:
+    some = DESCRIPTORS.clone()
+    some[3, :4], some[7, :4] = 0, 1e-9
+    some = F.normalize(some, dim=1)
+    expected = F.normalize(some[:, :4], dim=1)
+    expected[3] = expected[7] = torch.tensor([1.0, 0, 0, 0])
+    torch.testing.assert_close(first_numbers(some, 4), expected, rtol=1e-12, atol=0)
+    loss = Matryoshka(lambda x, _: x.new_zeros(()) + 0 * x.sum(), {4: AveragePrecisionLoss()})
+    found = scored(loss, descriptors=some)
+    assert torch.count_nonzero(found.gradient[[3, 7]]) == 0
+    assert torch.count_nonzero(found.gradient[[2, 6], :4]) == 8
+    leaf = some.clone().requires_grad_()
+    loss(leaf, LABELS).backward()
+    torch.testing.assert_close(leaf.grad, found.gradient, rtol=1e-9, atol=1e-12)
+    bad = some.clone()
+    bad[1, 2] = torch.nan
+    assert first_numbers(bad, 4)[1].isnan().any()
+
+
+def test_weights_and_junk_are_of_all_parts() -> None:
+    weights, ignore = torch.rand(24, generator=torch.Generator().manual_seed(0)), LABELS % 2
+    listwise = AveragePrecisionLoss()
+    found = Matryoshka(listwise, {3: listwise})(DESCRIPTORS, LABELS, weights, ignore)
+    parts = [DESCRIPTORS, first_numbers(DESCRIPTORS, 3)]
+    expected = sum(listwise(part, LABELS, weights, ignore) for part in parts) / 2
+    assert found.item() == pytest.approx(float(expected), rel=1e-12)
+    with pytest.raises(ValueError, match="only the average-precision loss knows ignore"):
+        Matryoshka(listwise, {3: Contrastive()})(DESCRIPTORS, LABELS, ignore=ignore)
+
+
+def test_it_is_scored_in_inference_mode_as_well() -> None:
+    loss = Matryoshka(AveragePrecisionLoss(), {3: AveragePrecisionLoss()})
+    with torch.inference_mode():
+        found = scored(loss).gradient
+    assert torch.equal(found, scored(loss).gradient)
+
+
 @pytest.mark.parametrize(
-    ("parts", "message"), [((), r"got \[\]"), ((4, 0), r"got \[4, 0\]"), ((9,), "first 9; take")]
+    ("parts", "message"),
+    [
+        ({}, r"whole numbers of at least 1, got \[\]; give the losses by numbers"),
+        ({4: 1, 0: 1}, r"got \[4, 0\]"),
+        ({"4": 1}, r"got \['4'\]"),
+        ({4.5: 1}, r"got \[4.5\]"),
+        ({True: 1}, r"got \[True\]"),
+        ([4, 8], "parts must be a dict, got"),
+        ({4: None}, "must be functions of descriptors and labels"),
+    ],
 )
-def test_parts_that_cannot_be_are_refused(parts: tuple[int, ...], message: str) -> None:
+def test_parts_that_cannot_be_are_refused(parts: Any, message: str) -> None:
+    if isinstance(parts, dict):
+        parts = {size: loss and Contrastive() for size, loss in parts.items()}
     with pytest.raises(ValueError, match=message):
-        scored(Matryoshka(Contrastive(), dict.fromkeys(parts, Contrastive())))
-    with pytest.raises(ValueError, match=message):
-        Matryoshka(Contrastive(), dict.fromkeys(parts, Contrastive()))(DESCRIPTORS, LABELS)
+        Matryoshka(Contrastive(), parts)
+
+
+def test_more_numbers_than_there_are_are_refused() -> None:
+    loss = Matryoshka(Contrastive(), {9: Contrastive()})
+    for work in (scored, lambda loss: loss(DESCRIPTORS, LABELS)):
+        with pytest.raises(ValueError, match="have 8 numbers, got a loss of the first 9; take"):
+            work(loss)

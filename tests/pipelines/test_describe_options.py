@@ -155,10 +155,15 @@ def test_a_model_that_was_trained_to_be_cut_is_measured_cut_as_well(
         kept = {line["key"]: line for line in json.loads(target.read_text())["figures"]}
         assert kept["map"]["value"] == pytest.approx(found, abs=1e-6)
         assert f"map_first_{size}" not in kept
+        assert "trained to be cut" not in capsys.readouterr().out
         on_page = facts(
             measure_run(open_run(str(run)), Images(split="test", queries=1, results=1, on_map=9))
         )
         assert on_page[f"first {size} numbers"] == f"mAP {found:.4f}"
+    divided = ["--protocol", "query-gallery", "--query-split", "test", "--gallery-split", "test"]
+    for more in (["--split", "test", "--whiten", "own"], divided):
+        assert main([*words[:5], *more]) == 0
+        assert "trained to be cut to 2 or 3 numbers: --dim N" in capsys.readouterr().out
 
 
 def test_what_was_extracted_once_is_measured_as_it_was_made(
@@ -244,6 +249,20 @@ def test_an_index_is_searched_as_its_images_were_described(
     capsys.readouterr()
     assert main(["search", str(picture), "--run", place.run.uri, "--index", out, "-k", "1"]) == 0
     assert "1.0000" in capsys.readouterr().out
+
+
+def test_images_that_were_described_in_another_way_do_not_go_into_an_index(
+    place: Place, tables: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(place.root / "cut index")
+    words = ["--run", place.run.uri, "--split", "test", "--out", out, "--dim", "3"]
+    assert main(["index", *words, "--kind", "exact"]) == 0
+    assert main(["index", "update", "--run", place.run.uri, "--index", out, "--table", tables]) == 2
+    said = capsys.readouterr().err
+    assert "were described with --dim 3, the descriptors in" in said
+    assert f"with {' '.join(WORDS)}; extract them in that way" in said
+    said = refused(place, capsys, "index", "--table", tables, "--dim", "3", "--out", out + "2")
+    assert "--whiten and --dim say how images are described, and those of a --table are" in said
 
 
 @pytest.mark.parametrize(

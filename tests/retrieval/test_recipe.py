@@ -64,6 +64,8 @@ def test_the_first_numbers_are_kept_of_what_was_whitened(
     torch.testing.assert_close(found, whole / whole.square().sum(1, keepdim=True).sqrt())
     assert recipe.dim_of(network) == 4
     assert Recipe(whitening=whitening).dim_of(network) == 6
+    describing = {"size": 0, "scales": [1.0], "scale_power": 1.0, "whiten": "", "dim": 6}
+    assert recipe_of(describing, "no run", 6).is_plain  # nothing is cut
     with pytest.raises(ValueError, match="dim 7 is more than the 6 numbers of a descriptor"):
         Recipe(whitening=whitening, dim=7).of(network)
 

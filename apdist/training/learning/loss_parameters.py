@@ -69,7 +69,7 @@ class LossParameters:
             return
         if not state or not _fits(state["loss"], mine["loss"]):
             logger.warning(
-                "the checkpoint has no centres for the classes of loss %s: they begin anew",
+                "the checkpoint has no centres for classes and sizes of loss %s: they begin anew",
                 self.config.loss.shown,
             )
             return

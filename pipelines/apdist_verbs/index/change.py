@@ -15,6 +15,7 @@ from apdist.training.run_folder.runs import Run
 from apdist_verbs.describe_options import (
     PLAIN,
     SHARED,
+    DescribeOptions,
     options_from_json,
     options_to_json,
     options_to_words,
@@ -187,11 +188,20 @@ def _found(options: AddTo | Update) -> tuple[Run | None, str, SearchIndex, Sourc
     describing = options_from_json(index.settings.get("describing", options_to_json(PLAIN)))
     source = find_source(options.source, run, PLAIN if options.source.table else describing, folder)
     if source.model_id != index.settings["model_id"]:
+        if source.describing != describing and describing != PLAIN:
+            raise ValueError(
+                f"the images of {folder} were described with {_typed(describing)}, "
+                f"{source.what} with {_typed(source.describing)}; extract them in that way"
+            )
         raise ValueError(
             f"{folder} is of model {index.settings['model_id']}, {source.what} of model "
             f"{source.model_id}; give the run that it was built with: --run RUN"
         )
     return run, folder, index, source
+
+
+def _typed(describing: DescribeOptions) -> str:
+    return " ".join(options_to_words(describing)) or "no option"
 
 
 def _are_there(source: Source, index: SearchIndex) -> np.ndarray[Any, np.dtype[np.bool_]]:

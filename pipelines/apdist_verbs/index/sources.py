@@ -272,8 +272,8 @@ def _of_table(images: Images, run: Run | None, describing: DescribeOptions) -> S
     uri = storage.absolute(images.table)
     if describing != PLAIN:
         raise ValueError(
-            "--size, --scales, --scale-power and --whiten say how images are described, and those "
-            "of a --table are; leave them out"
+            "--size, --scales, --scale-power, --whiten and --dim say how images are described, and "
+            "those of a --table are; leave them out, or give them to `apdist extract`"
         )
     with phase("looking at the tables"):
         model_id, noted = model_of(uri), _noted_making(uri)

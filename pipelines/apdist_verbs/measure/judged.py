@@ -20,6 +20,7 @@ from apdist.retrieval.protocols.searching import score_judged
 from apdist_verbs.describe_options import CONTENTS
 from apdist_verbs.described import split_of
 from apdist_verbs.measure.results import Measured, judged_lines
+from apdist_verbs.measure.source import notes_on_cuts
 from apdist_verbs.terminal.console import counted
 from apdist_verbs.terminal.progress import phase, progress_bar
 
@@ -86,7 +87,7 @@ def measure_judged(
             "num_images": len(keys),
             "num_distractors": num_more,
         },
-        notes=list(_notes(cropped, len(views), num_more)),
+        notes=[*notes_on_cuts(source), *_notes(cropped, len(views), num_more)],
     )
 
 

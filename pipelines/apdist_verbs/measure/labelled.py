@@ -49,11 +49,12 @@ def measure_labelled(source: Source, options: Options) -> Measured:
     from apdist_verbs.described import split_name
     from apdist_verbs.measure.query_gallery import evaluation_figures, notes_on_depth
     from apdist_verbs.measure.results import Measured, lines_of
+    from apdist_verbs.measure.source import notes_on_cuts
 
     run, figures = source.run, evaluation_figures(options.recall_at)
     after = score_split(source, options)
     before = scores_before(run) if is_own(options, source.describing) else None
-    lines, notes = lines_of(figures, after, before), []
+    lines, notes = lines_of(figures, after, before), notes_on_cuts(source)
     for size, scores in scores_of_first_numbers(source, options).items():
         lines += [
             replace(line, key=f"{line.key}_first_{size}", label=f"{line.label}, first {size}")

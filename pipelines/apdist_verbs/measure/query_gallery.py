@@ -13,6 +13,7 @@ from apdist.figures import EVALUATION, recall_figure
 from apdist.retrieval.metrics import RetrievalScores, score_queries
 from apdist_verbs.described import split_of
 from apdist_verbs.measure.results import Measured, lines_of
+from apdist_verbs.measure.source import notes_on_cuts
 from apdist_verbs.terminal.console import counted
 from apdist_verbs.terminal.progress import phase
 
@@ -41,7 +42,7 @@ def measure_query_gallery(
         labels = [torch.tensor(found.catalogue.labels) for found in (queries, gallery)]
         scores = score_queries(asked, labels[0], database, labels[1], recall_at=recall_at)
     both = num_in_both(queries.catalogue, gallery.catalogue)
-    notes = notes_on_depth(recall_at, num_images)
+    notes = notes_on_cuts(source) + notes_on_depth(recall_at, num_images)
     if both:
         notes.append(
             f"{counted(both, 'query is', 'queries are')} in the gallery byte by byte, and found "

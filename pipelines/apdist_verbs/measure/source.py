@@ -95,6 +95,14 @@ class Source:
         }
 
 
+def notes_on_cuts(source: Source) -> list[str]:
+    """A word where the run was trained to be cut, and it is not measured."""
+    sizes = source.run.config.loss.matryoshka
+    if not sizes or source.describing.dim:
+        return []
+    return [f"trained to be cut to {' or '.join(map(str, sizes))} numbers: --dim N measures that"]
+
+
 def describing_of(tables: str, wanted: DescribeOptions, shards: str) -> DescribeOptions:
     """How the descriptors in the folder ``tables`` of `apdist extract` were made.
 

@@ -106,7 +106,7 @@ def test_centres_of_other_classes_begin_anew(other: str, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING):
         here.load_state_dict(state)
     assert torch.equal(here.parameters[0], before)
-    assert "no centres for the classes of loss" in caplog.text
+    assert "no centres for classes and sizes of loss" in caplog.text
 
 
 def of_worker() -> Tensor:
