@@ -180,10 +180,15 @@ def shown(progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Show what the block does, which cannot be counted: beside the bar, if there is one."""
+    """Show what the block does, which cannot be counted: beside the bar, if there is one.
+
+    Raises:
+        KeyboardInterrupt: at its end, after a Ctrl-C that got lost.
+    """
     if not _current:
         with _shown(Progress(name), is_kept=False):
             yield
+        check_asked()
         return
     bar = _current[-1]
     before = bar.phase_name
@@ -192,6 +197,7 @@ def phase(name: str) -> Iterator[None]:
         yield
     finally:
         bar.phase(before)
+    check_asked()
 
 
 def is_redrawn() -> bool:

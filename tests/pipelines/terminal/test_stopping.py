@@ -2,13 +2,16 @@
 
 import os
 import signal
+import sys
+import threading
 import time
+import weakref
 from contextlib import suppress
 
 import pytest
 
-from apdist_verbs.terminal import console
-from apdist_verbs.terminal.progress import progress_bar
+from apdist_verbs.terminal import console, stopping
+from apdist_verbs.terminal.progress import phase, progress_bar
 from apdist_verbs.terminal.stopping import check_asked, stopped_by_signals
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -32,6 +35,69 @@ def test_a_lost_signal_is_raised_again_by_the_progress(
         lose(kind)
         with pytest.raises(KeyboardInterrupt):
             update(2)
+
+
+def test_a_lost_signal_is_raised_again_where_a_phase_ends() -> None:
+    passed = []
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals():  # noqa: PT012
+        with phase("loading"):
+            lose(signal.SIGINT)
+            passed.append(1)
+        passed.append(2)
+    assert passed == [1]
+
+
+def test_what_is_cleaned_up_after_an_exception_comes_to_its_end() -> None:
+    passed = []
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals():  # noqa: PT012
+        try:
+            lose(signal.SIGINT)
+            raise ValueError("of its own")
+        finally:
+            with phase("sending the rest"):
+                passed.append(1)
+            passed.append(2)
+    assert passed == [1, 2]
+
+
+@pytest.mark.parametrize("kind", SIGNALS)
+def test_a_signal_in_a_callback_that_can_raise_nothing_is_sent_again(kind: signal.Signals) -> None:
+    """A weak reference's, as sqlalchemy has thousands: Python tells of its exceptions, no more."""
+    thing = {1, 2}
+    passed = []
+
+    def gone(_: object) -> None:
+        os.kill(os.getpid(), kind)
+        for _ in range(1000):
+            pass
+        passed.append("the signal raised nothing")
+
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals():  # noqa: PT012
+        kept = weakref.ref(thing, gone)
+        thing = set()
+        assert kept() is None
+        time.sleep(30)
+    assert not passed
+
+
+def test_other_exceptions_that_nobody_can_catch_are_told_as_ever(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def gone(_: object) -> None:
+        raise ValueError("of its own")
+
+    hook, sys.unraisablehook = sys.unraisablehook, sys.__unraisablehook__
+    try:
+        with stopped_by_signals():
+            thing = {1}
+            kept = weakref.ref(thing, gone)
+            thing = set()
+            assert kept() is None
+        assert sys.unraisablehook is sys.__unraisablehook__
+    finally:
+        sys.unraisablehook = hook
+    assert "ValueError: of its own" in capsys.readouterr().err
+    assert not thing
 
 
 def test_an_error_that_comes_after_a_lost_signal_is_a_stop() -> None:
@@ -80,3 +146,27 @@ def test_a_signal_inside_of_an_imports_own_code_waits_for_its_end() -> None:
     with pytest.raises(KeyboardInterrupt):
         imported()
     assert passed == [1]
+
+
+def test_a_signal_that_comes_while_another_is_kept_waits_for_the_imports_end_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To start a thread takes time on a busy machine: the first may come again meanwhile."""
+    code = "os.kill(os.getpid(), signal.SIGINT)\nfor _ in range(1000): pass\npassed.append(1)"
+    passed: list[int] = []
+    started: list[int] = []
+
+    class Slow(threading.Timer):
+        def start(self) -> None:
+            super().start()
+            started.append(1)
+            if len(started) == 1:
+                time.sleep(20 * stopping.AGAIN_S)
+
+    monkeypatch.setattr(threading, "Timer", Slow)
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals():  # noqa: PT012
+        names = {"os": os, "signal": signal, "passed": passed}
+        exec(compile(code, "<frozen importlib._bootstrap>", "exec"), names)
+        time.sleep(30)
+    assert passed == [1]
+    assert len(started) >= 2
