@@ -10,11 +10,16 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-AGAIN_S = 0.01
+AGAIN_S = 0.05
 """After which a signal is sent again that came where its exception would be lost."""
+IMPORT_CODE = "<frozen importlib"
 _asked = threading.Event()
-_sending = threading.Event()
-"""A signal is about to be sent again."""
+_kept = threading.Event()
+"""A signal waits for the end of an import."""
+_sent = threading.Event()
+"""The next signal is one that is sent again."""
+_again: list[threading.Timer] = []
+"""Sends one again, if there is one to be sent."""
 
 
 @contextmanager
@@ -41,28 +46,43 @@ def stopped_by_signals() -> Iterator[None]:
         raise
     finally:
         sys.unraisablehook = hook
+        for again in _again:
+            again.cancel()
+            if again.is_alive():  # else a second signal has come while it was started
+                again.join()
         for kind, handler in before.items():
             signal.signal(kind, handler)
-        _asked.clear()
+        for flag in (_asked, _kept, _sent):
+            flag.clear()
+        _again.clear()
 
 
 def check_asked() -> None:
     """Raise `KeyboardInterrupt` once a signal has asked for the end.
 
-    Long loops and phases call it: an import that a library tries, and does without when it fails,
-    loses the exception of a signal that comes in the middle of it (pyarrow's of pandas). What is
-    cleaned up after an exception comes to its end.
+    Long loops and phases call it: a library may take the exception for an error of its own. What is
+    cleaned up after another exception comes to its end.
     """
     if _asked.is_set() and sys.exc_info()[0] is None:
         raise KeyboardInterrupt
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    met = _interrupted(frame)
-    if met is not None and met.f_code.co_filename.startswith("<frozen importlib"):
-        # An exception there can be lost, with a lock held that every import of a thread waits for.
+    """Raise `KeyboardInterrupt`, after the import that goes on.
+
+    In an import it could be lost: by a library that does without a module which does not import, in
+    the import's own code with a lock held that all other threads wait for, in C++ that ends the
+    process. A second signal ends what is imported, but for that code, at once.
+    """
+    met, is_ours = _interrupted(frame), _sent.is_set()
+    _sent.clear()
+    if is_ours and _asked.is_set():  # it has been answered since
+        return
+    if _is_imported(met) and (is_ours or not _kept.is_set() or _is_import_code(met)):
+        _kept.set()
         _send_again(number)
         return
+    _kept.clear()
     _asked.set()
     raise KeyboardInterrupt
 
@@ -77,24 +97,37 @@ def _interrupted(frame: FrameType | None) -> FrameType | None:
     return met
 
 
+def _is_imported(frame: FrameType | None) -> bool:
+    """Whether a module is being imported there."""
+    while frame is not None and not _is_import_code(frame):
+        frame = frame.f_back
+    return frame is not None
+
+
+def _is_import_code(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_code.co_filename.startswith(IMPORT_CODE)
+
+
 def _send_again(number: int) -> None:
     """Once, however often it is asked for: a second signal ends a training at once."""
-    if _sending.is_set():
+    if _again:
         return
-    _sending.set()
 
     def send() -> None:
-        _sending.clear()
+        _again.clear()
+        _sent.set()
         os.kill(os.getpid(), number)
 
     again = threading.Timer(AGAIN_S, send)
     again.daemon = True
+    _again.append(again)
     again.start()
 
 
 def _again_if_lost(tell: Callable[[Any], Any], lost: Any) -> None:
     """Python tells of an exception that nobody can catch: of a finaliser, of a weak reference."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
+        _asked.clear()
         kept = signal.getsignal(signal.SIGINT) is _stop
         _send_again(signal.SIGINT if kept else signal.SIGTERM)
     else:

@@ -1,5 +1,6 @@
 """A signal stops a verb, whatever a library makes of the exception."""
 
+import importlib
 import os
 import signal
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -170,3 +172,20 @@ def test_a_signal_that_comes_while_another_is_kept_waits_for_the_imports_end_as_
         time.sleep(30)
     assert passed == [1]
     assert len(started) >= 2
+
+
+@pytest.mark.parametrize("num_signals", [1, 2])
+def test_a_signal_in_a_module_that_is_imported_waits_for_it_and_a_second_one_does_not(
+    num_signals: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its exception would be lost: an importer does without the module, C++ ends the process."""
+    (tmp_path / "imported_slowly.py").write_text(
+        f"import os, signal, time\nfor _ in range({num_signals}):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(0.3)\nis_whole = True\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals():  # noqa: PT012
+        importlib.import_module("imported_slowly")
+        time.sleep(30)
+    there = sys.modules.pop("imported_slowly", None)
+    assert (there is not None) == (num_signals == 1)
