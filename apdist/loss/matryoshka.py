@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from apdist.config.loss import LossOptions
-from apdist.given import of_kind
+from apdist.given import shown
 from apdist.loss.batch import upcast
 from apdist.loss.batch_loss import BatchLoss, parameters_of
 from apdist.loss.results import RowScores
@@ -39,15 +39,16 @@ class Matryoshka(nn.Module):
 
     def __init__(self, whole: BatchLoss, parts: Mapping[int, BatchLoss]) -> None:
         super().__init__()
-        remedy = "give the losses by numbers that are kept, as {64: loss, 128: loss}"
-        of_kind("parts", parts, dict, remedy)
-        sizes = list(parts)
+        sizes = list(parts) if isinstance(parts, Mapping) else []
         if not sizes or any(type(size) is not int or size < 1 for size in sizes):
-            raise ValueError(f"parts must be of whole numbers of at least 1, got {sizes}; {remedy}")
+            raise ValueError(
+                "parts must be losses by whole numbers of at least 1, as {64: loss, 128: loss}, "
+                f"got {shown(parts)}"
+            )
         self.sizes = tuple(sorted(sizes))
         self.losses = [*(parts[size] for size in self.sizes), whole]
         if not all(callable(loss) for loss in self.losses):
-            raise ValueError(f"losses must be functions of descriptors and labels; {remedy}")
+            raise ValueError("losses must be functions of descriptors and labels; pass modules")
         self.learning = nn.ModuleList(loss for loss in self.losses if isinstance(loss, nn.Module))
 
     @property
@@ -148,8 +149,8 @@ def _cut(descriptors: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The first numbers (n, m), and their lengths (n, 1)."""
     if size > descriptors.shape[1]:
         raise ValueError(
-            f"descriptors have {descriptors.shape[1]} numbers, got a loss of the first {size}; "
-            "take fewer, or a larger descriptor"
+            f"descriptors have {descriptors.shape[1]} numbers, too few for a cut to the first "
+            f"{size}; keep fewer"
         )
     part = descriptors[:, :size]
     with torch.autocast(part.device.type, enabled=False):
