@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from apdist_verbs.terminal import console
+from apdist_verbs.terminal import console, stopping
 from apdist_verbs.terminal.progress import phase, progress_bar
 from apdist_verbs.terminal.stopping import check_asked, stopped_by_signals
 
@@ -195,3 +195,30 @@ def test_a_signal_in_a_module_that_is_imported_waits_for_it_and_a_second_one_doe
         time.sleep(30)
     there = sys.modules.pop("imported_slowly", None)
     assert (there is not None) == (num_signals == 1)
+
+
+def test_what_a_second_signal_has_ended_is_cleaned_up_without_the_first_one_coming_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "never_imported.py").write_text(
+        "import os, signal, time\nwhile True:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(0.2)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with stopped_by_signals():
+        with pytest.raises(KeyboardInterrupt):
+            importlib.import_module("never_imported")
+        time.sleep(6 * stopping.AGAIN_S)
+
+
+def test_several_signals_in_an_imports_own_code_come_again_as_one() -> None:
+    """A training would take the second one as the wish to end at once."""
+    code = "for _ in range(5):\n    os.kill(os.getpid(), signal.SIGINT)"
+    came: list[int] = []
+    with stopped_by_signals():
+        names = {"os": os, "signal": signal}
+        exec(compile(code, "<frozen importlib._bootstrap>", "exec"), names)
+        before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+        time.sleep(6 * stopping.AGAIN_S)
+        signal.signal(signal.SIGINT, before)
+    assert came == [signal.SIGINT]
